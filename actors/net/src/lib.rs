@@ -1,0 +1,1 @@
+//! cryptomind-net

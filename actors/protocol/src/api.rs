@@ -1,0 +1,263 @@
+//! The clients' API: the protocol `cryptomind/1`. One bidirectional stream a request.
+//!
+//! A request frame is `{"method": …, "params": {…}}`; every answer is `{"ok": …}` or `{"error": …}`.
+//! `task.watch` answers with a frame an event, until the task has ended. Reads are free; everything that changes
+//! something is a signed [`crate::transaction::Transaction`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::blob::Source;
+use crate::delegation::Role;
+use crate::genesis::Genesis;
+use crate::task::{Activity, Reason, TaskSpec, TaskState};
+use crate::{
+    AccountId, Amount, GenesisHash, ItemId, NodeId, Signed, TaskId, Timestamp, TransferId,
+};
+
+/// A request from a client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "method", content = "params")]
+pub enum Request {
+    /// What network is this? Answered by [`NetworkStatus`].
+    #[serde(rename = "network.status")]
+    Status {},
+    /// Change something. The payload is a [`crate::transaction::Transaction`]; answered by [`crate::transaction::Outcome`].
+    #[serde(rename = "transaction.submit")]
+    Submit {
+        /// Signed by the account.
+        transaction: Signed,
+    },
+    /// An account by id or nickname; without either, the caller's own. Answered by [`AccountView`].
+    #[serde(rename = "account.get")]
+    Account {
+        /// Its id.
+        account: Option<AccountId>,
+        /// Its nickname.
+        nickname: Option<String>,
+    },
+    /// The caller's transfers, newest first. Answered by a list of [`TransferView`].
+    #[serde(rename = "account.history")]
+    History {
+        /// At most this many, at most 1000.
+        limit: u32,
+    },
+    /// Items of the catalog. Answered by a list of [`crate::item::ItemView`].
+    #[serde(rename = "item.list")]
+    Items {
+        /// `dataset` or `model`; both where it is missing.
+        kind: Option<String>,
+        /// At most this many, at most 1000.
+        limit: u32,
+    },
+    /// One item, by id or by path `nickname/name`. Answered by [`crate::item::ItemView`].
+    #[serde(rename = "item.get")]
+    Item {
+        /// Its id.
+        item: Option<ItemId>,
+        /// Its path.
+        path: Option<String>,
+    },
+    /// Where may I put files of this size? Answered by [`Placement`].
+    #[serde(rename = "blob.place")]
+    Place {
+        /// Bytes in all.
+        bytes: u64,
+    },
+    /// Where can I have an item's files, or a task's results? Answered by [`Placement`].
+    #[serde(rename = "blob.locate")]
+    Locate {
+        /// An item.
+        item: Option<ItemId>,
+        /// Or a task of the caller.
+        task: Option<TaskId>,
+    },
+    /// What would it cost and take? Answered by [`crate::task::Quote`].
+    #[serde(rename = "task.quote")]
+    Quote {
+        /// The task.
+        spec: Box<TaskSpec>,
+    },
+    /// A task as it stands. Answered by [`crate::task::TaskView`].
+    #[serde(rename = "task.get")]
+    Task {
+        /// Which.
+        task: TaskId,
+    },
+    /// The caller's tasks, newest first. Answered by a list of [`crate::task::TaskView`].
+    #[serde(rename = "task.list")]
+    Tasks {
+        /// Only those in this state.
+        state: Option<TaskState>,
+        /// At most this many, at most 1000.
+        limit: u32,
+    },
+    /// A task's events from a number on, as they happen. Answered by [`crate::task::TaskEvent`]s until the last.
+    #[serde(rename = "task.watch")]
+    Watch {
+        /// Which.
+        task: TaskId,
+        /// The first event wanted.
+        from: u64,
+    },
+    /// The miners. Answered by a list of [`MinerView`].
+    #[serde(rename = "miner.list")]
+    Miners {},
+    /// Nodes that ask the caller to let them work for it. Answered by a list of [`EnrolmentRequest`].
+    #[serde(rename = "delegation.requests")]
+    EnrolmentRequests {},
+    /// Let a node work for the caller. The payload is a [`crate::delegation::Delegation`]; answered by [`crate::node::Ack`].
+    #[serde(rename = "delegation.grant")]
+    Grant {
+        /// Signed by the caller's account.
+        delegation: Signed,
+    },
+}
+
+/// Every method of this protocol.
+pub const METHODS: [&str; 15] = [
+    "network.status",
+    "transaction.submit",
+    "account.get",
+    "account.history",
+    "item.list",
+    "item.get",
+    "blob.place",
+    "blob.locate",
+    "task.quote",
+    "task.get",
+    "task.list",
+    "task.watch",
+    "miner.list",
+    "delegation.requests",
+    "delegation.grant",
+];
+
+/// The most rows in one answer.
+pub const MAX_ROWS: u32 = 1000;
+
+/// What network this is and how it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkStatus {
+    /// Its genesis.
+    pub genesis: Genesis,
+    /// Its id.
+    pub network: GenesisHash,
+    /// The coordinator's clock.
+    pub now: Timestamp,
+    /// Miners online.
+    pub miners: u32,
+    /// Of these, free.
+    pub miners_free: u32,
+    /// Storage nodes online.
+    pub storage_nodes: u32,
+    /// Sum of all balances and holds: the supply.
+    pub supply: Amount,
+    /// Tokens in open holds.
+    pub held: Amount,
+    /// Tasks that have not ended.
+    pub open_tasks: u32,
+    /// Price of one CU.
+    pub unit_price: Amount,
+}
+
+/// An account as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountView {
+    /// Its id.
+    pub account: AccountId,
+    /// Its nickname, once registered; system accounts have theirs.
+    pub nickname: Option<String>,
+    /// Free to spend.
+    pub available: Amount,
+    /// In its open holds.
+    pub held: Amount,
+    /// Earned in open holds of others, not yet paid out.
+    pub earning: Amount,
+}
+
+/// A transfer as an account sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferView {
+    /// Its id.
+    pub transfer: TransferId,
+    /// When.
+    pub at: Timestamp,
+    /// From.
+    pub payer: AccountId,
+    /// The payer's nickname or system name.
+    pub payer_name: String,
+    /// To.
+    pub payee: AccountId,
+    /// The payee's nickname or system name.
+    pub payee_name: String,
+    /// How much.
+    pub amount: Amount,
+    /// What for.
+    pub reason: Reason,
+    /// The task, where there is one.
+    pub task: Option<TaskId>,
+}
+
+/// Where files can be put or had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Storage nodes.
+    pub sources: Vec<Source>,
+    /// A signed [`crate::blob::Ticket`] for the caller.
+    pub ticket: Signed,
+}
+
+/// A miner as the network knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MinerView {
+    /// The node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Whom it earns for.
+    pub owner: AccountId,
+    /// The owner's nickname.
+    pub owner_name: String,
+    /// Whether it is connected.
+    pub online: bool,
+    /// What its machine is busy with.
+    pub activity: Activity,
+    /// The task that it is in.
+    pub task: Option<TaskId>,
+    /// Measured speed, in 10⁶ floating-point operations a second.
+    pub mflops: u64,
+    /// Its devices.
+    pub devices: Vec<String>,
+    /// Its rating.
+    pub rating: RatingView,
+}
+
+/// A rating and what it rests on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RatingView {
+    /// In thousandths of 5 stars: 0 to 5000.
+    pub rating_milli: u32,
+    /// Runs done.
+    pub done: u32,
+    /// Runs failed.
+    pub failed: u32,
+    /// Sum of users' stars.
+    pub stars: u32,
+    /// How many users gave stars.
+    pub votes: u32,
+    /// Why it last changed.
+    pub last_change: String,
+}
+
+/// A node that asks to work for an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolmentRequest {
+    /// The node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub role: Role,
+    /// The address that it asks from.
+    pub address: String,
+}

@@ -1,0 +1,36 @@
+//! What travels between Cryptomind's processes: ids, money, messages, their CBOR codec and their signatures.
+//!
+//! Every other crate speaks in these types. This crate does no I/O, reads no clock and draws no
+//! randomness: bytes come in, values or refusals come out.
+//!
+//! Reading order: [`id`], [`money`], [`codec`], [`signed`], [`hello`], then the messages by door:
+//! [`api`] (clients), [`node`] (miners and storage nodes), [`blob`] (bytes), [`ring`] (gradients).
+//! `cryptomind.cddl` beside this crate describes the same messages for other languages; a test
+//! checks one against the other.
+
+pub mod api;
+pub mod blob;
+pub mod codec;
+pub mod delegation;
+pub mod error;
+pub mod frame;
+pub mod genesis;
+pub mod hello;
+pub mod id;
+pub mod item;
+pub mod key;
+pub mod model;
+pub mod money;
+pub mod node;
+pub mod ring;
+pub mod signed;
+pub mod task;
+pub mod time;
+pub mod transaction;
+
+pub use error::{ErrorBody, ErrorClass};
+pub use id::{AccountId, BlobId, GenesisHash, ItemId, NodeId, TaskId, TransferId};
+pub use key::{PublicKey, SecretKey, Signature};
+pub use money::Amount;
+pub use signed::Signed;
+pub use time::Timestamp;

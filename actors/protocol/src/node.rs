@@ -1,0 +1,277 @@
+//! Between nodes: the protocol `cryptomind-node/1`. Miners and storage nodes dial the coordinator.
+//!
+//! A node first enrols (once), then joins. `node.join` is answered by a stream of [`Command`]s that
+//! lasts as long as the connection; everything that the node says is a request of its own, answered
+//! when it is durable. A lost connection changes nothing: the node joins again and says where it is.
+
+use serde::{Deserialize, Serialize};
+
+use crate::blob::Source;
+use crate::delegation::Role;
+use crate::item::{DatasetInfo, FileEntry, ModelInfo};
+use crate::key::Hash;
+use crate::task::{Activity, Member, Metrics, ResultFile, TaskSpec};
+use crate::transaction::StoredReceipt;
+use crate::{AccountId, NodeId, Signed, TaskId, Timestamp};
+
+/// A request from a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "method", content = "params")]
+pub enum Request {
+    /// Ask `owner` to let this node work for it. Answered by [`Enrolment`]; ask again until it is granted.
+    #[serde(rename = "node.enrol")]
+    Enrol {
+        /// The account that shall earn.
+        owner: AccountId,
+        /// What the node does.
+        role: Role,
+        /// The node's name in tables.
+        name: String,
+    },
+    /// Be available. Answered by a stream of [`Command`].
+    #[serde(rename = "node.join")]
+    Join(Box<Join>),
+    /// Ready for an announced task. Answered by [`Ack`].
+    #[serde(rename = "run.offer")]
+    Offer {
+        /// Which.
+        task: TaskId,
+        /// `host:port` where this node's ring socket listens.
+        ring_address: String,
+    },
+    /// Not available for an announced task, and why. Answered by [`Ack`].
+    #[serde(rename = "run.decline")]
+    Decline {
+        /// Which.
+        task: TaskId,
+        /// For the client's eyes.
+        reason: String,
+    },
+    /// News of a run. Answered by [`Ack`] once it is durable.
+    #[serde(rename = "run.report")]
+    Report {
+        /// Which task.
+        task: TaskId,
+        /// In which attempt.
+        attempt: u32,
+        /// What happened.
+        report: Report,
+    },
+    /// What the machine is busy with now. Answered by [`Ack`].
+    #[serde(rename = "node.activity")]
+    Activity {
+        /// Before.
+        from: Activity,
+        /// Now.
+        to: Activity,
+        /// Because of this task.
+        task: Option<TaskId>,
+    },
+}
+
+/// Every method of this protocol.
+pub const METHODS: [&str; 6] = [
+    "node.enrol",
+    "node.join",
+    "run.offer",
+    "run.decline",
+    "run.report",
+    "node.activity",
+];
+
+/// What a node says when it joins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Join {
+    /// Its owner's word: a signed [`crate::delegation::Delegation`].
+    pub delegation: Signed,
+    /// Its name in tables.
+    pub name: String,
+    /// `host:port` of its listening port, for storage nodes. An unspecified host means: as you see me.
+    pub listen: Option<String>,
+    /// What it can do.
+    pub capacity: Capacity,
+    /// What its machine is busy with.
+    pub activity: Activity,
+    /// The run that it is in, if it is in one.
+    pub running: Option<Position>,
+}
+
+/// What a node can do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Threads that it computes with.
+    pub threads: u32,
+    /// Its devices, for people.
+    pub devices: Vec<String>,
+    /// Speed that it measured at start, in 10⁶ floating-point operations a second.
+    pub mflops: u64,
+    /// Free disk for blobs, bytes.
+    pub free_bytes: u64,
+}
+
+/// Where a node is in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt.
+    pub attempt: u32,
+    /// Steps that are committed here.
+    pub committed: u64,
+}
+
+/// Answer to [`Request::Enrol`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Enrolment {
+    /// The owner has not answered yet: ask again in a second.
+    Pending {},
+    /// The owner's word.
+    Granted {
+        /// A signed [`crate::delegation::Delegation`].
+        delegation: Signed,
+    },
+}
+
+/// An answer without content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {}
+
+/// What the coordinator tells a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// You are in. First on the stream.
+    Joined {
+        /// The coordinator's clock.
+        now: Timestamp,
+    },
+    /// Who is ready for this?
+    Announce {
+        /// Which.
+        task: TaskId,
+        /// What.
+        spec: Box<TaskSpec>,
+    },
+    /// You are not needed for it.
+    Withdraw {
+        /// Which.
+        task: TaskId,
+        /// Why not.
+        reason: String,
+    },
+    /// You are chosen: prepare and start.
+    Match(Box<Match>),
+    /// Members were lost: leave attempt `attempt - 1`, and report [`Report::Paused`].
+    Pause {
+        /// Which.
+        task: TaskId,
+        /// The attempt to come.
+        attempt: u32,
+    },
+    /// The run is over for you.
+    Stop {
+        /// Which.
+        task: TaskId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A place in a group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Match {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// What to compute.
+    pub spec: TaskSpec,
+    /// The dataset.
+    pub dataset: DatasetInfo,
+    /// Its files.
+    pub dataset_files: Vec<FileEntry>,
+    /// The model, for inference.
+    pub model: Option<ModelInfo>,
+    /// Its files.
+    pub model_files: Vec<FileEntry>,
+    /// The members by rank.
+    pub members: Vec<Member>,
+    /// Their ring sockets by rank.
+    pub ring_addresses: Vec<String>,
+    /// Your rank.
+    pub rank: u32,
+    /// Steps that are done. A member that has this state goes on with it.
+    pub start_step: u64,
+    /// The checkpoint of `start_step`, for members that have not that state.
+    pub resume: Option<ResultFile>,
+    /// Where blobs can be had and put.
+    pub sources: Vec<Source>,
+    /// Lets you read dataset, model and checkpoint.
+    pub get_ticket: Signed,
+    /// Lets you store checkpoints and results.
+    pub put_ticket: Signed,
+}
+
+/// News of a run from a member.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// Everything is here and the ring is closed.
+    Ready {
+        /// Bytes that had to be fetched.
+        fetched_bytes: u64,
+    },
+    /// Steps are done. Sent by rank 0, a few times a second at most.
+    Progress {
+        /// Steps done.
+        step: u64,
+        /// Mean loss of the last step.
+        loss: f32,
+        /// Samples a second, over the group.
+        samples_per_s: u64,
+    },
+    /// This member's state after `step` steps. Every rank sends it; rank 0 with the stored checkpoint.
+    Checkpoint {
+        /// Steps done.
+        step: u64,
+        /// BLAKE3 over parameters and optimiser state: equal on all ranks.
+        fingerprint: Hash,
+        /// The stored file and the storage node's receipt; rank 0 only.
+        stored: Option<(ResultFile, StoredReceipt)>,
+    },
+    /// A neighbour is silent or out of step; this member holds its state and waits.
+    RingBroken {
+        /// Steps that are committed here.
+        committed: u64,
+        /// Whom it suspects.
+        suspect: Option<NodeId>,
+        /// What it saw.
+        reason: String,
+    },
+    /// Answer to [`Command::Pause`]: the old attempt is left.
+    Paused {
+        /// Steps that are committed here.
+        committed: u64,
+        /// Whether the step after that is computed and waits for the others' word.
+        prepared: bool,
+        /// Where this member's ring socket listens.
+        ring_address: String,
+    },
+    /// The run is done and its results are stored. Rank 0 only, after the last checkpoint.
+    Finished {
+        /// The files.
+        files: Vec<ResultFile>,
+        /// One receipt a file.
+        receipts: Vec<StoredReceipt>,
+        /// What came out.
+        metrics: Metrics,
+    },
+    /// This member cannot go on.
+    Failed {
+        /// Whether the task itself is at fault: then nobody could.
+        task_fault: bool,
+        /// What happened.
+        reason: String,
+    },
+}

@@ -1,0 +1,718 @@
+//! Tasks: what a client asks for, what it is told beforehand, and what happens on the way.
+
+use serde::{Deserialize, Serialize};
+
+use crate::item::Access;
+use crate::model::{ModelError, ModelSpec};
+use crate::{AccountId, Amount, BlobId, ItemId, NodeId, TaskId, Timestamp};
+
+/// The most miners in a group today.
+pub const MAX_GROUP: u32 = 16;
+/// The most characters in a name.
+pub const MAX_NAME_CHARS: usize = 64;
+
+/// How parameters follow gradients.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Optimizer {
+    /// AdamW (Loshchilov and Hutter, 2019), decoupled weight decay.
+    Adamw {
+        /// Learning rate.
+        lr: f32,
+        /// Decay of the first moment.
+        beta1: f32,
+        /// Decay of the second moment.
+        beta2: f32,
+        /// Added to the root of the second moment.
+        eps: f32,
+        /// Decoupled weight decay.
+        weight_decay: f32,
+    },
+    /// Stochastic gradient descent with momentum.
+    Sgd {
+        /// Learning rate.
+        lr: f32,
+        /// Momentum; 0 is none.
+        momentum: f32,
+    },
+}
+
+/// Hyper-parameters of a training run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSpec {
+    /// Passes over the training split.
+    pub epochs: u32,
+    /// Samples a step, over all members of the group. The last step of an epoch may have fewer.
+    pub global_batch: u32,
+    /// How parameters follow gradients.
+    pub optimizer: Optimizer,
+    /// Whence all randomness of the run comes.
+    pub seed: u64,
+    /// Steps from one checkpoint to the next: what is earned at once, and what a failure may cost.
+    pub checkpoint_steps: u32,
+}
+
+/// Which part of a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// For fitting.
+    Train,
+    /// Held out.
+    Test,
+}
+
+/// What a task computes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Work {
+    /// Fit a model to a dataset.
+    Train {
+        /// The dataset item.
+        dataset: ItemId,
+        /// The model.
+        model: ModelSpec,
+        /// Hyper-parameters.
+        train: TrainSpec,
+    },
+    /// Run a model over samples.
+    Infer {
+        /// The model item.
+        model: ItemId,
+        /// The dataset item that holds the samples.
+        dataset: ItemId,
+        /// Which of its splits.
+        split: Split,
+    },
+}
+
+/// A task, as its client signs it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskSpec {
+    /// A name for people; a trained model is published as `<nickname>/<name>`.
+    pub name: String,
+    /// What to compute.
+    pub work: Work,
+    /// Miners in the group. An inference task has one.
+    pub miners: u32,
+    /// The most that it may cost: what goes into the hold.
+    pub max_cost: Amount,
+    /// Who may use the trained model.
+    pub access: Access,
+}
+
+/// Why a task is refused before money moves.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum TaskError {
+    /// A value that makes no sense; `field` as in the task file, such as `train.epochs`.
+    #[error("{field}: {reason}")]
+    Value {
+        /// The key in the task file.
+        field: &'static str,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// The model cannot be built.
+    #[error("model: {0}")]
+    Model(#[from] ModelError),
+}
+
+/// Whether `name` may name an item, a task or an account: lower-case letters, digits and dashes.
+pub fn is_name(name: &str) -> bool {
+    let inner =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_' || b == b'.';
+    !name.is_empty()
+        && name.len() <= MAX_NAME_CHARS
+        && name.bytes().all(inner)
+        && name.as_bytes()[0].is_ascii_alphanumeric()
+}
+
+fn value(field: &'static str, reason: impl Into<String>) -> TaskError {
+    TaskError::Value {
+        field,
+        reason: reason.into(),
+    }
+}
+
+impl Optimizer {
+    /// The usual AdamW at this learning rate.
+    pub const fn adamw(lr: f32) -> Self {
+        Self::Adamw {
+            lr,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.01,
+        }
+    }
+
+    fn check(&self) -> Result<(), TaskError> {
+        let positive = |field, v: f32| {
+            if v.is_finite() && v > 0.0 {
+                Ok(())
+            } else {
+                Err(value(field, format!("{v} is not above 0")))
+            }
+        };
+        let fraction = |field, v: f32| {
+            if (0.0..1.0).contains(&v) {
+                Ok(())
+            } else {
+                Err(value(field, format!("{v} is not in 0..1")))
+            }
+        };
+        match self {
+            Self::Adamw {
+                lr,
+                beta1,
+                beta2,
+                eps,
+                weight_decay,
+            } => {
+                positive("train.lr", *lr)?;
+                fraction("train.beta1", *beta1)?;
+                fraction("train.beta2", *beta2)?;
+                positive("train.eps", *eps)?;
+                fraction("train.weight_decay", *weight_decay)
+            }
+            Self::Sgd { lr, momentum } => {
+                positive("train.lr", *lr)?;
+                fraction("train.momentum", *momentum)
+            }
+        }
+    }
+}
+
+impl TrainSpec {
+    fn check(&self) -> Result<(), TaskError> {
+        if !(1..=100_000).contains(&self.epochs) {
+            return Err(value(
+                "train.epochs",
+                format!("{}: give 1 to 100000", self.epochs),
+            ));
+        }
+        if !(1..=1 << 20).contains(&self.global_batch) {
+            return Err(value(
+                "train.global_batch",
+                format!("{}: give 1 to 1048576", self.global_batch),
+            ));
+        }
+        if self.checkpoint_steps == 0 {
+            return Err(value("train.checkpoint_steps", "0: give 1 or more"));
+        }
+        self.optimizer.check()
+    }
+
+    /// Steps of one epoch over `samples` samples.
+    pub const fn steps_per_epoch(&self, samples: u64) -> u64 {
+        samples.div_ceil(self.global_batch as u64)
+    }
+
+    /// Steps of the whole run over `samples` samples.
+    pub const fn total_steps(&self, samples: u64) -> u64 {
+        self.steps_per_epoch(samples) * self.epochs as u64
+    }
+
+    /// Samples that `steps` first steps of the run process.
+    pub fn samples_after(&self, steps: u64, samples: u64) -> u64 {
+        let per_epoch = self.steps_per_epoch(samples);
+        if per_epoch == 0 {
+            return 0;
+        }
+        let (epochs, rest) = (steps / per_epoch, steps % per_epoch);
+        epochs * samples + (rest * u64::from(self.global_batch)).min(samples)
+    }
+}
+
+impl TaskSpec {
+    /// Refuses what makes no sense whatever the catalog holds.
+    pub fn check(&self) -> Result<(), TaskError> {
+        if !is_name(&self.name) {
+            return Err(value(
+                "name",
+                format!(
+                    "`{}`: use up to {MAX_NAME_CHARS} lower-case letters, digits, dots and dashes",
+                    self.name.chars().take(80).collect::<String>()
+                ),
+            ));
+        }
+        if !(1..=MAX_GROUP).contains(&self.miners) {
+            return Err(value(
+                "group.miners",
+                format!("{}: give 1 to {MAX_GROUP}", self.miners),
+            ));
+        }
+        if self.max_cost.is_zero() {
+            return Err(value(
+                "budget.max_cost",
+                "0: a task costs something, ask `task quote`",
+            ));
+        }
+        match &self.work {
+            Work::Train { model, train, .. } => {
+                model.check()?;
+                train.check()
+            }
+            Work::Infer { .. } if self.miners != 1 => Err(value(
+                "group.miners",
+                format!("{}: an inference task has one miner", self.miners),
+            )),
+            Work::Infer { .. } => Ok(()),
+        }
+    }
+}
+
+/// A task's state. Every state but the last five has a timer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Announced; waiting for enough ready miners.
+    Waiting,
+    /// A group is chosen and prepares: stops idle commands, fetches data.
+    Matched,
+    /// Computing.
+    Running,
+    /// Members were lost; the rest form a new attempt.
+    Regrouping,
+    /// Ended: the result is there and everybody is paid.
+    Finished,
+    /// Ended: the client cancelled; what was earned is paid, the rest is back.
+    Cancelled,
+    /// Ended: the task itself cannot be done (its data, its model, its loss).
+    Failed,
+    /// Ended: the network could not do it; what was not earned is back.
+    Abandoned,
+    /// Ended: nobody took it in time; all is back.
+    Expired,
+}
+
+impl TaskState {
+    /// Whether the task has ended and its hold is settled.
+    pub const fn is_final(self) -> bool {
+        matches!(
+            self,
+            Self::Finished | Self::Cancelled | Self::Failed | Self::Abandoned | Self::Expired
+        )
+    }
+}
+
+impl std::fmt::Display for TaskState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Waiting => "waiting",
+            Self::Matched => "matched",
+            Self::Running => "running",
+            Self::Regrouping => "regrouping",
+            Self::Finished => "finished",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+            Self::Abandoned => "abandoned",
+            Self::Expired => "expired",
+        })
+    }
+}
+
+/// Why tokens moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The genesis minted them.
+    Genesis,
+    /// Test money on a development network.
+    Faucet,
+    /// One account sent them to another.
+    Send,
+    /// A miner's verified work.
+    Work,
+    /// An item's owner, for one use.
+    ItemFee,
+    /// Storage of a task's results.
+    Storage,
+    /// The network's share.
+    NetworkFee,
+    /// What a hold did not spend, back to its payer.
+    Refund,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Genesis => "genesis",
+            Self::Faucet => "test money",
+            Self::Send => "sent",
+            Self::Work => "verified work",
+            Self::ItemFee => "use of an item",
+            Self::Storage => "storage",
+            Self::NetworkFee => "network fee",
+            Self::Refund => "refund",
+        })
+    }
+}
+
+/// One payment out of a hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payment {
+    /// Whose hold.
+    pub payer: AccountId,
+    /// Who receives.
+    pub payee: AccountId,
+    /// How much.
+    pub amount: Amount,
+    /// What for.
+    pub reason: Reason,
+    /// The node that did the work, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
+}
+
+/// A candidate in a quote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The node.
+    pub node: NodeId,
+    /// Its name in tables.
+    pub name: String,
+    /// Whom it earns for.
+    pub owner: AccountId,
+    /// Measured speed for this kind of work, in 10⁶ floating-point operations a second.
+    pub mflops: u64,
+    /// Rating, in thousandths of 5 stars: 0 to 5000.
+    pub rating_milli: u32,
+    /// Whether it is free now.
+    pub free: bool,
+}
+
+/// What a task would cost and take, without obligation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quote {
+    /// The work, in 10⁻⁶ CU (10⁶ floating-point operations).
+    pub micro_cu: u64,
+    /// Price of one CU.
+    pub unit_price: Amount,
+    /// Paid for the work, all of it.
+    pub work_cost: Amount,
+    /// Paid to the owners of used items.
+    pub item_fees: Amount,
+    /// The most that is paid for storing results.
+    pub storage_cost_max: Amount,
+    /// The network's share of the above.
+    pub network_fee_max: Amount,
+    /// The least that it costs when all goes well.
+    pub cost_low: Amount,
+    /// The most that it can cost: a cap of this is enough.
+    pub cost_high: Amount,
+    /// Expected duration, milliseconds.
+    pub time_low_ms: u64,
+    /// Duration that is rarely exceeded, milliseconds.
+    pub time_high_ms: u64,
+    /// Who could do it, best first.
+    pub candidates: Vec<Candidate>,
+    /// What the figures rest on, and what stands in the way, for people.
+    pub notes: Vec<String>,
+}
+
+/// A point of the loss curve.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LossPoint {
+    /// Steps done.
+    pub step: u64,
+    /// Mean loss over that step's global batch.
+    pub loss: f32,
+}
+
+/// What is known of a finished model or an inference, as its makers report it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Loss of the last step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_loss: Option<f32>,
+    /// Share of test samples classified rightly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_accuracy: Option<f32>,
+    /// Samples processed in all.
+    pub samples: u64,
+    /// From start to end of computing, milliseconds.
+    pub compute_ms: u64,
+}
+
+/// A file of a task's result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResultFile {
+    /// Its name, without folders.
+    pub name: String,
+    /// Its address.
+    pub blob: BlobId,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// What happens to a task, in order. Watchers get each event once, with its number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The hold is open and miners are asked.
+    Announced {
+        /// Miners that were asked.
+        miners: u32,
+        /// Miners that are needed.
+        needed: u32,
+    },
+    /// A miner signalled that it is ready.
+    Offered {
+        /// The miner.
+        node: NodeId,
+        /// Its name.
+        name: String,
+    },
+    /// Still waiting, and for what.
+    Waiting {
+        /// For people.
+        reason: String,
+    },
+    /// A group was chosen.
+    Matched {
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// The members by rank.
+        members: Vec<Member>,
+        /// Steps already done: 0 but after a failure.
+        start_step: u64,
+    },
+    /// A member changed what it does.
+    Activity {
+        /// The miner.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// Before.
+        from: Activity,
+        /// After.
+        to: Activity,
+        /// Why, where that is not plain.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A member has what it needs.
+    Fetched {
+        /// The miner.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// Bytes that it had to fetch.
+        bytes: u64,
+    },
+    /// The group made progress.
+    Progress {
+        /// Steps done.
+        step: u64,
+        /// Steps in all.
+        total_steps: u64,
+        /// Mean loss over the last step.
+        loss: f32,
+        /// Samples a second, over the group.
+        samples_per_s: u64,
+    },
+    /// A checkpoint is stored and verified, and earned.
+    Checkpoint {
+        /// Steps that it covers.
+        step: u64,
+        /// What was earned with it, over all members.
+        earned: Amount,
+    },
+    /// A member is gone.
+    Lost {
+        /// The miner.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// How that was noticed.
+        reason: String,
+        /// Its part of the work since the last verified checkpoint, which is not paid.
+        unpaid: Amount,
+        /// Who goes on.
+        remaining: u32,
+    },
+    /// The result is stored.
+    Stored {
+        /// Its files.
+        files: Vec<ResultFile>,
+        /// What its makers say of it.
+        metrics: Metrics,
+    },
+    /// The task has ended and the hold is settled. The last event.
+    Settled {
+        /// How it ended.
+        state: TaskState,
+        /// Why, for people.
+        reason: String,
+        /// Every payment out of the hold; they sum to it.
+        payments: Vec<Payment>,
+    },
+}
+
+/// An event with its number and time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskEvent {
+    /// From 0, without gaps.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub event: Event,
+}
+
+/// What a miner's machine is busy with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activity {
+    /// Its owner's idle command.
+    Mining,
+    /// Nothing.
+    Idle,
+    /// Fetching what a task needs.
+    Preparing,
+    /// Training.
+    Training,
+    /// Inference.
+    Inferring,
+}
+
+impl std::fmt::Display for Activity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Mining => "mining",
+            Self::Idle => "idle",
+            Self::Preparing => "preparing",
+            Self::Training => "training",
+            Self::Inferring => "inferring",
+        })
+    }
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// The node.
+    pub node: NodeId,
+    /// Its name in tables.
+    pub name: String,
+    /// Whom it earns for.
+    pub owner: AccountId,
+}
+
+/// A task as it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskView {
+    /// Its id.
+    pub task: TaskId,
+    /// Who posted it.
+    pub client: AccountId,
+    /// What was asked for.
+    pub spec: TaskSpec,
+    /// How far it is.
+    pub state: TaskState,
+    /// What it waits for, or why it ended.
+    pub reason: String,
+    /// When it was posted.
+    pub posted: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// Its present group.
+    pub members: Vec<Member>,
+    /// Which attempt, from 1; 0 before the first match.
+    pub attempt: u32,
+    /// Steps done.
+    pub step: u64,
+    /// Steps in all.
+    pub total_steps: u64,
+    /// Earned so far inside the hold.
+    pub earned: Amount,
+    /// Payments, once settled.
+    pub payments: Vec<Payment>,
+    /// Result files, once stored.
+    pub files: Vec<ResultFile>,
+    /// What the makers say of the result.
+    pub metrics: Option<Metrics>,
+    /// The trained model's item, once published.
+    pub item: Option<ItemId>,
+    /// Number of events so far.
+    pub events: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Layer;
+    use proptest::prelude::*;
+
+    fn spec() -> TaskSpec {
+        TaskSpec {
+            name: "digits-mlp".into(),
+            work: Work::Train {
+                dataset: ItemId::new([1; 16]),
+                model: ModelSpec {
+                    input: vec![64],
+                    layers: vec![Layer::Linear { out: 10 }],
+                },
+                train: TrainSpec {
+                    epochs: 1,
+                    global_batch: 32,
+                    optimizer: Optimizer::adamw(1e-3),
+                    seed: 0,
+                    checkpoint_steps: 10,
+                },
+            },
+            miners: 3,
+            max_cost: Amount::from_base_units(1),
+            access: Access::Owner,
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_field() {
+        spec().check().unwrap();
+        let field = |change: fn(&mut TaskSpec)| {
+            let mut s = spec();
+            change(&mut s);
+            match s.check() {
+                Err(TaskError::Value { field, .. }) => field,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(field(|s| s.name = "Two words".into()), "name");
+        assert_eq!(field(|s| s.miners = 0), "group.miners");
+        assert_eq!(field(|s| s.max_cost = Amount::ZERO), "budget.max_cost");
+        fn train(s: &mut TaskSpec) -> &mut TrainSpec {
+            match &mut s.work {
+                Work::Train { train, .. } => train,
+                Work::Infer { .. } => unreachable!(),
+            }
+        }
+        assert_eq!(field(|s| train(s).epochs = 0), "train.epochs");
+        assert_eq!(field(|s| train(s).global_batch = 0), "train.global_batch");
+        assert_eq!(
+            field(|s| train(s).optimizer = Optimizer::adamw(f32::NAN)),
+            "train.lr"
+        );
+    }
+
+    proptest! {
+        /// The closed form agrees with counting step by step.
+        #[test]
+        fn samples_after_counts_each_step(samples in 1u64..500, batch in 1u32..64, epochs in 1u32..4) {
+            let train = TrainSpec { epochs, global_batch: batch, optimizer: Optimizer::adamw(1e-3), seed: 0, checkpoint_steps: 1 };
+            let mut seen = 0;
+            for step in 0..train.total_steps(samples) {
+                prop_assert_eq!(train.samples_after(step, samples), seen);
+                let within = (step % train.steps_per_epoch(samples)) * u64::from(batch);
+                seen += u64::from(batch).min(samples - within);
+            }
+            prop_assert_eq!(train.samples_after(train.total_steps(samples), samples), seen);
+            prop_assert_eq!(seen, samples * u64::from(epochs));
+        }
+    }
+}

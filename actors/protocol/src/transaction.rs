@@ -1,0 +1,173 @@
+//! Transactions: everything that an account changes, signed, with the client's own id inside.
+//!
+//! The same bytes twice get the first answer; other bytes under the same id are a conflict.
+
+use serde::{Deserialize, Serialize};
+
+use crate::item::Manifest;
+use crate::key::Nonce;
+use crate::signed::Payload;
+use crate::task::TaskSpec;
+use crate::{AccountId, Amount, BlobId, ItemId, NodeId, PublicKey, Signature, TaskId, Timestamp};
+
+/// What an account wants changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Action {
+    /// Take a nickname, once.
+    Register {
+        /// Lower-case letters, digits, dashes.
+        nickname: String,
+    },
+    /// Receive test money, on a development network.
+    Faucet {},
+    /// Send tokens to another account.
+    Send {
+        /// To whom.
+        to: AccountId,
+        /// How much.
+        amount: Amount,
+    },
+    /// Publish an item whose files a storage node has acknowledged.
+    Publish {
+        /// The item.
+        manifest: Manifest,
+        /// One acknowledgement a file.
+        receipts: Vec<StoredReceipt>,
+    },
+    /// Post a task: its whole cap goes into a hold.
+    Post {
+        /// The task.
+        spec: TaskSpec,
+    },
+    /// Cancel a task: what was earned is paid, the rest comes back.
+    Cancel {
+        /// Which.
+        task: TaskId,
+    },
+    /// Give a finished task's miners stars.
+    Rate {
+        /// Which.
+        task: TaskId,
+        /// 1 to 5.
+        stars: u8,
+    },
+}
+
+/// A signed change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transaction {
+    /// 1.
+    pub version: u8,
+    /// The client's own id of this change.
+    pub id: Nonce,
+    /// Whose change: the account of the signing key.
+    pub account: AccountId,
+    /// After this the network refuses it.
+    pub valid_until: Timestamp,
+    /// What to change.
+    pub action: Action,
+}
+
+impl Payload for Transaction {
+    const TAG: &'static str = "cryptomind/transaction/1";
+    const MAX_BYTES: usize = 512 * 1024;
+}
+
+/// The longest that a transaction may stay valid: its id is kept that long.
+pub const MAX_VALIDITY_MS: u64 = 24 * 3600 * 1000;
+
+/// What a transaction did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The nickname is taken.
+    Registered {
+        /// It.
+        nickname: String,
+    },
+    /// Tokens moved.
+    Moved {
+        /// How many.
+        amount: Amount,
+    },
+    /// The item is in the catalog.
+    Published {
+        /// Its id.
+        item: ItemId,
+    },
+    /// The task is posted and its cap held.
+    Posted {
+        /// Its id.
+        task: TaskId,
+        /// What is held.
+        held: Amount,
+    },
+    /// The task ends; its settlement follows.
+    Cancelling {
+        /// Which.
+        task: TaskId,
+    },
+    /// The stars count.
+    Rated {
+        /// Which.
+        task: TaskId,
+    },
+}
+
+/// A storage node's word that a blob is durably there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredReceipt {
+    /// 1.
+    pub version: u8,
+    /// What is stored.
+    pub blob: BlobId,
+    /// Its length.
+    pub bytes: u64,
+    /// By whom.
+    pub node: NodeId,
+    /// When.
+    pub at: Timestamp,
+    /// By the storage node's key: see [`StoredReceipt::sign`].
+    pub signature: Signature,
+}
+
+const RECEIPT_TAG: &str = "cryptomind/stored-receipt/1";
+
+impl StoredReceipt {
+    fn message(blob: &BlobId, bytes: u64, node: &NodeId, at: Timestamp) -> Vec<u8> {
+        let mut m = Vec::with_capacity(128);
+        m.extend_from_slice(&(RECEIPT_TAG.len() as u32).to_be_bytes());
+        m.extend_from_slice(RECEIPT_TAG.as_bytes());
+        m.extend_from_slice(blob.as_bytes());
+        m.extend_from_slice(&bytes.to_be_bytes());
+        m.extend_from_slice(node.as_bytes());
+        m.extend_from_slice(&at.as_ms().to_be_bytes());
+        m
+    }
+
+    /// A storage node's receipt.
+    pub fn sign(blob: BlobId, bytes: u64, at: Timestamp, key: &crate::SecretKey) -> Self {
+        let node = NodeId::of_key(&key.public());
+        let signature = key.sign(&Self::message(&blob, bytes, &node, at));
+        Self {
+            version: 1,
+            blob,
+            bytes,
+            node,
+            at,
+            signature,
+        }
+    }
+
+    /// Whether the named node signed it.
+    pub fn is_signed(&self) -> bool {
+        let key: PublicKey = self.node.key();
+        key.verify(
+            &Self::message(&self.blob, self.bytes, &self.node, self.at),
+            &self.signature,
+        )
+    }
+}
