@@ -8,6 +8,7 @@
 //! `cryptomind.cddl` beside this crate describes the same messages for other languages; a test
 //! checks one against the other.
 
+pub mod address;
 pub mod api;
 pub mod blob;
 pub mod codec;
@@ -28,6 +29,7 @@ pub mod task;
 pub mod time;
 pub mod transaction;
 
+pub use address::NodeAddress;
 pub use error::{ErrorBody, ErrorClass};
 pub use id::{AccountId, BlobId, GenesisHash, ItemId, NodeId, TaskId, TransferId};
 pub use key::{PublicKey, SecretKey, Signature};
