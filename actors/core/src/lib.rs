@@ -5,8 +5,8 @@
 //! waits, or touches a disk or a network; so money is property-tested without a runtime, and a
 //! simulation, an `explain` command and the market run the same lines.
 //!
-//! Reading order: [`ledger`] (who has what), [`batch`] (which samples a step trains on, and which
-//! of them a rank takes).
+//! Reading order: [`ledger`] (who has what), [`price`] (what a task costs and when its parts are
+//! earned), [`batch`] (which samples a step trains on, and which of them a rank takes).
 //!
 //! The actors of `cryptomind-actors` own one of these states each, apply inputs in turn, store the
 //! changed records with `cryptomind-storage`, and only then answer.
@@ -14,3 +14,4 @@
 
 pub mod batch;
 pub mod ledger;
+pub mod price;
