@@ -6,12 +6,16 @@
 //! simulation, an `explain` command and the market run the same lines.
 //!
 //! Reading order: [`ledger`] (who has what), [`price`] (what a task costs and when its parts are
-//! earned), [`batch`] (which samples a step trains on, and which of them a rank takes).
+//! earned), [`batch`] (which samples a step trains on, and which of them a rank takes), [`rating`],
+//! [`catalog`], [`transaction`].
 //!
 //! The actors of `cryptomind-actors` own one of these states each, apply inputs in turn, store the
 //! changed records with `cryptomind-storage`, and only then answer.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod batch;
+pub mod catalog;
 pub mod ledger;
 pub mod price;
+pub mod rating;
+pub mod transaction;
