@@ -104,7 +104,10 @@ async fn a_call_during_the_restart_is_answered() {
     before.kill_and_wait(None).await.unwrap();
     for answer in [hanging.await.unwrap(), total(&w.counter).await] {
         let error = answer.unwrap_err();
-        assert_eq!((error.code.as_str(), error.retry_after_ms), ("restarting", Some(200)));
+        assert_eq!(
+            (error.code.as_str(), error.retry_after_ms),
+            ("restarting", Some(200))
+        );
     }
     w.counter.successor(Some(&before)).await.unwrap();
     assert_eq!(total(&w.counter).await.unwrap(), 0);
@@ -130,7 +133,10 @@ async fn deaths_beyond_the_window_fail_upward() {
     }
     w.counter.cast(CounterMsg::Panic).unwrap();
     let reason = w.tree.failed().await;
-    assert!(reason.contains("counter") && reason.contains("planted"), "{reason}");
+    assert!(
+        reason.contains("counter") && reason.contains("planted"),
+        "{reason}"
+    );
     assert!(w.counter.cast(CounterMsg::Add(1)).is_err());
 }
 
@@ -161,8 +167,13 @@ async fn a_tree_whose_child_cannot_start_says_which() {
     let (seat, _counter) = seat("counter");
     let arguments = (Stored::default(), Arc::new(Mutex::new(true)));
     let child = Child::new(seat, move || (Counter, arguments.clone()));
-    let error = Tree::start(Limits::default(), vec![child]).await.unwrap_err();
-    assert!(error.message.contains("the counter cannot start"), "{error}");
+    let error = Tree::start(Limits::default(), vec![child])
+        .await
+        .unwrap_err();
+    assert!(
+        error.message.contains("the counter cannot start"),
+        "{error}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
