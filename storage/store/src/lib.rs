@@ -8,7 +8,11 @@
 //! thread. This crate knows no network, no actor and no rule of the market.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod catalog;
 pub mod error;
+mod journal;
+mod ledger;
+pub mod run;
 pub mod state;
 
 pub use error::StoreError;
