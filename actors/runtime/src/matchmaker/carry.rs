@@ -211,7 +211,7 @@ impl Desk {
         let manifest = Manifest {
             name: self.world.catalog.call(name, CATALOG_LIMIT).await?,
             kind: ItemKind::Model(info),
-            files: files.into_iter().map(ResultFile::into_entry).collect(),
+            files,
             access: run.spec.access,
             licence: "as its owner says".to_owned(),
             source: format!("trained by {} on {}", run.task, data.manifest.name),
