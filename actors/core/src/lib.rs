@@ -1,1 +1,4 @@
 //! cryptomind-core
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod ring;
