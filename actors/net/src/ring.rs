@@ -13,6 +13,9 @@
 //! 1.5 s ends the ring, also in the middle of a read or write. Who finds a fault closes both links with the
 //! culprit's rank, and its neighbours pass it on: all members name the same one.
 //!
+//! Pings are answered on the runtime's threads: whoever computes does so on a thread of its own, or its neighbours
+//! take it for dead.
+//!
 //! What it is not: it picks no members, starts no attempt, and does not know what the values mean.
 //!
 //! Close codes of ring links: 0x10000 + rank, that rank has left in good order; 0x20000 + rank, that rank is to blame.

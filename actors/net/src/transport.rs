@@ -7,7 +7,8 @@ use cryptomind_protocol::frame::ALPN_RING;
 use quinn::congestion::CubicConfig;
 use quinn::{TransportConfig, VarInt};
 
-/// A connection without a packet for this long is lost: a killed peer is noticed within it.
+/// A connection without a packet for this long is lost. The first keep-alive without an answer starts it anew, so
+/// a killed peer is noticed after 2.5 to 3 s.
 pub(crate) const IDLE: Duration = Duration::from_millis(2_500);
 /// An idle connection says that it lives this often.
 const KEEP_ALIVE: Duration = Duration::from_millis(500);

@@ -67,11 +67,11 @@ impl<'a> Fold<'a> {
         let own = &mut self.own[self.done..][..values.len()];
         let values = values.iter().map(|value| f32::from_le_bytes(*value));
         match self.kind {
-            // What has come is the sum of the ranks before: it stands left, this rank's own right.
+            // What has come is the sum of the ranks before; of two addends the order does not matter.
             Kind::Reduce => own
                 .iter_mut()
                 .zip(values)
-                .for_each(|(own, sum)| *own = sum + *own),
+                .for_each(|(own, sum)| *own += sum),
             Kind::Gather => own.iter_mut().zip(values).for_each(|(own, sum)| *own = sum),
         }
         self.done += own.len();
