@@ -337,3 +337,48 @@ async fn has_is_a_question_with_one_answer() {
     });
     assert_eq!(has, Ok(there));
 }
+
+/// How fast: `cargo test -p cryptomind-net --lib -- --ignored --nocapture bulk_speed`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn bulk_speed() {
+    struct Zeros(u64);
+    impl Origin for Zeros {
+        fn bytes(&self) -> u64 {
+            self.0
+        }
+        fn hashes(&self) -> Vec<[u8; 32]> {
+            vec![[0; 32]; self.0.div_ceil(CHUNK_BYTES as u64) as usize]
+        }
+        fn chunk(&mut self, _index: u64) -> Result<Vec<u8>, ErrorBody> {
+            Ok(vec![0; CHUNK_BYTES])
+        }
+    }
+    struct Drain;
+    impl Sink for Drain {
+        fn begin(&mut self, _bytes: u64, _hashes: Vec<[u8; 32]>) -> Result<(), ErrorBody> {
+            Ok(())
+        }
+        fn chunk(&mut self, _index: u64, _data: &[u8]) -> Result<(), ErrorBody> {
+            Ok(())
+        }
+    }
+    let (caller, served) = pair(ALPN_BLOB).await;
+    let since = std::time::Instant::now();
+    let serving = tokio::spawn(async move {
+        let (_, exchange) = asked(&served).await;
+        let (mut sender, _receiver) = exchange.into_stream();
+        bulk::serve_get(&mut sender, 0, &mut Zeros(512 << 20))
+            .await
+            .unwrap();
+        sender.finish().await.unwrap();
+        served.closed().await;
+    });
+    let got = bulk::get(&caller, BlobId::new([1; 32]), 0, &ticket(), &mut Drain)
+        .await
+        .unwrap();
+    let rate = got as f64 / since.elapsed().as_secs_f64() / f64::from(1 << 20);
+    eprintln!("get: {rate:.0} MiB/s");
+    drop(caller);
+    serving.await.unwrap();
+}
