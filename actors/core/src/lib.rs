@@ -6,7 +6,8 @@
 //! simulation, an `explain` command and the market run the same lines.
 //!
 //! Reading order: [`ledger`] (who has what), [`price`] (what a task costs and when its parts are
-//! earned), [`batch`] (which samples a step trains on, and which of them a rank takes), [`rating`],
+//! earned), [`batch`] (which samples a step trains on, and which of them a rank takes), [`ring`] (who sends which
+//! segment when), [`rating`],
 //! [`catalog`], [`transaction`].
 //!
 //! The actors of `cryptomind-actors` own one of these states each, apply inputs in turn, store the
@@ -18,4 +19,5 @@ pub mod catalog;
 pub mod ledger;
 pub mod price;
 pub mod rating;
+pub mod ring;
 pub mod transaction;
