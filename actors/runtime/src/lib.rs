@@ -5,5 +5,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod enrol;
 pub mod idle;
+pub mod miner;
 pub mod supervisor;
+pub mod transfer;
