@@ -1,1 +1,37 @@
-//! cryptomind-gpu
+//! Engines: what turns a model, a dataset and hyper-parameters into trained weights and answers.
+//!
+//! A [`session::Session`] trains: it computes gradient sums into one flat arena in the canonical
+//! order of [`ModelSpec::parameters`], takes the arena back once a ring has summed it over all
+//! members, and updates a shadow that becomes the state when every member has confirmed the step.
+//! [`inference::Model`] runs trained weights; [`dataset`] reads what both work on; [`devices`] and
+//! [`bench`] say what a machine has and how fast it is.
+//!
+//! Every call blocks and belongs on a thread of its caller. Nothing here knows of networks, tasks
+//! or money, and no clock but that of [`bench`] is read. On one machine the same inputs give the
+//! same bits, whatever the number of threads.
+//!
+//! candle is tensor type, layers of inference and oracle of the tests. The training step is planned
+//! ahead without its autograd: the products are those of `gemm`, the library below candle's, called
+//! on the arenas themselves, so that a weight's gradient is written where the ring reads it.
+//!
+//! [`ModelSpec::parameters`]: cryptomind_protocol::model::ModelSpec::parameters
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
+
+pub mod bench;
+pub mod dataset;
+pub mod devices;
+pub mod digits;
+pub mod error;
+pub mod inference;
+pub mod session;
+
+mod initial;
+mod loss;
+mod network;
+mod optimizer;
+mod product;
+mod random;
+mod weights;
+
+pub use error::EngineError;

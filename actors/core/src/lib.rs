@@ -1,1 +1,25 @@
-//! cryptomind-core
+//! What is decided: money, price, ratings, the catalog, the order of samples.
+//!
+//! Every decision is a function of state, input and time: `now` and seeds are arguments, and what
+//! comes back is the changed records or a refusal. Nothing here reads a clock, draws randomness,
+//! waits, or touches a disk or a network; so money is property-tested without a runtime, and a
+//! simulation, an `explain` command and the market run the same lines.
+//!
+//! Reading order: [`ledger`] (who has what), [`price`] (what a task costs and when its parts are
+//! earned), [`batch`] (which samples a step trains on, and which of them a rank takes), [`rating`],
+//! [`catalog`], [`transaction`]; then [`run`] (the life of a task) and [`market`] (who is chosen);
+//! [`journal`] is what else the coordinator writes down.
+//!
+//! The actors of `cryptomind-actors` own one of these states each, apply inputs in turn, store the
+//! changed records with `cryptomind-storage`, and only then answer.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod batch;
+pub mod catalog;
+pub mod journal;
+pub mod ledger;
+pub mod market;
+pub mod price;
+pub mod rating;
+pub mod run;
+pub mod transaction;

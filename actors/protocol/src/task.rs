@@ -186,7 +186,8 @@ impl Optimizer {
 }
 
 impl TrainSpec {
-    fn check(&self) -> Result<(), TaskError> {
+    /// Refuses hyper-parameters that make no sense, by field.
+    pub fn check(&self) -> Result<(), TaskError> {
         if !(1..=100_000).contains(&self.epochs) {
             return Err(value(
                 "train.epochs",

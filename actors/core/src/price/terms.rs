@@ -1,0 +1,155 @@
+//! A task's terms: everything that its settlement depends on, settled when it is posted.
+
+use cryptomind_protocol::task::Reason;
+use cryptomind_protocol::{AccountId, Amount, ErrorBody, ItemId};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Extent, PriceError, Prices, earned_after, network_fee, split, storage_cost, work_cost,
+};
+use crate::ledger::Fee;
+
+/// One use of an item, for a fee.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemUse {
+    /// The item.
+    pub item: ItemId,
+    /// Its owner.
+    pub payee: AccountId,
+    /// What this use costs; nothing for the owner and for free items.
+    pub fee: Amount,
+}
+
+/// A task's terms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// What the network charged when the task was posted.
+    pub prices: Prices,
+    /// What the task amounts to.
+    pub extent: Extent,
+    /// Paid for the work, all of it.
+    pub work_cost: Amount,
+    /// The items that it uses.
+    pub items: Vec<ItemUse>,
+    /// All item fees.
+    pub item_fees: Amount,
+    /// The most that is paid for storing results.
+    pub storage_cost_max: Amount,
+    /// The network's share of all that.
+    pub network_fee_max: Amount,
+    /// The least that the task costs when all goes well.
+    pub cost_low: Amount,
+    /// The most that it can cost.
+    pub cost_high: Amount,
+}
+
+/// How a run has ended, as far as money is concerned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// What the hold's miners have earned.
+    pub earned: Amount,
+    /// Whether the items were used: their fees are due from the first verified checkpoint on.
+    pub items_used: bool,
+    /// Results that were stored, in bytes, with the account of the storage node's owner.
+    pub stored: Vec<(AccountId, u64)>,
+}
+
+/// What is paid for work, items and storage, and the network's share on top.
+fn with_network_fee(parts: [Amount; 3], ppm: u32) -> Result<(Amount, Amount), PriceError> {
+    let net = Amount::sum(parts).ok_or(PriceError::TooLarge)?;
+    let fee = network_fee(net, ppm)?;
+    let gross = net.checked_add(fee).ok_or(PriceError::TooLarge)?;
+    Ok((fee, gross))
+}
+
+impl Terms {
+    /// The terms of a task of this extent that uses these items.
+    pub fn new(extent: Extent, items: Vec<ItemUse>, prices: Prices) -> Result<Self, PriceError> {
+        let work_cost = work_cost(extent.flops(), prices.unit_price)?;
+        let fees = Amount::sum(items.iter().map(|item| item.fee));
+        let item_fees = fees.ok_or(PriceError::TooLarge)?;
+        let storage_min = storage_cost(extent.result_bytes_min, prices.storage_per_mib)?;
+        let storage_cost_max = storage_cost(extent.result_bytes_max, prices.storage_per_mib)?;
+        let ppm = prices.network_fee_ppm;
+        let (_, cost_low) = with_network_fee([work_cost, item_fees, storage_min], ppm)?;
+        let most = [work_cost, item_fees, storage_cost_max];
+        let (network_fee_max, cost_high) = with_network_fee(most, ppm)?;
+        Ok(Self {
+            prices,
+            extent,
+            work_cost,
+            items,
+            item_fees,
+            storage_cost_max,
+            network_fee_max,
+            cost_low,
+            cost_high,
+        })
+    }
+
+    /// Refuses a cap that might not suffice.
+    pub fn check_cap(&self, cap: Amount) -> Result<(), ErrorBody> {
+        let needed = self.cost_high;
+        if cap >= needed {
+            return Ok(());
+        }
+        let message = format!("the cap of {cap} is below what the task may cost, {needed}");
+        let error = ErrorBody::user("cap_too_low", message);
+        Err(error.with_help(format!("set budget.max_cost to {needed} or more")))
+    }
+
+    /// What is earned, over all members and since the start, once the first `verified_samples` are verified.
+    pub fn earned_after(&self, verified_samples: u64) -> Amount {
+        earned_after(self.work_cost, verified_samples, self.extent.total_samples)
+    }
+
+    /// The fees of a settlement, `network` being the account of the network's fees. Together with what
+    /// was earned they never exceed [`Terms::cost_high`].
+    pub fn fees(&self, ending: &Ending, network: AccountId) -> Vec<Fee> {
+        let mut fees = Vec::new();
+        if ending.items_used {
+            fees.extend(self.items.iter().map(ItemUse::to_fee));
+        }
+        fees.extend(self.storage_fees(&ending.stored));
+        let earned = ending.earned.min(self.work_cost);
+        let paid = Amount::sum(fees.iter().map(|fee| fee.amount).chain([earned]));
+        // Each part is bounded by the one that the terms were made from, and those fitted.
+        let paid = paid.expect("parts of terms that fit an amount fit one");
+        let ppm = self.prices.network_fee_ppm;
+        let amount = network_fee(paid, ppm).expect("a share of less than the terms' sum fits");
+        fees.push(Fee {
+            payee: network,
+            amount,
+            reason: Reason::NetworkFee,
+        });
+        fees.retain(|fee| !fee.amount.is_zero());
+        fees
+    }
+
+    /// Storage is charged once over all results, up to what was quoted, and divided by bytes.
+    fn storage_fees(&self, stored: &[(AccountId, u64)]) -> Vec<Fee> {
+        let bytes: Vec<u64> = stored.iter().map(|(_, bytes)| *bytes).collect();
+        let charged = bytes.iter().fold(0u64, |sum, b| sum.saturating_add(*b));
+        let charged = charged.min(self.extent.result_bytes_max);
+        let cost = storage_cost(charged, self.prices.storage_per_mib);
+        let cost = cost.expect("not above the cost of the most bytes, which fitted");
+        let amounts = split(cost, &bytes).into_iter();
+        let payees = stored.iter().map(|(payee, _)| *payee);
+        let fee = |(payee, amount)| Fee {
+            payee,
+            amount,
+            reason: Reason::Storage,
+        };
+        payees.zip(amounts).map(fee).collect()
+    }
+}
+
+impl ItemUse {
+    fn to_fee(&self) -> Fee {
+        Fee {
+            payee: self.payee,
+            amount: self.fee,
+            reason: Reason::ItemFee,
+        }
+    }
+}

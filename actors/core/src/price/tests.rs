@@ -1,0 +1,258 @@
+use super::*;
+use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo, ModelInfo};
+use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::task::{
+    Candidate, Metrics, Optimizer, Reason, Split, TaskSpec, TrainSpec, Work,
+};
+use cryptomind_protocol::{AccountId, ItemId, NodeId};
+use proptest::prelude::*;
+
+fn units(units: u64) -> Amount {
+    Amount::from_base_units(units)
+}
+
+fn model() -> ModelSpec {
+    let linear = |out| Layer::Linear { out };
+    ModelSpec {
+        input: vec![64],
+        layers: vec![linear(64), Layer::Relu {}, linear(10)],
+    }
+}
+
+fn dataset() -> DatasetInfo {
+    DatasetInfo {
+        format: DataFormat::Csv {
+            file: "digits.csv".into(),
+            label: "digit".into(),
+            split_seed: 0,
+        },
+        train_samples: 1437,
+        test_samples: 360,
+        input: vec![8, 8],
+        classes: (0..10).map(|n| n.to_string()).collect(),
+    }
+}
+
+fn training() -> TaskSpec {
+    TaskSpec {
+        name: "digits".into(),
+        work: Work::Train {
+            dataset: ItemId::new([1; 16]),
+            model: model(),
+            train: TrainSpec {
+                epochs: 30,
+                global_batch: 32,
+                optimizer: Optimizer::adamw(1e-3),
+                seed: 1,
+                checkpoint_steps: 45,
+            },
+        },
+        miners: 3,
+        max_cost: units(u64::MAX),
+        access: Access::Owner,
+    }
+}
+
+const PRICES: Prices = Prices {
+    unit_price: Amount::from_base_units(100_000_000),
+    storage_per_mib: Amount::from_base_units(1_000_000),
+    network_fee_ppm: 10_000,
+};
+
+fn terms() -> Terms {
+    let extent = Extent::of(&training(), &dataset(), None).unwrap();
+    let used = ItemUse {
+        item: ItemId::new([1; 16]),
+        payee: AccountId::new([1; 20]),
+        fee: units(5_000_000),
+    };
+    Terms::new(extent, vec![used], PRICES).unwrap()
+}
+
+fn candidate(number: u8, mflops: u64, free: bool) -> Candidate {
+    Candidate {
+        node: NodeId::new([number; 32]),
+        name: format!("miner-{number}"),
+        owner: AccountId::new([number; 20]),
+        mflops,
+        rating_milli: 3500,
+        free,
+    }
+}
+
+#[test]
+fn one_cu_costs_the_unit_price() {
+    let price = units(250);
+    assert_eq!(work_cost(FLOPS_PER_CU, price), Ok(units(250)));
+    assert_eq!(work_cost(1, price), Ok(units(1)));
+    assert_eq!(work_cost(0, price), Ok(units(0)));
+    assert_eq!(work_cost(u128::MAX, price), Err(PriceError::TooLarge));
+    assert_eq!(storage_cost(0, price), Ok(units(0)));
+    assert_eq!(storage_cost(1, price), Ok(units(250)));
+    assert_eq!(storage_cost(MIB + 1, price), Ok(units(500)));
+    assert_eq!(
+        storage_cost(u64::MAX, units(u64::MAX)),
+        Err(PriceError::TooLarge)
+    );
+}
+
+#[test]
+fn the_extent_follows_from_task_and_dataset() {
+    let extent = Extent::of(&training(), &dataset(), None).unwrap();
+    assert_eq!((extent.samples, extent.total_samples), (1437, 43_110));
+    assert_eq!(extent.steps, 45 * 30);
+    assert_eq!(
+        extent.flops(),
+        43_110 * u128::from(model().training_flops())
+    );
+
+    let info = ModelInfo {
+        spec: model(),
+        classes: dataset().classes,
+        dataset: None,
+        task: None,
+        metrics: Metrics::default(),
+    };
+    let mut spec = training();
+    spec.work = Work::Infer {
+        model: ItemId::new([2; 16]),
+        dataset: ItemId::new([1; 16]),
+        split: Split::Test,
+    };
+    let extent = Extent::of(&spec, &dataset(), Some(&info)).unwrap();
+    assert_eq!((extent.total_samples, extent.steps), (360, 1));
+    Extent::of(&spec, &dataset(), None).unwrap_err();
+}
+
+#[test]
+fn what_does_not_fit_its_dataset_is_refused_by_field() {
+    let field = |change: fn(&mut DatasetInfo)| {
+        let mut data = dataset();
+        change(&mut data);
+        match Extent::of(&training(), &data, None) {
+            Err(PriceError::Misfit { field, .. }) => field,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(field(|d| d.input = vec![28, 28]), "model.input");
+    assert_eq!(field(|d| d.input = vec![u32::MAX; 4]), "model.input");
+    assert_eq!(field(|d| d.classes.truncate(9)), "model.layers");
+    assert_eq!(field(|d| d.train_samples = 0), "dataset");
+    assert_eq!(field(|d| d.train_samples = u64::MAX), "dataset");
+}
+
+#[test]
+fn a_cap_below_the_quote_is_refused_with_the_needed_amount() {
+    let terms = terms();
+    terms.check_cap(terms.cost_high).unwrap();
+    let below = terms.cost_high.checked_sub(units(1)).unwrap();
+    let error = terms.check_cap(below).unwrap_err();
+    assert_eq!(error.code, "cap_too_low");
+    assert!(error.help.unwrap().contains(&terms.cost_high.to_string()));
+}
+
+#[test]
+fn the_quote_names_the_best_group_and_what_stands_in_the_way() {
+    let terms = terms();
+    let candidates = vec![
+        candidate(1, 900, false),
+        candidate(2, 100, true),
+        candidate(3, 300, true),
+        candidate(4, 200, true),
+    ];
+    let quote_of = |candidates| quote(&training(), &terms, candidates);
+    let whole = quote_of(candidates.clone());
+    let order: Vec<_> = whole.candidates.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(order, ["miner-3", "miner-4", "miner-2", "miner-1"]);
+    assert_eq!(whole.notes.len(), 1);
+    assert!(0 < whole.time_low_ms && whole.time_low_ms < whole.time_high_ms);
+    assert!(whole.cost_low <= whole.cost_high);
+    // 100 Mflop/s is the slowest of three, 4 hops a step.
+    let compute = terms.extent.flops() / (300 * 1000);
+    let expected = compute as u64 + 1350 * 4 * STEP_HOP_US.0 / 1000 + GROUP_START_MS.0;
+    assert_eq!(whole.time_low_ms, expected);
+
+    let busy = quote_of(candidates[..3].to_vec());
+    assert!(busy.notes[1].contains("3 miners and 2 are free"));
+    let few = quote_of(candidates[..2].to_vec());
+    assert!(few.notes[1].contains("3 miners and 2 are online"));
+    let none = quote_of(vec![]);
+    assert_eq!((none.time_low_ms, none.time_high_ms), (0, 0));
+    assert!(none.notes[0].contains("no miner is online"));
+
+    let mut poor = training();
+    poor.max_cost = units(1);
+    let refused = quote(&poor, &terms, candidates);
+    assert!(refused.notes[1].contains(&terms.cost_high.to_string()));
+}
+
+proptest! {
+    #[test]
+    fn a_split_is_exact_and_fair(amount: u64, shares in prop::collection::vec(any::<u64>(), 1..20)) {
+        let parts = split(units(amount), &shares);
+        prop_assert_eq!(parts.len(), shares.len());
+        prop_assert_eq!(Amount::sum(parts.iter().copied()), Some(units(amount)));
+        let total: u128 = shares.iter().map(|s| u128::from(*s)).sum();
+        prop_assume!(total > 0);
+        for (part, share) in parts.iter().zip(&shares) {
+            let exact = u128::from(amount) * u128::from(*share);
+            let part = u128::from(part.base_units());
+            prop_assert!(part == exact / total || part == exact / total + 1);
+            prop_assert!(*share > 0 || part == 0);
+        }
+    }
+
+    #[test]
+    fn checkpoints_sum_to_the_cost_of_the_work(
+        cost: u64,
+        total in 1u64..1_000_000,
+        mut cuts in prop::collection::vec(0u64..1_000_000, 0..20),
+    ) {
+        cuts.push(total);
+        cuts.sort_unstable();
+        let mut before = Amount::ZERO;
+        let mut sum = Amount::ZERO;
+        for cut in cuts {
+            let earned = earned_after(units(cost), cut, total);
+            sum = sum.checked_add(earned.checked_sub(before).unwrap()).unwrap();
+            before = earned;
+        }
+        prop_assert_eq!(sum, units(cost));
+    }
+
+    /// Whatever a run has verified, used and stored when it ends, the quoted cap pays for it.
+    #[test]
+    fn the_cap_suffices_however_a_run_ends(
+        unit_price in 0u64..1 << 40,
+        storage_per_mib in 0u64..1 << 36,
+        network_fee_ppm in 0u32..1_000_000,
+        fees in prop::collection::vec(0u64..1 << 40, 0..3),
+        verified in 0u64..60_000,
+        items_used: bool,
+        stored in prop::collection::vec(prop_oneof![0u64..1 << 22, any::<u64>()], 0..4),
+    ) {
+        let prices = Prices { unit_price: units(unit_price), storage_per_mib: units(storage_per_mib), network_fee_ppm };
+        let extent = Extent::of(&training(), &dataset(), None).unwrap();
+        let item = |fee| ItemUse { item: ItemId::new([0; 16]), payee: AccountId::new([9; 20]), fee: units(fee) };
+        let terms = Terms::new(extent, fees.into_iter().map(item).collect(), prices).unwrap();
+        let ending = Ending {
+            earned: terms.earned_after(verified),
+            items_used,
+            stored: stored.into_iter().map(|bytes| (AccountId::new([8; 20]), bytes)).collect(),
+        };
+        let fees = terms.fees(&ending, AccountId::of_system("fees"));
+        prop_assert!(fees.iter().all(|fee| !fee.amount.is_zero()));
+        let paid = Amount::sum(fees.iter().map(|fee| fee.amount).chain([ending.earned])).unwrap();
+        prop_assert!(paid <= terms.cost_high, "{} > {}", paid, terms.cost_high);
+        // When all goes well, it is not below the lower bound either.
+        let well = Ending {
+            earned: terms.work_cost,
+            items_used: true,
+            stored: vec![(AccountId::new([8; 20]), terms.extent.result_bytes_min)],
+        };
+        let fees = terms.fees(&well, AccountId::of_system("fees"));
+        let paid = Amount::sum(fees.iter().map(|fee| fee.amount).chain([well.earned])).unwrap();
+        prop_assert!(paid >= terms.cost_low && paid <= terms.cost_high);
+        prop_assert!(fees.iter().all(|fee| matches!(fee.reason, Reason::ItemFee | Reason::Storage | Reason::NetworkFee)));
+    }
+}

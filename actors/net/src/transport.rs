@@ -1,0 +1,57 @@
+//! QUIC transport settings: windows, timers, what is switched off.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cryptomind_protocol::frame::ALPN_RING;
+use quinn::congestion::CubicConfig;
+use quinn::{TransportConfig, VarInt};
+
+/// A connection without a packet for this long is lost: a killed peer is noticed within it.
+const IDLE: Duration = Duration::from_millis(2_500);
+/// An idle connection says that it lives this often.
+const KEEP_ALIVE: Duration = Duration::from_millis(500);
+/// Round trip assumed before one is measured: a lost first packet is sent again after three of these.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// Most bytes in flight to this side until the peer has proven itself.
+const WINDOW_BEFORE_AUTH: u32 = 128 * 1024;
+/// Most bytes in flight to this side after that, over all streams.
+const WINDOW: u32 = 8 * 1024 * 1024;
+/// The same on one stream.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+/// Ring links carry one stream of gradients between neighbours that are measured to be near.
+const RING_STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+const RING_INITIAL_WINDOW: u64 = 64 * 1024;
+/// One-way streams that a proven peer may have open.
+const UNI_STREAMS: u32 = 8;
+
+/// Settings for one side of a connection that speaks `alpn`, until the peer has proven itself:
+/// a caller may open one stream, for the hello exchange; a server none.
+pub(crate) fn before_auth(alpn: &str, listens: bool) -> Arc<TransportConfig> {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(u32::from(listens).into())
+        .max_concurrent_uni_streams(0u32.into())
+        .max_idle_timeout(Some(IDLE.try_into().expect("milliseconds fit a varint")))
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .initial_rtt(INITIAL_RTT)
+        .stream_receive_window(STREAM_WINDOW.into())
+        .receive_window(WINDOW_BEFORE_AUTH.into())
+        .send_window(WINDOW.into())
+        .datagram_receive_buffer_size(None);
+    if alpn == ALPN_RING {
+        let mut congestion = CubicConfig::default();
+        congestion.initial_window(RING_INITIAL_WINDOW);
+        config
+            .stream_receive_window(RING_STREAM_WINDOW.into())
+            .congestion_controller_factory(Arc::new(congestion));
+    }
+    Arc::new(config)
+}
+
+/// Opens the windows for a peer that has proven itself.
+pub(crate) fn after_auth(connection: &quinn::Connection, max_streams: u32) {
+    connection.set_receive_window(WINDOW.into());
+    connection.set_max_concurrent_bi_streams(max_streams.into());
+    connection.set_max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS));
+}

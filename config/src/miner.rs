@@ -1,0 +1,170 @@
+//! `miner.toml`: a machine that computes, and what its owner lets it do.
+
+use cryptomind_protocol::NodeAddress;
+
+use crate::convert::{Converted, PortRange, bytes, parsed, problem, texts, whole, words};
+use crate::reader::Entry;
+use crate::{MinerNode, Reader, Settings};
+
+const EXAMPLE_ADDRESS: &str = "cm://cmn1…@203.0.113.5:7700";
+/// What to do about a coordinator that is not named.
+pub(crate) const NO_COORDINATOR: &str =
+    "write coordinator = \"cm://…\" above the first section, or start with --join cm://…";
+
+/// A miner's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Miner {
+    /// The coordinator that it works with.
+    pub coordinator: NodeAddress,
+    /// Who it is and whom it earns for.
+    pub node: MinerNode,
+    /// What it computes with.
+    pub compute: Compute,
+    /// Where neighbours reach it.
+    pub ring: Ring,
+    /// What it does otherwise.
+    pub idle: Idle,
+    /// What it keeps of datasets and models.
+    pub cache: Cache,
+}
+
+/// `[compute]`: what it computes with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Compute {
+    /// Threads; 0 is all that the machine has.
+    pub threads: usize,
+}
+
+/// `[ring]`: where other miners of a group reach this one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ring {
+    /// Host name or IP address; by default the local address of the connection to the coordinator.
+    pub host: Option<String>,
+    /// UDP ports that may be bound; by default any free one.
+    pub ports: Option<PortRange>,
+}
+
+/// `[idle]`: the owner's usual program, running while there is no task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idle {
+    /// The program and its arguments, without a shell; empty is none.
+    pub command: Vec<String>,
+    /// After this, seconds, its processes are killed rather than asked to stop.
+    pub stop_limit_s: u64,
+}
+
+/// `[cache]`: datasets and models that stay on disk for the next task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// Bytes of disk; the least recently used goes first.
+    pub max_bytes: u64,
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self {
+            command: Vec::new(),
+            stop_limit_s: 10,
+        }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            max_bytes: 20 << 30,
+        }
+    }
+}
+
+impl Miner {
+    /// The defaults with this coordinator, which has none.
+    pub fn new(coordinator: NodeAddress) -> Self {
+        Self {
+            coordinator,
+            node: MinerNode::default(),
+            compute: Compute::default(),
+            ring: Ring::default(),
+            idle: Idle::default(),
+            cache: Cache::default(),
+        }
+    }
+}
+
+/// The address of the coordinator, which must be given.
+pub(crate) fn coordinator(reader: &mut Reader<'_>) -> Option<NodeAddress> {
+    reader.required("coordinator", NO_COORDINATOR, |e| {
+        parsed(e, EXAMPLE_ADDRESS)
+    })
+}
+
+/// The address of the coordinator, where one is given.
+pub(crate) fn optional_coordinator(reader: &mut Reader<'_>) -> Option<NodeAddress> {
+    reader.optional("coordinator", |e| parsed(e, EXAMPLE_ADDRESS))
+}
+
+fn host(entry: &Entry<'_>) -> Converted<String> {
+    let text = words(entry)?;
+    let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':');
+    let is_address = text.parse::<std::net::IpAddr>().is_ok();
+    if text.chars().all(is_host) && (is_address || !text.contains(':')) {
+        return Ok(text);
+    }
+    Err(
+        problem(format!("`{text}` is not a host name or IP address"))
+            .help("give it without a port: ports are in `ring.ports`"),
+    )
+}
+
+fn command(entry: &Entry<'_>) -> Converted<Vec<String>> {
+    let command = texts(entry)?;
+    match command.first() {
+        Some(program) if program.trim().is_empty() => {
+            Err(problem("the program's name is empty").help("[] is no command at all"))
+        }
+        _ => Ok(command),
+    }
+}
+
+impl Idle {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            command: reader.take("idle.command", default.command, command),
+            stop_limit_s: reader.take("idle.stop_limit_s", default.stop_limit_s, |e| {
+                whole(e, 1..=600)
+            }),
+        }
+    }
+}
+
+impl Settings for Miner {
+    const SAMPLE: &'static str = include_str!("../miner.toml");
+    const FILE_NAME: &'static str = "miner.toml";
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let coordinator = coordinator(reader);
+        let node = MinerNode::read(reader);
+        let compute = Compute {
+            threads: reader.take("compute.threads", 0, |e| {
+                whole(e, 0..=4096u16).map(usize::from)
+            }),
+        };
+        let ring = Ring {
+            host: reader.optional("ring.host", host),
+            ports: reader.optional("ring.ports", |e| parsed(e, "7710-7719")),
+        };
+        let idle = Idle::read(reader);
+        let cache = Cache {
+            max_bytes: reader.take("cache.max_bytes", Cache::default().max_bytes, bytes),
+        };
+        Some(Self {
+            coordinator: coordinator?,
+            node,
+            compute,
+            ring,
+            idle,
+            cache,
+        })
+    }
+}

@@ -1,0 +1,518 @@
+//! Task files: what a user writes to have a model trained or run, checked before anything else happens.
+//!
+//! ```toml
+//! kind = "train"
+//! name = "digits-mlp"
+//! dataset = "ada/digits"                         # nickname/name, or an id cmi1…
+//!
+//! [model]
+//! input = [8, 8]                                 # shape of one sample
+//! layers = ["linear 64", "relu", "linear 10"]    # first to last; the last is linear, one output a class
+//!
+//! [train]
+//! epochs = 30
+//!
+//! [budget]
+//! max_cost = "0.5 CTM"
+//! ```
+//! A layer is one text: its name, then its sizes. Everything that [`TaskSpec::check`] refuses is reported
+//! at the line of the key at fault. Names of items are resolved by the caller: see
+//! [`TaskFile::to_spec`].
+
+mod layer;
+mod template;
+
+use std::ops::Range;
+use std::path::Path;
+use std::str::FromStr;
+
+use cryptomind_protocol::item::{Access, DatasetInfo};
+use cryptomind_protocol::model::{ModelError, ModelSpec};
+use cryptomind_protocol::task::{Optimizer, Split, TaskError, TaskSpec, TrainSpec, Work, is_name};
+use cryptomind_protocol::{Amount, ErrorBody, ItemId};
+
+use crate::convert::{Converted, amount, decimal, name, parsed, sizes, whole};
+use crate::document::Document;
+use crate::reader::{Entry, Layer, Reader};
+use crate::{ConfigError, convert};
+
+/// How a task file names an item of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ItemRef {
+    /// By id.
+    Id(ItemId),
+    /// By path `nickname/name`.
+    Path(String),
+}
+
+/// Why a text names no item.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseItemRefError {
+    /// It starts as an id and is none.
+    #[error("{0}")]
+    Id(#[from] cryptomind_protocol::id::ParseIdError),
+    /// Neither id nor path.
+    #[error("`{0}` names no item: write nickname/name or an id cmi1…")]
+    Form(String),
+}
+
+impl FromStr for ItemRef {
+    type Err = ParseItemRefError;
+
+    fn from_str(text: &str) -> Result<Self, ParseItemRefError> {
+        if text.starts_with(ItemId::PREFIX) && !text.contains('/') {
+            return Ok(Self::Id(text.parse()?));
+        }
+        match text.split_once('/') {
+            Some((owner, item)) if is_name(owner) && is_name(item) => Ok(Self::Path(text.into())),
+            _ => Err(ParseItemRefError::Form(text.chars().take(80).collect())),
+        }
+    }
+}
+
+impl std::fmt::Display for ItemRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Path(path) => f.write_str(path),
+        }
+    }
+}
+
+/// What a task file wants computed, with items as they were named.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FileWork {
+    /// Fit a model to a dataset.
+    Train {
+        /// The dataset.
+        dataset: ItemRef,
+        /// The model.
+        model: ModelSpec,
+        /// Hyper-parameters.
+        train: TrainSpec,
+    },
+    /// Run a model over samples.
+    Infer {
+        /// The model.
+        model: ItemRef,
+        /// The dataset that holds the samples.
+        dataset: ItemRef,
+        /// Which of its splits.
+        split: Split,
+    },
+}
+
+/// A task file: right in itself, its items not yet looked up.
+#[derive(Debug, Clone)]
+pub struct TaskFile {
+    /// The task's name; a trained model is published as `<nickname>/<name>`.
+    pub name: String,
+    /// What to compute.
+    pub work: FileWork,
+    /// Miners in the group.
+    pub miners: u32,
+    /// The most that it may cost: what goes into the hold.
+    pub max_cost: Amount,
+    /// Who may use the trained model.
+    pub access: Access,
+    document: Document,
+    layer_spans: Vec<Range<usize>>,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Train,
+    Infer,
+}
+
+#[derive(Clone, Copy)]
+enum OptimizerName {
+    Adamw,
+    Sgd,
+}
+
+#[derive(Clone, Copy)]
+enum AccessName {
+    Free,
+    Paid,
+    Owner,
+}
+
+/// Steps from one checkpoint to the next, where a file does not say.
+const CHECKPOINT_STEPS: u32 = 100;
+/// Miners, where a training file does not say.
+const MINERS: u32 = 1;
+const LEARNING_RATE: f32 = 1e-3;
+
+const MODEL_EXAMPLE: &str = "for example layers = [\"linear 64\", \"relu\", \"linear 10\"]";
+
+impl TaskFile {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its line.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::of_document(Document::read(path)?)
+    }
+
+    /// Reads and checks a text; `name` stands for the file in errors.
+    ///
+    /// # Errors
+    /// As [`TaskFile::read`].
+    pub fn parse(name: &str, text: &str) -> Result<Self, ConfigError> {
+        Self::of_document(Document::parse(name.to_owned(), text.to_owned())?)
+    }
+
+    fn of_document(document: Document) -> Result<Self, ConfigError> {
+        let layers = [Layer::File(document.clone())];
+        let mut reader = Reader::new(&layers);
+        let fields = Fields::read(&mut reader);
+        reader.finish()?;
+        let Some(fields) = fields else {
+            return Err(ConfigError::without_line(
+                &document.name,
+                "a required key is missing",
+            ));
+        };
+        let file = Self {
+            name: fields.name,
+            work: fields.work,
+            miners: fields.miners,
+            max_cost: fields.max_cost,
+            access: fields.access,
+            document,
+            layer_spans: fields.layer_spans,
+        };
+        // Ids do not matter to the check, so it need not wait for the catalog.
+        file.spec_with(|_| ItemId::new([0; 16]))
+            .check()
+            .map_err(|e| file.locate(&e))?;
+        Ok(file)
+    }
+
+    /// The items that the file names, each once.
+    pub fn items(&self) -> Vec<&ItemRef> {
+        match &self.work {
+            FileWork::Train { dataset, .. } => vec![dataset],
+            FileWork::Infer { model, dataset, .. } => vec![model, dataset],
+        }
+    }
+
+    /// The dataset that the file names.
+    pub const fn dataset(&self) -> &ItemRef {
+        match &self.work {
+            FileWork::Train { dataset, .. } | FileWork::Infer { dataset, .. } => dataset,
+        }
+    }
+
+    /// The task, with every item looked up by `resolve`.
+    ///
+    /// # Errors
+    /// What `resolve` says, at the line that names the item.
+    pub fn to_spec(
+        &self,
+        mut resolve: impl FnMut(&ItemRef) -> Result<ItemId, ErrorBody>,
+    ) -> Result<TaskSpec, ConfigError> {
+        let mut ids = Vec::new();
+        for item in self.items() {
+            let id = resolve(item).map_err(|e| self.unresolved(item, e))?;
+            ids.push((item, id));
+        }
+        let id_of = |item: &ItemRef| {
+            let found = ids.iter().find(|(known, _)| *known == item);
+            found.expect("every item of the work was resolved above").1
+        };
+        Ok(self.spec_with(id_of))
+    }
+
+    /// Holds the model against the dataset: shapes and classes must fit.
+    ///
+    /// # Errors
+    /// What does not fit, at the line of the model's key.
+    pub fn check_dataset(&self, info: &DatasetInfo) -> Result<(), ConfigError> {
+        let FileWork::Train { model, dataset, .. } = &self.work else {
+            return Ok(());
+        };
+        if model.input != info.input {
+            let message = format!("{dataset} has samples of shape {:?}", info.input);
+            return Err(self
+                .at("model.input", &message)
+                .with_help(format!("write input = {:?}", info.input)));
+        }
+        let (outputs, classes) = (model.output_len(), info.classes.len());
+        if outputs != Some(classes) {
+            let span = self.layer_spans.last().cloned().unwrap_or(0..0);
+            let message = format!("{dataset} has {classes} classes: one output each");
+            return Err(self
+                .document
+                .error(span, message)
+                .with_help(format!("write \"linear {classes}\" as the last layer")));
+        }
+        Ok(())
+    }
+
+    fn spec_with(&self, id_of: impl Fn(&ItemRef) -> ItemId) -> TaskSpec {
+        let work = match &self.work {
+            FileWork::Train {
+                dataset,
+                model,
+                train,
+            } => Work::Train {
+                dataset: id_of(dataset),
+                model: model.clone(),
+                train: train.clone(),
+            },
+            FileWork::Infer {
+                model,
+                dataset,
+                split,
+            } => Work::Infer {
+                model: id_of(model),
+                dataset: id_of(dataset),
+                split: *split,
+            },
+        };
+        TaskSpec {
+            name: self.name.clone(),
+            work,
+            miners: self.miners,
+            max_cost: self.max_cost,
+            access: self.access,
+        }
+    }
+
+    fn unresolved(&self, item: &ItemRef, error: ErrorBody) -> ConfigError {
+        let is_model = matches!(&self.work, FileWork::Infer { model, .. } if model == item);
+        let key = if is_model { "model" } else { "dataset" };
+        let located = self.at(key, &error.message);
+        match error.help {
+            Some(help) => located.with_help(help),
+            None => located,
+        }
+    }
+
+    /// The place of what [`TaskSpec::check`] refused.
+    fn locate(&self, error: &TaskError) -> ConfigError {
+        match error {
+            TaskError::Value { field, reason } => self.at(field, &format!("`{field}`: {reason}")),
+            TaskError::Model(error) => self.locate_in_model(error),
+        }
+    }
+
+    fn locate_in_model(&self, error: &ModelError) -> ConfigError {
+        let last_layer = || self.layer_spans.last().cloned();
+        let span = match error.layer {
+            Some(index) => self.layer_spans.get(index).cloned(),
+            None if error.reason.contains("last layer") => last_layer(),
+            None => None,
+        };
+        let in_input = error.reason.starts_with("input");
+        match span {
+            Some(span) => self.document.error(span, error),
+            None if in_input => self.at("model.input", &error.to_string()),
+            None => self.at("model.layers", &error.to_string()),
+        }
+    }
+
+    /// An error at the value of `key`, or where that would stand.
+    fn at(&self, key: &str, message: &str) -> ConfigError {
+        let section = key.split('.').next().unwrap_or(key);
+        let value = self
+            .document
+            .values
+            .get(key)
+            .map(|placed| placed.span.clone());
+        let span = value.or_else(|| self.document.sections.get(section).cloned());
+        self.document.error(span.unwrap_or(0..0), message)
+    }
+}
+
+/// What a file holds, before it is checked as a whole.
+struct Fields {
+    name: String,
+    work: FileWork,
+    miners: u32,
+    max_cost: Amount,
+    access: Access,
+    layer_spans: Vec<Range<usize>>,
+}
+
+impl Fields {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let kinds = [("train", Kind::Train), ("infer", Kind::Infer)];
+        let kind = reader.required("kind", "write kind = \"train\" or \"infer\"", |e| {
+            crate::reader::choose(e, &kinds)
+        });
+        let name = reader.required("name", "for example name = \"digits-mlp\"", name);
+        let dataset = reader.required("dataset", "for example dataset = \"ada/digits\"", item);
+        let max_cost = reader.required(
+            "budget.max_cost",
+            "write [budget] and max_cost = \"0.5 CTM\"; `cryptomind task quote FILE` says what is enough",
+            amount,
+        );
+        let mut layer_spans = Vec::new();
+        let work = match kind {
+            Some(Kind::Infer) => Self::infer(reader, dataset),
+            _ => Self::train(reader, dataset, &mut layer_spans),
+        };
+        let is_infer = matches!(kind, Some(Kind::Infer));
+        let miners = reader.take("group.miners", MINERS, |e| whole(e, 0..=u32::MAX));
+        let access = if is_infer {
+            forbid_publishing(reader);
+            Access::Owner
+        } else {
+            access(reader)
+        };
+        Some(Self {
+            name: name?,
+            work: work?,
+            miners,
+            max_cost: max_cost?,
+            access,
+            layer_spans,
+        })
+    }
+
+    fn infer(reader: &mut Reader<'_>, dataset: Option<ItemRef>) -> Option<FileWork> {
+        let model = reader.required("model", "for example model = \"bob/digits-mlp\"", item);
+        let splits = [("train", Split::Train), ("test", Split::Test)];
+        let split = reader.choice("split", Split::Test, &splits);
+        Some(FileWork::Infer {
+            model: model?,
+            dataset: dataset?,
+            split,
+        })
+    }
+
+    fn train(
+        reader: &mut Reader<'_>,
+        dataset: Option<ItemRef>,
+        layer_spans: &mut Vec<Range<usize>>,
+    ) -> Option<FileWork> {
+        let input = reader.required("model.input", "for example input = [8, 8]", sizes);
+        let layers = reader.required("model.layers", MODEL_EXAMPLE, |e| {
+            let texts = convert::spanned_texts(e)?;
+            layer_spans.extend(texts.iter().map(|(_, span)| span.clone()));
+            texts
+                .into_iter()
+                .map(|(text, span)| layer::parse(&text, span))
+                .collect()
+        });
+        let train = train(reader);
+        Some(FileWork::Train {
+            dataset: dataset?,
+            model: ModelSpec {
+                input: input?,
+                layers: layers?,
+            },
+            train: train?,
+        })
+    }
+}
+
+fn item(entry: &Entry<'_>) -> Converted<ItemRef> {
+    parsed(entry, "ada/digits")
+}
+
+fn train(reader: &mut Reader<'_>) -> Option<TrainSpec> {
+    let count = |e: &Entry<'_>| whole(e, 0..=u32::MAX);
+    let epochs = reader.required("train.epochs", "for example epochs = 30", count);
+    let global_batch = reader.take("train.global_batch", 32, count);
+    let optimizer = optimizer(reader);
+    let seed = reader.take("train.seed", 0, |e| whole(e, 0..=i64::MAX as u64));
+    let checkpoint_steps = reader.take("train.checkpoint_steps", CHECKPOINT_STEPS, count);
+    Some(TrainSpec {
+        epochs: epochs?,
+        global_batch,
+        optimizer,
+        seed,
+        checkpoint_steps,
+    })
+}
+
+fn optimizer(reader: &mut Reader<'_>) -> Optimizer {
+    let names = [("adamw", OptimizerName::Adamw), ("sgd", OptimizerName::Sgd)];
+    let name = reader.choice("train.optimizer", OptimizerName::Adamw, &names);
+    let given_lr = reader.take("train.lr", LEARNING_RATE, decimal);
+    match name {
+        OptimizerName::Adamw => adamw(reader, given_lr),
+        OptimizerName::Sgd => sgd(reader, given_lr),
+    }
+}
+
+fn adamw(reader: &mut Reader<'_>, lr: f32) -> Optimizer {
+    reader.forbid(
+        "train.momentum",
+        "`momentum` is for optimizer = \"sgd\"",
+        "adamw has beta1 and beta2 (0.9 and 0.999 by default)",
+    );
+    let Optimizer::Adamw {
+        beta1,
+        beta2,
+        eps,
+        weight_decay,
+        ..
+    } = Optimizer::adamw(lr)
+    else {
+        unreachable!("adamw makes an Adamw")
+    };
+    Optimizer::Adamw {
+        lr,
+        beta1: reader.take("train.beta1", beta1, decimal),
+        beta2: reader.take("train.beta2", beta2, decimal),
+        eps: reader.take("train.eps", eps, decimal),
+        weight_decay: reader.take("train.weight_decay", weight_decay, decimal),
+    }
+}
+
+fn sgd(reader: &mut Reader<'_>, lr: f32) -> Optimizer {
+    for key in [
+        "train.weight_decay",
+        "train.beta1",
+        "train.beta2",
+        "train.eps",
+    ] {
+        let short = key.trim_start_matches("train.");
+        let message = format!("`{short}` is for optimizer = \"adamw\"");
+        reader.forbid(key, &message, "sgd has lr and momentum");
+    }
+    Optimizer::Sgd {
+        lr,
+        momentum: reader.take("train.momentum", 0.0, decimal),
+    }
+}
+
+fn access(reader: &mut Reader<'_>) -> Access {
+    let names = [
+        ("owner", AccessName::Owner),
+        ("free", AccessName::Free),
+        ("paid", AccessName::Paid),
+    ];
+    match reader.choice("publish.access", AccessName::Owner, &names) {
+        AccessName::Paid => {
+            let help = "for example fee = \"0.01 CTM\"";
+            let fee = reader.required("publish.fee", help, amount);
+            Access::Paid {
+                fee: fee.unwrap_or(Amount::ZERO),
+            }
+        }
+        name => {
+            let help = "write access = \"paid\", or leave the fee out";
+            reader.forbid("publish.fee", "a fee without paid access", help);
+            match name {
+                AccessName::Free => Access::Free,
+                _ => Access::Owner,
+            }
+        }
+    }
+}
+
+fn forbid_publishing(reader: &mut Reader<'_>) {
+    for key in ["publish.access", "publish.fee"] {
+        let help = "its result is the client's own: leave [publish] out";
+        reader.forbid(key, "an inference task publishes nothing", help);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,265 @@
+//! IDX, the format of MNIST: a magic number, sizes as big-endian u32, then one byte a value.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use cryptomind_protocol::item::{DataFormat, DatasetInfo};
+use cryptomind_protocol::task::Split;
+use flate2::read::MultiGzDecoder;
+
+use super::{DataError, MAX_VALUES, Samples, agree, open, shown};
+
+/// Third byte of the magic number: unsigned bytes.
+const UNSIGNED_BYTES: u8 = 8;
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// Bytes that are read at once.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+/// An open file of which the sizes are known and nothing else is read.
+struct Idx {
+    file: String,
+    shape: Vec<u32>,
+    values: usize,
+    bytes: Box<dyn Read>,
+}
+
+impl Idx {
+    /// Reads the header; refuses what is no IDX file of `dimensions` sizes, or exceeds `MAX_VALUES`.
+    fn open(path: &Path, dimensions: std::ops::RangeInclusive<u8>) -> Result<Self, DataError> {
+        let file = shown(path);
+        let mut bytes = decoded(path, &file)?;
+        let magic: [u8; 4] = exact(&mut bytes, &file)?;
+        let wanted = magic[..2] == [0, 0] && magic[2] == UNSIGNED_BYTES;
+        if !wanted || !dimensions.contains(&magic[3]) {
+            return Err(wrong(
+                &file,
+                format!(
+                    "begins with {magic:02x?}, an IDX file of unsigned bytes with {} to {} sizes with [00, 00, 08, {:02x}]",
+                    dimensions.start(),
+                    dimensions.end(),
+                    dimensions.start(),
+                ),
+            ));
+        }
+        let mut shape = Vec::with_capacity(usize::from(magic[3]));
+        for _ in 0..magic[3] {
+            shape.push(u32::from_be_bytes(exact(&mut bytes, &file)?));
+        }
+        let mut sizes = shape.iter().map(|size| u64::from(*size));
+        let values = sizes.try_fold(1, u64::checked_mul);
+        match values {
+            Some(0) => Err(wrong(&file, format!("sizes {shape:?}: the file is empty"))),
+            Some(values) if values <= MAX_VALUES => Ok(Self {
+                file,
+                values: values as usize,
+                shape,
+                bytes,
+            }),
+            _ => Err(wrong(
+                &file,
+                format!("sizes {shape:?} exceed {MAX_VALUES} values"),
+            )),
+        }
+    }
+
+    /// Hands over all values, in blocks; refuses a file that ends early or goes on.
+    fn each_block(mut self, mut block: impl FnMut(&[u8])) -> Result<(), DataError> {
+        let mut buffer = vec![0; BLOCK_BYTES];
+        let mut left = self.values;
+        while left > 0 {
+            let part = &mut buffer[..left.min(BLOCK_BYTES)];
+            self.bytes
+                .read_exact(part)
+                .map_err(|e| short(&self.file, e))?;
+            block(part);
+            left -= part.len();
+        }
+        match self
+            .bytes
+            .read(&mut buffer[..1])
+            .map_err(|e| short(&self.file, e))?
+        {
+            0 => Ok(()),
+            _ => Err(wrong(
+                &self.file,
+                format!("goes on after its {} values", self.values),
+            )),
+        }
+    }
+}
+
+/// The file's content, unpacked where it is gzip.
+fn decoded(path: &Path, file: &str) -> Result<Box<dyn Read>, DataError> {
+    let mut start = [0; 2];
+    let begins = open(path)?.read_exact(&mut start);
+    let raw: BufReader<File> = BufReader::new(open(path)?);
+    match begins {
+        Ok(()) if start == GZIP => Ok(Box::new(BufReader::new(MultiGzDecoder::new(raw)))),
+        Ok(()) => Ok(Box::new(raw)),
+        Err(e) => Err(short(file, e)),
+    }
+}
+
+fn exact<const N: usize>(bytes: &mut dyn Read, file: &str) -> Result<[u8; N], DataError> {
+    let mut buffer = [0; N];
+    bytes.read_exact(&mut buffer).map_err(|e| short(file, e))?;
+    Ok(buffer)
+}
+
+fn short(file: &str, error: io::Error) -> DataError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => wrong(file, "is truncated".into()),
+        _ => DataError::Io {
+            file: file.into(),
+            source: error,
+        },
+    }
+}
+
+fn wrong(file: &str, reason: String) -> DataError {
+    DataError::File {
+        file: file.into(),
+        reason,
+    }
+}
+
+/// Images have one to four sizes a sample.
+fn open_images(path: &Path) -> Result<Idx, DataError> {
+    Idx::open(path, 2..=5)
+}
+
+fn open_labels(path: &Path) -> Result<Idx, DataError> {
+    Idx::open(path, 1..=1)
+}
+
+/// Reads one split and holds it to `info`.
+pub(super) fn load(
+    info: &DatasetInfo,
+    split: Split,
+    scale: f32,
+    images: &Path,
+    labels: &Path,
+) -> Result<Samples, DataError> {
+    if !(scale.is_finite() && scale > 0.0) {
+        return Err(DataError::Info(format!("scale {scale} is not above 0")));
+    }
+    let (images, labels) = (open_images(images)?, open_labels(labels)?);
+    agree("samples", info.samples(split), u64::from(images.shape[0]))?;
+    agree("labels", info.samples(split), u64::from(labels.shape[0]))?;
+    agree("input", &info.input[..], &images.shape[1..])?;
+    let classes = info.classes.len();
+    let mut samples = Samples {
+        input_len: images.values / images.shape[0] as usize,
+        inputs: Vec::with_capacity(images.values),
+        labels: Vec::with_capacity(labels.values),
+        classes,
+    };
+    let file = labels.file.clone();
+    images.each_block(|part| {
+        samples
+            .inputs
+            .extend(part.iter().map(|v| f32::from(*v) / scale))
+    })?;
+    labels.each_block(|part| samples.labels.extend(part.iter().map(|v| u32::from(*v))))?;
+    match samples
+        .labels
+        .iter()
+        .position(|label| *label as usize >= classes)
+    {
+        Some(at) => Err(wrong(
+            &file,
+            format!(
+                "sample {at} has label {}, but there are {classes} classes",
+                samples.labels[at]
+            ),
+        )),
+        None => Ok(samples),
+    }
+}
+
+/// See [`super::inspect_idx`].
+pub(super) fn inspect(dir: &Path) -> Result<(DatasetInfo, Vec<PathBuf>), DataError> {
+    let find = |split: &[&str], kind: &str| find(dir, split, kind);
+    let train_images = find(&["train"], "images-idx3-ubyte")?;
+    let train_labels = find(&["train"], "labels-idx1-ubyte")?;
+    let test_images = find(&["t10k", "test"], "images-idx3-ubyte")?;
+    let test_labels = find(&["t10k", "test"], "labels-idx1-ubyte")?;
+    let (shape, brightest) = look(open_images(&train_images)?)?;
+    let (test_shape, _) = look(open_images(&test_images)?)?;
+    let (train_count, train_label) = look(open_labels(&train_labels)?)?;
+    let (test_count, test_label) = look(open_labels(&test_labels)?)?;
+    same_count(&train_images, shape[0], train_count[0])?;
+    same_count(&test_images, test_shape[0], test_count[0])?;
+    if shape[1..] != test_shape[1..] {
+        let reason = format!(
+            "images of {:?}, training has {:?}",
+            &test_shape[1..],
+            &shape[1..]
+        );
+        return Err(wrong(&shown(&test_images), reason));
+    }
+    if brightest == 0 {
+        return Err(wrong(
+            &shown(&train_images),
+            "every value is 0: nothing to learn from".into(),
+        ));
+    }
+    let classes = usize::from(train_label.max(test_label)) + 1;
+    if classes < 2 {
+        return Err(wrong(
+            &shown(&train_labels),
+            "every label is 0: two classes are needed".into(),
+        ));
+    }
+    let info = DatasetInfo {
+        format: DataFormat::Idx {
+            train_images: shown(&train_images),
+            train_labels: shown(&train_labels),
+            test_images: shown(&test_images),
+            test_labels: shown(&test_labels),
+            scale: f32::from(brightest),
+        },
+        train_samples: u64::from(shape[0]),
+        test_samples: u64::from(test_shape[0]),
+        input: shape[1..].to_vec(),
+        classes: (0..classes).map(|class| class.to_string()).collect(),
+    };
+    Ok((
+        info,
+        vec![train_images, train_labels, test_images, test_labels],
+    ))
+}
+
+/// Sizes and largest value.
+fn look(idx: Idx) -> Result<(Vec<u32>, u8), DataError> {
+    let shape = idx.shape.clone();
+    let mut largest = 0;
+    idx.each_block(|part| largest = part.iter().copied().fold(largest, u8::max))?;
+    Ok((shape, largest))
+}
+
+fn same_count(file: &Path, images: u32, labels: u32) -> Result<(), DataError> {
+    if images == labels {
+        return Ok(());
+    }
+    Err(wrong(
+        &shown(file),
+        format!("{images} images, but {labels} labels"),
+    ))
+}
+
+fn find(dir: &Path, splits: &[&str], kind: &str) -> Result<PathBuf, DataError> {
+    let names: Vec<String> = splits
+        .iter()
+        .flat_map(|split| ["", ".gz"].map(|end| format!("{split}-{kind}{end}")))
+        .collect();
+    let found = names
+        .iter()
+        .map(|name| dir.join(name))
+        .find(|path| path.is_file());
+    found.ok_or_else(|| DataError::File {
+        file: shown(dir),
+        reason: format!("no file {} in this folder", names.join(" or ")),
+    })
+}

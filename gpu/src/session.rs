@@ -1,0 +1,301 @@
+//! A training session: one model, its parameters and its optimiser's state, step by step.
+//!
+//! A step is `grad_step` → (the ring sums [`Session::gradients`] over all members) → `apply` →
+//! `commit` or `discard`. `apply` writes a shadow; the committed state changes by `commit` and
+//! `restore` alone, so a step that is not confirmed by every member can be redone from the same
+//! bits. States: *idle*, *computed* (the arena holds a step's gradients), *prepared* (the shadow
+//! holds the next state). A call out of order is refused and changes nothing.
+//!
+//! Not here: which samples make a batch (a function of seed, epoch and step, decided elsewhere),
+//! and how gradients travel.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use cryptomind_protocol::key::Hash;
+use cryptomind_protocol::model::ModelSpec;
+use cryptomind_protocol::task::TrainSpec;
+
+use crate::dataset::Samples;
+use crate::error::EngineError;
+use crate::initial;
+use crate::network::{Network, NotFinite, all_finite};
+use crate::optimizer::{Rule, State};
+use crate::weights::{self, Tensor};
+
+/// Named in a checkpoint's metadata; another format gets another number.
+const CHECKPOINT_FORMAT: &str = "cryptomind-checkpoint/1";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Computed,
+    Prepared,
+}
+
+/// A model in training.
+pub struct Session {
+    network: Network,
+    rule: Rule,
+    /// Name and shape of each parameter, canonical order.
+    tensors: Vec<Tensor>,
+    committed: State,
+    shadow: State,
+    gradients: Vec<f32>,
+    phase: Phase,
+}
+
+impl Session {
+    /// A session before its first step. Initial parameters follow from `train.seed` and the
+    /// tensors' names alone. It computes on all processors; see [`Session::with_threads`].
+    pub fn new(model: &ModelSpec, train: &TrainSpec) -> Result<Self, EngineError> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::with_threads(model, train, threads)
+    }
+
+    /// A session whose products run on at most `threads` threads. The number changes no bit.
+    pub fn with_threads(
+        model: &ModelSpec,
+        train: &TrainSpec,
+        threads: usize,
+    ) -> Result<Self, EngineError> {
+        train.check()?;
+        let network = Network::new(model, threads)?;
+        let rule = Rule::new(&train.optimizer);
+        let committed = State::new(initial::parameters(model, train.seed), &rule);
+        Ok(Self {
+            network,
+            rule,
+            tensors: weights::tensors(model),
+            gradients: vec![0.0; committed.parameters.len()],
+            shadow: committed.clone(),
+            committed,
+            phase: Phase::Idle,
+        })
+    }
+
+    /// Bytes that the arenas of such a session take, without what lies between layers for a batch.
+    /// Meaningful once the model's check passed.
+    pub fn memory_bytes(model: &ModelSpec, train: &TrainSpec) -> u64 {
+        let moments = Rule::new(&train.optimizer).moments().len() as u64;
+        let arenas = 1 + 2 * (1 + moments);
+        model.parameter_count() * size_of::<f32>() as u64 * arenas
+    }
+
+    /// Number of parameters: the length of the arena.
+    pub fn parameter_count(&self) -> usize {
+        self.gradients.len()
+    }
+
+    /// The committed parameters, in canonical order.
+    pub fn parameters(&self) -> &[f32] {
+        &self.committed.parameters
+    }
+
+    /// Computes the *sums* over these samples of the loss, which is returned, and of the gradients,
+    /// which fill the arena. `on_bucket` is told each range of the arena that is final, last layer
+    /// first; together they are the whole arena. An empty batch gives zeros.
+    ///
+    /// Refused: a prepared step, samples that do not fit the model, a loss or gradient that is not
+    /// finite (the arena is then to be ignored).
+    pub fn grad_step(
+        &mut self,
+        data: &Samples,
+        batch: &[u32],
+        on_bucket: &mut dyn FnMut(Range<usize>),
+    ) -> Result<f64, EngineError> {
+        if self.phase == Phase::Prepared {
+            return Err(EngineError::Order(
+                "a step is prepared: commit or discard it first",
+            ));
+        }
+        self.phase = Phase::Idle;
+        self.check_batch(data, batch)?;
+        let parameters = &self.committed.parameters;
+        let gradients = &mut self.gradients;
+        let loss = self
+            .network
+            .gradients(parameters, data, batch, gradients, on_bucket);
+        let loss = loss.map_err(|broken| self.refuse(broken))?;
+        self.phase = Phase::Computed;
+        Ok(loss)
+    }
+
+    /// The arena: gradient sums in canonical order, for the ring to reduce in place.
+    pub fn gradients(&mut self) -> &mut [f32] {
+        &mut self.gradients
+    }
+
+    /// Prepares the step: arena ÷ `global_count`, the samples of all members, drives the optimiser
+    /// from the committed state into the shadow.
+    ///
+    /// Refused: a count of 0, an arena without a step's gradients, a step that is prepared already,
+    /// gradients or results that are not finite. Then nothing is prepared.
+    pub fn apply(&mut self, global_count: u32) -> Result<(), EngineError> {
+        match self.phase {
+            Phase::Computed if global_count > 0 => {}
+            Phase::Computed => return Err(EngineError::Order("a step of 0 samples cannot be")),
+            Phase::Idle => return Err(EngineError::Order("no gradients: call grad_step first")),
+            Phase::Prepared => return Err(EngineError::Order("the step is prepared already")),
+        }
+        self.check_finite(&self.gradients, "gradient")?;
+        self.rule.apply(
+            &self.committed,
+            &self.gradients,
+            global_count,
+            &mut self.shadow,
+        );
+        self.check_finite(&self.shadow.parameters, "updated parameter")?;
+        self.phase = Phase::Prepared;
+        Ok(())
+    }
+
+    /// Makes the prepared step the committed one; does nothing where none is prepared.
+    pub fn commit(&mut self) {
+        if self.phase == Phase::Prepared {
+            std::mem::swap(&mut self.committed, &mut self.shadow);
+            self.phase = Phase::Idle;
+        }
+    }
+
+    /// Drops the gradients and the prepared step; the committed state stays as it is.
+    pub fn discard(&mut self) {
+        self.phase = Phase::Idle;
+    }
+
+    /// Steps that are committed.
+    pub fn step(&self) -> u64 {
+        self.committed.step
+    }
+
+    /// Whether a step is prepared and waits for [`Session::commit`] or [`Session::discard`].
+    pub fn is_prepared(&self) -> bool {
+        self.phase == Phase::Prepared
+    }
+
+    /// BLAKE3 over the committed step, parameters and optimiser state: equal on all members.
+    pub fn fingerprint(&self) -> Hash {
+        let mut hasher = blake3::Hasher::new_derive_key("cryptomind training state/1");
+        hasher.update(&self.committed.step.to_le_bytes());
+        let moments = self.committed.moments.iter();
+        for arena in std::iter::once(&self.committed.parameters).chain(moments) {
+            weights::each_block(arena, |bytes| {
+                hasher.update(bytes);
+            });
+        }
+        Hash::new(*hasher.finalize().as_bytes())
+    }
+
+    /// The committed state as safetensors: parameters, optimiser state, step. Equal states give
+    /// equal bytes.
+    pub fn checkpoint(&self) -> Vec<u8> {
+        let metadata = BTreeMap::from([
+            ("format".to_owned(), CHECKPOINT_FORMAT.to_owned()),
+            ("step".to_owned(), self.committed.step.to_string()),
+        ]);
+        let moments = self.committed.moments.iter();
+        let arenas: Vec<&[f32]> = std::iter::once(&self.committed.parameters)
+            .chain(moments)
+            .map(Vec::as_slice)
+            .collect();
+        weights::write(&self.state_tensors(), &arenas, &metadata)
+    }
+
+    /// Takes over the state of a checkpoint of the same model and optimizer; what was computed or
+    /// prepared is dropped. A file that is not exactly such a checkpoint is refused and changes nothing.
+    pub fn restore(&mut self, checkpoint: &[u8]) -> Result<(), EngineError> {
+        let file = weights::read(checkpoint, &self.state_tensors())?;
+        let said = |key: &str| file.metadata.get(key).map(String::as_str);
+        if said("format") != Some(CHECKPOINT_FORMAT) {
+            let found = said("format").unwrap_or("none");
+            return Err(EngineError::Weights(format!(
+                "a checkpoint says format {CHECKPOINT_FORMAT}, this file says {found:.80}"
+            )));
+        }
+        let step = said("step").and_then(|step| step.parse().ok());
+        let Some(step) = step.filter(|step| *step < u64::MAX) else {
+            return Err(EngineError::Weights(
+                "the checkpoint does not say its step".into(),
+            ));
+        };
+        let mut arenas = file.values.chunks_exact(self.parameter_count());
+        let parameters = arenas.next().map(<[f32]>::to_vec).unwrap_or_default();
+        let moments: Vec<_> = arenas.map(<[f32]>::to_vec).collect();
+        self.check_moments(&moments)?;
+        self.committed = State {
+            step,
+            parameters,
+            moments,
+        };
+        self.phase = Phase::Idle;
+        Ok(())
+    }
+
+    /// The committed parameters as safetensors under their [`ModelSpec::parameters`] names.
+    /// Equal parameters and metadata give equal bytes. Readers here take a header of 1 MiB at
+    /// most, so metadata should stay well below.
+    pub fn export(&self, metadata: &BTreeMap<String, String>) -> Vec<u8> {
+        weights::write(&self.tensors, &[&self.committed.parameters], metadata)
+    }
+
+    /// Names and shapes of all that a checkpoint holds: parameters, then each moment.
+    fn state_tensors(&self) -> Vec<Tensor> {
+        let moments = self.rule.moments().iter();
+        let of_moments = moments.flat_map(|moment| {
+            self.tensors.iter().map(move |tensor| Tensor {
+                name: format!("{moment}.{}", tensor.name),
+                shape: tensor.shape.clone(),
+            })
+        });
+        self.tensors.iter().cloned().chain(of_moments).collect()
+    }
+
+    /// AdamW's second moment is a mean of squares: a negative one is no state of any run.
+    fn check_moments(&self, moments: &[Vec<f32>]) -> Result<(), EngineError> {
+        match (&self.rule, moments) {
+            (Rule::Adamw { .. }, [_, squares]) if squares.iter().any(|v| *v < 0.0) => Err(
+                EngineError::Weights("a mean of squares in the checkpoint is negative".into()),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_batch(&self, data: &Samples, batch: &[u32]) -> Result<(), EngineError> {
+        data.check(self.network.inputs(), self.network.outputs())?;
+        let samples = data.len();
+        if let Some(row) = batch.iter().find(|row| **row as usize >= samples) {
+            return Err(EngineError::Data(format!(
+                "sample {row} is asked for, there are {samples}"
+            )));
+        }
+        let wrong = |row: &&u32| data.labels[**row as usize] as usize >= self.network.outputs();
+        match batch.iter().find(wrong) {
+            Some(row) => Err(EngineError::Data(format!(
+                "label {} of sample {row} is not below {}, the model's outputs",
+                data.labels[*row as usize],
+                self.network.outputs()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn check_finite(&self, arena: &[f32], what: &'static str) -> Result<(), EngineError> {
+        if all_finite(arena) {
+            return Ok(());
+        }
+        let place = arena.iter().position(|v| !v.is_finite()).unwrap_or(0);
+        let layer = self.network.layer_at(place);
+        Err(self.refuse(NotFinite { layer, what }))
+    }
+
+    fn refuse(&self, broken: NotFinite) -> EngineError {
+        EngineError::NotFinite {
+            step: self.committed.step + 1,
+            layer: broken.layer,
+            what: broken.what,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! The stores as their users see them: what was acknowledged is there, whatever happens to the
+//! process or the disk.
+#![allow(clippy::unwrap_used)]
+
+mod backend;
+mod state;
