@@ -24,6 +24,7 @@ mod wallet;
 pub use completions::print as completions;
 pub use config::run as config;
 pub use key::run as key;
+pub use miner::stars;
 
 /// Runs a command that needs a network. Ctrl-C ends it.
 pub async fn run(context: &Context, command: Command) -> Result<()> {

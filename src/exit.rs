@@ -36,6 +36,12 @@ pub fn interrupted(message: impl std::fmt::Display) -> ErrorBody {
     ErrorBody::user("interrupted", message)
 }
 
+/// The error of a file that cannot be read or written.
+pub fn file(path: &std::path::Path, error: &std::io::Error) -> ErrorBody {
+    ErrorBody::user("file", format!("{}: {error}", path.display()))
+        .with_help("check that the path exists, may be used by you and that the disk has room")
+}
+
 /// The error of a task that ended otherwise than it should; none where it finished.
 pub fn of_task(state: TaskState, reason: &str) -> Result<(), ErrorBody> {
     let (class, code) = match state {
@@ -55,7 +61,7 @@ pub fn of_task(state: TaskState, reason: &str) -> Result<(), ErrorBody> {
 /// The code of an error as it crossed the wire.
 pub fn code_of(error: &ErrorBody) -> u8 {
     match error.code.as_str() {
-        "timeout" => TIMEOUT,
+        "wait_timeout" => TIMEOUT,
         "interrupted" => INTERRUPTED,
         "task_cancelled" => CANCELLED,
         "task_expired" | "task_abandoned" => NETWORK_FAILED,
@@ -114,7 +120,7 @@ mod tests {
         assert_eq!(of(ErrorClass::Capacity, "too_few_miners"), 6);
         assert_eq!(of(ErrorClass::Network, "unreachable"), 10);
         assert_eq!(of(ErrorClass::Internal, "internal"), 1);
-        assert_eq!(of(ErrorClass::Network, "timeout"), 124);
+        assert_eq!(of(ErrorClass::Network, "wait_timeout"), 124);
         assert_eq!(code_of(&interrupted("")), 130);
     }
 

@@ -14,6 +14,9 @@ use crate::context;
 use crate::output::Output;
 use crate::roles;
 
+mod values;
+use values::Values;
+
 /// Runs a `config` command.
 pub fn run(output: Output, global: &Global, command: ConfigCommand) -> Result<()> {
     match command {
@@ -75,32 +78,37 @@ fn show(output: Output, global: &Global, role: CheckAs) -> Result<()> {
 struct Row {
     key: &'static str,
     value: String,
-    origin: String,
+    from: String,
 }
 
-fn listed<T: Settings + std::fmt::Debug>(output: Output, loaded: &Loaded<T>) -> Result<()> {
-    let rows: Vec<Row> = loaded
-        .origins
-        .iter()
-        .map(|(key, origin)| Row {
+fn listed<T: Settings + Values>(output: Output, loaded: &Loaded<T>) -> Result<()> {
+    let values = loaded.value.values();
+    let origin = |key| loaded.origins.get(key).map(ToString::to_string);
+    let rows: Vec<Row> = values
+        .into_iter()
+        .map(|(key, value)| Row {
             key,
-            value: value_of(loaded, key),
-            origin: told(origin),
+            value,
+            from: origin(key).unwrap_or_default(),
         })
         .collect();
     output.rows(
         &rows,
         &["key", "value", "from"],
-        |row| vec![row.key.to_owned(), row.value.clone(), row.origin.clone()],
+        |row| vec![row.key.to_owned(), row.value.clone(), row.from.clone()],
         "nothing is set",
     )?;
     Ok(())
 }
 
-fn told(origin: &Origin) -> String {
-    origin.to_string()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn value_of<T>(_: &Loaded<T>, _: &str) -> String {
-    String::new()
+    #[test]
+    fn a_files_name_says_what_it_is_for() {
+        assert_eq!(kind_of(Path::new("/etc/cryptomind/miner.toml")), CheckAs::Miner);
+        assert_eq!(kind_of(Path::new("storage-2.toml")), CheckAs::Storage);
+        assert_eq!(kind_of(Path::new("mlp.toml")), CheckAs::Task);
+    }
 }

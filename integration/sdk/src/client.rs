@@ -243,7 +243,7 @@ impl Client {
         Watch::start(self.clone(), task, from)
     }
 
-    /// Waits until a task has ended and is settled, at most `limit`. Code `timeout` after that:
+    /// Waits until a task has ended and is settled, at most `limit`. Code `wait_timeout` after that:
     /// the task goes on.
     pub async fn wait(&self, task: TaskId, limit: Duration) -> Result<TaskView, ErrorBody> {
         tokio::time::timeout(limit, self.wait_settled(task))
@@ -275,7 +275,7 @@ impl Client {
 
 fn timed_out(task: TaskId, limit: Duration) -> ErrorBody {
     ErrorBody::network(
-        "timeout",
+        "wait_timeout",
         format!("the task has not ended within {} s; it goes on", limit.as_secs()),
     )
     .with_help(format!("wait longer: cryptomind task wait {task}"))
