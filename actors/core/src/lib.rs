@@ -21,5 +21,6 @@ pub mod ledger;
 pub mod market;
 pub mod price;
 pub mod rating;
+pub mod ring;
 pub mod run;
 pub mod transaction;

@@ -1,7 +1,7 @@
 //! Connections between Cryptomind's processes: QUIC, proven identities, frames, bytes, the ring.
 //!
 //! Who talks to it: the actors and the client library. They dial and accept with an [`Endpoint`], ask and
-//! answer over a [`Connection`].
+//! answer over a [`Connection`], move blobs with [`bulk`] and gradients with [`ring`].
 //!
 //! Invariants: a [`Connection`] exists only after both ends have proven their keys over this very TLS
 //! session; nothing from outside takes memory before its length is held against a limit; every wait ends,
@@ -13,6 +13,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod admission;
+pub mod bulk;
 mod close;
 mod connection;
 mod endpoint;

@@ -234,6 +234,23 @@ impl Receiver {
         }
     }
 
+    /// Whether the stream ends here; waits for FIN or a byte, at most `limit`.
+    pub(crate) async fn ended(&mut self, limit: Duration) -> Result<bool, ErrorBody> {
+        fault::within(limit, "the end of the stream", async {
+            match self.reader.stream.read_chunk(1, true).await {
+                Ok(more) => Ok(more.is_none()),
+                Err(e) => Err(fault::read(&e)),
+            }
+        })
+        .await
+    }
+
+    /// Tells the peer that nobody listens any more.
+    pub(crate) fn stop(&mut self) {
+        // Fails only where the stream has ended by itself.
+        let _ = self.reader.stream.stop(VarInt::from_u32(1));
+    }
+
     pub(crate) fn stream(&mut self) -> &mut RecvStream {
         &mut self.reader.stream
     }

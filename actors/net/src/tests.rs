@@ -1,5 +1,6 @@
 //! Over real QUIC on loopback. Each module is one part's behaviour; what they share is here.
 
+mod bulk;
 mod hello;
 mod request;
 

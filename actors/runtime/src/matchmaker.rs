@@ -12,8 +12,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cryptomind_core::journal::EvidenceRecord;
-use cryptomind_core::ledger::Op;
 use cryptomind_core::market::Offer;
 use cryptomind_core::run::{Input, Limits, Run};
 use cryptomind_core::price::Prices;
@@ -31,17 +29,18 @@ use crate::clock;
 use crate::coordinator::links::{Link, Links};
 use crate::coordinator::tickets::Tickets;
 use crate::coordinator::watchers::Watchers;
-use crate::ledger::{LedgerRef, Stamp, Unposted};
+use crate::ledger::{LedgerRef, Stamp};
 use crate::rating::{RATING_LIMIT, RatingMsg, RatingRef};
 use crate::supervisor::Handle;
 
 mod carry;
-mod matching;
 mod outbox;
 mod post;
+mod views;
 
 pub use post::Materials;
 
+use carry::Caller;
 use outbox::Outbox;
 
 /// How long anybody waits for the matchmaker.
@@ -194,6 +193,8 @@ pub struct Desk {
     world: MatchmakerArguments,
     runs: BTreeMap<TaskId, Run>,
     outbox: Outbox,
+    /// A run wants to ask whoever is free: done at the next tick.
+    ask_free: bool,
 }
 
 impl Actor for MatchmakerActor {
@@ -211,7 +212,7 @@ impl Actor for MatchmakerActor {
         let runs = open.map(|run| (run.task, run)).collect();
         let outbox = Outbox::start(&world);
         myself.send_interval(TICK, || MatchmakerMsg::Tick);
-        Ok(Desk { world, runs, outbox })
+        Ok(Desk { world, runs, outbox, ask_free: false })
     }
 
     async fn post_start(
@@ -270,7 +271,7 @@ impl Desk {
             let Some(mut run) = self.runs.get(&task).cloned() else { continue };
             let effects = run.resume(free, clock::now());
             // What cannot be posted now is tried again by the run's timer.
-            drop(self.carry_out(run, effects, None, None).await);
+            self.carry_out(run, effects, Caller::default()).await;
         }
         for link in self.world.links.of_role(Role::Miner) {
             self.joined(link.record.node, link.position).await;
@@ -283,6 +284,9 @@ impl Desk {
         let due: Vec<_> = self.runs.values().filter(due).map(|run| run.task).collect();
         for task in due {
             self.feed(task, Input::Tick, None).await;
+        }
+        if std::mem::take(&mut self.ask_free) {
+            self.offer_work(self.free_miners()).await;
         }
     }
 
@@ -346,9 +350,7 @@ impl Desk {
             (Some(mut run), Some(name)) => {
                 let event = Event::Activity { node, name, from, to, reason: None };
                 let effect = run.note(event);
-                let done = self.carry_out(run, vec![effect], None, Some(reply)).await;
-                // The reply went with it; a failure was answered there.
-                drop(done);
+                self.carry_out(run, vec![effect], Caller::ack(Some(reply))).await;
             }
             _ => drop(reply.send(Ok(()))),
         }
@@ -400,21 +402,4 @@ impl Desk {
 pub(crate) fn member(link: &Link) -> Member {
     let record = &link.record;
     Member { node: record.node, name: record.name.clone(), owner: record.owner }
-}
-
-/// What one application of news leads to, gathered for one posting.
-#[derive(Default)]
-struct Plan {
-    ops: Vec<Op>,
-    batch: Batch,
-    evidence: Vec<EvidenceRecord>,
-    settles: bool,
-}
-
-/// A posting that was not taken, as a refusal.
-fn refusal(unposted: Unposted) -> ErrorBody {
-    match unposted {
-        Unposted::Refused(refusal) => refusal,
-        Unposted::Answered(_) => ErrorBody::internal("a posting without a transaction was answered"),
-    }
 }
