@@ -197,7 +197,7 @@ pub async fn follow(
 ) -> Vec<TaskEvent> {
     let mut watch = client.watch(task, 0);
     let mut events: Vec<TaskEvent> = Vec::new();
-    while let Some(event) = within("the next event", watch.next()).await {
+    while let Some(event) = within(&format!("what follows {:?}", events.last()), watch.next()).await {
         let event = event.unwrap();
         assert_eq!(event.number, events.len() as u64, "events have no gaps");
         seen(&event.event);
