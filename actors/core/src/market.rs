@@ -30,7 +30,9 @@ impl Offer {
 /// function of the offers alone, whatever their order.
 pub fn select(mut offers: Vec<Offer>, needed: usize) -> (Vec<Offer>, Vec<Offer>) {
     offers.sort_by(|a, b| {
-        b.score().cmp(&a.score()).then_with(|| a.member.node.cmp(&b.member.node))
+        b.score()
+            .cmp(&a.score())
+            .then_with(|| a.member.node.cmp(&b.member.node))
     });
     let rest = offers.split_off(needed.min(offers.len()));
     (offers, rest)

@@ -336,7 +336,12 @@ impl Run {
             Input::Declined { node, .. } => self.declined(node, now, &mut effects),
             Input::Joined { node, position } => self.joined(node, position, now, &mut effects),
             Input::Disconnected(node) => self.disconnected(node, now),
-            Input::Reported { node, attempt, report, stored_by } => {
+            Input::Reported {
+                node,
+                attempt,
+                report,
+                stored_by,
+            } => {
                 self.reported(node, attempt, report, stored_by, now, &mut effects);
             }
             Input::Cancel => self.cancel(now, &mut effects),
@@ -412,7 +417,9 @@ impl Run {
     fn ask(&mut self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
         if self.state == TaskState::Waiting && self.may_ask(node) {
             self.asked.push(node);
-            self.window_ends = self.window_ends.max(now.plus_ms(self.limits.offer_window_ms));
+            self.window_ends = self
+                .window_ends
+                .max(now.plus_ms(self.limits.offer_window_ms));
             effects.push(Effect::Announce(vec![node]));
         }
     }
@@ -427,7 +434,11 @@ impl Run {
             return;
         }
         self.asked.retain(|asked| *asked != node);
-        match self.offers.iter_mut().find(|known| known.member.node == node) {
+        match self
+            .offers
+            .iter_mut()
+            .find(|known| known.member.node == node)
+        {
             Some(known) => *known = offer,
             None => {
                 let name = offer.member.name.clone();
@@ -462,7 +473,12 @@ impl Run {
                 self.deadline.ms_since(now).div_ceil(1000),
             );
             if self.reason.split(';').next() != reason.split(';').next() {
-                self.tell(Event::Waiting { reason: reason.clone() }, effects);
+                self.tell(
+                    Event::Waiting {
+                        reason: reason.clone(),
+                    },
+                    effects,
+                );
             }
             self.reason = reason;
             return;
@@ -470,7 +486,10 @@ impl Run {
         let (chosen, rest) = market::select(std::mem::take(&mut self.offers), needed);
         for offer in rest {
             let reason = "faster or better rated miners were ready".to_owned();
-            effects.push(Effect::Withdraw { node: offer.member.node, reason });
+            effects.push(Effect::Withdraw {
+                node: offer.member.node,
+                reason,
+            });
         }
         self.executions += 1;
         self.start_step = self.verified_step;
@@ -490,7 +509,14 @@ impl Run {
         let members = self.seats.iter().map(|seat| seat.member.clone()).collect();
         let (attempt, start_step) = (self.attempt, self.start_step);
         effects.push(Effect::Match { only: None });
-        self.tell(Event::Matched { attempt, members, start_step }, effects);
+        self.tell(
+            Event::Matched {
+                attempt,
+                members,
+                start_step,
+            },
+            effects,
+        );
     }
 
     // Members come, go and report.
@@ -514,7 +540,10 @@ impl Run {
         let here = position.filter(|p| p.task == task);
         match (state, here) {
             (TaskState::Regrouping, Some(_)) => {
-                effects.push(Effect::Pause { nodes: vec![node], attempt: attempt + 1 });
+                effects.push(Effect::Pause {
+                    nodes: vec![node],
+                    attempt: attempt + 1,
+                });
             }
             (TaskState::Matched, None) if !seat.ready => {
                 effects.push(Effect::Match { only: Some(node) });
@@ -549,27 +578,49 @@ impl Run {
     ) {
         let pausing = self.state == TaskState::Regrouping && attempt == self.attempt + 1;
         let present = attempt == self.attempt || pausing;
-        let is_rank_0 = self.seats.first().is_some_and(|seat| seat.member.node == node);
-        let Some(seat) = self.seat(node).filter(|_| present) else { return };
+        let is_rank_0 = self
+            .seats
+            .first()
+            .is_some_and(|seat| seat.member.node == node);
+        let Some(seat) = self.seat(node).filter(|_| present) else {
+            return;
+        };
         seat.away_since = None;
         match report {
             Report::Ready { fetched_bytes } => self.ready(node, fetched_bytes, now, effects),
-            Report::Progress { step, loss, samples_per_s } if is_rank_0 => {
+            Report::Progress {
+                step,
+                loss,
+                samples_per_s,
+            } if is_rank_0 => {
                 self.progress(step, loss, samples_per_s, now, effects);
             }
             Report::Progress { .. } => {}
-            Report::Checkpoint { step, fingerprint, stored } => {
+            Report::Checkpoint {
+                step,
+                fingerprint,
+                stored,
+            } => {
                 let stored = stored.map(|(file, _)| file);
                 let stored = stored.filter(|_| is_rank_0 && stored_by.is_some());
                 self.checkpoint(node, step, fingerprint, stored, now, effects);
             }
-            Report::RingBroken { suspect, reason, .. } => {
+            Report::RingBroken {
+                suspect, reason, ..
+            } => {
                 self.ring_broken(suspect, &reason, now, effects);
             }
-            Report::Paused { committed, prepared, ring_address } => {
+            Report::Paused {
+                committed,
+                prepared,
+                ring_address,
+            } => {
                 if pausing {
                     seat.ring_address = ring_address;
-                    seat.paused = Some(Paused { committed, prepared });
+                    seat.paused = Some(Paused {
+                        committed,
+                        prepared,
+                    });
                     self.regroup_if_answered(now, effects);
                 }
             }
@@ -577,8 +628,14 @@ impl Run {
                 self.finished(files, metrics, stored_by, now, effects);
             }
             Report::Finished { .. } => {}
-            Report::Failed { task_fault: true, reason } => self.fail(reason, now, effects),
-            Report::Failed { task_fault: false, reason } => {
+            Report::Failed {
+                task_fault: true,
+                reason,
+            } => self.fail(reason, now, effects),
+            Report::Failed {
+                task_fault: false,
+                reason,
+            } => {
                 self.lose(&[(node, reason)], true, now, effects);
             }
         }
@@ -588,7 +645,9 @@ impl Run {
         if self.state != TaskState::Matched {
             return;
         }
-        let Some(seat) = self.seat(node).filter(|seat| !seat.ready) else { return };
+        let Some(seat) = self.seat(node).filter(|seat| !seat.ready) else {
+            return;
+        };
         seat.ready = true;
         let name = seat.member.name.clone();
         self.tell(Event::Fetched { node, name, bytes }, effects);
@@ -624,7 +683,15 @@ impl Run {
         let spacing = total_steps / MAX_PROGRESS_EVENTS;
         if self.progress_step == 0 || step >= self.progress_step + spacing || step == total_steps {
             self.progress_step = step;
-            self.tell(Event::Progress { step, total_steps, loss, samples_per_s }, effects);
+            self.tell(
+                Event::Progress {
+                    step,
+                    total_steps,
+                    loss,
+                    samples_per_s,
+                },
+                effects,
+            );
         }
     }
 
@@ -650,7 +717,9 @@ impl Run {
             .seats
             .iter()
             .filter_map(|seat| {
-                let away = seat.away_since.is_some_and(|at| now.ms_since(at) >= AWAY_LIMIT_MS);
+                let away = seat
+                    .away_since
+                    .is_some_and(|at| now.ms_since(at) >= AWAY_LIMIT_MS);
                 let reason = if away {
                     format!("no connection for {} s", AWAY_LIMIT_MS / 1000)
                 } else if late && preparing && !seat.ready {
@@ -671,12 +740,19 @@ impl Run {
         if self.state.is_final() {
             return None;
         }
-        let away = self.seats.iter().filter_map(|s| s.away_since).map(|t| t.plus_ms(AWAY_LIMIT_MS));
+        let away = self
+            .seats
+            .iter()
+            .filter_map(|s| s.away_since)
+            .map(|t| t.plus_ms(AWAY_LIMIT_MS));
         let window = (self.state == TaskState::Waiting && !self.asked.is_empty())
             .then_some(self.window_ends);
-        let suspects = (self.state == TaskState::Regrouping)
-            .then(|| self.paused_at.plus_ms(SUSPECT_LIMIT_MS));
-        away.chain(window).chain(suspects).chain([self.deadline]).min()
+        let suspects =
+            (self.state == TaskState::Regrouping).then(|| self.paused_at.plus_ms(SUSPECT_LIMIT_MS));
+        away.chain(window)
+            .chain(suspects)
+            .chain([self.deadline])
+            .min()
     }
 }
 

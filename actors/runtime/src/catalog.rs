@@ -94,7 +94,6 @@ impl Actor for CatalogActor {
         message: CatalogMsg,
         shelf: &mut Shelf,
     ) -> Result<(), ActorProcessingErr> {
-        let catalog = &mut shelf.catalog;
         // Whoever no longer waits does not need the answer: hence the ignored sends.
         match message {
             CatalogMsg::Register(stamp, nickname, reply) => {
@@ -102,21 +101,23 @@ impl Actor for CatalogActor {
             }
             CatalogMsg::Publish(stamp, item, reply) => shelf.publish(stamp, *item, reply).await?,
             CatalogMsg::NameFor(owner, wanted, reply) => {
-                drop(reply.send(catalog.free_name(&owner, &wanted)));
+                drop(reply.send(shelf.catalog.free_name(&owner, &wanted)));
             }
-            CatalogMsg::Stored(records) => records.into_iter().for_each(|r| catalog.put(r)),
+            CatalogMsg::Stored(records) => {
+                records.into_iter().for_each(|record| shelf.catalog.put(record));
+            }
             CatalogMsg::ItemOf(name, reply) => drop(reply.send(shelf.item(&name).cloned())),
             CatalogMsg::ItemsOf(kind, limit, reply) => {
-                drop(reply.send(catalog.list(kind.as_deref(), limit)));
+                drop(reply.send(shelf.catalog.list(kind.as_deref(), limit)));
             }
             CatalogMsg::ViewOf(name, reply) => {
-                drop(reply.send(shelf.item(&name).map(|record| catalog.view(record))));
+                drop(reply.send(shelf.item(&name).map(|record| shelf.catalog.view(record))));
             }
             CatalogMsg::AccountOf(nickname, reply) => {
-                drop(reply.send(catalog.account(&nickname)));
+                drop(reply.send(shelf.catalog.account(&nickname)));
             }
             CatalogMsg::NicknamesOf(accounts, reply) => {
-                let names = accounts.iter().map(|a| catalog.nickname(a).map(str::to_owned));
+                let names = accounts.iter().map(|a| shelf.catalog.nickname(a).map(str::to_owned));
                 drop(reply.send(names.collect()));
             }
         }

@@ -38,7 +38,11 @@ impl Run {
             self.checkpoints.remove(0);
         }
         let at = self.checkpoints.partition_point(|c| c.step < step);
-        let new = PendingCheckpoint { step, fingerprints: Vec::new(), stored: None };
+        let new = PendingCheckpoint {
+            step,
+            fingerprints: Vec::new(),
+            stored: None,
+        };
         self.checkpoints.insert(at, new);
         &mut self.checkpoints[at]
     }
@@ -53,7 +57,10 @@ impl Run {
         let Some(at) = complete else { return };
         let checkpoint = self.checkpoints[at].clone();
         self.checkpoints.drain(..=at);
-        let votes = checkpoint.fingerprints.iter().filter(|(node, _)| members.contains(node));
+        let votes = checkpoint
+            .fingerprints
+            .iter()
+            .filter(|(node, _)| members.contains(node));
         let votes: Vec<_> = votes.copied().collect();
         if votes.iter().any(|(_, hash)| *hash != votes[0].1) {
             return self.states_differ(checkpoint.step, &votes, now, effects);
@@ -73,16 +80,29 @@ impl Run {
         let amount = after.checked_sub(self.earned).unwrap_or(Amount::ZERO);
         let shares = self.shares(amount);
         self.earned = self.earned.max(after);
-        effects.push(Effect::Earn { checkpoint: step, shares });
+        effects.push(Effect::Earn {
+            checkpoint: step,
+            shares,
+        });
         if self.is_training() {
-            self.tell(Event::Checkpoint { step, earned: amount }, effects);
+            self.tell(
+                Event::Checkpoint {
+                    step,
+                    earned: amount,
+                },
+                effects,
+            );
         }
     }
 
     /// `amount` in equal parts by rank.
     pub(super) fn shares(&self, amount: Amount) -> Vec<(Member, Amount)> {
         let parts = price::split(amount, &vec![1; self.seats.len()]);
-        self.seats.iter().map(|seat| seat.member.clone()).zip(parts).collect()
+        self.seats
+            .iter()
+            .map(|seat| seat.member.clone())
+            .zip(parts)
+            .collect()
     }
 
     /// Members part in what they computed: a minority is lost; without a majority nobody is
@@ -95,7 +115,10 @@ impl Run {
         effects: &mut Vec<Effect>,
     ) {
         let count = |hash: Hash| votes.iter().filter(|(_, other)| *other == hash).count();
-        let majority = votes.iter().map(|(_, hash)| *hash).find(|h| count(*h) * 2 > votes.len());
+        let majority = votes
+            .iter()
+            .map(|(_, hash)| *hash)
+            .find(|h| count(*h) * 2 > votes.len());
         let odd = votes.iter().filter(|(_, hash)| Some(*hash) != majority);
         let reason = format!("its state after step {step} differs from the others'");
         let lost: Vec<_> = odd.map(|(node, _)| (*node, reason.clone())).collect();
@@ -132,14 +155,28 @@ impl Run {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
-        self.tell(Event::Stored { files: files.clone(), metrics: metrics.clone() }, effects);
+        self.tell(
+            Event::Stored {
+                files: files.clone(),
+                metrics: metrics.clone(),
+            },
+            effects,
+        );
         for node in self.nodes() {
             effects.push(Effect::Praise(node));
         }
         if self.is_training() {
-            effects.push(Effect::Publish { files: files.clone(), metrics: metrics.clone() });
+            effects.push(Effect::Publish {
+                files: files.clone(),
+                metrics: metrics.clone(),
+            });
         }
         self.result = Some((files, metrics));
-        self.end(TaskState::Finished, "the result is stored".to_owned(), now, effects);
+        self.end(
+            TaskState::Finished,
+            "the result is stored".to_owned(),
+            now,
+            effects,
+        );
     }
 }

@@ -29,20 +29,32 @@ impl Run {
         for seat in &mut self.seats {
             seat.paused = None;
         }
-        effects.push(Effect::Pause { nodes: self.nodes(), attempt: self.attempt + 1 });
+        effects.push(Effect::Pause {
+            nodes: self.nodes(),
+            attempt: self.attempt + 1,
+        });
     }
 
     /// Goes on once every member has answered, or those that can be waited for have.
     pub(super) fn regroup_if_answered(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let waited_ms = now.ms_since(self.paused_at);
         let given_up = |suspected: bool| suspected && waited_ms >= SUSPECT_LIMIT_MS;
-        let settled = self.seats.iter().all(|s| s.paused.is_some() || given_up(s.suspected));
+        let settled = self
+            .seats
+            .iter()
+            .all(|s| s.paused.is_some() || given_up(s.suspected));
         if !settled && now < self.deadline {
             return;
         }
         let silent = self.seats.iter().filter(|seat| seat.paused.is_none());
-        let lost: Vec<_> =
-            silent.map(|s| (s.member.node, "its neighbours and the coordinator hear nothing of it".to_owned())).collect();
+        let lost: Vec<_> = silent
+            .map(|s| {
+                (
+                    s.member.node,
+                    "its neighbours and the coordinator hear nothing of it".to_owned(),
+                )
+            })
+            .collect();
         self.drop_members(&lost, true, effects);
         if self.seats.is_empty() {
             return self.begin_again(now, effects);
@@ -59,10 +71,17 @@ impl Run {
     /// have prepared it. If one has not, they go back to the last verified checkpoint.
     fn agreed_step(&self) -> u64 {
         let paused = || self.seats.iter().filter_map(|seat| seat.paused);
-        let furthest = paused().map(|p| p.committed).max().unwrap_or(self.verified_step);
+        let furthest = paused()
+            .map(|p| p.committed)
+            .max()
+            .unwrap_or(self.verified_step);
         let reaches = paused()
             .all(|p| p.committed == furthest || (p.committed + 1 == furthest && p.prepared));
-        if reaches { furthest } else { self.verified_step }
+        if reaches {
+            furthest
+        } else {
+            self.verified_step
+        }
     }
 
     /// Members are gone: the rest form a new attempt; without a rest the task begins again.
@@ -99,11 +118,23 @@ impl Run {
             self.seats.retain(|seat| seat.member.node != *node);
             self.strikes.push(*node);
             let (name, unpaid) = (member.name.clone(), *amount);
-            let event = Event::Lost { node: *node, name, reason: reason.clone(), unpaid, remaining };
+            let event = Event::Lost {
+                node: *node,
+                name,
+                reason: reason.clone(),
+                unpaid,
+                remaining,
+            };
             self.tell(event, effects);
-            effects.push(Effect::Stop { node: *node, reason: reason.clone() });
+            effects.push(Effect::Stop {
+                node: *node,
+                reason: reason.clone(),
+            });
             if blamed {
-                effects.push(Effect::Blame { node: *node, reason: reason.clone() });
+                effects.push(Effect::Blame {
+                    node: *node,
+                    reason: reason.clone(),
+                });
             }
         }
     }
@@ -116,8 +147,16 @@ impl Run {
             return self.end(TaskState::Abandoned, reason, now, effects);
         }
         self.state = TaskState::Waiting;
-        self.reason = format!("the whole group was lost; it begins again from step {}", self.verified_step);
-        self.tell(Event::Waiting { reason: self.reason.clone() }, effects);
+        self.reason = format!(
+            "the whole group was lost; it begins again from step {}",
+            self.verified_step
+        );
+        self.tell(
+            Event::Waiting {
+                reason: self.reason.clone(),
+            },
+            effects,
+        );
         self.window_ends = now.plus_ms(self.limits.offer_window_ms);
         self.deadline = now.plus_ms(self.limits.wait_ms);
         effects.push(Effect::AskFree);

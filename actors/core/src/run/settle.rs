@@ -10,7 +10,12 @@ use crate::price::Ending;
 
 impl Run {
     pub(super) fn cancel(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        self.end(TaskState::Cancelled, "its client cancelled it".to_owned(), now, effects);
+        self.end(
+            TaskState::Cancelled,
+            "its client cancelled it".to_owned(),
+            now,
+            effects,
+        );
     }
 
     pub(super) fn fail(&mut self, reason: String, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -25,10 +30,20 @@ impl Run {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
-        let to_stop = self.nodes().into_iter().filter(|_| state != TaskState::Finished);
-        let to_withdraw = self.offers.iter().map(|o| o.member.node).chain(self.asked.clone());
+        let to_stop = self
+            .nodes()
+            .into_iter()
+            .filter(|_| state != TaskState::Finished);
+        let to_withdraw = self
+            .offers
+            .iter()
+            .map(|o| o.member.node)
+            .chain(self.asked.clone());
         for node in to_stop.chain(to_withdraw) {
-            effects.push(Effect::Stop { node, reason: reason.clone() });
+            effects.push(Effect::Stop {
+                node,
+                reason: reason.clone(),
+            });
         }
         effects.push(Effect::Settle(self.fees()));
         self.state = state;
@@ -46,7 +61,11 @@ impl Run {
         let ending = Ending {
             earned: self.earned,
             items_used: self.delivered,
-            stored: self.stored_by.map(|account| (account, bytes)).into_iter().collect(),
+            stored: self
+                .stored_by
+                .map(|account| (account, bytes))
+                .into_iter()
+                .collect(),
         };
         self.terms.fees(&ending, AccountId::of_system(FEES))
     }
@@ -54,7 +73,11 @@ impl Run {
     /// Records how the ledger paid the hold out, and returns the run's last event.
     pub fn settled(&mut self, payments: Vec<Payment>) -> Effect {
         self.payments = payments.clone();
-        let event = Event::Settled { state: self.state, reason: self.reason.clone(), payments };
+        let event = Event::Settled {
+            state: self.state,
+            reason: self.reason.clone(),
+            payments,
+        };
         self.note(event)
     }
 }

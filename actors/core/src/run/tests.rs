@@ -21,10 +21,17 @@ fn spec() -> TaskSpec {
         seed: 1,
         checkpoint_steps: 10,
     };
-    let model = ModelSpec { input: vec![4], layers: vec![Layer::Linear { out: 2 }] };
+    let model = ModelSpec {
+        input: vec![4],
+        layers: vec![Layer::Linear { out: 2 }],
+    };
     TaskSpec {
         name: "test".into(),
-        work: Work::Train { dataset: ItemId::new([1; 16]), model, train },
+        work: Work::Train {
+            dataset: ItemId::new([1; 16]),
+            model,
+            train,
+        },
         miners: 3,
         max_cost: Amount::from_base_units(1_000_000),
         access: Access::Owner,
@@ -33,7 +40,11 @@ fn spec() -> TaskSpec {
 
 fn terms(spec: &TaskSpec) -> Terms {
     let dataset = DatasetInfo {
-        format: DataFormat::Csv { file: "a.csv".into(), label: "y".into(), split_seed: 0 },
+        format: DataFormat::Csv {
+            file: "a.csv".into(),
+            label: "y".into(),
+            split_seed: 0,
+        },
         train_samples: 100,
         test_samples: 10,
         input: vec![4],
@@ -45,7 +56,11 @@ fn terms(spec: &TaskSpec) -> Terms {
         network_fee_ppm: 10_000,
     };
     let fee = Amount::from_base_units(500);
-    let items = vec![ItemUse { item: ItemId::new([1; 16]), payee: owner(90), fee }];
+    let items = vec![ItemUse {
+        item: ItemId::new([1; 16]),
+        payee: owner(90),
+        fee,
+    }];
     Terms::new(Extent::of(spec, &dataset, None).unwrap(), items, prices).unwrap()
 }
 
@@ -58,12 +73,25 @@ fn node(n: u8) -> NodeId {
 }
 
 fn offer(n: u8) -> Offer {
-    let member = Member { node: node(n), name: format!("m{n}"), owner: owner(n) };
-    Offer { member, ring_address: format!("host:{n}"), mflops: 100, rating_milli: 3500 }
+    let member = Member {
+        node: node(n),
+        name: format!("m{n}"),
+        owner: owner(n),
+    };
+    Offer {
+        member,
+        ring_address: format!("host:{n}"),
+        mflops: 100,
+        rating_milli: 3500,
+    }
 }
 
 fn file(n: u8) -> ResultFile {
-    ResultFile { name: "f".into(), blob: BlobId::new([n; 32]), bytes: 10 }
+    ResultFile {
+        name: "f".into(),
+        blob: BlobId::new([n; 32]),
+        bytes: 10,
+    }
 }
 
 /// The world around a run: a ledger, and the nodes' part of it as far as the run can tell.
@@ -87,8 +115,21 @@ impl World {
         let allocations = vec![(client, spec.max_cost), (owner(81), rest)];
         ledger.apply(Op::Genesis { allocations }, now).unwrap();
         let amount = spec.max_cost;
-        ledger.apply(Op::OpenHold { task, payer: client, amount }, now).unwrap();
-        let limits = Limits { offer_window_ms: 400, wait_ms: 60_000, prepare_ms: 20_000 };
+        ledger
+            .apply(
+                Op::OpenHold {
+                    task,
+                    payer: client,
+                    amount,
+                },
+                now,
+            )
+            .unwrap();
+        let limits = Limits {
+            offer_window_ms: 400,
+            wait_ms: 60_000,
+            prepare_ms: 20_000,
+        };
         let (run, effects) = Run::open(task, client, spec, terms, limits, nodes(), now);
         let mut world = Self {
             run,
@@ -113,22 +154,42 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Earn { checkpoint, shares } => {
-                    let share = |(m, amount): (Member, Amount)| Share { account: m.owner, node: m.node, amount };
+                    let share = |(m, amount): (Member, Amount)| Share {
+                        account: m.owner,
+                        node: m.node,
+                        amount,
+                    };
                     let shares = shares.into_iter().map(share).collect();
-                    let op = Op::Earn { task: self.run.task, checkpoint, shares };
+                    let op = Op::Earn {
+                        task: self.run.task,
+                        checkpoint,
+                        shares,
+                    };
                     self.ledger.apply(op, self.now).unwrap();
-                    assert_eq!(self.ledger.hold(&self.run.task).unwrap().earned(), self.run.earned);
+                    assert_eq!(
+                        self.ledger.hold(&self.run.task).unwrap().earned(),
+                        self.run.earned
+                    );
                 }
                 Effect::Settle(fees) => {
                     self.settled += 1;
-                    let op = Op::Settle { task: self.run.task, fees };
+                    let op = Op::Settle {
+                        task: self.run.task,
+                        fees,
+                    };
                     let changes = self.ledger.apply(op, self.now).unwrap();
                     let payments = changes.holds[0].payments().to_vec();
                     self.run.settled(payments);
                 }
                 Effect::Blame { node, .. } => self.blamed.push(node),
-                Effect::Tell { event: Event::Lost { node, .. }, .. } => self.lost.push(node),
-                Effect::Tell { event: Event::Waiting { reason }, .. } => assert!(!reason.is_empty()),
+                Effect::Tell {
+                    event: Event::Lost { node, .. },
+                    ..
+                } => self.lost.push(node),
+                Effect::Tell {
+                    event: Event::Waiting { reason },
+                    ..
+                } => assert!(!reason.is_empty()),
                 Effect::AskFree => self.free_wanted = true,
                 _ => {}
             }
@@ -143,7 +204,12 @@ impl World {
     fn report(&mut self, n: u8, report: Report) {
         let attempt = self.run.attempt;
         let stored_by = Some(owner(95));
-        self.feed(Input::Reported { node: node(n), attempt, report, stored_by });
+        self.feed(Input::Reported {
+            node: node(n),
+            attempt,
+            report,
+            stored_by,
+        });
     }
 
     fn match_three(&mut self) {
@@ -158,12 +224,24 @@ impl World {
         let fingerprint = Hash::of(&step.to_be_bytes());
         for (rank, n) in members.iter().enumerate() {
             let stored = (rank == 0).then(|| (file(1), receipt()));
-            self.report(*n, Report::Checkpoint { step, fingerprint, stored });
+            self.report(
+                *n,
+                Report::Checkpoint {
+                    step,
+                    fingerprint,
+                    stored,
+                },
+            );
         }
     }
 
     fn paid(&self, n: u8) -> u64 {
-        self.run.payments.iter().filter(|p| p.payee == owner(n)).map(|p| p.amount.base_units()).sum()
+        self.run
+            .payments
+            .iter()
+            .filter(|p| p.payee == owner(n))
+            .map(|p| p.amount.base_units())
+            .sum()
     }
 }
 
@@ -182,7 +260,11 @@ fn receipt() -> cryptomind_protocol::transaction::StoredReceipt {
 }
 
 fn finished() -> Report {
-    Report::Finished { files: vec![file(2)], receipts: Vec::new(), metrics: Metrics::default() }
+    Report::Finished {
+        files: vec![file(2)],
+        receipts: Vec::new(),
+        metrics: Metrics::default(),
+    }
 }
 
 /// All goes well: everybody gets an equal part of the work, the owner the fee, the client the rest.
@@ -196,9 +278,17 @@ fn three_members_share_the_work() {
     let work = world.run.terms.work_cost.base_units();
     let shares: Vec<_> = (1..=3).map(|n| world.paid(n)).collect();
     assert_eq!(shares.iter().sum::<u64>(), work);
-    assert!(shares.iter().all(|s| s.abs_diff(work / 3) <= 4), "{shares:?}");
+    assert!(
+        shares.iter().all(|s| s.abs_diff(work / 3) <= 4),
+        "{shares:?}"
+    );
     assert_eq!(world.paid(90), 500);
-    let total: u64 = world.run.payments.iter().map(|p| p.amount.base_units()).sum();
+    let total: u64 = world
+        .run
+        .payments
+        .iter()
+        .map(|p| p.amount.base_units())
+        .sum();
     assert_eq!(total, 1_000_000);
 }
 
@@ -208,27 +298,66 @@ fn a_dead_member_is_not_paid_since_the_last_checkpoint() {
     let mut world = World::new();
     world.match_three();
     world.checkpoint(&[1, 2, 3], 10);
-    world.report(1, Report::Progress { step: 15, loss: 1.0, samples_per_s: 1 });
+    world.report(
+        1,
+        Report::Progress {
+            step: 15,
+            loss: 1.0,
+            samples_per_s: 1,
+        },
+    );
     let reason = "silent".to_owned();
-    world.report(2, Report::RingBroken { committed: 16, suspect: Some(node(3)), reason });
+    world.report(
+        2,
+        Report::RingBroken {
+            committed: 16,
+            suspect: Some(node(3)),
+            reason,
+        },
+    );
     assert_eq!(world.run.state, TaskState::Regrouping);
     for (n, committed, prepared) in [(1, 16, false), (2, 15, true)] {
         let ring_address = format!("new:{n}");
-        let report = Report::Paused { committed, prepared, ring_address };
+        let report = Report::Paused {
+            committed,
+            prepared,
+            ring_address,
+        };
         let attempt = world.run.attempt + 1;
-        world.feed(Input::Reported { node: node(n), attempt, report, stored_by: None });
+        world.feed(Input::Reported {
+            node: node(n),
+            attempt,
+            report,
+            stored_by: None,
+        });
     }
-    assert_eq!(world.run.state, TaskState::Regrouping, "the suspect may still answer");
+    assert_eq!(
+        world.run.state,
+        TaskState::Regrouping,
+        "the suspect may still answer"
+    );
     world.pass(SUSPECT_LIMIT_MS);
-    assert_eq!((world.run.state, world.run.attempt), (TaskState::Matched, 2));
+    assert_eq!(
+        (world.run.state, world.run.attempt),
+        (TaskState::Matched, 2)
+    );
     assert_eq!((world.run.start_step, world.run.seats.len()), (16, 2));
-    assert_eq!((&world.lost[..], &world.blamed[..]), (&[node(3)][..], &[node(3)][..]));
-    [1, 2].iter().for_each(|n| world.report(*n, Report::Ready { fetched_bytes: 0 }));
+    assert_eq!(
+        (&world.lost[..], &world.blamed[..]),
+        (&[node(3)][..], &[node(3)][..])
+    );
+    [1, 2]
+        .iter()
+        .for_each(|n| world.report(*n, Report::Ready { fetched_bytes: 0 }));
     (2..=4).for_each(|i| world.checkpoint(&[1, 2], i * 10));
     world.report(1, finished());
     assert_eq!(world.run.state, TaskState::Finished);
     let work = world.run.terms.work_cost.base_units();
-    assert!(world.paid(3).abs_diff(work / 12) <= 2, "a third of a quarter: {}", world.paid(3));
+    assert!(
+        world.paid(3).abs_diff(work / 12) <= 2,
+        "a third of a quarter: {}",
+        world.paid(3)
+    );
     assert_eq!((1..=3).map(|n| world.paid(n)).sum::<u64>(), work);
 }
 
@@ -251,10 +380,20 @@ fn a_member_that_computes_something_else_is_lost() {
     for n in 1..=3 {
         let stored = (n == 1).then(|| (file(1), receipt()));
         let fingerprint = Hash::of(&[u8::from(n == 2)]);
-        world.report(n, Report::Checkpoint { step: 10, fingerprint, stored });
+        world.report(
+            n,
+            Report::Checkpoint {
+                step: 10,
+                fingerprint,
+                stored,
+            },
+        );
     }
     assert_eq!(world.blamed, [node(2)]);
-    assert_eq!((world.run.state, world.run.earned), (TaskState::Regrouping, Amount::ZERO));
+    assert_eq!(
+        (world.run.state, world.run.earned),
+        (TaskState::Regrouping, Amount::ZERO)
+    );
 }
 
 #[test]
@@ -286,7 +425,10 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 }
@@ -298,22 +440,50 @@ fn random_news(world: &mut World, dice: &mut Dice) {
     let fingerprint = Hash::of(&[u8::from(dice.roll(30) == 0)]);
     let report = match dice.roll(10) {
         0 | 1 => Report::Ready { fetched_bytes: 1 },
-        2 | 3 => Report::Progress { step, loss: 1.0, samples_per_s: 1 },
-        4..=6 => Report::Checkpoint { step, fingerprint, stored: Some((file(1), receipt())) },
-        7 => Report::Paused { committed: step, prepared: dice.roll(2) == 0, ring_address: "r".into() },
+        2 | 3 => Report::Progress {
+            step,
+            loss: 1.0,
+            samples_per_s: 1,
+        },
+        4..=6 => Report::Checkpoint {
+            step,
+            fingerprint,
+            stored: Some((file(1), receipt())),
+        },
+        7 => Report::Paused {
+            committed: step,
+            prepared: dice.roll(2) == 0,
+            ring_address: "r".into(),
+        },
         8 => finished(),
-        _ if dice.roll(4) == 0 => {
-            Report::Failed { task_fault: dice.roll(8) == 0, reason: "x".into() }
-        }
-        _ => Report::RingBroken { committed: step, suspect: Some(node(1)), reason: "y".into() },
+        _ if dice.roll(4) == 0 => Report::Failed {
+            task_fault: dice.roll(8) == 0,
+            reason: "x".into(),
+        },
+        _ => Report::RingBroken {
+            committed: step,
+            suspect: Some(node(1)),
+            reason: "y".into(),
+        },
     };
     let task = world.run.task;
-    let position = Some(Position { task, attempt, committed: step }).filter(|_| dice.roll(3) > 0);
+    let position = Some(Position {
+        task,
+        attempt,
+        committed: step,
+    })
+    .filter(|_| dice.roll(3) > 0);
     match dice.roll(14) {
         0 | 1 => world.feed(Input::Offered(offer(n))),
-        2 => world.feed(Input::Declined { node: node(n), reason: "busy".into() }),
+        2 => world.feed(Input::Declined {
+            node: node(n),
+            reason: "busy".into(),
+        }),
         3 => world.feed(Input::Disconnected(node(n))),
-        4 => world.feed(Input::Joined { node: node(n), position }),
+        4 => world.feed(Input::Joined {
+            node: node(n),
+            position,
+        }),
         5 => world.pass(dice.roll(3000)),
         6 if dice.roll(10) == 0 => {
             let effects = world.run.resume(nodes(), world.now);
@@ -322,11 +492,18 @@ fn random_news(world: &mut World, dice: &mut Dice) {
         7 if dice.roll(60) == 0 => world.feed(Input::Cancel),
         _ => {
             let stored_by = Some(owner(95)).filter(|_| dice.roll(5) > 0);
-            world.feed(Input::Reported { node: node(n), attempt, report, stored_by });
+            world.feed(Input::Reported {
+                node: node(n),
+                attempt,
+                report,
+                stored_by,
+            });
         }
     }
     if std::mem::take(&mut world.free_wanted) {
-        nodes().into_iter().for_each(|node| world.feed(Input::Free(node)));
+        nodes()
+            .into_iter()
+            .for_each(|node| world.feed(Input::Free(node)));
     }
 }
 
@@ -340,17 +517,33 @@ fn every_life_ends_settled_once() {
         }
         // Then silence: timers alone must end it.
         for _ in 0..200 {
-            let Some(at) = world.run.next_timer() else { break };
+            let Some(at) = world.run.next_timer() else {
+                break;
+            };
             let wait = at.ms_since(world.now).max(100);
             world.pass(wait);
             if std::mem::take(&mut world.free_wanted) {
-                nodes().into_iter().for_each(|node| world.feed(Input::Free(node)));
+                nodes()
+                    .into_iter()
+                    .for_each(|node| world.feed(Input::Free(node)));
             }
         }
-        assert!(world.run.state.is_final(), "seed {seed}: {:?}", world.run.state);
+        assert!(
+            world.run.state.is_final(),
+            "seed {seed}: {:?}",
+            world.run.state
+        );
         assert_eq!(world.settled, 1, "seed {seed}");
         assert!(!world.run.reason.is_empty(), "seed {seed}");
-        assert!(world.ledger.hold(&world.run.task).unwrap().settled.is_some(), "seed {seed}");
+        assert!(
+            world
+                .ledger
+                .hold(&world.run.task)
+                .unwrap()
+                .settled
+                .is_some(),
+            "seed {seed}"
+        );
         world.ledger.check_invariants().unwrap();
         assert_eq!(world.ledger.supply(), SUPPLY, "seed {seed}");
     }

@@ -25,13 +25,18 @@ pub(super) struct Caller {
     /// Money that moves before the run's own effects.
     pub(super) ops: Vec<Op>,
     /// A transaction, its outcome, and who waits for it.
-    pub(super) answer: Option<(Stamp, Outcome, RpcReplyPort<Result<Outcome, ErrorBody>>)>,
+    pub(super) answer: Option<(Stamp, Outcome, Reply)>,
     /// A node that waits for its report to be durable.
-    pub(super) ack: Option<RpcReplyPort<Result<(), ErrorBody>>>,
+    pub(super) ack: Option<Ack>,
 }
 
+/// Where a transaction's outcome goes.
+pub(super) type Reply = RpcReplyPort<Result<Outcome, ErrorBody>>;
+/// Where a report's acknowledgement goes.
+pub(super) type Ack = RpcReplyPort<Result<(), ErrorBody>>;
+
 impl Caller {
-    pub(super) fn ack(ack: Option<RpcReplyPort<Result<(), ErrorBody>>>) -> Self {
+    pub(super) fn ack(ack: Option<Ack>) -> Self {
         Self { ack, ..Self::default() }
     }
 
@@ -69,7 +74,7 @@ impl Desk {
         &mut self,
         task: TaskId,
         input: Input,
-        ack: Option<RpcReplyPort<Result<(), ErrorBody>>>,
+        ack: Option<Ack>,
     ) {
         let before = self.runs.get(&task);
         let mut run = before.cloned();

@@ -6,14 +6,15 @@ use cryptomind_protocol::node::Command;
 use cryptomind_protocol::transaction::Outcome;
 use cryptomind_protocol::{ErrorBody, NodeId, TaskId};
 use cryptomind_storage::state::Commit;
-use ractor::RpcReplyPort;
 use tokio::sync::mpsc;
 
 use super::MatchmakerArguments;
+use super::carry::{Ack, Reply};
 use crate::catalog::CatalogMsg;
 use crate::rating::RatingMsg;
 
 /// What is told, and to whom.
+#[allow(clippy::large_enum_variant, reason = "a delivery is on its way, never kept")]
 pub(super) enum Delivery {
     /// A node.
     Command(NodeId, Command),
@@ -28,8 +29,8 @@ pub(super) enum Delivery {
 /// A posting on its way to the disk, and what is told after.
 pub(super) struct Parcel {
     pub(super) commit: Commit,
-    pub(super) answer: Option<(Outcome, RpcReplyPort<Result<Outcome, ErrorBody>>)>,
-    pub(super) ack: Option<RpcReplyPort<Result<(), ErrorBody>>>,
+    pub(super) answer: Option<(Outcome, Reply)>,
+    pub(super) ack: Option<Ack>,
     pub(super) deliveries: Vec<Delivery>,
 }
 

@@ -6,14 +6,15 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use cryptomind_blob::CHUNK_BYTES;
 use cryptomind_protocol::BlobId;
 use cryptomind_storage::blobs::BlobStore;
-use cryptomind_storage::state::{Batch, Record, StateStore};
+use cryptomind_storage::state::{Batch, OnFailure, Record, StateStore};
 use serde::{Deserialize, Serialize};
 
+use crate::backend::{Fault, PlannedBackend};
 use crate::blobs::{pattern, read, store};
 
 const FOLDER: &str = "CRYPTOMIND_TEST_CRASH_FOLDER";
@@ -21,17 +22,22 @@ const FIRST: &str = "CRYPTOMIND_TEST_CRASH_FIRST";
 const ACKNOWLEDGED: &str = "acknowledged ";
 const ROUNDS: u64 = 8;
 
-/// Runs the test `name` of this binary as a child from number `first` on, kills it after
-/// `lines` acknowledgements, and returns the last number that it acknowledged.
-fn kill_child(name: &str, folder: &Path, first: u64, lines: usize) -> u64 {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+/// Runs the test `name` of this binary as a child from number `first` on.
+fn start_child(name: &str, folder: &Path, first: u64) -> Child {
+    Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
         .env(FOLDER, folder)
         .env(FIRST, first.to_string())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+/// Kills such a child after `lines` acknowledgements and returns the last number that it
+/// acknowledged.
+fn kill_child(name: &str, folder: &Path, first: u64, lines: usize) -> u64 {
+    let mut child = start_child(name, folder, first);
     let mut output = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut acknowledged = (&mut output)
         .map(Result::unwrap)
@@ -170,5 +176,30 @@ fn blobs_survive_a_killed_process() {
         let used = used.sum::<u64>() + next.map_or(0, |data| data.len() as u64);
         assert_eq!(store.used_bytes(), used);
         first = last + 1;
+    }
+}
+
+#[test]
+fn child_whose_disk_fails() {
+    let Some((_, first)) = child() else {
+        return;
+    };
+    let (backend, plan) = PlannedBackend::new();
+    let store = StateStore::with_backend(backend, OnFailure::abort()).unwrap();
+    let fault = [Fault::Error, Fault::Panic][first as usize];
+    plan.break_down(fault);
+    let result = store.commit(decision(0)).wait();
+    eprintln!("{ACKNOWLEDGED}0: {result:?}");
+}
+
+#[test]
+fn a_disk_that_fails_ends_the_process_before_anyone_hears_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for fault in 0..2 {
+        let child = start_child("crash::child_whose_disk_fails", folder.path(), fault);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), None, "ended by a signal");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!text.contains(ACKNOWLEDGED), "{text}");
     }
 }

@@ -1,0 +1,235 @@
+//! A miner: one node that computes for others, and runs its owner's program otherwise.
+//!
+//! ```text
+//! MinerNode ── Tree ─┬─ Idle     the owner's program            (idle.rs)
+//!                    ├─ Link     the coordinator's connection   (miner/link.rs)
+//!                    └─ Worker   offers and runs                (miner/worker.rs)
+//!                         └─ Run   one task, all attempts       (miner/run.rs)
+//!                              ├─ training thread               (miner/train.rs)
+//!                              └─ uploads                       (miner/uploads.rs)
+//! ```
+//!
+//! Commands come in through the link and go to the worker; news goes out through the outbox, which the link
+//! empties. What outlives the actors is in [`worker::Context`]: outbox, standing, cache. A miner keeps no money and no state that
+//! matters beyond its process: a coordinator that does not hear of it replaces it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cryptomind_config::Miner;
+use cryptomind_gpu::{bench, devices};
+use cryptomind_net::Endpoint;
+use cryptomind_protocol::node::Capacity;
+use cryptomind_protocol::{ErrorBody, NodeId, SecretKey, Signed};
+use tokio::sync::watch;
+
+use crate::enrol;
+use crate::idle::{Idle, IdleMsg, Settings};
+use crate::supervisor::{Child, Handle, Limits, Tree, seat};
+use crate::transfer::Transfer;
+
+mod cache;
+mod card;
+mod infer;
+mod link;
+mod outbox;
+mod run;
+mod standing;
+mod train;
+mod uploads;
+mod worker;
+
+pub use run::Ending;
+pub use train::Fault;
+pub use worker::{Place, WorkerMsg, WorkerStatus};
+
+use link::{Link, Wiring};
+use worker::{Context, Worker};
+
+/// How long the machine's speed is measured at start. Short: a miner is wanted at once, and its rating corrects the figure.
+const BENCH_LIMIT: Duration = Duration::from_millis(200);
+/// What a part gets to end beyond the idle command's own limit.
+const DRAIN_SLACK: Duration = Duration::from_secs(10);
+
+/// What a miner is started with.
+#[derive(Debug, Clone)]
+pub struct MinerConfig {
+    /// `miner.toml`.
+    pub settings: Miner,
+    /// The node's key.
+    pub key: SecretKey,
+    /// The owner's word, where it is known already. The delegation file is read where it is not.
+    pub delegation: Option<Signed>,
+}
+
+/// A running miner.
+#[derive(Debug)]
+pub struct MinerNode {
+    /// The GPU worker.
+    pub worker: Handle<WorkerMsg>,
+    /// The owner's program.
+    pub idle: Handle<IdleMsg>,
+    /// Who this is.
+    pub node_id: NodeId,
+    tree: Tree,
+    endpoint: EndpointOf,
+    joined: watch::Receiver<bool>,
+}
+
+/// An endpoint says nothing about itself.
+struct EndpointOf(Endpoint);
+
+impl std::fmt::Debug for EndpointOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Endpoint({})", self.0.local_addr())
+    }
+}
+
+/// Measures the machine, then starts the miner. It connects by itself, for as long as it takes; see
+/// [`MinerNode::joined`].
+///
+/// # Errors
+/// `no_owner`, `bad_delegation`, `bad_cache`, and whatever keeps a part from starting.
+pub async fn start(config: MinerConfig) -> Result<MinerNode, ErrorBody> {
+    let MinerConfig {
+        settings,
+        key,
+        delegation,
+    } = config;
+    let node = &settings.node;
+    std::fs::create_dir_all(&node.data_dir).map_err(|e| {
+        ErrorBody::user("bad_data_dir", format!("{}: {e}", node.data_dir.display()))
+    })?;
+    let delegation = match delegation {
+        Some(delegation) => Some(delegation),
+        None => enrol::read(&node.delegation_file)?,
+    };
+    if delegation.is_none() && node.account.is_none() {
+        return Err(link::no_owner());
+    }
+    let capacity = measure(settings.compute.threads).await?;
+    Parts::new(settings, key, delegation, capacity)?
+        .start()
+        .await
+}
+
+/// What the machine has and how fast it is, before anything else runs on it.
+async fn measure(threads: usize) -> Result<Capacity, ErrorBody> {
+    let measured = tokio::task::spawn_blocking(move || {
+        let all = std::thread::available_parallelism().map_or(1, usize::from);
+        Capacity {
+            threads: if threads == 0 { all } else { threads } as u32,
+            devices: devices::list().iter().map(ToString::to_string).collect(),
+            mflops: bench::measure_mflops(BENCH_LIMIT),
+            free_bytes: 0,
+        }
+    });
+    measured.await.map_err(ErrorBody::internal)
+}
+
+struct Parts {
+    idle: (crate::supervisor::Seat<IdleMsg>, Handle<IdleMsg>, Settings),
+    worker: (crate::supervisor::Seat<WorkerMsg>, Handle<WorkerMsg>),
+    wiring: Arc<Wiring>,
+}
+
+impl Parts {
+    fn new(
+        settings: Miner,
+        key: SecretKey,
+        delegation: Option<Signed>,
+        capacity: Capacity,
+    ) -> Result<Self, ErrorBody> {
+        let Miner {
+            coordinator,
+            node,
+            compute,
+            ring,
+            idle,
+            cache,
+        } = settings;
+        let mut idle_settings = Settings::new(idle.command, &node.data_dir);
+        idle_settings.stop_limit = Duration::from_secs(idle.stop_limit_s);
+        let endpoint = Endpoint::dialler()?;
+        let (idle_seat, idle_handle) = seat("idle command");
+        let (worker_seat, worker_handle) = seat("worker");
+        let context = Arc::new(Context {
+            outbox: outbox::Outbox::default(),
+            standing: standing::Standing::new(idle_settings.activity()),
+            idle: idle_handle.clone(),
+            idle_held: Arc::clone(&idle_settings.held),
+            idle_stop_limit: idle_settings.stop_limit,
+            cache: cache::Cache::open(&node.data_dir.join("cache"), cache.max_bytes)?,
+            transfer: Transfer::new(endpoint.clone(), key.clone()),
+            threads: compute.threads,
+            ring_host: ring.host,
+            ring_ports: ring.ports,
+            key,
+        });
+        let wiring = Arc::new(Wiring {
+            node: NodeId::of_key(&context.key.public()),
+            context,
+            worker: worker_handle.clone(),
+            endpoint,
+            coordinator,
+            name: node.name,
+            owner: node.account,
+            delegation: Mutex::new(delegation),
+            delegation_file: node.delegation_file,
+            capacity,
+            joined: watch::Sender::new(false),
+        });
+        Ok(Self {
+            idle: (idle_seat, idle_handle, idle_settings),
+            worker: (worker_seat, worker_handle),
+            wiring,
+        })
+    }
+
+    async fn start(self) -> Result<MinerNode, ErrorBody> {
+        let (idle_seat, idle, settings) = self.idle;
+        let (worker_seat, worker) = self.worker;
+        let wiring = self.wiring;
+        let limits = Limits {
+            drain: settings.stop_limit + DRAIN_SLACK,
+            ..Limits::default()
+        };
+        let (link_seat, _) = seat("link");
+        let (linked, context) = (Arc::clone(&wiring), Arc::clone(&wiring.context));
+        let children = vec![
+            Child::new(idle_seat, move || (Idle, settings.clone())),
+            Child::new(link_seat, move || (Link, Arc::clone(&linked))),
+            Child::new(worker_seat, move || (Worker, Arc::clone(&context))),
+        ];
+        Ok(MinerNode {
+            worker,
+            idle,
+            node_id: wiring.node,
+            tree: Tree::start(limits, children).await?,
+            endpoint: EndpointOf(wiring.endpoint.clone()),
+            joined: wiring.joined.subscribe(),
+        })
+    }
+}
+
+impl MinerNode {
+    /// Waits until the coordinator has taken this miner in.
+    pub async fn joined(&self) {
+        // The sender lives as long as the tree.
+        let _ = self.joined.clone().wait_for(|joined| *joined).await;
+    }
+
+    /// Waits until restarting its parts no longer helps, and says why: the process should end then.
+    pub async fn failed(&self) -> String {
+        self.tree.failed().await
+    }
+
+    /// Leaves the run it is in, ends the owner's program, says goodbye. Returns when nothing is left running.
+    pub async fn shutdown(self) {
+        self.tree.stop().await;
+        self.endpoint.0.close("the miner stops").await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

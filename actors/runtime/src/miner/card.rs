@@ -1,0 +1,256 @@
+//! The model card: what was trained, on what, how, how good it is, and how to load it elsewhere.
+
+use std::fmt::Write as _;
+
+use cryptomind_protocol::item::{DatasetInfo, FileEntry, MODEL_FILE};
+use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::task::{Metrics, Optimizer, TaskSpec, TrainSpec};
+use cryptomind_protocol::{ItemId, TaskId};
+
+/// What a card is written from.
+pub struct Card<'a> {
+    /// The task that trained the model.
+    pub task: TaskId,
+    /// What was asked for.
+    pub spec: &'a TaskSpec,
+    /// The model.
+    pub model: &'a ModelSpec,
+    /// Hyper-parameters.
+    pub train: &'a TrainSpec,
+    /// The dataset item.
+    pub dataset: ItemId,
+    /// What is known of it.
+    pub info: &'a DatasetInfo,
+    /// Its files.
+    pub files: &'a [FileEntry],
+    /// Miners of the last attempt.
+    pub miners: usize,
+    /// Steps done.
+    pub steps: u64,
+    /// What came out.
+    pub metrics: &'a Metrics,
+}
+
+fn optimizer(optimizer: &Optimizer) -> String {
+    match optimizer {
+        Optimizer::Adamw {
+            lr,
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+        } => format!(
+            "AdamW, lr {lr}, betas {beta1} and {beta2}, eps {eps}, weight decay {weight_decay}"
+        ),
+        Optimizer::Sgd { lr, momentum } => format!("SGD, lr {lr}, momentum {momentum}"),
+    }
+}
+
+/// The layers as a PyTorch `Sequential`, numbered as in the weights file.
+fn pytorch(model: &ModelSpec) -> String {
+    let mut width = model.input_len();
+    let mut text = String::new();
+    for layer in &model.layers {
+        let line = match layer {
+            Layer::Linear { out } => {
+                let line = format!("torch.nn.Linear({width}, {out})");
+                width = *out as usize;
+                line
+            }
+            Layer::Relu {} => "torch.nn.ReLU()".into(),
+            Layer::Tanh {} => "torch.nn.Tanh()".into(),
+        };
+        let _ = writeln!(text, "    {line},");
+    }
+    text
+}
+
+/// A name as one line of Markdown: what comes from others must not write a card of its own.
+fn plain(text: &str) -> String {
+    let harmless = |c: char| {
+        if c.is_control() || "`|<>[]".contains(c) {
+            ' '
+        } else {
+            c
+        }
+    };
+    text.chars().take(80).map(harmless).collect()
+}
+
+impl Card<'_> {
+    /// The card as Markdown.
+    pub fn text(&self) -> String {
+        let mut text = format!("# {}\n\n", plain(&self.spec.name));
+        let _ = writeln!(
+            text,
+            "Trained on Cryptomind by {} miner{} in task `{}`.\n",
+            self.miners,
+            if self.miners == 1 { "" } else { "s" },
+            self.task
+        );
+        self.write_model(&mut text);
+        self.write_dataset(&mut text);
+        self.write_training(&mut text);
+        self.write_loading(&mut text);
+        text
+    }
+
+    fn write_model(&self, text: &mut String) {
+        let _ = writeln!(
+            text,
+            "## Model\n\nInput {:?}, {} parameters, {} classes: {}.\n",
+            self.model.input,
+            self.model.parameter_count(),
+            self.info.classes.len(),
+            self.classes()
+        );
+    }
+
+    fn classes(&self) -> String {
+        const SHOWN: usize = 20;
+        let names = self.info.classes.iter().take(SHOWN).map(|c| plain(c));
+        let mut text = names.collect::<Vec<_>>().join(", ");
+        if self.info.classes.len() > SHOWN {
+            text.push_str(", …");
+        }
+        text
+    }
+
+    fn write_dataset(&self, text: &mut String) {
+        let _ = writeln!(
+            text,
+            "## Dataset\n\nItem `{}`: {} samples to train on, {} held out.\n",
+            self.dataset, self.info.train_samples, self.info.test_samples
+        );
+        for file in self.files {
+            let _ = writeln!(text, "- {} `{}`", plain(&file.name), file.blob);
+        }
+    }
+
+    fn write_training(&self, text: &mut String) {
+        let train = self.train;
+        let _ = writeln!(
+            text,
+            "\n## Training\n\n- {}\n- {} epochs, {} samples a step, {} steps, seed {}",
+            optimizer(&train.optimizer),
+            train.epochs,
+            train.global_batch,
+            self.steps,
+            train.seed
+        );
+        if let Some(loss) = self.metrics.final_loss {
+            let _ = writeln!(text, "- loss of the last step {loss:.6}");
+        }
+        if let Some(accuracy) = self.metrics.test_accuracy {
+            let _ = writeln!(text, "- accuracy on the held-out samples {accuracy:.4}");
+        }
+    }
+
+    fn write_loading(&self, text: &mut String) {
+        let _ = write!(
+            text,
+            "\n## Loading it in PyTorch\n\n```python\nimport torch\nfrom safetensors.torch import load_file\n\n\
+             model = torch.nn.Sequential(\n{})\nweights = load_file(\"{MODEL_FILE}\")\n\
+             model.load_state_dict({{k.removeprefix(\"layers.\"): v for k, v in weights.items()}})\n\
+             # Samples are flattened to {} values each{}.\n```\n",
+            pytorch(self.model),
+            self.model.input_len(),
+            self.scaling()
+        );
+    }
+
+    fn scaling(&self) -> String {
+        match &self.info.format {
+            cryptomind_protocol::item::DataFormat::Idx { scale, .. } => {
+                format!(", divided by {scale}")
+            }
+            cryptomind_protocol::item::DataFormat::Csv { .. } => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptomind_protocol::item::{Access, DataFormat};
+    use cryptomind_protocol::task::Work;
+    use cryptomind_protocol::{Amount, BlobId};
+
+    #[test]
+    fn a_card_names_what_is_needed_to_repeat_and_to_use_it() {
+        let model = ModelSpec {
+            input: vec![8, 8],
+            layers: vec![
+                Layer::Linear { out: 32 },
+                Layer::Relu {},
+                Layer::Linear { out: 2 },
+            ],
+        };
+        let train = TrainSpec {
+            epochs: 3,
+            global_batch: 64,
+            optimizer: Optimizer::adamw(0.001),
+            seed: 42,
+            checkpoint_steps: 10,
+        };
+        let dataset = ItemId::new([1; 16]);
+        let spec = TaskSpec {
+            name: "digits-mlp".into(),
+            work: Work::Train {
+                dataset,
+                model: model.clone(),
+                train: train.clone(),
+            },
+            miners: 3,
+            max_cost: Amount::from_base_units(1),
+            access: Access::Owner,
+        };
+        let info = DatasetInfo {
+            format: DataFormat::Idx {
+                train_images: "a".into(),
+                train_labels: "b".into(),
+                test_images: "c".into(),
+                test_labels: "d".into(),
+                scale: 16.0,
+            },
+            train_samples: 100,
+            test_samples: 10,
+            input: vec![8, 8],
+            classes: vec!["zero".into(), "o`ne\n# x".into()],
+        };
+        let files = [FileEntry {
+            name: "a".into(),
+            blob: BlobId::new([2; 32]),
+            bytes: 1,
+        }];
+        let metrics = Metrics {
+            test_accuracy: Some(0.975),
+            ..Metrics::default()
+        };
+        let card = Card {
+            task: TaskId::new([3; 16]),
+            spec: &spec,
+            model: &model,
+            train: &train,
+            dataset,
+            info: &info,
+            files: &files,
+            miners: 3,
+            steps: 6,
+            metrics: &metrics,
+        };
+        let text = card.text();
+        for wanted in [
+            "# digits-mlp\n",
+            "seed 42",
+            "0.9750",
+            "torch.nn.Linear(64, 32)",
+            "torch.nn.Linear(32, 2)",
+            "divided by 16",
+            "zero, o ne # x",
+            &BlobId::new([2; 32]).to_string(),
+        ] {
+            assert!(text.contains(wanted), "{wanted} is missing in:\n{text}");
+        }
+    }
+}

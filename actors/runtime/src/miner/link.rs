@@ -1,0 +1,355 @@
+//! The connection to the coordinator: kept, and made again whenever it is lost.
+//!
+//! The actor [`Link`] has one task of the runtime that dials, enrols where there is no delegation, joins, passes commands to the
+//! worker and the outbox's content to the coordinator. A lost connection changes nothing else: a run goes on while its ring
+//! does, and what could not be said waits in the outbox. A link that dies is restarted; it has no state of its own.
+
+use std::net::{IpAddr, UdpSocket};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cryptomind_net::{Connection, Endpoint, Subscription};
+use cryptomind_protocol::delegation::Role;
+use cryptomind_protocol::frame::ALPN_NODE;
+use cryptomind_protocol::node::{Ack, Capacity, Command, Join, Request};
+use cryptomind_protocol::{AccountId, ErrorBody, ErrorClass, NodeAddress, NodeId, Signed};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use super::worker::{Context, Place, WorkerMsg};
+use crate::enrol::{self, Applicant};
+use crate::supervisor::Handle;
+
+/// The first and the longest wait between two tries to connect.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// After a refusal that time alone does not cure.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+/// What the coordinator gets to acknowledge; it does so once it is durable.
+const ACK_LIMIT: Duration = Duration::from_secs(10);
+/// What a restarting worker gets to come back before a command for it is lost.
+const WORKER_LIMIT: Duration = Duration::from_secs(5);
+/// The longest wait that the coordinator may ask for.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// What the last words get when the miner stops.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// What a link needs.
+pub struct Wiring {
+    /// Shared with the worker.
+    pub context: Arc<Context>,
+    /// Who gets the commands.
+    pub worker: Handle<WorkerMsg>,
+    /// Dials.
+    pub endpoint: Endpoint,
+    /// The coordinator.
+    pub coordinator: NodeAddress,
+    /// This node.
+    pub node: NodeId,
+    /// Its name in tables.
+    pub name: String,
+    /// The account that earns, for enrolling.
+    pub owner: Option<AccountId>,
+    /// The owner's word, once it is given.
+    pub delegation: Mutex<Option<Signed>>,
+    /// Where it is kept.
+    pub delegation_file: PathBuf,
+    /// What this node can do, but for free disk.
+    pub capacity: Capacity,
+    /// Whether the node has joined.
+    pub joined: watch::Sender<bool>,
+}
+
+/// What can happen to a link.
+pub enum LinkMsg {
+    /// Its task died.
+    Died(String),
+}
+
+/// The actor.
+pub struct Link;
+
+/// A link's task; dropped, it is aborted.
+pub struct Linked {
+    wiring: Arc<Wiring>,
+    keeping: JoinHandle<()>,
+}
+
+impl Drop for Linked {
+    fn drop(&mut self) {
+        self.keeping.abort();
+        self.wiring.joined.send_replace(false);
+    }
+}
+
+impl Actor for Link {
+    type Msg = LinkMsg;
+    type State = Linked;
+    type Arguments = Arc<Wiring>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<LinkMsg>,
+        wiring: Arc<Wiring>,
+    ) -> Result<Linked, ActorProcessingErr> {
+        let kept = tokio::spawn(keep(Arc::clone(&wiring)));
+        let abort = kept.abort_handle();
+        let keeping = tokio::spawn(async move {
+            let _guard = AbortOnDrop(abort);
+            if let Err(e) = kept.await {
+                // A link that is stopped needs no news of its end.
+                let _ = myself.cast(LinkMsg::Died(e.to_string()));
+            }
+        });
+        Ok(Linked { wiring, keeping })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<LinkMsg>,
+        LinkMsg::Died(reason): LinkMsg,
+        _: &mut Linked,
+    ) -> Result<(), ActorProcessingErr> {
+        Err(reason.into())
+    }
+
+    async fn post_stop(
+        &self,
+        _: ActorRef<LinkMsg>,
+        linked: &mut Linked,
+    ) -> Result<(), ActorProcessingErr> {
+        if *linked.wiring.joined.borrow() {
+            let _ = timeout(FLUSH_LIMIT, linked.wiring.context.outbox.emptied()).await;
+        }
+        Ok(())
+    }
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Doubles, with jitter so that many miners do not come back at once.
+struct BackOff(Duration);
+
+impl BackOff {
+    fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(BACK_OFF.1);
+        let mut byte = [0];
+        // Without randomness there is no jitter, and that is all.
+        let _ = getrandom::fill(&mut byte);
+        pause.mul_f64(0.75 + f64::from(byte[0]) / 512.0)
+    }
+}
+
+async fn keep(wiring: Arc<Wiring>) {
+    let mut back_off = BackOff(BACK_OFF.0);
+    let mut told = String::new();
+    loop {
+        let error = session(&wiring).await;
+        wiring.context.outbox.disconnected();
+        if wiring.joined.send_replace(false) {
+            back_off.0 = BACK_OFF.0;
+            told.clear();
+        }
+        if error.message != told {
+            warn!("coordinator: {error}; trying again");
+            told = error.message.clone();
+        }
+        let pause = match error.class {
+            ErrorClass::Network | ErrorClass::Internal | ErrorClass::Capacity => back_off.next(),
+            _ => REFUSED_PAUSE,
+        };
+        sleep(pause).await;
+    }
+}
+
+/// One connection, from dialling to its loss.
+async fn session(wiring: &Wiring) -> ErrorBody {
+    match connect(wiring).await {
+        Ok((connection, commands, place)) => {
+            info!("joined the network at {}", wiring.coordinator);
+            wiring.joined.send_replace(true);
+            let error = tokio::select! {
+                error = listen(wiring, commands, place) => error,
+                error = speak(wiring, &connection) => error,
+            };
+            connection.close("leaving");
+            error
+        }
+        Err(error) => error,
+    }
+}
+
+async fn connect(wiring: &Wiring) -> Result<(Connection, Subscription, Place), ErrorBody> {
+    let key = &wiring.context.key;
+    let connection = wiring
+        .endpoint
+        .dial(&wiring.coordinator, ALPN_NODE, key)
+        .await?;
+    let place = Place {
+        host: host(&connection)?,
+        network: connection.network(),
+    };
+    let delegation = delegation(wiring, &connection).await?;
+    let join = Join {
+        delegation,
+        name: wiring.name.clone(),
+        listen: None,
+        capacity: Capacity {
+            free_bytes: wiring.context.cache.free_bytes(),
+            ..wiring.capacity.clone()
+        },
+        activity: wiring.context.standing.activity(),
+        running: wiring.context.standing.position(),
+    };
+    let mut commands = connection.subscribe(&Request::Join(Box::new(join))).await?;
+    match timeout(ACK_LIMIT, commands.next::<Command>()).await {
+        Ok(Some(Ok(Command::Joined { .. }))) => Ok((connection, commands, place)),
+        Ok(Some(Ok(other))) => Err(ErrorBody::network(
+            "malformed_answer",
+            format!("the coordinator answered joining with {other:?}"),
+        )),
+        Ok(Some(Err(error))) => {
+            if error.class == ErrorClass::Auth && wiring.owner.is_some() {
+                info!("the coordinator refuses the delegation: asking the owner again");
+                *lock(&wiring.delegation) = None;
+            }
+            Err(error)
+        }
+        Ok(None) | Err(_) => Err(ErrorBody::network(
+            "no_answer",
+            "the coordinator did not answer joining",
+        )),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The owner's word: the one that is here, or one that is asked for now.
+async fn delegation(wiring: &Wiring, connection: &Connection) -> Result<Signed, ErrorBody> {
+    if let Some(delegation) = lock(&wiring.delegation).clone() {
+        return Ok(delegation);
+    }
+    let owner = wiring.owner.ok_or_else(no_owner)?;
+    let applicant = Applicant {
+        node: wiring.node,
+        role: Role::Miner,
+        name: wiring.name.clone(),
+        owner,
+    };
+    let delegation = applicant.enrol(connection).await?;
+    enrol::write(&wiring.delegation_file, &delegation)?;
+    info!("{owner} lets this node work for it");
+    *lock(&wiring.delegation) = Some(delegation.clone());
+    Ok(delegation)
+}
+
+/// A miner that nobody would be paid for.
+pub fn no_owner() -> ErrorBody {
+    ErrorBody::user(
+        "no_owner",
+        "the miner knows neither its owner's account nor a delegation",
+    )
+    .with_help("set [node] account in miner.toml, or start it with --account cm1…")
+}
+
+/// This machine's address as others on the coordinator's side reach it.
+fn host(connection: &Connection) -> Result<IpAddr, ErrorBody> {
+    if let Some(ip) = connection.local_ip().filter(|ip| !ip.is_unspecified()) {
+        return Ok(ip.to_canonical());
+    }
+    // Connecting a UDP socket sends nothing; it asks the routing table.
+    let any = if connection.remote().is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
+    let route = UdpSocket::bind(any).and_then(|socket| {
+        socket.connect(connection.remote())?;
+        socket.local_addr()
+    });
+    Ok(route.map_err(ErrorBody::internal)?.ip().to_canonical())
+}
+
+async fn listen(wiring: &Wiring, mut commands: Subscription, place: Place) -> ErrorBody {
+    loop {
+        match commands.next::<Command>().await {
+            Some(Ok(command)) => pass(wiring, command, place).await,
+            Some(Err(error)) => return error,
+            None => {
+                return ErrorBody::network("connection_closed", "the coordinator ended the stream");
+            }
+        }
+    }
+}
+
+/// Hands a command to the worker, waiting for one that is being restarted.
+async fn pass(wiring: &Wiring, command: Command, place: Place) {
+    debug!("told: {command:?}");
+    let mut before = None;
+    let passed = timeout(WORKER_LIMIT, async {
+        while let Some(worker) = wiring.worker.successor(before.as_ref()).await {
+            let message = WorkerMsg::Told(Box::new(command.clone()), place);
+            match worker.cast(message) {
+                Ok(()) => return,
+                Err(_) => before = Some(worker),
+            }
+        }
+    });
+    if passed.await.is_err() {
+        warn!("the worker is not there: a command was lost");
+    }
+}
+
+async fn speak(wiring: &Wiring, connection: &Connection) -> ErrorBody {
+    let outbox = &wiring.context.outbox;
+    loop {
+        let (id, request) = outbox.first().await;
+        match connection.request::<_, Ack>(&request, ACK_LIMIT).await {
+            Ok(Ack {}) => outbox.done(id),
+            Err(error) if error.class == ErrorClass::Network => return error,
+            Err(error) => match error.retry_after_ms {
+                Some(ms) => sleep(Duration::from_millis(ms).min(RETRY_MAX)).await,
+                None => {
+                    warn!("the coordinator refuses {}: {error}", kind(&request));
+                    outbox.done(id);
+                }
+            },
+        }
+    }
+}
+
+const fn kind(request: &Request) -> &'static str {
+    match request {
+        Request::Enrol { .. } => "to enrol",
+        Request::Join(_) => "to join",
+        Request::Offer { .. } => "an offer",
+        Request::Decline { .. } => "a decline",
+        Request::Report { .. } => "a report",
+        Request::Activity { .. } => "a change of activity",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_to_its_limit() {
+        let mut back_off = BackOff(BACK_OFF.0);
+        let waits: Vec<Duration> = (0..8).map(|_| back_off.next()).collect();
+        assert!(waits[0] >= BACK_OFF.0.mul_f64(0.75) && waits[0] <= BACK_OFF.0.mul_f64(1.25));
+        assert!(waits[7] >= BACK_OFF.1.mul_f64(0.75) && waits[7] <= BACK_OFF.1.mul_f64(1.25));
+    }
+}

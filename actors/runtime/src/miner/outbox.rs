@@ -1,0 +1,248 @@
+//! What this node has to say to the coordinator, in order, until it is acknowledged.
+//!
+//! Everybody in the miner pushes; the link alone takes. Reports and changes of activity stay over any
+//! number of connections; offers and declines answer a question of one connection and go with it. Progress is
+//! news only while it is new: a later one takes the place of one that has not left. The queue is bounded.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cryptomind_protocol::TaskId;
+use cryptomind_protocol::node::{Report, Request};
+use tokio::sync::watch;
+use tracing::warn;
+
+/// The most that may wait.
+const ENTRIES_MAX: usize = 1024;
+
+/// The queue.
+pub struct Outbox {
+    queue: Mutex<Queue>,
+    waiting: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct Queue {
+    next: u64,
+    entries: VecDeque<(u64, Request)>,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            queue: Mutex::default(),
+            waiting: watch::Sender::new(0),
+        }
+    }
+}
+
+/// Whether `new` makes `old` old news.
+fn supersedes(new: &Request, old: &Request) -> bool {
+    match (new, old) {
+        (
+            Request::Report {
+                task,
+                attempt,
+                report: Report::Progress { .. },
+            },
+            Request::Report {
+                task: old_task,
+                attempt: old_attempt,
+                report: Report::Progress { .. },
+            },
+        ) => task == old_task && attempt == old_attempt,
+        _ => false,
+    }
+}
+
+/// Whether the coordinator can do without it.
+const fn is_dispensable(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Activity { .. }
+            | Request::Report {
+                report: Report::Progress { .. },
+                ..
+            }
+    )
+}
+
+impl Outbox {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, queue: &Queue) {
+        self.waiting.send_replace(queue.entries.len());
+    }
+
+    /// Adds something to say.
+    pub fn say(&self, request: Request) {
+        let mut queue = self.lock();
+        if queue
+            .entries
+            .back()
+            .is_some_and(|(_, last)| supersedes(&request, last))
+        {
+            queue.entries.pop_back();
+        }
+        if queue.entries.len() >= ENTRIES_MAX {
+            let first = queue.entries.iter().position(|(_, r)| is_dispensable(r));
+            let lost = queue.entries.remove(first.unwrap_or(0));
+            warn!("too much waits for the coordinator; lost: {lost:?}");
+        }
+        let id = queue.next;
+        queue.next += 1;
+        queue.entries.push_back((id, request));
+        self.tell(&queue);
+    }
+
+    /// Adds news of a run.
+    pub fn report(&self, task: TaskId, attempt: u32, report: Report) {
+        self.say(Request::Report {
+            task,
+            attempt,
+            report,
+        });
+    }
+
+    /// Waits for something to say; it stays until [`Outbox::done`].
+    pub async fn first(&self) -> (u64, Request) {
+        let mut waiting = self.waiting.subscribe();
+        loop {
+            if let Some(first) = self.lock().entries.front() {
+                return first.clone();
+            }
+            // The sender lives as long as self.
+            let _ = waiting.wait_for(|n| *n > 0).await;
+        }
+    }
+
+    /// It was acknowledged, or refused for good.
+    pub fn done(&self, id: u64) {
+        let mut queue = self.lock();
+        queue.entries.retain(|(other, _)| *other != id);
+        self.tell(&queue);
+    }
+
+    /// The connection is gone, and with it the questions that were asked on it.
+    pub fn disconnected(&self) {
+        let mut queue = self.lock();
+        queue
+            .entries
+            .retain(|(_, r)| !matches!(r, Request::Offer { .. } | Request::Decline { .. }));
+        self.tell(&queue);
+    }
+
+    /// A run is over by the coordinator's own word: it wants no news of it.
+    pub fn forget(&self, task: TaskId) {
+        let of_it = |r: &Request| match r {
+            Request::Offer { task: t, .. }
+            | Request::Decline { task: t, .. }
+            | Request::Report { task: t, .. } => *t == task,
+            _ => false,
+        };
+        let mut queue = self.lock();
+        queue.entries.retain(|(_, r)| !of_it(r));
+        self.tell(&queue);
+    }
+
+    /// Waits until nothing is left to say.
+    pub async fn emptied(&self) {
+        let mut waiting = self.waiting.subscribe();
+        let _ = waiting.wait_for(|n| *n == 0).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptomind_protocol::task::Activity;
+
+    fn progress(step: u64) -> Report {
+        Report::Progress {
+            step,
+            loss: 1.0,
+            samples_per_s: 1,
+        }
+    }
+
+    fn ready() -> Report {
+        Report::Ready { fetched_bytes: 0 }
+    }
+
+    const TASK: TaskId = TaskId::new([1; 16]);
+
+    async fn drain(outbox: &Outbox) -> Vec<Request> {
+        let mut said = Vec::new();
+        while !outbox.lock().entries.is_empty() {
+            let (id, request) = outbox.first().await;
+            outbox.done(id);
+            said.push(request);
+        }
+        said
+    }
+
+    fn steps(said: &[Request]) -> Vec<u64> {
+        said.iter()
+            .filter_map(|r| match r {
+                Request::Report {
+                    report: Report::Progress { step, .. },
+                    ..
+                } => Some(*step),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn only_the_latest_progress_waits_and_the_rest_keeps_its_order() {
+        let outbox = Outbox::default();
+        outbox.report(TASK, 1, progress(1));
+        outbox.report(TASK, 1, progress(2));
+        outbox.report(TASK, 1, ready());
+        outbox.report(TASK, 1, progress(3));
+        outbox.report(TASK, 2, progress(4));
+        let said = drain(&outbox).await;
+        assert_eq!((said.len(), steps(&said)), (4, vec![2, 3, 4]));
+    }
+
+    #[tokio::test]
+    async fn what_is_on_its_way_is_not_mistaken_for_its_successor() {
+        let outbox = Outbox::default();
+        outbox.report(TASK, 1, progress(1));
+        let (id, _) = outbox.first().await;
+        outbox.report(TASK, 1, progress(2));
+        outbox.done(id);
+        assert_eq!(steps(&drain(&outbox).await), [2]);
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_takes_offers_along_and_a_stop_the_run() {
+        let outbox = Outbox::default();
+        outbox.say(Request::Offer {
+            task: TASK,
+            ring_address: "h:1".into(),
+        });
+        outbox.report(TASK, 1, ready());
+        outbox.disconnected();
+        assert_eq!(outbox.lock().entries.len(), 1);
+        outbox.forget(TASK);
+        outbox.emptied().await;
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_loses_what_can_be_done_without() {
+        let outbox = Outbox::default();
+        outbox.report(TASK, 1, ready());
+        outbox.say(Request::Activity {
+            from: Activity::Idle,
+            to: Activity::Training,
+            task: None,
+        });
+        (0..ENTRIES_MAX).for_each(|_| outbox.report(TASK, 1, ready()));
+        let said = drain(&outbox).await;
+        assert_eq!(said.len(), ENTRIES_MAX);
+        assert!(said.iter().all(|r| !is_dispensable(r)));
+    }
+}

@@ -1,0 +1,510 @@
+//! The training thread: one model, one rank, step by step.
+//!
+//! It is an operating-system thread of its own, because computing blocks. It owns the session and the data for the whole
+//! run, over all attempts; the run ([`super::run`]) hands it a [`Leg`] an attempt, a closed ring and the way out of it, and
+//! hears [`Event`]s. Between legs the thread holds its state and waits.
+//!
+//! A step: the share of the global batch → gradient sums → the ring adds them up, with loss and count as two more values →
+//! `apply` into the shadow → barrier → commit. Whatever breaks before the barrier leaves the committed state as it was.
+//! Nothing here knows of tasks' money, of storage or of the coordinator. When the run is gone, so is this thread: its
+//! channels are closed, and a collective in progress is left at once.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc as std_mpsc;
+use std::time::{Duration, Instant};
+
+use cryptomind_core::batch::{self, Epoch};
+use cryptomind_gpu::EngineError;
+use cryptomind_gpu::dataset::{self, Samples};
+use cryptomind_gpu::inference::Model;
+use cryptomind_gpu::session::Session;
+use cryptomind_net::ring::{Ring, RingError};
+use cryptomind_protocol::NodeId;
+use cryptomind_protocol::item::DatasetInfo;
+use cryptomind_protocol::key::Hash;
+use cryptomind_protocol::model::ModelSpec;
+use cryptomind_protocol::task::{Split, TrainSpec};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+/// Progress is told at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+/// Events that may wait for the run. A checkpoint holds its bytes, so it is few.
+const EVENTS: usize = 8;
+/// Values that ride behind the gradients: the loss sum and the number of samples.
+const RIDERS: usize = 2;
+
+/// What is trained, on what.
+pub struct Plan {
+    /// The model.
+    pub model: ModelSpec,
+    /// Hyper-parameters.
+    pub train: TrainSpec,
+    /// What is known of the dataset.
+    pub info: DatasetInfo,
+    /// Where its files lie, by name.
+    pub files: BTreeMap<String, PathBuf>,
+    /// Threads to compute with; 0 is all.
+    pub threads: usize,
+    /// Entries of the weights file's header.
+    pub metadata: BTreeMap<String, String>,
+    /// Where committed steps are counted.
+    pub committed: Arc<AtomicU64>,
+}
+
+/// How a member comes to the state after `start_step` steps.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Footing {
+    /// It has it.
+    Stay,
+    /// It is prepared and was confirmed by others.
+    Commit,
+    /// It is the beginning.
+    Begin,
+    /// From a checkpoint's bytes.
+    Restore(Vec<u8>),
+}
+
+/// One attempt's part.
+pub struct Leg {
+    /// The closed ring.
+    pub ring: Ring,
+    /// This member's rank in it.
+    pub rank: u32,
+    /// Its number of members.
+    pub world: u32,
+    /// True, or closed: leave at once.
+    pub leave: watch::Receiver<bool>,
+}
+
+enum Job {
+    Stand(Footing),
+    Leg(Box<Leg>),
+}
+
+/// What the thread says.
+pub enum Event {
+    /// Data and session are here.
+    Loaded,
+    /// The wanted state is reached.
+    Standing,
+    /// Steps are done; rank 0 only.
+    Progress {
+        /// Committed steps.
+        step: u64,
+        /// Mean loss of the last one.
+        loss: f32,
+        /// Samples a second, over the group.
+        samples_per_s: u64,
+    },
+    /// A checkpoint is due.
+    Checkpoint {
+        /// Committed steps.
+        step: u64,
+        /// Equal on all ranks.
+        fingerprint: Hash,
+        /// The state; rank 0 only.
+        state: Option<Vec<u8>>,
+    },
+    /// The ring broke; the state is held.
+    Broken {
+        /// Whom this member suspects.
+        suspect: Option<NodeId>,
+        /// What it saw.
+        reason: String,
+    },
+    /// The ring was left as told; the state is held.
+    Left,
+    /// All steps are committed.
+    Done(Box<Done>),
+    /// It cannot go on; the thread ends.
+    Failed(Fault),
+}
+
+/// The end of all steps.
+pub struct Done {
+    /// Mean loss of the last step, where this thread computed it.
+    pub final_loss: Option<f32>,
+    /// Steps of the run.
+    pub steps: u64,
+    /// Samples of the run.
+    pub samples: u64,
+    /// Time in legs, milliseconds.
+    pub compute_ms: u64,
+    /// Weights and accuracy on the test split; rank 0 only.
+    pub result: Option<(Vec<u8>, f32)>,
+}
+
+/// Why a thread ends before its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Whether nobody else could do it either.
+    pub task_fault: bool,
+    /// What happened.
+    pub reason: String,
+}
+
+impl From<EngineError> for Fault {
+    fn from(error: EngineError) -> Self {
+        Self {
+            task_fault: error.is_task_fault(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// The run's hold on the thread; dropping it ends the thread.
+pub struct Trainer {
+    jobs: std_mpsc::SyncSender<Job>,
+    /// What the thread says, in order. Closed when it has ended.
+    pub events: mpsc::Receiver<Event>,
+    committed: Arc<AtomicU64>,
+    prepared: Arc<AtomicBool>,
+}
+
+impl Trainer {
+    /// Starts the thread, which loads the data and says [`Event::Loaded`]. Needs a tokio runtime for the rings.
+    pub fn start(plan: Plan) -> std::io::Result<Self> {
+        let (jobs, jobs_receiver) = std_mpsc::sync_channel(1);
+        let (events_sender, events) = mpsc::channel(EVENTS);
+        let (committed, prepared) = (Arc::clone(&plan.committed), Arc::default());
+        let seen = Arc::clone(&prepared);
+        let runtime = Handle::current();
+        std::thread::Builder::new()
+            .name("train".into())
+            .spawn(move || {
+                let ended = work(plan, seen, &jobs_receiver, &events_sender, &runtime);
+                if let Err(Halt::Fault(fault)) = ended {
+                    // Where nobody listens, nobody needs to know.
+                    let _ = events_sender.blocking_send(Event::Failed(fault));
+                }
+            })?;
+        Ok(Self {
+            jobs,
+            events,
+            committed,
+            prepared,
+        })
+    }
+
+    /// Committed steps. Settled while no leg is under way.
+    pub fn committed(&self) -> u64 {
+        self.committed.load(Ordering::SeqCst)
+    }
+
+    /// Whether the step after those is prepared. Settled while no leg is under way.
+    pub fn prepared(&self) -> bool {
+        self.prepared.load(Ordering::SeqCst)
+    }
+
+    /// Has the thread take up a state; it answers [`Event::Standing`].
+    pub fn stand(&self, footing: Footing) {
+        self.order(Job::Stand(footing));
+    }
+
+    /// Has the thread train on a ring, until [`Event::Done`], [`Event::Broken`] or [`Event::Left`].
+    pub fn train(&self, leg: Leg) {
+        self.order(Job::Leg(Box::new(leg)));
+    }
+
+    fn order(&self, job: Job) {
+        // One job at a time is the caller's rule; a thread that has ended has said so by closing its events.
+        let _ = self.jobs.try_send(job);
+    }
+}
+
+/// Why a leg, or the thread, does not go on.
+enum Halt {
+    Left,
+    Broken(RingError),
+    Fault(Fault),
+    /// Nobody listens any more.
+    Orphaned,
+}
+
+impl From<EngineError> for Halt {
+    fn from(error: EngineError) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+impl From<RingError> for Halt {
+    fn from(error: RingError) -> Self {
+        Self::Broken(error)
+    }
+}
+
+fn work(
+    plan: Plan,
+    prepared: Arc<AtomicBool>,
+    jobs: &std_mpsc::Receiver<Job>,
+    events: &mpsc::Sender<Event>,
+    runtime: &Handle,
+) -> Result<(), Halt> {
+    let mut bench = Bench::new(plan, prepared, events.clone(), runtime.clone())?;
+    bench.say(Event::Loaded)?;
+    while let Ok(job) = jobs.recv() {
+        match job {
+            Job::Stand(footing) => {
+                bench.stand(footing)?;
+                bench.say(Event::Standing)?;
+            }
+            Job::Leg(leg) => bench.leg(*leg)?,
+        }
+    }
+    Ok(())
+}
+
+/// What lies on the thread's bench.
+struct Bench {
+    plan: Plan,
+    session: Session,
+    samples: Samples,
+    epoch: Option<(u64, Epoch)>,
+    /// Gradients and riders as the ring reduces them.
+    scratch: Vec<f32>,
+    last_loss: Option<f32>,
+    computed: Duration,
+    prepared: Arc<AtomicBool>,
+    events: mpsc::Sender<Event>,
+    runtime: Handle,
+}
+
+fn load(plan: &Plan, split: Split) -> Result<Samples, Fault> {
+    let file = |name: &str| plan.files.get(name).cloned().unwrap_or_default();
+    dataset::load(&plan.info, split, &file).map_err(|e| Fault {
+        // The files are what the catalog names, byte for byte: nobody would read them otherwise.
+        task_fault: !matches!(e, dataset::DataError::Io { .. }),
+        reason: e.to_string(),
+    })
+}
+
+fn new_session(plan: &Plan) -> Result<Session, EngineError> {
+    match plan.threads {
+        0 => Session::new(&plan.model, &plan.train),
+        threads => Session::with_threads(&plan.model, &plan.train, threads),
+    }
+}
+
+impl Bench {
+    fn new(
+        plan: Plan,
+        prepared: Arc<AtomicBool>,
+        events: mpsc::Sender<Event>,
+        runtime: Handle,
+    ) -> Result<Self, Halt> {
+        let samples = load(&plan, Split::Train).map_err(Halt::Fault)?;
+        let session = new_session(&plan)?;
+        plan.committed.store(0, Ordering::SeqCst);
+        Ok(Self {
+            scratch: vec![0.0; session.parameter_count() + RIDERS],
+            plan,
+            session,
+            samples,
+            epoch: None,
+            last_loss: None,
+            computed: Duration::ZERO,
+            prepared,
+            events,
+            runtime,
+        })
+    }
+
+    fn say(&self, event: Event) -> Result<(), Halt> {
+        self.events.blocking_send(event).map_err(|_| Halt::Orphaned)
+    }
+
+    /// Lets the run see how far the session is.
+    fn show(&self) {
+        let (committed, prepared) = (self.session.step(), self.session.is_prepared());
+        self.plan.committed.store(committed, Ordering::SeqCst);
+        self.prepared.store(prepared, Ordering::SeqCst);
+    }
+
+    fn stand(&mut self, footing: Footing) -> Result<(), Halt> {
+        match footing {
+            Footing::Stay => self.session.discard(),
+            Footing::Commit => self.session.commit(),
+            Footing::Begin => self.session = new_session(&self.plan)?,
+            Footing::Restore(state) => self.session.restore(&state)?,
+        }
+        self.show();
+        Ok(())
+    }
+
+    fn total_steps(&self) -> u64 {
+        self.plan.train.total_steps(self.samples.len() as u64)
+    }
+
+    /// Trains to the end or to the first trouble, and says which.
+    fn leg(&mut self, mut leg: Leg) -> Result<(), Halt> {
+        let begin = Instant::now();
+        let outcome = self.steps(&mut leg);
+        self.computed += begin.elapsed();
+        self.show();
+        match outcome {
+            Ok(()) => {
+                let runtime = self.runtime.clone();
+                runtime.block_on(leg.ring.leave());
+                let done = self.done(leg.rank)?;
+                self.say(Event::Done(Box::new(done)))
+            }
+            Err(Halt::Left) => self.say(Event::Left),
+            Err(Halt::Broken(error)) => self.say(Event::Broken {
+                suspect: error.suspect(),
+                reason: error.to_string(),
+            }),
+            Err(halt) => Err(halt),
+        }
+    }
+
+    fn steps(&mut self, leg: &mut Leg) -> Result<(), Halt> {
+        let total = self.total_steps();
+        let mut pace = Pace::new();
+        if self.session.step() == total {
+            // A group that formed again after the last step: its coordinator may lack this checkpoint.
+            self.checkpoint(leg.rank)?;
+        }
+        while self.session.step() < total {
+            let samples = self.step(leg)?;
+            let step = self.session.step();
+            if leg.rank == 0
+                && let Some(samples_per_s) = pace.tell(samples, step == total)
+            {
+                self.say(Event::Progress {
+                    step,
+                    loss: self.last_loss.unwrap_or_default(),
+                    samples_per_s,
+                })?;
+            }
+            if step == total || step.is_multiple_of(u64::from(self.plan.train.checkpoint_steps)) {
+                self.checkpoint(leg.rank)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One step, to its commit. Returns the samples of the global batch.
+    fn step(&mut self, leg: &mut Leg) -> Result<u64, Halt> {
+        let (mine, global) = self.batch(leg.rank, leg.world);
+        let loss = self.session.grad_step(&self.samples, &mine, &mut |_| {})?;
+        let (gradients, riders) = self.scratch.split_at_mut(self.session.parameter_count());
+        gradients.copy_from_slice(self.session.gradients());
+        riders.copy_from_slice(&[loss as f32, mine.len() as f32]);
+        within(
+            &self.runtime,
+            &mut leg.leave,
+            leg.ring.all_reduce(&mut self.scratch),
+        )?;
+        let (gradients, riders) = self.scratch.split_at(self.session.parameter_count());
+        // Exact: a batch has at most 2^20 samples, and f32 holds whole numbers to 2^24.
+        if riders[1] != global as f32 {
+            return Err(Halt::Fault(Fault {
+                task_fault: false,
+                reason: format!("the group computed {} of {global} samples", riders[1]),
+            }));
+        }
+        self.session.gradients().copy_from_slice(gradients);
+        self.session.apply(global)?;
+        self.prepared.store(true, Ordering::SeqCst);
+        within(&self.runtime, &mut leg.leave, leg.ring.barrier())?;
+        self.session.commit();
+        self.last_loss = Some(riders[0] / riders[1]);
+        self.show();
+        Ok(u64::from(global))
+    }
+
+    /// This rank's share of the next step's batch, and the length of the whole batch.
+    fn batch(&mut self, rank: u32, world: u32) -> (Vec<u32>, u32) {
+        let train = &self.plan.train;
+        let samples = self.samples.len();
+        let per_epoch = train.steps_per_epoch(samples as u64);
+        let (number, place) = batch::place(self.session.step(), per_epoch);
+        if self.epoch.as_ref().is_none_or(|(n, _)| *n != number) {
+            self.epoch = Some((number, Epoch::new(train.seed, number, samples as u32)));
+        }
+        let epoch = self.epoch.as_ref().map(|(_, epoch)| epoch);
+        let batch = epoch.map_or(&[][..], |e| e.step(place, train.global_batch));
+        (
+            batch::share(batch, rank, world).to_vec(),
+            batch.len() as u32,
+        )
+    }
+
+    fn checkpoint(&self, rank: u32) -> Result<(), Halt> {
+        self.say(Event::Checkpoint {
+            step: self.session.step(),
+            fingerprint: self.session.fingerprint(),
+            state: (rank == 0).then(|| self.session.checkpoint()),
+        })
+    }
+
+    fn done(&self, rank: u32) -> Result<Done, Halt> {
+        let result = if rank == 0 {
+            let weights = self.session.export(&self.plan.metadata);
+            let test = load(&self.plan, Split::Test).map_err(Halt::Fault)?;
+            let accuracy = Model::load(&self.plan.model, &weights)?.accuracy(&test)?;
+            Some((weights, accuracy as f32))
+        } else {
+            None
+        };
+        let (steps, samples) = (self.total_steps(), self.samples.len() as u64);
+        Ok(Done {
+            final_loss: self.last_loss,
+            steps,
+            samples: self.plan.train.samples_after(steps, samples),
+            compute_ms: self.computed.as_millis() as u64,
+            result,
+        })
+    }
+}
+
+/// Waits for the ring, unless told to leave it.
+fn within<T>(
+    runtime: &Handle,
+    leave: &mut watch::Receiver<bool>,
+    collective: impl Future<Output = Result<T, RingError>>,
+) -> Result<T, Halt> {
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            _ = leave.wait_for(|leave| *leave) => Err(Halt::Left),
+            outcome = collective => Ok(outcome?),
+        }
+    })
+}
+
+/// How fast the group is, told a few times a second.
+struct Pace {
+    since: Option<Instant>,
+    samples: u64,
+    begin: Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            since: None,
+            samples: 0,
+            begin: Instant::now(),
+        }
+    }
+
+    /// Counts samples; answers samples a second since it last did, where it is time to tell.
+    fn tell(&mut self, samples: u64, last: bool) -> Option<u64> {
+        self.samples += samples;
+        let elapsed = self.since.unwrap_or(self.begin).elapsed();
+        let due = last || self.since.is_none() || elapsed >= PROGRESS_EVERY;
+        due.then(|| {
+            let per_s = u128::from(self.samples) * 1_000_000 / elapsed.as_micros().max(1);
+            (self.since, self.samples) = (Some(Instant::now()), 0);
+            u64::try_from(per_s).unwrap_or(u64::MAX)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
