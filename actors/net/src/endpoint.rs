@@ -219,25 +219,33 @@ impl Endpoint {
     /// Closes every connection of this endpoint, tells the peers the first 200 bytes of `reason`, and waits until
     /// they were told, at most a second.
     pub async fn close(&self, reason: &str) {
-        let mut sockets = vec![self.0.main.clone()];
-        let spare = self
-            .0
-            .spare
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        sockets.extend(spare.into_iter().map(|(_, socket)| socket));
+        let sockets = self.sockets();
         for socket in &sockets {
             socket.close(Close::Done.code(), sendable(reason));
         }
-        let told = async {
-            for socket in &sockets {
-                socket.wait_idle().await;
-            }
-        };
-        // Peers that are gone are not waited for: they notice by their own idle timeout.
-        let _ = tokio::time::timeout(CLOSE_LIMIT, told).await;
+        idle(&sockets, CLOSE_LIMIT).await;
     }
+
+    /// Waits until all connections are closed and told so, at most `limit`.
+    pub(crate) async fn idle(&self, limit: Duration) {
+        idle(&self.sockets(), limit).await;
+    }
+
+    fn sockets(&self) -> Vec<quinn::Endpoint> {
+        let spare = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let spare = spare.iter().map(|(_, socket)| socket.clone());
+        std::iter::once(self.0.main.clone()).chain(spare).collect()
+    }
+}
+
+async fn idle(sockets: &[quinn::Endpoint], limit: Duration) {
+    let told = async {
+        for socket in sockets {
+            socket.wait_idle().await;
+        }
+    };
+    // Peers that are gone are not waited for: they notice by their own idle timeout.
+    let _ = tokio::time::timeout(limit, told).await;
 }
 
 async fn resolve(to: &NodeAddress) -> Result<Vec<SocketAddr>, ErrorBody> {

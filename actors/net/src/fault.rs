@@ -13,14 +13,15 @@ use crate::close::{Close, readable};
 const ALERT_NO_PROTOCOL: u8 = 120;
 
 /// Runs `work` for at most `limit`; `what` completes the sentence "… did not come within".
-pub(crate) async fn within<T>(
+pub(crate) async fn within<T, E: Into<ErrorBody>>(
     limit: Duration,
     what: &str,
-    work: impl Future<Output = Result<T, ErrorBody>>,
+    work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, ErrorBody> {
-    tokio::time::timeout(limit, work)
-        .await
-        .unwrap_or_else(|_| Err(timeout(limit, what)))
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => done.map_err(Into::into),
+        Err(_) => Err(timeout(limit, what)),
+    }
 }
 
 pub(crate) fn timeout(limit: Duration, what: &str) -> ErrorBody {

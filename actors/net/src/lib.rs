@@ -21,6 +21,7 @@ mod exchange;
 mod fault;
 mod hello;
 mod limits;
+pub mod ring;
 mod stream;
 mod subscription;
 #[cfg(test)]

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cryptomind_protocol::frame::{self, LENGTH_BYTES, MAX_FRAME};
+use cryptomind_protocol::frame::{self, FrameTooLarge, LENGTH_BYTES, MAX_FRAME};
 use cryptomind_protocol::{ErrorBody, codec};
-use quinn::{RecvStream, SendStream, VarInt};
+use quinn::{ReadError, RecvStream, SendStream, VarInt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -16,6 +16,26 @@ use crate::fault;
 
 /// A peer that takes no byte for this long has stalled.
 pub(crate) const STALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// Why there is no frame.
+#[derive(Debug)]
+pub(crate) enum FrameError {
+    /// The stream or its connection broke.
+    Read(ReadError),
+    TooLarge(FrameTooLarge),
+    /// The stream ended in the middle of a frame.
+    CutShort,
+}
+
+impl From<FrameError> for ErrorBody {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Read(e) => fault::read(&e),
+            FrameError::TooLarge(e) => fault::too_large(e),
+            FrameError::CutShort => fault::cut_short(),
+        }
+    }
+}
 
 /// Reads frames of at most `max` bytes. Dropping a read in the middle loses nothing: the next one goes on.
 pub(crate) struct FrameReader {
@@ -35,38 +55,38 @@ impl FrameReader {
 
     /// Gathers bytes until there are `wanted`; false where the stream ends before. Memory grows with what has
     /// come, never with what was announced.
-    async fn fill(&mut self, wanted: usize) -> Result<bool, ErrorBody> {
+    async fn fill(&mut self, wanted: usize) -> Result<bool, FrameError> {
         while self.partial.len() < wanted {
             let missing = wanted - self.partial.len();
             match self.stream.read_chunk(missing, true).await {
                 Ok(Some(chunk)) => self.partial.extend_from_slice(&chunk.bytes),
                 Ok(None) => return Ok(false),
-                Err(e) => return Err(fault::read(&e)),
+                Err(e) => return Err(FrameError::Read(e)),
             }
         }
         Ok(true)
     }
 
     /// The next frame's announced length; nothing where the stream ends before it.
-    pub(crate) async fn length(&mut self) -> Result<Option<usize>, ErrorBody> {
+    pub(crate) async fn length(&mut self) -> Result<Option<usize>, FrameError> {
         if !self.fill(LENGTH_BYTES).await? {
             return if self.partial.is_empty() {
                 Ok(None)
             } else {
-                Err(fault::cut_short())
+                Err(FrameError::CutShort)
             };
         }
         let mut header = [0; LENGTH_BYTES];
         header.copy_from_slice(&self.partial[..LENGTH_BYTES]);
         frame::length(header, self.max)
             .map(Some)
-            .map_err(fault::too_large)
+            .map_err(FrameError::TooLarge)
     }
 
     /// The frame whose length was read before.
-    pub(crate) async fn body(&mut self, length: usize) -> Result<Vec<u8>, ErrorBody> {
+    pub(crate) async fn body(&mut self, length: usize) -> Result<Vec<u8>, FrameError> {
         if !self.fill(LENGTH_BYTES + length).await? {
-            return Err(fault::cut_short());
+            return Err(FrameError::CutShort);
         }
         let body = self.partial.split_off(LENGTH_BYTES);
         self.partial.clear();
@@ -74,7 +94,7 @@ impl FrameReader {
     }
 
     /// The next frame's bytes; nothing at FIN.
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, ErrorBody> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
         match self.length().await? {
             Some(length) => self.body(length).await.map(Some),
             None => Ok(None),
@@ -170,15 +190,6 @@ impl Sender {
     pub(crate) fn reset(&mut self) {
         let _ = self.stream.reset(VarInt::from_u32(1));
     }
-
-    pub(crate) fn set_urgent(&self) {
-        // Fails only on a closed stream, where it does not matter.
-        let _ = self.stream.set_priority(1);
-    }
-
-    pub(crate) fn stream(&mut self) -> &mut SendStream {
-        &mut self.stream
-    }
 }
 
 /// The receiving half of a stream. Dropping it tells the peer that nobody listens any more.
@@ -249,9 +260,5 @@ impl Receiver {
     pub(crate) fn stop(&mut self) {
         // Fails only where the stream has ended by itself.
         let _ = self.reader.stream.stop(VarInt::from_u32(1));
-    }
-
-    pub(crate) fn stream(&mut self) -> &mut RecvStream {
-        &mut self.reader.stream
     }
 }

@@ -3,6 +3,7 @@
 mod bulk;
 mod hello;
 mod request;
+mod ring;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -7,8 +7,9 @@ use cryptomind_protocol::frame::ALPN_RING;
 use quinn::congestion::CubicConfig;
 use quinn::{TransportConfig, VarInt};
 
-/// A connection without a packet for this long is lost: a killed peer is noticed within it.
-const IDLE: Duration = Duration::from_millis(2_500);
+/// A connection without a packet for this long is lost. The first keep-alive without an answer starts it anew, so
+/// a killed peer is noticed after 2.5 to 3 s.
+pub(crate) const IDLE: Duration = Duration::from_millis(2_500);
 /// An idle connection says that it lives this often.
 const KEEP_ALIVE: Duration = Duration::from_millis(500);
 /// Round trip assumed before one is measured: a lost first packet is sent again after three of these.

@@ -145,7 +145,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/delegation");
         assert_eq!(read(&path).unwrap(), None);
-        let word = signed(NodeId::new([7; 32]), Role::Miner, &GenesisHash::new([1; 32]));
+        let word = signed(
+            NodeId::new([7; 32]),
+            Role::Miner,
+            &GenesisHash::new([1; 32]),
+        );
         write(&path, &word).unwrap();
         assert_eq!(read(&path).unwrap(), Some(word));
         let bytes = std::fs::read(&path).unwrap();

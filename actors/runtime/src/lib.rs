@@ -14,7 +14,6 @@ pub mod enrol;
 pub mod idle;
 pub mod ledger;
 pub mod matchmaker;
-#[cfg(any())]
 pub mod miner;
 pub mod rating;
 pub mod storage;

@@ -97,8 +97,9 @@ pub async fn start(config: MinerConfig) -> Result<MinerNode, ErrorBody> {
         delegation,
     } = config;
     let node = &settings.node;
-    std::fs::create_dir_all(&node.data_dir)
-        .map_err(|e| ErrorBody::user("bad_data_dir", format!("{}: {e}", node.data_dir.display())))?;
+    std::fs::create_dir_all(&node.data_dir).map_err(|e| {
+        ErrorBody::user("bad_data_dir", format!("{}: {e}", node.data_dir.display()))
+    })?;
     let delegation = match delegation {
         Some(delegation) => Some(delegation),
         None => enrol::read(&node.delegation_file)?,
@@ -107,7 +108,9 @@ pub async fn start(config: MinerConfig) -> Result<MinerNode, ErrorBody> {
         return Err(link::no_owner());
     }
     let capacity = measure(settings.compute.threads).await?;
-    Parts::new(settings, key, delegation, capacity)?.start().await
+    Parts::new(settings, key, delegation, capacity)?
+        .start()
+        .await
 }
 
 /// What the machine has and how fast it is, before anything else runs on it.

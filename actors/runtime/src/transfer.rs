@@ -55,7 +55,8 @@ impl Packed {
     }
 }
 
-struct Reading<'a>(&'a Packed);
+/// A blob in memory, as it is sent.
+pub(crate) struct Reading<'a>(pub(crate) &'a Packed);
 
 impl bulk::Origin for Reading<'_> {
     fn bytes(&self) -> u64 {
@@ -68,7 +69,9 @@ impl bulk::Origin for Reading<'_> {
 
     fn chunk(&mut self, index: u64) -> Result<Vec<u8>, ErrorBody> {
         let whole = &self.0.bytes;
-        let start = usize::try_from(index).ok().and_then(|i| i.checked_mul(CHUNK_BYTES));
+        let start = usize::try_from(index)
+            .ok()
+            .and_then(|i| i.checked_mul(CHUNK_BYTES));
         let start = start.filter(|at| *at < whole.len());
         let start = start.ok_or_else(|| ErrorBody::internal(format!("no chunk {index}")))?;
         Ok(whole[start..(start + CHUNK_BYTES).min(whole.len())].to_vec())

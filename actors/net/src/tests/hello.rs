@@ -315,3 +315,17 @@ async fn one_caller_too_many_is_told_so_and_gets_in_when_there_is_room() {
     });
     assert!(again.is_ok());
 }
+
+/// Under pressure a caller must first show that it receives at its address; it notices nothing but a round trip.
+#[tokio::test]
+async fn under_pressure_callers_prove_their_address_first() {
+    let server = server(Limits {
+        max_handshakes: 0,
+        ..Limits::default()
+    });
+    let to = address(node(1), server.local_addr());
+    let (dialled, accepted) = tokio::join!(dial(&to, ALPN_API), async {
+        server.accept().await.unwrap().establish().await
+    });
+    assert!(dialled.is_ok() && accepted.is_ok());
+}

@@ -194,3 +194,36 @@ async fn a_closed_endpoint_tells_its_peers_and_accepts_nobody() {
     assert_eq!(dialled.closed().await, "going home");
     assert!(endpoint.accept().await.is_none());
 }
+
+/// A server on a thread of its own that answers nothing any more once it is told to freeze, as if it had been killed
+/// together with its machine.
+#[tokio::test]
+async fn a_server_that_vanishes_ends_watches_and_requests() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let (freeze, frozen) = tokio::sync::oneshot::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build().unwrap();
+        runtime.block_on(async {
+            let endpoint = server(Limits::default());
+            tell.send(endpoint.local_addr()).unwrap();
+            let connection = endpoint.accept().await.unwrap().establish().await;
+            frozen.await.unwrap();
+            std::mem::forget((endpoint, connection.unwrap()));
+        });
+        std::mem::forget(runtime);
+    });
+    let to = super::address(super::node(1), told.recv().unwrap());
+    let dialler = crate::Endpoint::dialler().unwrap();
+    let caller = dialler.dial(&to, ALPN_API, &super::key(2)).await.unwrap();
+    let mut watch = caller.subscribe(&Ask::Unheard {}).await.unwrap();
+    freeze.send(()).unwrap();
+    thread.join().unwrap();
+    let since = std::time::Instant::now();
+    let (watched, asked) = tokio::join!(watch.next::<u64>(), double(&caller, 1));
+    for error in [watched.unwrap().unwrap_err(), asked.unwrap_err()] {
+        assert_eq!(error.code, "connection_lost");
+        assert_eq!(error.class, ErrorClass::Network);
+    }
+    assert!(since.elapsed() < std::time::Duration::from_millis(3_500));
+}

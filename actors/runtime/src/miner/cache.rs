@@ -136,7 +136,10 @@ mod tests {
         cache.make_room(100, &[b]).unwrap();
         assert!(cache.has(&a) && cache.has(&b) && !cache.has(&c));
         cache.make_room(100, &[]).unwrap();
-        assert_eq!(cache.make_room(101, &[a, b]).unwrap_err().code, "cache_full");
+        assert_eq!(
+            cache.make_room(101, &[a, b]).unwrap_err().code,
+            "cache_full"
+        );
     }
 
     #[test]

@@ -67,7 +67,13 @@ fn pytorch(model: &ModelSpec) -> String {
 
 /// A name as one line of Markdown: what comes from others must not write a card of its own.
 fn plain(text: &str) -> String {
-    let harmless = |c: char| if c.is_control() || "`|<>[]".contains(c) { ' ' } else { c };
+    let harmless = |c: char| {
+        if c.is_control() || "`|<>[]".contains(c) {
+            ' '
+        } else {
+            c
+        }
+    };
     text.chars().take(80).map(harmless).collect()
 }
 

@@ -177,6 +177,10 @@ mod tests {
         let fault = run(&plan, &file, &AtomicBool::new(false)).unwrap_err();
         assert!(fault.task_fault, "{fault:?}");
         std::fs::write(&plan.weights, b"no weights").unwrap();
-        assert!(run(&plan, &file, &AtomicBool::new(false)).unwrap_err().task_fault);
+        assert!(
+            run(&plan, &file, &AtomicBool::new(false))
+                .unwrap_err()
+                .task_fault
+        );
     }
 }

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cryptomind_net::{Connection, Endpoint, Subscription};
-use cryptomind_protocol::frame::ALPN_NODE;
 use cryptomind_protocol::delegation::Role;
+use cryptomind_protocol::frame::ALPN_NODE;
 use cryptomind_protocol::node::{Ack, Capacity, Command, Join, Request};
 use cryptomind_protocol::{AccountId, ErrorBody, ErrorClass, NodeAddress, NodeId, Signed};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -270,7 +270,11 @@ fn host(connection: &Connection) -> Result<IpAddr, ErrorBody> {
         return Ok(ip.to_canonical());
     }
     // Connecting a UDP socket sends nothing; it asks the routing table.
-    let any = if connection.remote().is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let any = if connection.remote().is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
     let route = UdpSocket::bind(any).and_then(|socket| {
         socket.connect(connection.remote())?;
         socket.local_addr()

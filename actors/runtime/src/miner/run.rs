@@ -186,6 +186,11 @@ impl Run {
         self.context.outbox.report(self.task(), attempt, report);
     }
 
+    fn ready(&mut self) {
+        let fetched_bytes = std::mem::take(&mut self.fetched_bytes);
+        self.report(Report::Ready { fetched_bytes });
+    }
+
     fn turn_to(&self, activity: Activity) {
         let task = Some(self.task());
         self.context
@@ -307,13 +312,10 @@ impl Run {
             self.turn_to(Activity::Preparing);
             orders.during(self.prepare()).await?;
         }
-        orders.during(self.stand()).await?;
-        let leg = orders.during(self.join(socket)).await;
-        // A thread that is told to leave without having begun has nothing to leave.
-        let (leg, leave) = leg?;
-        self.report(Report::Ready {
-            fetched_bytes: std::mem::take(&mut self.fetched_bytes),
-        });
+        let footing = orders.during(self.footing()).await?;
+        self.stand(footing).await?;
+        let (leg, leave) = orders.during(self.join(socket)).await?;
+        self.ready();
         self.turn_to(Activity::Training);
         let mut uploads = Uploads::start(&self.context, &self.matched);
         let rank = leg.rank;
@@ -321,7 +323,10 @@ impl Run {
         let done = match self.listen(orders, &mut uploads).await {
             Ok(done) => done,
             Err(halt) => {
-                self.leave(&leave, halt_is_quiet(&halt)).await;
+                // A thread whose ring broke has come to rest by itself.
+                if !matches!(halt, Halt::Broken { .. }) {
+                    self.leave(&leave, &uploads).await;
+                }
                 if !matches!(halt, Halt::Over(_)) {
                     uploads.settle(SETTLE_LIMIT).await;
                 }
@@ -371,35 +376,34 @@ impl Run {
         }
     }
 
-    /// Brings the session to the step from which the attempt starts.
-    async fn stand(&mut self) -> Result<(), Halt> {
+    /// How this member comes to the step from which the attempt starts, with the checkpoint where it takes one.
+    async fn footing(&mut self) -> Result<Footing, Halt> {
         let matched = Arc::clone(&self.matched);
         let here = self.trainer_mut()?;
-        let wanted = wanted(
-            here.committed(),
-            here.prepared(),
-            matched.start_step,
-            matched.resume.as_ref(),
-        );
-        let footing = match wanted {
-            Some(Wanted::Footing(footing)) => footing,
-            Some(Wanted::Checkpoint(file)) => Footing::Restore(self.read_checkpoint(file).await?),
-            None => {
-                return Err(failed(format!(
-                    "the attempt starts after step {}, this miner is after step {} and was given no checkpoint",
-                    matched.start_step,
-                    self.committed()
-                )));
+        let (committed, prepared) = (here.committed(), here.prepared());
+        let (start, resume) = (matched.start_step, matched.resume.as_ref());
+        match wanted(committed, prepared, start, resume) {
+            Some(Wanted::Footing(footing)) => Ok(footing),
+            Some(Wanted::Checkpoint(file)) => {
+                Ok(Footing::Restore(self.read_checkpoint(file).await?))
             }
-        };
+            None => Err(failed(format!(
+                "the attempt starts after step {start}, this miner is after step {committed} and was given no checkpoint"
+            ))),
+        }
+    }
+
+    /// Takes it up. Not to be broken off: the thread's answer belongs to this question.
+    async fn stand(&mut self, footing: Footing) -> Result<(), Halt> {
+        let start = self.matched.start_step;
         let trainer = self.trainer_mut()?;
         trainer.stand(footing);
-        match trainer.events.recv().await {
-            Some(Event::Standing) if trainer.committed() == matched.start_step => Ok(()),
+        let event = trainer.events.recv().await;
+        let committed = trainer.committed();
+        match event {
+            Some(Event::Standing) if committed == start => Ok(()),
             Some(Event::Standing) => Err(failed(format!(
-                "the checkpoint is of step {}, not of step {}",
-                trainer.committed(),
-                matched.start_step
+                "the checkpoint is of step {committed}, not of step {start}"
             ))),
             other => Err(ended(other)),
         }
@@ -452,65 +456,77 @@ impl Run {
                 event = trainer.events.recv() => event,
             };
             match event {
-                Some(Event::Progress {
-                    step,
-                    loss,
-                    samples_per_s,
-                }) => self.report(Report::Progress {
-                    step,
-                    loss,
-                    samples_per_s,
-                }),
-                Some(Event::Checkpoint {
-                    step,
-                    fingerprint,
-                    state: None,
-                }) => self.report(Report::Checkpoint {
-                    step,
-                    fingerprint,
-                    stored: None,
-                }),
-                Some(Event::Checkpoint {
-                    step,
-                    fingerprint,
-                    state: Some(state),
-                }) => {
-                    let upload = uploads::Checkpoint {
-                        step,
-                        fingerprint,
-                        state,
-                    };
-                    orders.during(uploads.checkpoint(upload)).await?;
-                }
                 Some(Event::Done(done)) => return Ok(done),
                 Some(Event::Broken { suspect, reason }) => {
                     return Err(Halt::Broken { suspect, reason });
+                }
+                Some(news @ (Event::Progress { .. } | Event::Checkpoint { .. })) => {
+                    let passed = async {
+                        self.pass_on(news, uploads).await;
+                        Ok(())
+                    };
+                    orders.during(passed).await?;
                 }
                 other => return Err(ended(other)),
             }
         }
     }
 
-    /// Has the thread leave its ring, and waits until its state is settled.
-    async fn leave(&mut self, leave: &watch::Sender<bool>, thread_is_quiet: bool) {
-        if thread_is_quiet {
-            return;
+    /// News from the middle of a leg.
+    async fn pass_on(&self, event: Event, uploads: &Uploads) {
+        match event {
+            Event::Progress {
+                step,
+                loss,
+                samples_per_s,
+            } => self.report(Report::Progress {
+                step,
+                loss,
+                samples_per_s,
+            }),
+            Event::Checkpoint {
+                step,
+                fingerprint,
+                state: None,
+            } => self.report(Report::Checkpoint {
+                step,
+                fingerprint,
+                stored: None,
+            }),
+            Event::Checkpoint {
+                step,
+                fingerprint,
+                state: Some(state),
+            } => {
+                let checkpoint = uploads::Checkpoint {
+                    step,
+                    fingerprint,
+                    state,
+                };
+                uploads.checkpoint(checkpoint).await;
+            }
+            _ => {}
         }
+    }
+
+    /// Has the thread leave its ring, and waits until its state is settled. What it said until then is passed on.
+    async fn leave(&mut self, leave: &watch::Sender<bool>, uploads: &Uploads) {
         leave.send_replace(true);
-        let Some(trainer) = &mut self.trainer else {
+        let Some(mut trainer) = self.trainer.take() else {
             return;
         };
         let settled = async {
             while let Some(event) = trainer.events.recv().await {
-                if matches!(event, Event::Left | Event::Done(_) | Event::Broken { .. }) {
-                    return true;
+                match event {
+                    Event::Left | Event::Done(_) | Event::Broken { .. } => return true,
+                    news => self.pass_on(news, uploads).await,
                 }
             }
             false
         };
-        if timeout(LEAVE_LIMIT, settled).await != Ok(true) {
-            // Without its thread the run restores from a checkpoint, if there is one.
-            self.trainer = None;
+        // Without its thread the run restores from a checkpoint, if there is one.
+        if timeout(LEAVE_LIMIT, settled).await == Ok(true) {
+            self.trainer = Some(trainer);
         }
     }
 
@@ -600,9 +616,7 @@ impl Run {
             return Err(failed(format!("the model has no file {MODEL_FILE}")));
         };
         let files = self.fetch_files(&matched.dataset_files).await?;
-        self.report(Report::Ready {
-            fetched_bytes: std::mem::take(&mut self.fetched_bytes),
-        });
+        self.ready();
         self.turn_to(Activity::Inferring);
         let plan = infer::Plan {
             model: model.clone(),
@@ -622,7 +636,9 @@ impl Run {
         let needed: Vec<BlobId> = files.iter().map(|f| f.blob).collect();
         let mut paths = BTreeMap::new();
         for file in files {
-            let path = self.fetch(&file.name, (file.blob, file.bytes), &needed).await?;
+            let path = self
+                .fetch(&file.name, (file.blob, file.bytes), &needed)
+                .await?;
             paths.insert(file.name.clone(), path);
         }
         Ok(paths)
@@ -639,7 +655,11 @@ impl Run {
         let path = cache.path(&blob);
         let here = tokio::task::spawn_blocking(move || {
             let here = cache.has(&blob);
-            if here { Ok(true) } else { cache.make_room(bytes, &keep).map(|()| false) }
+            if here {
+                Ok(true)
+            } else {
+                cache.make_room(bytes, &keep).map(|()| false)
+            }
         });
         if here.await.map_err(failed)?.map_err(failed)? {
             return Ok(path);
@@ -662,11 +682,6 @@ impl Run {
             }
         }
     }
-}
-
-/// Whether the thread has come to rest by itself.
-const fn halt_is_quiet(halt: &Halt) -> bool {
-    matches!(halt, Halt::Broken { .. })
 }
 
 /// Whether trying again may help.
@@ -765,17 +780,22 @@ mod tests {
     #[test]
     fn a_member_goes_on_with_what_it_has_where_it_can() {
         let file = checkpoint();
-        let footing = |committed, prepared, start, resume| match wanted(
-            committed, prepared, start, resume,
-        ) {
-            Some(Wanted::Footing(footing)) => Some(footing),
-            Some(Wanted::Checkpoint(_)) => Some(Footing::Restore(vec![])),
-            None => None,
-        };
+        let footing =
+            |committed, prepared, start, resume| match wanted(committed, prepared, start, resume) {
+                Some(Wanted::Footing(footing)) => Some(footing),
+                Some(Wanted::Checkpoint(_)) => Some(Footing::Restore(vec![])),
+                None => None,
+            };
         assert_eq!(footing(7, true, 7, Some(&file)), Some(Footing::Stay));
         assert_eq!(footing(6, true, 7, Some(&file)), Some(Footing::Commit));
-        assert_eq!(footing(6, false, 7, Some(&file)), Some(Footing::Restore(vec![])));
-        assert_eq!(footing(8, true, 7, Some(&file)), Some(Footing::Restore(vec![])));
+        assert_eq!(
+            footing(6, false, 7, Some(&file)),
+            Some(Footing::Restore(vec![]))
+        );
+        assert_eq!(
+            footing(8, true, 7, Some(&file)),
+            Some(Footing::Restore(vec![]))
+        );
         assert_eq!(footing(8, false, 0, None), Some(Footing::Begin));
         assert_eq!(footing(0, false, 7, None), None);
         assert_eq!(footing(5, true, 7, None), None);

@@ -22,11 +22,11 @@ use cryptomind_gpu::dataset::{self, Samples};
 use cryptomind_gpu::inference::Model;
 use cryptomind_gpu::session::Session;
 use cryptomind_net::ring::{Ring, RingError};
+use cryptomind_protocol::NodeId;
 use cryptomind_protocol::item::DatasetInfo;
 use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::model::ModelSpec;
 use cryptomind_protocol::task::{Split, TrainSpec};
-use cryptomind_protocol::NodeId;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
@@ -380,7 +380,7 @@ impl Bench {
                     samples_per_s,
                 })?;
             }
-            if step == total || step % u64::from(self.plan.train.checkpoint_steps) == 0 {
+            if step == total || step.is_multiple_of(u64::from(self.plan.train.checkpoint_steps)) {
                 self.checkpoint(leg.rank)?;
             }
         }
@@ -394,7 +394,11 @@ impl Bench {
         let (gradients, riders) = self.scratch.split_at_mut(self.session.parameter_count());
         gradients.copy_from_slice(self.session.gradients());
         riders.copy_from_slice(&[loss as f32, mine.len() as f32]);
-        within(&self.runtime, &mut leg.leave, leg.ring.all_reduce(&mut self.scratch))?;
+        within(
+            &self.runtime,
+            &mut leg.leave,
+            leg.ring.all_reduce(&mut self.scratch),
+        )?;
         let (gradients, riders) = self.scratch.split_at(self.session.parameter_count());
         // Exact: a batch has at most 2^20 samples, and f32 holds whole numbers to 2^24.
         if riders[1] != global as f32 {
@@ -424,7 +428,10 @@ impl Bench {
         }
         let epoch = self.epoch.as_ref().map(|(_, epoch)| epoch);
         let batch = epoch.map_or(&[][..], |e| e.step(place, train.global_batch));
-        (batch::share(batch, rank, world).to_vec(), batch.len() as u32)
+        (
+            batch::share(batch, rank, world).to_vec(),
+            batch.len() as u32,
+        )
     }
 
     fn checkpoint(&self, rank: u32) -> Result<(), Halt> {

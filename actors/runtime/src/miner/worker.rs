@@ -181,7 +181,12 @@ impl Actor for Worker {
         context: Arc<Context>,
     ) -> Result<Working, ActorProcessingErr> {
         if let Some(lost) = context.standing.position() {
-            report_failed(&context, lost.task, lost.attempt, "the worker died and was restarted");
+            report_failed(
+                &context,
+                lost.task,
+                lost.attempt,
+                "the worker died and was restarted",
+            );
         }
         context.rest();
         Ok(Working {
@@ -218,7 +223,12 @@ impl Actor for Worker {
         if working.run.take().is_some()
             && let Some(lost) = working.context.standing.position()
         {
-            report_failed(&working.context, lost.task, lost.attempt, "the miner is shut down");
+            report_failed(
+                &working.context,
+                lost.task,
+                lost.attempt,
+                "the miner is shut down",
+            );
             working.context.standing.rest(&working.context.outbox);
         }
         Ok(())
@@ -254,7 +264,12 @@ impl Working {
             Command::Match(matched) => self.matched(myself, *matched, place),
             Command::Pause { task, attempt } => {
                 if !self.order(task, Order::Pause { attempt }) {
-                    report_failed(&self.context, task, attempt, "this miner is not in that run");
+                    report_failed(
+                        &self.context,
+                        task,
+                        attempt,
+                        "this miner is not in that run",
+                    );
                 }
             }
             Command::Stop { task, reason } => self.stop(task, reason),
@@ -263,7 +278,10 @@ impl Working {
 
     fn announced(&mut self, task: TaskId, spec: &TaskSpec, place: &Place) {
         match self.offer(task, spec, place) {
-            Ok(ring_address) => self.context.outbox.say(Request::Offer { task, ring_address }),
+            Ok(ring_address) => self
+                .context
+                .outbox
+                .say(Request::Offer { task, ring_address }),
             Err(reason) => self.context.outbox.say(Request::Decline { task, reason }),
         }
     }

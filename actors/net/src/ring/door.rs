@@ -1,0 +1,190 @@
+//! The door of a ring socket: who dials is let in where it is the rank before, in this task and attempt.
+//!
+//! Members start at different times, so a neighbour may come before this node knows its plan: it waits at the door
+//! for a while. Everybody else is closed with a reason, and the ring within hears nothing of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cryptomind_protocol::ring::Link;
+use cryptomind_protocol::{NodeId, TaskId};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::RingPlan;
+use super::error::Place;
+use super::link::Arrival;
+use crate::close::Close;
+use crate::endpoint::{Endpoint, Pending};
+
+/// Callers in their handshake at a time.
+const MAX_ARRIVING: usize = 32;
+/// Callers that wait for a plan at a time.
+const MAX_WAITING: usize = 8;
+/// How long they wait.
+const WAIT_LIMIT: Duration = Duration::from_secs(10);
+
+/// Whom this node expects: the rank before it, in its present plan.
+#[derive(Clone)]
+struct Expected {
+    task: TaskId,
+    attempt: u32,
+    rank: u32,
+    node: NodeId,
+    arrivals: mpsc::Sender<Arrival>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    LetIn,
+    Wait,
+    Refuse,
+}
+
+fn judge(expected: Option<&Expected>, caller: NodeId, link: &Link) -> Verdict {
+    let Some(expected) = expected else {
+        return Verdict::Wait;
+    };
+    if link.task != expected.task || link.attempt > expected.attempt {
+        // For a plan that is still on its way here.
+        Verdict::Wait
+    } else if link.attempt == expected.attempt
+        && link.rank == expected.rank
+        && caller == expected.node
+    {
+        Verdict::LetIn
+    } else {
+        Verdict::Refuse
+    }
+}
+
+/// The door. Clones are the same one.
+#[derive(Clone)]
+pub(super) struct Door {
+    expected: watch::Sender<Option<Expected>>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Door {
+    pub(super) fn new() -> Self {
+        Self {
+            expected: watch::Sender::new(None),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+        }
+    }
+
+    /// From now on lets in the rank before `place`, in this task and attempt. A caller that breaks off may dial
+    /// again, so there may be several arrivals.
+    pub(super) fn expect(&self, plan: &RingPlan, place: &Place) -> mpsc::Receiver<Arrival> {
+        let (arrivals, arrived) = mpsc::channel(2);
+        self.expected.send_replace(Some(Expected {
+            task: plan.task,
+            attempt: plan.attempt,
+            rank: place.previous() as u32,
+            node: place.node(place.previous()),
+            arrivals,
+        }));
+        arrived
+    }
+
+    /// Takes callers until the endpoint closes.
+    pub(super) async fn listen(self, endpoint: Endpoint) {
+        let mut arriving = JoinSet::new();
+        loop {
+            tokio::select! {
+                Some(_) = arriving.join_next(), if !arriving.is_empty() => {}
+                pending = endpoint.accept() => match pending {
+                    // Dropping it refuses it: a neighbour dials again.
+                    Some(pending) if arriving.len() >= MAX_ARRIVING => drop(pending),
+                    Some(pending) => drop(arriving.spawn(self.clone().receive(pending))),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    async fn receive(self, pending: Pending) {
+        let from = pending.remote();
+        let arrival = match pending.establish().await {
+            Ok(connection) => Arrival::read(connection).await,
+            Err(error) => Err(error),
+        };
+        match arrival {
+            Ok(arrival) => {
+                let waited = tokio::time::timeout(WAIT_LIMIT, self.admit(arrival)).await;
+                tracing::debug!(%from, in_time = waited.is_ok(), "a caller at the ring's door");
+            }
+            Err(error) => tracing::debug!(%from, %error, "a caller at the ring's door broke off"),
+        }
+    }
+
+    /// Lets the caller in, has it wait, or refuses it.
+    async fn admit(self, arrival: Arrival) {
+        let mut expected = self.expected.subscribe();
+        let mut slot = None;
+        loop {
+            let now = expected.borrow_and_update().clone();
+            match judge(now.as_ref(), arrival.caller(), &arrival.link) {
+                Verdict::LetIn => return deliver(now, arrival),
+                Verdict::Refuse => return arrival.refuse(Close::Stranger),
+                Verdict::Wait => {}
+            }
+            if slot.is_none() {
+                slot = self.waiting.try_acquire().ok();
+            }
+            if slot.is_none() {
+                return arrival.refuse(Close::Busy);
+            }
+            tokio::select! {
+                changed = expected.changed() => if changed.is_err() { return },
+                () = arrival.gone() => return,
+            }
+        }
+    }
+}
+
+/// A ring that is closed already takes no second link.
+fn deliver(expected: Option<Expected>, arrival: Arrival) {
+    let Some(expected) = expected else { return };
+    if let Err(e) = expected.arrivals.try_send(arrival) {
+        e.into_inner().refuse(Close::Stranger);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_rank_before_in_this_attempt_is_let_in() {
+        let (before, other) = (NodeId::new([1; 32]), NodeId::new([2; 32]));
+        let (task, elsewhere) = (TaskId::new([1; 16]), TaskId::new([2; 16]));
+        let expected = Expected {
+            task,
+            attempt: 5,
+            rank: 3,
+            node: before,
+            arrivals: mpsc::channel(1).0,
+        };
+        let verdict = |caller, task, attempt, rank| {
+            let link = Link {
+                task,
+                attempt,
+                rank,
+            };
+            judge(Some(&expected), caller, &link)
+        };
+        assert_eq!(verdict(before, task, 5, 3), Verdict::LetIn);
+        assert_eq!(verdict(other, task, 5, 3), Verdict::Refuse);
+        assert_eq!(verdict(before, task, 5, 2), Verdict::Refuse);
+        assert_eq!(verdict(before, task, 4, 3), Verdict::Refuse);
+        assert_eq!(verdict(before, task, 6, 3), Verdict::Wait);
+        assert_eq!(verdict(before, elsewhere, 5, 3), Verdict::Wait);
+        let link = Link {
+            task,
+            attempt: 5,
+            rank: 3,
+        };
+        assert_eq!(judge(None, before, &link), Verdict::Wait);
+    }
+}

@@ -1,0 +1,280 @@
+//! Why a ring ended, who is to blame, and how that is said in a close code.
+
+use cryptomind_protocol::NodeId;
+use cryptomind_protocol::ring::SegmentHeader;
+use quinn::{ConnectionError, ReadError, VarInt, WriteError};
+
+use super::{MAX_WORLD, RingPlan};
+use crate::close::{Close, readable};
+use crate::fault;
+
+const LEFT: u64 = 0x1_0000;
+const BLAME: u64 = 0x2_0000;
+
+/// Why a ring ended. The first error stays: every later call gives it again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RingError {
+    /// A neighbour says nothing: it was killed, or the network between is cut.
+    #[error("rank {rank} ({node}) has been silent for {ms} ms")]
+    Silent {
+        /// Its rank.
+        rank: u32,
+        /// Who it is.
+        node: NodeId,
+        /// For how long.
+        ms: u64,
+    },
+    /// The rank before sent what is not expected here and now.
+    #[error("rank {rank} ({node}) is out of step: expected {expected:?}, got {got:?}")]
+    OutOfStep {
+        /// The rank before.
+        rank: u32,
+        /// Who it is.
+        node: NodeId,
+        /// What fits this place.
+        expected: SegmentHeader,
+        /// What came.
+        got: SegmentHeader,
+    },
+    /// A member broke the connection or the protocol, as seen here or as a neighbour says.
+    #[error("rank {rank} ({node}) broke the ring: {reason}")]
+    Broken {
+        /// Its rank.
+        rank: u32,
+        /// Who it is.
+        node: NodeId,
+        /// What was seen.
+        reason: String,
+    },
+    /// A member left in good order, such as for the next attempt. No ground for suspicion.
+    #[error("rank {rank} ({node}) has left the ring")]
+    Left {
+        /// Its rank.
+        rank: u32,
+        /// Who it is.
+        node: NodeId,
+    },
+    /// Something did not happen in time although all neighbours answer pings.
+    #[error("{what} within {ms} ms")]
+    Timeout {
+        /// What did not happen.
+        what: String,
+        /// The limit.
+        ms: u64,
+        /// Who should have done it, where that is known.
+        suspect: Option<NodeId>,
+    },
+    /// The plan makes no sense.
+    #[error("the ring's plan makes no sense: {reason}")]
+    Plan {
+        /// Why.
+        reason: String,
+    },
+    /// A call was dropped in the middle, so this member's place in the ring is lost.
+    #[error("an earlier call on this ring was cancelled in the middle")]
+    Interrupted,
+}
+
+impl RingError {
+    /// The member to look at. Nobody, where a member left in good order or the fault lies here.
+    pub fn suspect(&self) -> Option<NodeId> {
+        match self {
+            Self::Silent { node, .. }
+            | Self::OutOfStep { node, .. }
+            | Self::Broken { node, .. } => Some(*node),
+            Self::Timeout { suspect, .. } => *suspect,
+            Self::Left { .. } | Self::Plan { .. } | Self::Interrupted => None,
+        }
+    }
+}
+
+/// Who sits where.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    rank: usize,
+    members: Vec<NodeId>,
+}
+
+impl Place {
+    /// Checks that the plan is one, and that it is `own`'s.
+    pub(super) fn of(plan: &RingPlan, own: NodeId) -> Result<Self, RingError> {
+        let refuse = |reason: String| Err(RingError::Plan { reason });
+        let (rank, world) = (plan.rank as usize, plan.members.len());
+        if plan.members.get(rank) != Some(&own) {
+            return refuse(format!("rank {rank} of {world} is not this node"));
+        }
+        if plan.addresses.len() != world {
+            return refuse(format!(
+                "{world} members, {} addresses",
+                plan.addresses.len()
+            ));
+        }
+        let distinct: std::collections::BTreeSet<_> = plan.members.iter().collect();
+        if distinct.len() != world || world > MAX_WORLD {
+            return refuse(format!("{world} members that are too many or not distinct"));
+        }
+        Ok(Self {
+            rank,
+            members: plan.members.clone(),
+        })
+    }
+
+    pub(super) fn world(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) const fn rank(&self) -> usize {
+        self.rank
+    }
+
+    pub(super) fn next(&self) -> usize {
+        (self.rank + 1) % self.world()
+    }
+
+    pub(super) fn previous(&self) -> usize {
+        (self.rank + self.world() - 1) % self.world()
+    }
+
+    pub(super) fn node(&self, rank: usize) -> NodeId {
+        self.members[rank]
+    }
+
+    pub(super) fn broken(&self, rank: usize, reason: impl Into<String>) -> RingError {
+        RingError::Broken {
+            rank: rank as u32,
+            node: self.node(rank),
+            reason: reason.into(),
+        }
+    }
+
+    pub(super) fn silent(&self, rank: usize, ms: u64) -> RingError {
+        RingError::Silent {
+            rank: rank as u32,
+            node: self.node(rank),
+            ms,
+        }
+    }
+
+    pub(super) fn left(&self, rank: usize) -> RingError {
+        RingError::Left {
+            rank: rank as u32,
+            node: self.node(rank),
+        }
+    }
+
+    /// The code with which this member closes its links after `error`.
+    pub(super) fn close_code(&self, error: &RingError) -> VarInt {
+        let of = |node: &NodeId| self.members.iter().position(|member| member == node);
+        let (base, rank) = match error {
+            RingError::Left { rank, .. } => (LEFT, Some(*rank as usize)),
+            other => (BLAME, other.suspect().as_ref().and_then(of)),
+        };
+        rank.map_or_else(
+            || self.leave_code(),
+            |rank| VarInt::from_u32(base as u32 + rank as u32),
+        )
+    }
+
+    /// The code with which this member leaves in good order.
+    pub(super) fn leave_code(&self) -> VarInt {
+        VarInt::from_u32(LEFT as u32 + self.rank as u32)
+    }
+
+    /// What the end of the connection with rank `with` means.
+    pub(super) fn lost(&self, with: usize, error: &ConnectionError) -> RingError {
+        match error {
+            ConnectionError::ApplicationClosed(close) => {
+                let reason = readable(&close.reason);
+                self.closed(with, close.error_code.into_inner(), &reason)
+            }
+            ConnectionError::TimedOut => {
+                self.silent(with, crate::transport::IDLE.as_millis() as u64)
+            }
+            other => self.broken(with, fault::lost(other).message),
+        }
+    }
+
+    fn closed(&self, with: usize, code: u64, reason: &str) -> RingError {
+        let named = (code % LEFT) as usize;
+        let known = named < self.world();
+        match code / LEFT {
+            1 if known => self.left(named),
+            2 if known => self.broken(named, format!("rank {with} says: {reason}")),
+            // Dropped or shut down without a word for the ring.
+            _ if code == Close::Done.code().into_inner() => self.left(with),
+            _ => self.broken(with, reason),
+        }
+    }
+
+    pub(super) fn write_failed(&self, error: &WriteError) -> RingError {
+        match error {
+            WriteError::ConnectionLost(e) => self.lost(self.next(), e),
+            other => self.broken(self.next(), other.to_string()),
+        }
+    }
+
+    pub(super) fn read_failed(&self, error: &ReadError) -> RingError {
+        match error {
+            ReadError::ConnectionLost(e) => self.lost(self.previous(), e),
+            other => self.broken(self.previous(), other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use cryptomind_protocol::TaskId;
+
+    use super::*;
+
+    fn node(n: u8) -> NodeId {
+        NodeId::new([n; 32])
+    }
+
+    fn plan() -> RingPlan {
+        RingPlan {
+            task: TaskId::new([0; 16]),
+            attempt: 1,
+            rank: 1,
+            members: vec![node(0), node(1), node(2), node(3)],
+            addresses: vec!["127.0.0.1:1".into(); 4],
+            limit: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn plans_that_make_no_sense_are_refused() {
+        assert!(Place::of(&plan(), node(1)).is_ok());
+        let refused = |plan: RingPlan, own| {
+            matches!(Place::of(&plan, own).unwrap_err(), RingError::Plan { .. })
+        };
+        assert!(refused(plan(), node(2)));
+        let (mut far, mut few, mut twice) = (plan(), plan(), plan());
+        far.rank = 4;
+        assert!(refused(far, node(1)));
+        few.addresses.pop();
+        assert!(refused(few, node(1)));
+        twice.members[3] = node(0);
+        assert!(refused(twice, node(1)));
+    }
+
+    /// What one member closes with, its neighbour reads back: the same culprit.
+    #[test]
+    fn blame_travels_in_the_close_code() {
+        let place = Place::of(&plan(), node(1)).unwrap();
+        let told = |error: &RingError| {
+            place.closed(0, place.close_code(error).into_inner(), &error.to_string())
+        };
+        assert_eq!(told(&place.silent(3, 1500)).suspect(), Some(node(3)));
+        assert_eq!(told(&place.broken(2, "x")).suspect(), Some(node(2)));
+        assert_eq!(told(&place.left(2)), place.left(2));
+        assert_eq!(told(&RingError::Interrupted), place.left(1));
+        // Codes that no member sends are the neighbour's own fault.
+        for code in [7, LEFT + 4, BLAME + 9, 3 * LEFT, u64::MAX >> 2] {
+            assert_eq!(place.closed(0, code, "?").suspect(), Some(node(0)));
+        }
+        assert_eq!(place.closed(0, 0, ""), place.left(0));
+    }
+}

@@ -1,0 +1,297 @@
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use cryptomind_net::ring::{RingPlan, RingSocket};
+use cryptomind_protocol::model::Layer;
+use cryptomind_protocol::task::Optimizer;
+use cryptomind_protocol::{GenesisHash, SecretKey, TaskId};
+use tempfile::TempDir;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn digits() -> (TempDir, DatasetInfo) {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, content) in cryptomind_gpu::digits::files() {
+        std::fs::write(dir.path().join(name), content).unwrap();
+    }
+    let (info, _) = dataset::inspect_idx(dir.path()).unwrap();
+    (dir, info)
+}
+
+fn plan(dir: &Path, info: &DatasetInfo, lr: f32) -> Plan {
+    let name = |(name, _): &(&str, &[u8])| ((*name).to_owned(), dir.join(name));
+    Plan {
+        model: ModelSpec {
+            input: vec![8, 8],
+            layers: vec![
+                Layer::Linear { out: 16 },
+                Layer::Relu {},
+                Layer::Linear { out: 10 },
+            ],
+        },
+        train: TrainSpec {
+            epochs: 2,
+            global_batch: 64,
+            optimizer: Optimizer::adamw(lr),
+            seed: 42,
+            checkpoint_steps: 10,
+        },
+        info: info.clone(),
+        files: cryptomind_gpu::digits::files().iter().map(name).collect(),
+        threads: 1,
+        metadata: BTreeMap::new(),
+        committed: Arc::default(),
+    }
+}
+
+/// Steps of the above: 1437 samples in batches of 64, twice.
+const TOTAL: u64 = 46;
+
+fn key(rank: u32) -> SecretKey {
+    SecretKey::from_seed([rank as u8 + 1; 32])
+}
+
+/// One closed ring, seen from each of its members.
+async fn rings(world: u32) -> Vec<Ring> {
+    let local = (Ipv4Addr::LOCALHOST, 0).into();
+    let bind = |rank| RingSocket::bind(local, key(rank), GenesisHash::new([1; 32])).unwrap();
+    let sockets: Vec<RingSocket> = (0..world).map(bind).collect();
+    let plan = RingPlan {
+        task: TaskId::new([1; 16]),
+        attempt: 1,
+        rank: 0,
+        members: (0..world)
+            .map(|r| NodeId::of_key(&key(r).public()))
+            .collect(),
+        addresses: sockets.iter().map(|s| s.local_addr().to_string()).collect(),
+        limit: PATIENCE,
+    };
+    let joins = sockets.into_iter().zip(0..).map(|(socket, rank)| {
+        let plan = RingPlan {
+            rank,
+            ..plan.clone()
+        };
+        tokio::spawn(async move { socket.join(plan).await.unwrap() })
+    });
+    let mut rings = Vec::new();
+    for join in joins.collect::<Vec<_>>() {
+        rings.push(join.await.unwrap());
+    }
+    rings
+}
+
+async fn next(trainer: &mut Trainer) -> Event {
+    let event = tokio::time::timeout(PATIENCE, trainer.events.recv());
+    event.await.expect("in time").expect("the thread lives")
+}
+
+async fn started(plan: Plan) -> Trainer {
+    let mut trainer = Trainer::start(plan).unwrap();
+    assert!(matches!(next(&mut trainer).await, Event::Loaded));
+    trainer
+}
+
+fn leg(ring: Ring, rank: u32, world: u32) -> (Leg, watch::Sender<bool>) {
+    let (sender, leave) = watch::channel(false);
+    let leg = Leg {
+        ring,
+        rank,
+        world,
+        leave,
+    };
+    (leg, sender)
+}
+
+/// What a thread said until its leg ended.
+#[derive(Default)]
+struct Heard {
+    checkpoints: Vec<(u64, Hash)>,
+    states: Vec<Vec<u8>>,
+    progress: Vec<(u64, f32)>,
+    done: Option<Box<Done>>,
+}
+
+async fn hear(trainer: &mut Trainer) -> Heard {
+    let mut heard = Heard::default();
+    loop {
+        match next(trainer).await {
+            Event::Checkpoint {
+                step,
+                fingerprint,
+                state,
+            } => {
+                heard.checkpoints.push((step, fingerprint));
+                heard.states.extend(state);
+            }
+            Event::Progress { step, loss, .. } => heard.progress.push((step, loss)),
+            Event::Done(done) => {
+                heard.done = Some(done);
+                return heard;
+            }
+            Event::Left => return heard,
+            Event::Failed(fault) => panic!("{fault:?}"),
+            Event::Broken { reason, .. } => panic!("{reason}"),
+            Event::Loaded | Event::Standing => panic!("out of turn"),
+        }
+    }
+}
+
+/// One member alone, from a state to the end.
+async fn alone(trainer: &mut Trainer) -> Heard {
+    let ring = rings(1).await.remove(0);
+    let (leg, _stay) = leg(ring, 0, 1);
+    trainer.train(leg);
+    hear(trainer).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_alone_trains_to_the_end() {
+    let (dir, info) = digits();
+    let mut trainer = started(plan(dir.path(), &info, 2e-2)).await;
+    let heard = alone(&mut trainer).await;
+    let steps: Vec<u64> = heard.checkpoints.iter().map(|c| c.0).collect();
+    assert_eq!(steps, [10, 20, 30, 40, TOTAL]);
+    assert_eq!(heard.states.len(), 5);
+    let (first, last) = (heard.progress[0], heard.progress[heard.progress.len() - 1]);
+    assert_eq!((first.0, last.0), (1, TOTAL));
+    assert!(last.1 < first.1 / 2.0, "{first:?} {last:?}");
+    let done = heard.done.unwrap();
+    assert_eq!((done.steps, done.samples), (TOTAL, 2 * 1437));
+    let (weights, accuracy) = done.result.unwrap();
+    assert!(!weights.is_empty() && accuracy > 0.7, "{accuracy}");
+    assert_eq!((trainer.committed(), trainer.prepared()), (TOTAL, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_members_agree_at_every_checkpoint() {
+    let (dir, info) = digits();
+    let mut trainers = Vec::new();
+    for (ring, rank) in rings(3).await.into_iter().zip(0..) {
+        let trainer = started(plan(dir.path(), &info, 3e-3)).await;
+        let (leg, stay) = leg(ring, rank, 3);
+        trainer.train(leg);
+        trainers.push((trainer, stay));
+    }
+    let mut heard = Vec::new();
+    for (trainer, _) in &mut trainers {
+        heard.push(hear(trainer).await);
+    }
+    assert_eq!(heard[0].checkpoints.len(), 5);
+    for other in &heard[1..] {
+        assert_eq!(heard[0].checkpoints, other.checkpoints);
+        assert!(other.states.is_empty() && other.progress.is_empty());
+        assert!(other.done.as_ref().unwrap().result.is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leg_that_is_left_or_resumed_elsewhere_ends_in_the_same_bits() {
+    let (dir, info) = digits();
+    let mut whole = started(plan(dir.path(), &info, 3e-3)).await;
+    let straight = alone(&mut whole).await;
+
+    let mut trainer = started(plan(dir.path(), &info, 3e-3)).await;
+    let ring = rings(1).await.remove(0);
+    let (first, leave) = leg(ring, 0, 1);
+    trainer.train(first);
+    while !matches!(next(&mut trainer).await, Event::Checkpoint { .. }) {}
+    leave.send_replace(true);
+    let mut heard = hear(&mut trainer).await;
+    trainer.stand(Footing::Stay);
+    assert!(matches!(next(&mut trainer).await, Event::Standing));
+    if heard.done.is_none() {
+        heard = alone(&mut trainer).await;
+    }
+    assert_eq!(heard.checkpoints.last(), straight.checkpoints.last());
+
+    let mut other = started(plan(dir.path(), &info, 3e-3)).await;
+    other.stand(Footing::Restore(straight.states[1].clone()));
+    assert!(matches!(next(&mut other).await, Event::Standing));
+    assert_eq!(other.committed(), 20);
+    let resumed = alone(&mut other).await;
+    assert_eq!(resumed.checkpoints, straight.checkpoints[2..]);
+
+    // A group that forms again after the last step stores its checkpoint once more.
+    assert_eq!(
+        alone(&mut other).await.checkpoints,
+        straight.checkpoints[4..]
+    );
+    other.stand(Footing::Begin);
+    assert!(matches!(next(&mut other).await, Event::Standing));
+    assert_eq!(alone(&mut other).await.checkpoints, straight.checkpoints);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_goes_leaves_the_others_with_their_state() {
+    let (dir, info) = digits();
+    let mut members = Vec::new();
+    for (ring, rank) in rings(2).await.into_iter().zip(0..) {
+        let trainer = started(plan(dir.path(), &info, 3e-3)).await;
+        members.push((trainer, leg(ring, rank, 2)));
+    }
+    let (gone, (_, _)) = members.pop().unwrap();
+    let (mut stays, (leg, _stay)) = members.pop().unwrap();
+    stays.train(leg);
+    drop(gone);
+    loop {
+        match next(&mut stays).await {
+            Event::Broken { .. } => break,
+            Event::Progress { .. } => {}
+            _ => panic!("a ring of one whose neighbour is gone"),
+        }
+    }
+    assert_eq!(stays.committed(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diverging_task_is_the_tasks_own_fault() {
+    let (dir, info) = digits();
+    let mut trainer = started(plan(dir.path(), &info, 1e30)).await;
+    let ring = rings(1).await.remove(0);
+    let (leg, _stay) = leg(ring, 0, 1);
+    trainer.train(leg);
+    let fault = loop {
+        if let Event::Failed(fault) = next(&mut trainer).await {
+            break fault;
+        }
+    };
+    assert!(fault.task_fault, "{fault:?}");
+    assert!(
+        fault.reason.contains("step") && fault.reason.contains("layer"),
+        "{fault:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_that_is_not_what_the_catalog_says_is_the_tasks_fault() {
+    let (dir, info) = digits();
+    let mut lie = plan(dir.path(), &info, 3e-3);
+    lie.info.train_samples += 1;
+    let mut trainer = Trainer::start(lie).unwrap();
+    match next(&mut trainer).await {
+        Event::Failed(fault) => assert!(fault.task_fault, "{fault:?}"),
+        _ => panic!("a lie was believed"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_without_a_run_ends() {
+    let (dir, info) = digits();
+    let mut long = plan(dir.path(), &info, 3e-3);
+    long.train.epochs = 100_000;
+    let counter = Arc::clone(&long.committed);
+    let mut trainer = started(long).await;
+    let ring = rings(1).await.remove(0);
+    let (leg, stay) = leg(ring, 0, 1);
+    trainer.train(leg);
+    while !matches!(next(&mut trainer).await, Event::Progress { .. }) {}
+    drop((trainer, stay));
+    let begin = Instant::now();
+    // The thread's plan holds the only other reference.
+    while Arc::strong_count(&counter) > 1 {
+        assert!(begin.elapsed() < PATIENCE, "the thread goes on");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

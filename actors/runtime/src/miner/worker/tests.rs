@@ -1,0 +1,46 @@
+use super::*;
+use cryptomind_protocol::item::Access;
+use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::task::{Optimizer, TrainSpec};
+use cryptomind_protocol::{Amount, ItemId};
+
+fn task(out: u32) -> TaskSpec {
+    TaskSpec {
+        name: "t".into(),
+        work: Work::Train {
+            dataset: ItemId::new([1; 16]),
+            model: ModelSpec {
+                input: vec![1024],
+                layers: vec![Layer::Linear { out }],
+            },
+            train: TrainSpec {
+                epochs: 1,
+                global_batch: 1,
+                optimizer: Optimizer::adamw(0.1),
+                seed: 1,
+                checkpoint_steps: 1,
+            },
+        },
+        miners: 1,
+        max_cost: Amount::from_base_units(1),
+        access: Access::Owner,
+    }
+}
+
+#[test]
+fn a_task_that_does_not_fit_into_memory_is_declined_with_figures() {
+    // 1024 × 65536 parameters are 256 MiB an arena; AdamW has seven.
+    let big = task(65_536);
+    let reason = enough_memory(&big, Some(1 << 30)).unwrap_err();
+    assert!(reason.contains("1024 MiB are free"), "{reason}");
+    assert_eq!(enough_memory(&big, Some(64 << 30)), Ok(()));
+    assert_eq!(enough_memory(&big, None), Ok(()));
+    assert_eq!(enough_memory(&task(10), Some(1 << 30)), Ok(()));
+    assert!(enough_memory(&task(0), None).is_err());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn linux_says_how_much_memory_is_free() {
+    assert!(available_memory().unwrap() > 1 << 20);
+}
