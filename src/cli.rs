@@ -274,6 +274,9 @@ pub struct DatasetAddArgs {
     /// What one use costs, with `--access paid`
     #[arg(long, value_name = "CTM")]
     pub fee: Option<Amount>,
+    /// Write no task file to go with it
+    #[arg(long)]
+    pub no_task_file: bool,
     /// Its licence: an SPDX expression or a sentence
     #[arg(long, default_value = "")]
     pub licence: String,

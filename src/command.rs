@@ -18,7 +18,7 @@ mod key;
 mod miner;
 mod model;
 mod network;
-mod task;
+pub mod task;
 mod wallet;
 
 pub use completions::print as completions;

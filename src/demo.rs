@@ -126,6 +126,7 @@ async fn tell(
         "test_set_path": digits::folder(demo.network.dir()),
         "predictions_path": inferred.predictions,
         "payments": paid.payments,
+        "held_base_units": paid.held.base_units(),
         "supply_base_units": paid.supply.base_units(),
         "balances": paid.balances,
         "ratings": ratings,
@@ -182,7 +183,7 @@ impl Demo<'_> {
         self.output.say(format!(
             "\n   Go on with this network, in a terminal of its own:\n     {program} dev --dir {dir}\n   \
              Train on a table of yours: numbers, and a column of labels:\n     {program} --config {config} dataset add my.csv --label COLUMN --name mine\n   \
-             \x20 {program} --config {config} task new dev/mine -o mine.toml && {program} --config {config} task submit mine.toml --watch\n"
+             \x20 {program} --config {config} task submit mine-task.toml --watch\n"
         ))
     }
 }

@@ -104,7 +104,7 @@ impl LocalNetwork {
         let config = write_config::<Coordinator>(&home, &settings)?;
         let log = dir.join("logs/coordinator.log");
         let mut process = Process::start("coordinator", "coordinator", &config, &log)?;
-        let said = process.ready().await?;
+        let said: NodeAddress = process.ready().await?.parse().map_err(ErrorBody::internal)?;
         let coordinator = NodeAddress {
             host: reachable_host(listen.ip()),
             ..said

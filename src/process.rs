@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cryptomind_protocol::{ErrorBody, NodeAddress};
+use cryptomind_protocol::ErrorBody;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::exit;
 
-/// For the line `ready cm://…`.
+/// For the line `ready …`.
 const READY_LIMIT: Duration = Duration::from_secs(20);
 /// For an orderly end; then it is killed.
 const END_LIMIT: Duration = Duration::from_secs(5);
@@ -64,18 +64,18 @@ impl Process {
         self.child.id()
     }
 
-    /// Waits for its one line on standard output and gives the address in it.
-    pub async fn ready(&mut self) -> Result<NodeAddress, ErrorBody> {
+    /// Waits for its one line on standard output and gives what it says of itself: address or id.
+    pub async fn ready(&mut self) -> Result<String, ErrorBody> {
         let Some(output) = &mut self.output else {
             return Err(ErrorBody::internal(format!("{} has no output", self.name)));
         };
         let mut line = String::new();
         let read = tokio::time::timeout(READY_LIMIT, output.read_line(&mut line)).await;
-        let address = match read {
-            Ok(Ok(_)) => line.trim().strip_prefix("ready ").and_then(|a| a.parse().ok()),
+        let said = match read {
+            Ok(Ok(_)) => line.trim().strip_prefix("ready "),
             _ => None,
         };
-        address.ok_or_else(|| self.not_ready())
+        said.map(str::to_owned).ok_or_else(|| self.not_ready())
     }
 
     fn not_ready(&self) -> ErrorBody {

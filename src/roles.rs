@@ -1,15 +1,14 @@
 //! `--role`: this process as one part of the network.
 //!
-//! A part prints one line on standard output when it is ready, `ready <address>`, and its log on standard
-//! error. It ends by Ctrl-C, SIGTERM, its own failure, or, where it is tethered, when its standard
+//! A part prints one line on standard output when it is ready, and its log on standard error: `ready <address>`
+//! where it listens, `ready <node id>` where it does not. It ends by Ctrl-C, SIGTERM, its own failure, or, where it is tethered, when its standard
 //! input closes.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use cryptomind_config::Layers;
-use cryptomind_protocol::{ErrorBody, NodeAddress};
-use tokio::io::AsyncReadExt;
+use cryptomind_config::{Layers, key};
+use cryptomind_protocol::{ErrorBody, SecretKey};
 
 use crate::cli::{Global, Role, RoleArgs};
 use crate::context::Context;
@@ -61,17 +60,22 @@ fn make_dir(dir: &Path) -> Result<(), ErrorBody> {
     builder.create(dir).map_err(|e| crate::exit::file(dir, &e))
 }
 
-/// Says that the part is ready, then waits until it shall end. `failed` resolves when it gave up.
+/// Waits until the part has `joined` and says so, then until it shall end. `failed` resolves with the
+/// reason when it gave up.
 async fn until_end(
     output: Output,
-    address: NodeAddress,
+    ready: impl Future<Output = String>,
+    failed: impl Future<Output = String>,
     tethered: bool,
-    failed: impl Future<Output = ()>,
 ) -> Result<()> {
-    output.raw(format!("ready {address}"))?;
+    let serving = async {
+        output.raw(format!("ready {}", ready.await))?;
+        std::future::pending::<Result<()>>().await
+    };
     tokio::select! {
-        () = failed => {
-            Err(ErrorBody::internal("the node gave up: see its log above")
+        never = serving => never,
+        why = failed => {
+            Err(ErrorBody::internal(format!("the node gave up: {why}"))
                 .with_help("start it again: everything that was acknowledged is there")
                 .into())
         }
@@ -79,6 +83,20 @@ async fn until_end(
             tracing::info!("ending");
             Ok(())
         }
+    }
+}
+
+/// A node's key, made at its first start.
+fn node_key(file: &Path) -> Result<SecretKey, ErrorBody> {
+    let seed = *cryptomind_sdk::new_key()?.seed();
+    Ok(key::read_or_create(file, seed)?)
+}
+
+/// What `work` comes to, or nothing where the process is asked to end before.
+async fn or_end<T>(work: impl Future<Output = T>, tethered: bool) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        () = asked_to_end(tethered) => None,
     }
 }
 
@@ -92,9 +110,13 @@ async fn asked_to_end(tethered: bool) {
 
 /// Resolves when standard input closes: whoever started this process is gone.
 async fn input_closed() {
-    let mut input = tokio::io::stdin();
-    let mut buffer = [0; 64];
-    while input.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+    let (closed, wait) = tokio::sync::oneshot::channel();
+    // Reading blocks for as long as the process lives: a thread of its own, which ends with it.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        closed.send(())
+    });
+    let _ = wait.await;
 }
 
 /// The twin for systems without SIGTERM is below.

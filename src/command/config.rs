@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use cryptomind_config::{
-    Client, Coordinator, Layers, Loaded, Miner, Origin, Settings, Storage, TaskFile, load,
+    Client, Coordinator, Layers, Loaded, Miner, Settings, Storage, TaskFile, load,
 };
 use cryptomind_protocol::ErrorBody;
 use serde_json::json;

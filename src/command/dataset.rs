@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use cryptomind_config::TaskFile;
 use cryptomind_gpu::dataset::{inspect_csv, inspect_idx};
 use cryptomind_protocol::item::{Access, DatasetInfo, ItemKind, ItemView, Manifest};
 use cryptomind_protocol::{Amount, ErrorBody};
 use serde_json::json;
 
 use crate::cli::{AccessArg, DatasetAddArgs, DatasetCommand, GetArgs};
-use crate::command::files;
+use crate::command::{files, task};
 use crate::context::Context;
 use crate::resolve;
 
@@ -104,7 +105,7 @@ async fn add(context: &Context, args: DatasetAddArgs) -> Result<()> {
         licence: args.licence,
         source: args.source,
     };
-    publish(context, draft, paths).await
+    publish(context, draft, paths, !args.no_task_file).await
 }
 
 /// A dataset before its files are stored.
@@ -116,12 +117,17 @@ struct Draft {
     source: String,
 }
 
-async fn publish(context: &Context, draft: Draft, paths: Vec<PathBuf>) -> Result<()> {
+async fn publish(
+    context: &Context,
+    draft: Draft,
+    paths: Vec<PathBuf>,
+    task_file: bool,
+) -> Result<()> {
     let client = context.client().await?;
     let stored = files::upload(context.output, client, named(paths)?).await?;
     let (files, receipts) = stored.into_iter().unzip();
     let manifest = Manifest {
-        name: draft.name,
+        name: draft.name.clone(),
         kind: ItemKind::Dataset(draft.info.clone()),
         files,
         access: draft.access,
@@ -130,12 +136,31 @@ async fn publish(context: &Context, draft: Draft, paths: Vec<PathBuf>) -> Result
     };
     let item = client.publish(manifest, receipts).await?;
     let path = client.item_by_id(item).await?.path();
-    let published = json!({ "item": item, "path": path, "dataset": draft.info });
+    let task_file = match task_file {
+        true => write_task(&path, &draft.name, &draft.info)?,
+        false => None,
+    };
+    let published =
+        json!({ "item": item, "path": path, "dataset": draft.info, "task_file": task_file });
     context.output.value(&published, || told(&path, &draft.info))?;
-    context.output.note(format!(
-        "next: cryptomind task new {path} -o task.toml && cryptomind task submit task.toml --watch"
-    ))?;
+    if let Some(file) = task_file {
+        let file = file.display();
+        context.output.note(format!(
+            "{file} trains a small network on it\n\
+             next: cryptomind task quote {file}\n      cryptomind task submit {file} --watch"
+        ))?;
+    }
     Ok(())
+}
+
+/// A task file beside the user, unless one with its name is there already.
+fn write_task(path: &str, name: &str, info: &DatasetInfo) -> Result<Option<PathBuf>, ErrorBody> {
+    let file = PathBuf::from(format!("{name}-task.toml"));
+    if file.exists() {
+        return Ok(None);
+    }
+    task::write_new(&file, &TaskFile::template(path, info))?;
+    Ok(Some(file))
 }
 
 fn told(path: &str, info: &DatasetInfo) -> String {

@@ -113,7 +113,8 @@ async fn new(context: &Context, dataset: &str, output: Option<PathBuf>) -> Resul
     Ok(())
 }
 
-fn write_new(file: &Path, text: &str) -> Result<(), ErrorBody> {
+/// Writes a file that is not there yet.
+pub fn write_new(file: &Path, text: &str) -> Result<(), ErrorBody> {
     use std::io::Write as _;
     let opened = std::fs::File::create_new(file);
     opened

@@ -39,6 +39,8 @@ pub(super) struct Books {
     pub(super) payments: Vec<Paid>,
     pub(super) balances: Vec<Balance>,
     pub(super) supply: Amount,
+    /// What both holds held.
+    pub(super) held: Amount,
 }
 
 impl Demo<'_> {
@@ -49,9 +51,12 @@ impl Demo<'_> {
         let training = (trained.task.task, trained.task.spec.max_cost, &trained.payments);
         let inference = (inferred.task, inferred.held, &inferred.payments);
         let mut payments = Vec::new();
+        let both = Amount::sum([training.1, inference.1]);
+        let both = both.ok_or_else(|| ErrorBody::internal("the holds exceed what can exist"))?;
         for (task, held, paid) in [training, inference] {
             check_sum(task, held, paid)?;
-            payments.extend(paid.iter().map(|payment| named(task, payment, &names)));
+            let paid = paid.iter().filter(|payment| !payment.amount.is_zero());
+            payments.extend(paid.map(|payment| named(task, payment, &names)));
         }
         self.block(&payments_table(&payments))?;
         self.line("")?;
@@ -61,6 +66,7 @@ impl Demo<'_> {
             payments,
             balances,
             supply,
+            held: both,
         })
     }
 

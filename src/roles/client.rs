@@ -10,9 +10,11 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser};
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::error::ReadlineError;
-use rustyline::hint::HistoryHinter;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::{Hinter, HistoryHinter};
 use rustyline::history::DefaultHistory;
-use rustyline::{CompletionType, Config, Editor, Helper, Highlighter, Hinter, Validator};
+use rustyline::validate::Validator;
+use rustyline::{CompletionType, Config, Editor, Helper};
 
 use crate::cli::{Command, Line};
 use crate::command;
@@ -151,13 +153,23 @@ async fn run_line(context: &Context, words: &[String]) -> Result<()> {
     }
 }
 
-/// Completes commands and options from the tree, and files after them.
-#[derive(Helper, Hinter, Highlighter, Validator)]
+/// Completes commands and options from the tree, and files after them; hints from the history.
 struct Assistant {
     tree: clap::Command,
     files: FilenameCompleter,
-    #[rustyline(Hinter)]
     hinter: HistoryHinter,
+}
+
+impl Helper for Assistant {}
+impl Highlighter for Assistant {}
+impl Validator for Assistant {}
+
+impl Hinter for Assistant {
+    type Hint = String;
+
+    fn hint(&self, line: &str, pos: usize, context: &rustyline::Context<'_>) -> Option<String> {
+        self.hinter.hint(line, pos, context)
+    }
 }
 
 impl Default for Assistant {

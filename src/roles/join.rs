@@ -5,14 +5,14 @@
 
 use std::path::{Path, PathBuf};
 
-use cryptomind_config::{Layers, Settings, fill_sample, key};
+use cryptomind_config::{Layers, Settings, fill_sample};
 use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::{AccountId, ErrorBody, NodeAddress, NodeId, SecretKey};
 
 use crate::cli::{Global, RoleArgs};
 use crate::exit;
 use crate::output::Output;
-use crate::roles::{default_dir, make_dir};
+use crate::roles::{default_dir, make_dir, node_key};
 
 /// The layers of a node's settings; with `--join`, over a file that is written where it is missing.
 pub(super) fn layers<T: Settings>(
@@ -73,15 +73,10 @@ fn default_name(role: Role, node: &NodeId) -> String {
     format!("{role}-{short}")
 }
 
-fn node_key(file: &Path) -> Result<SecretKey, ErrorBody> {
-    let seed = *cryptomind_sdk::new_key()?.seed();
-    Ok(key::read_or_create(file, seed)?)
-}
-
 /// Tells how the owner says yes, where that is still to come. The node asks by itself.
 pub(super) fn tell_owner(
     output: Output,
-    key_file: &Path,
+    key: &SecretKey,
     delegation_file: &Path,
     account: Option<AccountId>,
 ) -> Result<(), ErrorBody> {
@@ -92,7 +87,7 @@ pub(super) fn tell_owner(
         ErrorBody::user("no_account", "whom this node works for is not said")
             .with_help("add --account cm1…, or write node.account in its configuration")
     })?;
-    let node = NodeId::of_key(&node_key(key_file)?.public());
+    let node = NodeId::of_key(&key.public());
     let _ = output.note(format!(
         "This node asks {owner} to let it work for that account.\n\
          Its owner says yes with: cryptomind miner approve {node}"
@@ -132,7 +127,7 @@ mod tests {
     #[test]
     fn a_node_without_an_owner_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let (key, word) = (dir.path().join("node.key"), dir.path().join("delegation"));
+        let (key, word) = (SecretKey::from_seed([1; 32]), dir.path().join("delegation"));
         let output = Output::new(crate::output::Wish {
             quiet: true,
             ..Default::default()

@@ -276,7 +276,10 @@ impl Client {
 fn timed_out(task: TaskId, limit: Duration) -> ErrorBody {
     ErrorBody::network(
         "wait_timeout",
-        format!("the task has not ended within {} s; it goes on", limit.as_secs()),
+        format!(
+            "the task has not ended within {} s; it goes on",
+            limit.as_secs()
+        ),
     )
     .with_help(format!("wait longer: cryptomind task wait {task}"))
 }

@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use cryptomind_blob::{FileReader, FileWriter};
-use cryptomind_net::bulk::{self, Origin, Sink};
 use cryptomind_net::Connection;
+use cryptomind_net::bulk::{self, Origin, Sink};
 use cryptomind_protocol::api::{Placement, Request};
 use cryptomind_protocol::blob::{CHUNK_BYTES, Source};
 use cryptomind_protocol::frame::ALPN_BLOB;
@@ -42,7 +42,10 @@ impl Client {
         report: Report<'_>,
     ) -> Result<Vec<(FileEntry, StoredReceipt)>, ErrorBody> {
         let readers = open_all(files).await?;
-        let bytes = readers.iter().map(|(_, reader)| reader.tree().bytes()).sum();
+        let bytes = readers
+            .iter()
+            .map(|(_, reader)| reader.tree().bytes())
+            .sum();
         let placement = self.place(bytes).await?;
         let mut stored = Vec::with_capacity(readers.len());
         for (name, reader) in readers {
@@ -79,7 +82,10 @@ impl Client {
             let source = pick(placement, turn)?;
             match self.put(source, &placement.ticket, &mut origin).await {
                 Ok(receipt) => break receipt,
-                Err(error) => self.next_source(placement, &mut turn, error, &mut retry).await?,
+                Err(error) => {
+                    self.next_source(placement, &mut turn, error, &mut retry)
+                        .await?
+                }
             }
         };
         (origin.report)(Progress {
@@ -165,7 +171,8 @@ impl Client {
             let source = pick(placement, turn)?;
             let got = self.get(source, &placement.ticket, entry, &path, report);
             if let Err(error) = got.await {
-                self.next_source(placement, &mut turn, error, &mut retry).await?;
+                self.next_source(placement, &mut turn, error, &mut retry)
+                    .await?;
             }
         }
         report(Progress {
@@ -243,7 +250,10 @@ impl Sink for Incoming<'_, '_> {
     fn begin(&mut self, bytes: u64, hashes: Vec<[u8; 32]>) -> Result<(), ErrorBody> {
         if bytes != self.entry.bytes {
             let expected = self.entry.bytes;
-            return Err(corrupt(&self.entry.name, format!("{bytes} bytes, not {expected}")));
+            return Err(corrupt(
+                &self.entry.name,
+                format!("{bytes} bytes, not {expected}"),
+            ));
         }
         self.writer
             .begin(bytes, hashes)
@@ -315,7 +325,10 @@ fn check_receipt(receipt: &StoredReceipt, entry: &FileEntry) -> Result<(), Error
     if fits && receipt.is_signed() {
         return Ok(());
     }
-    let message = format!("the storage node's receipt for `{}` is not good", entry.name);
+    let message = format!(
+        "the storage node's receipt for `{}` is not good",
+        entry.name
+    );
     Err(ErrorBody::network("bad_receipt", message))
 }
 
