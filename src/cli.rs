@@ -31,7 +31,12 @@ pub struct Cli {
 
 /// A line of the REPL: the same tree without the name of the program.
 #[derive(Debug, Parser)]
-#[command(name = "", no_binary_name = true, disable_version_flag = true, max_term_width = 100)]
+#[command(
+    name = "",
+    no_binary_name = true,
+    disable_version_flag = true,
+    max_term_width = 100
+)]
 pub struct Line {
     /// What every command understands.
     #[command(flatten)]

@@ -32,9 +32,7 @@ pub async fn run(context: &Context, command: Command) -> Result<()> {
         // A watch has something to say when it is interrupted.
         Command::Task(command) => task::run(context, command).await,
         Command::Model(command) => interruptible(model::run(context, command)).await,
-        Command::Register { nickname } => {
-            interruptible(wallet::register(context, &nickname)).await
-        }
+        Command::Register { nickname } => interruptible(wallet::register(context, &nickname)).await,
         Command::Wallet(command) => interruptible(wallet::run(context, command)).await,
         Command::Dataset(command) => interruptible(dataset::run(context, command)).await,
         Command::Miner(command) => interruptible(miner::run(context, command)).await,

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cryptomind_config::{Client as Settings, Format as ConfiguredFormat, Layers, Loaded, key, load};
+use cryptomind_config::{
+    Client as Settings, Format as ConfiguredFormat, Layers, Loaded, key, load,
+};
 use cryptomind_protocol::{ErrorBody, NodeAddress, SecretKey};
 use cryptomind_sdk::Client;
 use tokio::sync::OnceCell;
@@ -39,10 +41,13 @@ pub fn layers(global: &Global) -> Result<Layers, ErrorBody> {
         layers = layers.with_override("coordinator", coordinator);
     }
     if let Some(key) = &global.key {
-        layers = layers.with_override("key_file", std::path::absolute(key).map_or_else(
-            |_| key.display().to_string(),
-            |path| path.display().to_string(),
-        ));
+        layers = layers.with_override(
+            "key_file",
+            std::path::absolute(key).map_or_else(
+                |_| key.display().to_string(),
+                |path| path.display().to_string(),
+            ),
+        );
     }
     Ok(layers)
 }

@@ -87,8 +87,11 @@ pub async fn run(context: &Context, args: DemoArgs) -> Result<()> {
 fn refuse_used(dir: &Path) -> Result<(), ErrorBody> {
     let is_used = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
     if is_used {
-        return Err(ErrorBody::user("folder_not_empty", format!("{} is not empty", dir.display()))
-            .with_help("name a folder that is empty or not there, or leave --dir out"));
+        return Err(ErrorBody::user(
+            "folder_not_empty",
+            format!("{} is not empty", dir.display()),
+        )
+        .with_help("name a folder that is empty or not there, or leave --dir out"));
     }
     Ok(())
 }
@@ -177,7 +180,9 @@ impl Demo<'_> {
         self.line(format!("its card       {}", model.card.display()))?;
         self.line(format!("the test set   {}", digits::folder(dir).display()))?;
         self.line(format!("logs           {}", dir.join("logs").display()))?;
-        let program = std::env::args().next().unwrap_or_else(|| "cryptomind".into());
+        let program = std::env::args()
+            .next()
+            .unwrap_or_else(|| "cryptomind".into());
         let config = dir.join("client.toml");
         let (config, dir) = (config.display(), dir.display());
         self.output.say(format!(
@@ -203,6 +208,9 @@ mod tests {
         refuse_used(dir.path()).unwrap();
         refuse_used(&dir.path().join("new")).unwrap();
         std::fs::write(dir.path().join("x"), "").unwrap();
-        assert_eq!(refuse_used(dir.path()).unwrap_err().code, "folder_not_empty");
+        assert_eq!(
+            refuse_used(dir.path()).unwrap_err().code,
+            "folder_not_empty"
+        );
     }
 }

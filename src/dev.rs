@@ -98,7 +98,11 @@ fn tell(output: Output, network: &LocalNetwork, client: &Client, up: Duration) -
         "{}: it makes its key and configuration by itself and earns for `{PERSON}`\n  {join}\n",
         title("Add a miner from another machine"),
     ))?;
-    if coordinator.host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback()) {
+    if coordinator
+        .host
+        .parse()
+        .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    {
         output.say("(this one listens on this machine only: for others, cryptomind dev --listen 0.0.0.0:7700)\n")?;
     }
     output.say("Ctrl-C ends it.")?;

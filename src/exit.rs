@@ -94,7 +94,11 @@ pub fn body_of(error: &anyhow::Error) -> ErrorBody {
     } else {
         ErrorClass::Internal
     };
-    ErrorBody::new(class, if is_usage { "file" } else { "internal" }, format!("{error:#}"))
+    ErrorBody::new(
+        class,
+        if is_usage { "file" } else { "internal" },
+        format!("{error:#}"),
+    )
 }
 
 /// Whether nobody reads our output any more, as in `cryptomind … | head`.

@@ -70,7 +70,11 @@ impl Follow {
 
     /// A sentence of one's own among the events.
     pub fn say(&self, tone: Tone, text: &str) -> std::io::Result<()> {
-        let line = format!("{}{}", self.indent, self.output.paint(tone, &printable(text)));
+        let line = format!(
+            "{}{}",
+            self.indent,
+            self.output.paint(tone, &printable(text))
+        );
         match &self.bar {
             Some(bar) => bar.suspend(|| self.output.say(line)),
             None => self.output.say(line),
@@ -166,7 +170,10 @@ pub fn sentence(event: &Event) -> Option<(Tone, String)> {
         }
         Event::Fetched { name, bytes, .. } => (
             Tone::Dim,
-            format!("{name:<12} fetched {} and verified every chunk", size(*bytes)),
+            format!(
+                "{name:<12} fetched {} and verified every chunk",
+                size(*bytes)
+            ),
         ),
         Event::Progress { .. } => return None,
         Event::Checkpoint { step, earned } => (
@@ -252,12 +259,18 @@ mod tests {
         })
         .unwrap();
         assert_eq!(tone, Tone::Bad);
-        assert!(text.contains("ben") && text.contains("0.000000005 CTM"), "{text}");
+        assert!(
+            text.contains("ben") && text.contains("0.000000005 CTM"),
+            "{text}"
+        );
     }
 
     #[test]
     fn sizes_are_readable() {
         let shown = [0, 1023, 1024, 1536, 1 << 20, u64::MAX].map(size);
-        assert_eq!(shown[..5], ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB"]);
+        assert_eq!(
+            shown[..5],
+            ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB"]
+        );
     }
 }

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use cryptomind_actors::enrol;
-use cryptomind_config::{Client as ClientConfig, Coordinator, Miner, Settings, Storage, fill_sample, key};
+use cryptomind_config::{
+    Client as ClientConfig, Coordinator, Miner, Settings, Storage, fill_sample, key,
+};
 use cryptomind_protocol::delegation::{Delegation, Role};
 use cryptomind_protocol::{
     AccountId, ErrorBody, GenesisHash, NodeAddress, NodeId, SecretKey, Signed, Timestamp,
@@ -104,7 +106,11 @@ impl LocalNetwork {
         let config = write_config::<Coordinator>(&home, &settings)?;
         let log = dir.join("logs/coordinator.log");
         let mut process = Process::start("coordinator", "coordinator", &config, &log)?;
-        let said: NodeAddress = process.ready().await?.parse().map_err(ErrorBody::internal)?;
+        let said: NodeAddress = process
+            .ready()
+            .await?
+            .parse()
+            .map_err(ErrorBody::internal)?;
         let coordinator = NodeAddress {
             host: reachable_host(listen.ip()),
             ..said
@@ -126,12 +132,16 @@ impl LocalNetwork {
         make(&home)?;
         let node = NodeId::of_key(&key_at(&home.join("node.key"))?.public());
         let owner = self.key(part.owner)?;
-        enrol::write(&home.join("delegation"), &delegation(node, part.role, network, &owner))?;
+        enrol::write(
+            &home.join("delegation"),
+            &delegation(node, part.role, network, &owner),
+        )?;
         let account = AccountId::of_key(&owner.public());
         let config = self.configure(part, &home, account, listen)?;
         let log = self.dir.join(format!("logs/{}.log", part.name));
         let role = part.role.to_string();
-        self.parts.push(Process::start(&part.name, &role, &config, &log)?);
+        self.parts
+            .push(Process::start(&part.name, &role, &config, &log)?);
         Ok(())
     }
 
@@ -297,7 +307,10 @@ async fn register_owners(dir: &Path, coordinator: &NodeAddress) -> Result<(), Er
     let owners = MINER_OWNERS.into_iter().chain([STORAGE_OWNER]);
     let registering: Vec<_> = owners
         .map(|owner| {
-            let (file, coordinator) = (dir.join(format!("accounts/{owner}.key")), coordinator.clone());
+            let (file, coordinator) = (
+                dir.join(format!("accounts/{owner}.key")),
+                coordinator.clone(),
+            );
             tokio::spawn(async move {
                 let client = Client::connect(coordinator, key_at(&file)?).await?;
                 register_once(&client, owner).await?;
@@ -332,10 +345,12 @@ async fn wait_joined(client: &Client) -> Result<(), ErrorBody> {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
-    tokio::time::timeout(JOIN_LIMIT, joined).await.unwrap_or_else(|_| {
-        Err(ErrorBody::internal("not every part joined the coordinator")
-            .with_help("see the logs in the folder `logs`"))
-    })
+    tokio::time::timeout(JOIN_LIMIT, joined)
+        .await
+        .unwrap_or_else(|_| {
+            Err(ErrorBody::internal("not every part joined the coordinator")
+                .with_help("see the logs in the folder `logs`"))
+        })
 }
 
 /// The address to tell others for a listening address: itself, or this machine's where it is any.
@@ -386,7 +401,9 @@ mod tests {
         let account = AccountId::new([1; 20]);
         for part in Part::all() {
             let listen = "0.0.0.0:7700".parse().unwrap();
-            let file = network.configure(&part, dir.path(), account, listen).unwrap();
+            let file = network
+                .configure(&part, dir.path(), account, listen)
+                .unwrap();
             let layers = cryptomind_config::Layers {
                 file: Some(file),
                 ..Default::default()
@@ -417,7 +434,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_that_is_ready_wins() {
-        let never = Box::pin(std::future::pending::<u8>()) as std::pin::Pin<Box<dyn Future<Output = u8>>>;
+        let never =
+            Box::pin(std::future::pending::<u8>()) as std::pin::Pin<Box<dyn Future<Output = u8>>>;
         assert_eq!(first(vec![never, Box::pin(async { 2 })]).await, 2);
     }
 }

@@ -36,7 +36,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    start_log(if cli.role.role.is_some() { "info" } else { "error" });
+    start_log(if cli.role.role.is_some() {
+        "info"
+    } else {
+        "error"
+    });
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return ended(Output::new(Wish::default()), Err(error.into())),
@@ -110,7 +114,9 @@ async fn run(cli: Cli) -> Result<()> {
         (None, Some(command)) => run_command(&global, command).await,
         (None, None) => {
             let help = Cli::command().render_help().to_string();
-            Err(ErrorBody::user("usage", "say what to do").with_help(help).into())
+            Err(ErrorBody::user("usage", "say what to do")
+                .with_help(help)
+                .into())
         }
     }
 }

@@ -103,7 +103,11 @@ impl Output {
     }
 
     /// One value: as a JSON line, or as `human` says it.
-    pub fn value<T: Serialize>(&self, value: &T, human: impl FnOnce() -> String) -> std::io::Result<()> {
+    pub fn value<T: Serialize>(
+        &self,
+        value: &T,
+        human: impl FnOnce() -> String,
+    ) -> std::io::Result<()> {
         if self.json {
             self.json_line(value)
         } else {
@@ -153,7 +157,11 @@ impl Output {
         } else {
             "error"
         };
-        aside(&format!("{label}[{}]: {}", error.code, printable(&error.message)));
+        aside(&format!(
+            "{label}[{}]: {}",
+            error.code,
+            printable(&error.message)
+        ));
         if let Some(help) = &error.help {
             aside(&format!("  help: {}", printable(help)));
         }

@@ -33,7 +33,8 @@ pub struct Process {
 impl Process {
     /// Starts `cryptomind --role <role> --config <config>`, its log in `log`.
     pub fn start(name: &str, role: &str, config: &Path, log: &Path) -> Result<Self, ErrorBody> {
-        let program = std::env::current_exe().map_err(|e| exit::file(Path::new("cryptomind"), &e))?;
+        let program =
+            std::env::current_exe().map_err(|e| exit::file(Path::new("cryptomind"), &e))?;
         let file = File::create(log).map_err(|e| exit::file(log, &e))?;
         let mut command = Command::new(program);
         command
@@ -83,8 +84,12 @@ impl Process {
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
         let message = format!("{} did not become ready:\n{tail}", self.name);
-        ErrorBody::new(cryptomind_protocol::ErrorClass::Internal, "not_ready", message)
-            .with_help(format!("its whole log: {}", self.log.display()))
+        ErrorBody::new(
+            cryptomind_protocol::ErrorClass::Internal,
+            "not_ready",
+            message,
+        )
+        .with_help(format!("its whole log: {}", self.log.display()))
     }
 
     /// Resolves when it has ended by itself.
@@ -115,7 +120,10 @@ impl Process {
     /// Asks it to end, waits, and kills it where it does not.
     pub async fn stop(mut self) {
         self.ask_to_end();
-        if tokio::time::timeout(END_LIMIT, self.child.wait()).await.is_err() {
+        if tokio::time::timeout(END_LIMIT, self.child.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!(name = self.name, "did not end when asked; killed");
             let _ = self.child.kill().await;
         }

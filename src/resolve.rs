@@ -111,7 +111,10 @@ mod tests {
     fn a_unique_beginning_is_enough() {
         for id in tasks() {
             let text = id.to_string();
-            assert_eq!(unique("task", &text[..text.len() - 1], tasks()).unwrap(), id);
+            assert_eq!(
+                unique("task", &text[..text.len() - 1], tasks()).unwrap(),
+                id
+            );
         }
     }
 

@@ -24,9 +24,12 @@ mod storage;
 /// Runs a part of the network until it ends.
 pub async fn run(context: &Context, global: &Global, role: Role, args: &RoleArgs) -> Result<()> {
     if args.join.is_some() && !matches!(role, Role::Miner | Role::Storage) {
-        return Err(ErrorBody::user("cannot_join", "only miners and storage nodes join a coordinator")
-            .with_help("leave --join out; a client is given --coordinator cm://…")
-            .into());
+        return Err(ErrorBody::user(
+            "cannot_join",
+            "only miners and storage nodes join a coordinator",
+        )
+        .with_help("leave --join out; a client is given --coordinator cm://…")
+        .into());
     }
     match role {
         Role::Coordinator => coordinator::run(context.output, global, args.tethered).await,

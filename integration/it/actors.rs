@@ -21,13 +21,22 @@ async fn a_network_trains_and_infers() {
     assert!(metrics.test_accuracy.unwrap() >= 0.97, "{metrics:?}");
     assert_eq!(sums(&events).values().sum::<u64>(), held.base_units());
     assert_eq!(sums(&events)[&Reason::ItemFee], 2_000_000);
-    let (inferring, _) = bob.post(inference(view.item.unwrap(), digits)).await.unwrap();
+    let (inferring, _) = bob
+        .post(inference(view.item.unwrap(), digits))
+        .await
+        .unwrap();
     follow(&bob, inferring, |_| {}).await;
     let view = bob.task(inferring).await.unwrap();
     assert_eq!(view.state, TaskState::Finished, "{}", view.reason);
     assert!(view.metrics.unwrap().test_accuracy.unwrap() >= 0.97);
     bob.rate(task, 5).await.unwrap();
-    assert!(bob.miners().await.unwrap().iter().all(|m| m.rating.votes == 1 && m.rating.done >= 1));
+    assert!(
+        bob.miners()
+            .await
+            .unwrap()
+            .iter()
+            .all(|m| m.rating.votes == 1 && m.rating.done >= 1)
+    );
     let status = ada.status().await.unwrap();
     assert_eq!((status.supply, status.held.base_units()), (SUPPLY, 0));
     network.stop().await;
@@ -57,10 +66,19 @@ async fn kill_in_the_middle(victim: Victim) {
     .await;
     assert!(killed, "{victim:?}");
     let view = client.task(task).await.unwrap();
-    assert_eq!(view.state, TaskState::Finished, "{victim:?}: {}", view.reason);
+    assert_eq!(
+        view.state,
+        TaskState::Finished,
+        "{victim:?}: {}",
+        view.reason
+    );
     assert_eq!(sums(&events).values().sum::<u64>(), held.base_units());
     let status = within("the status", client.status()).await.unwrap();
-    assert_eq!((status.supply, status.held.base_units()), (SUPPLY, 0), "{victim:?}");
+    assert_eq!(
+        (status.supply, status.held.base_units()),
+        (SUPPLY, 0),
+        "{victim:?}"
+    );
     network.stop().await;
 }
 

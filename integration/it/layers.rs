@@ -15,12 +15,27 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ("gpu", &["protocol"]),
     ("net", &["protocol", "core"]),
     ("sdk", &["protocol", "net", "blob", "core"]),
-    ("actors", &["protocol", "core", "config", "blob", "storage", "gpu", "net"]),
+    (
+        "actors",
+        &[
+            "protocol", "core", "config", "blob", "storage", "gpu", "net",
+        ],
+    ),
 ];
 
 /// What each crate's tree never holds, of the libraries outside.
 const FORBIDDEN: [(&str, &[&str]); 7] = [
-    ("protocol", &["tokio", "getrandom", "quinn", "redb", "ractor", "candle-core"]),
+    (
+        "protocol",
+        &[
+            "tokio",
+            "getrandom",
+            "quinn",
+            "redb",
+            "ractor",
+            "candle-core",
+        ],
+    ),
     ("core", &["tokio", "ractor", "redb", "candle-core", "quinn"]),
     ("blob", &["redb", "tokio", "quinn"]),
     ("storage", &["ractor", "quinn"]),
@@ -45,31 +60,55 @@ impl Graph {
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let packages = metadata["packages"].as_array().unwrap().iter();
         let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
         let normal = |dep: &Value| {
             let kinds = dep["dep_kinds"].as_array().unwrap();
-            kinds.iter().any(|kind| kind["kind"].is_null()).then(|| text(&dep["pkg"]))
+            kinds
+                .iter()
+                .any(|kind| kind["kind"].is_null())
+                .then(|| text(&dep["pkg"]))
         };
         let list = |value: &Value| value.as_array().unwrap().iter().map(text).collect();
-        let uses = |node: &Value| node["deps"].as_array().unwrap().iter().filter_map(normal).collect();
+        let uses = |node: &Value| {
+            node["deps"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter_map(normal)
+                .collect()
+        };
         Self {
-            names: packages.map(|p| (text(&p["id"]), text(&p["name"]))).collect(),
-            features: nodes.iter().map(|n| (text(&n["id"]), list(&n["features"]))).collect(),
+            names: packages
+                .map(|p| (text(&p["id"]), text(&p["name"])))
+                .collect(),
+            features: nodes
+                .iter()
+                .map(|n| (text(&n["id"]), list(&n["features"])))
+                .collect(),
             uses: nodes.iter().map(|n| (text(&n["id"]), uses(n))).collect(),
         }
     }
 
     fn id(&self, name: &str) -> &str {
         let found = self.names.iter().find(|(_, n)| *n == name);
-        found.map(|(id, _)| id.as_str()).unwrap_or_else(|| panic!("no crate {name}"))
+        found
+            .map(|(id, _)| id.as_str())
+            .unwrap_or_else(|| panic!("no crate {name}"))
     }
 
     fn direct(&self, name: &str) -> BTreeSet<&str> {
-        self.uses[self.id(name)].iter().map(|id| self.names[id].as_str()).collect()
+        self.uses[self.id(name)]
+            .iter()
+            .map(|id| self.names[id].as_str())
+            .collect()
     }
 
     fn tree(&self, name: &str) -> BTreeSet<&str> {
@@ -88,14 +127,22 @@ fn each_crate_uses_what_its_layer_allows() {
     let graph = Graph::read();
     for (name, allowed) in ALLOWED {
         for used in graph.direct(&format!("cryptomind-{name}")) {
-            let Some(short) = used.strip_prefix("cryptomind-") else { continue };
-            assert!(allowed.contains(&short), "{name} uses {short}: its layer does not allow that");
+            let Some(short) = used.strip_prefix("cryptomind-") else {
+                continue;
+            };
+            assert!(
+                allowed.contains(&short),
+                "{name} uses {short}: its layer does not allow that"
+            );
         }
     }
     for (name, forbidden) in FORBIDDEN {
         let tree = graph.tree(&format!("cryptomind-{name}"));
         for library in forbidden {
-            assert!(!tree.contains(library), "{library} is in the tree of {name}");
+            assert!(
+                !tree.contains(library),
+                "{library} is in the tree of {name}"
+            );
         }
     }
 }
@@ -109,6 +156,9 @@ fn there_is_one_version_of_what_matters() {
     }
     let ractor = &graph.features[graph.id("ractor")];
     for feature in ["async-trait", "cluster"] {
-        assert!(!ractor.iter().any(|f| f == feature), "ractor's feature {feature} changes our trait");
+        assert!(
+            !ractor.iter().any(|f| f == feature),
+            "ractor's feature {feature} changes our trait"
+        );
     }
 }

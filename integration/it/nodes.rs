@@ -47,7 +47,16 @@ pub fn key(number: u8) -> SecretKey {
 fn delegate(owner: &SecretKey, node: &SecretKey, role: Role, network: &GenesisHash) -> Signed {
     let node = NodeId::of_key(&node.public());
     let expires = Timestamp::from_ms(u64::MAX / 2);
-    Signed::sign(&Delegation { version: 1, node, role, expires }, network, owner)
+    Signed::sign(
+        &Delegation {
+            version: 1,
+            node,
+            role,
+            expires,
+        },
+        network,
+        owner,
+    )
 }
 
 fn loopback() -> std::net::SocketAddr {
@@ -65,7 +74,9 @@ impl Network {
     /// Starts all of them and waits until everybody has joined.
     pub async fn start(miners: u8) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let coordinator = coordinator::start(coordinator_config(dir.path()), key(1)).await.unwrap();
+        let coordinator = coordinator::start(coordinator_config(dir.path()), key(1))
+            .await
+            .unwrap();
         let address = coordinator.address();
         let network = coordinator.genesis().hash();
         let storage = start_storage(dir.path(), address.clone(), &network).await;
@@ -76,11 +87,18 @@ impl Network {
         for miner in &nodes {
             within("a miner joins", miner.joined()).await;
         }
-        Self { dir, coordinator, storage, miners: nodes }
+        Self {
+            dir,
+            coordinator,
+            storage,
+            miners: nodes,
+        }
     }
 
     pub async fn client(&self, number: u8) -> Client {
-        Client::connect(self.coordinator.address(), key(number)).await.unwrap()
+        Client::connect(self.coordinator.address(), key(number))
+            .await
+            .unwrap()
     }
 
     /// A client with a name, money and the digits as a dataset.
@@ -125,7 +143,13 @@ async fn start_miner(
     settings.compute.threads = 1;
     let node_key = key(10 + number);
     let delegation = Some(delegate(&key(50 + number), &node_key, Role::Miner, network));
-    miner::start(MinerConfig { settings, key: node_key, delegation }).await.unwrap()
+    miner::start(MinerConfig {
+        settings,
+        key: node_key,
+        delegation,
+    })
+    .await
+    .unwrap()
 }
 
 /// Writes the bundled digits into a folder and publishes them for a fee.
@@ -137,7 +161,10 @@ pub async fn publish_digits(client: &Client, dir: &Path) -> ItemId {
     }
     let (info, paths) = dataset::inspect_idx(&folder).unwrap();
     let named = |path: &std::path::PathBuf| {
-        (path.file_name().unwrap().to_str().unwrap().to_owned(), path.clone())
+        (
+            path.file_name().unwrap().to_str().unwrap().to_owned(),
+            path.clone(),
+        )
     };
     let files = paths.iter().map(named).collect();
     let stored = client.upload(files, &mut |_| {}).await.unwrap();
@@ -146,11 +173,17 @@ pub async fn publish_digits(client: &Client, dir: &Path) -> ItemId {
         name: "digits".into(),
         kind: ItemKind::Dataset(info),
         files,
-        access: Access::Paid { fee: Amount::from_base_units(2_000_000) },
+        access: Access::Paid {
+            fee: Amount::from_base_units(2_000_000),
+        },
         licence: "CC-BY-4.0".into(),
         source: "UCI".into(),
     };
-    match client.submit(Action::Publish { manifest, receipts }).await.unwrap() {
+    match client
+        .submit(Action::Publish { manifest, receipts })
+        .await
+        .unwrap()
+    {
         Outcome::Published { item } => item,
         other => panic!("{other:?}"),
     }
@@ -158,12 +191,19 @@ pub async fn publish_digits(client: &Client, dir: &Path) -> ItemId {
 
 /// Training of the MLP 64-64-10 on the digits.
 pub fn training(dataset: ItemId, miners: u32, epochs: u32) -> TaskSpec {
-    let layers = vec![Layer::Linear { out: 64 }, Layer::Relu {}, Layer::Linear { out: 10 }];
+    let layers = vec![
+        Layer::Linear { out: 64 },
+        Layer::Relu {},
+        Layer::Linear { out: 10 },
+    ];
     TaskSpec {
         name: "digits-mlp".into(),
         work: Work::Train {
             dataset,
-            model: ModelSpec { input: vec![8, 8], layers },
+            model: ModelSpec {
+                input: vec![8, 8],
+                layers,
+            },
             train: TrainSpec {
                 epochs,
                 global_batch: 32,
@@ -182,7 +222,11 @@ pub fn training(dataset: ItemId, miners: u32, epochs: u32) -> TaskSpec {
 pub fn inference(model: ItemId, dataset: ItemId) -> TaskSpec {
     TaskSpec {
         name: "classify".into(),
-        work: Work::Infer { model, dataset, split: Split::Test },
+        work: Work::Infer {
+            model,
+            dataset,
+            split: Split::Test,
+        },
         miners: 1,
         max_cost: "50".parse().unwrap(),
         access: Access::Owner,
@@ -197,13 +241,17 @@ pub async fn follow(
 ) -> Vec<TaskEvent> {
     let mut watch = client.watch(task, 0);
     let mut events: Vec<TaskEvent> = Vec::new();
-    while let Some(event) = within(&format!("what follows {:?}", events.last()), watch.next()).await {
+    while let Some(event) = within(&format!("what follows {:?}", events.last()), watch.next()).await
+    {
         let event = event.unwrap();
         assert_eq!(event.number, events.len() as u64, "events have no gaps");
         seen(&event.event);
         events.push(event);
     }
-    assert!(matches!(events.last().unwrap().event, Event::Settled { .. }));
+    assert!(matches!(
+        events.last().unwrap().event,
+        Event::Settled { .. }
+    ));
     events
 }
 

@@ -27,7 +27,9 @@ pub fn run(output: Output, global: &Global, command: ConfigCommand) -> Result<()
 
 /// By the beginning of its name: `miner.toml`, `miner-2.toml`; anything else is a task.
 fn kind_of(file: &Path) -> CheckAs {
-    let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = file
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
     let name = name.unwrap_or_default();
     let starts = |role: &str| name.starts_with(role);
     match () {
@@ -52,7 +54,9 @@ fn check(output: Output, file: &Path, role: Option<CheckAs>) -> Result<()> {
         CheckAs::Task => TaskFile::read(file).map(drop)?,
     }
     let shown = file.display();
-    output.value(&json!({ "ok": true, "file": file }), || format!("{shown} is in order"))?;
+    output.value(&json!({ "ok": true, "file": file }), || {
+        format!("{shown} is in order")
+    })?;
     Ok(())
 }
 
@@ -67,9 +71,11 @@ fn show(output: Output, global: &Global, role: CheckAs) -> Result<()> {
         CheckAs::Coordinator => listed(output, &load::<Coordinator>(&name("coordinator"))?),
         CheckAs::Miner => listed(output, &load::<Miner>(&name("miner"))?),
         CheckAs::Storage => listed(output, &load::<Storage>(&name("storage"))?),
-        CheckAs::Task => Err(ErrorBody::user("no_settings", "a task has no settings in force")
-            .with_help("check its file: cryptomind config check FILE")
-            .into()),
+        CheckAs::Task => Err(
+            ErrorBody::user("no_settings", "a task has no settings in force")
+                .with_help("check its file: cryptomind config check FILE")
+                .into(),
+        ),
     }
 }
 
@@ -107,7 +113,10 @@ mod tests {
 
     #[test]
     fn a_files_name_says_what_it_is_for() {
-        assert_eq!(kind_of(Path::new("/etc/cryptomind/miner.toml")), CheckAs::Miner);
+        assert_eq!(
+            kind_of(Path::new("/etc/cryptomind/miner.toml")),
+            CheckAs::Miner
+        );
         assert_eq!(kind_of(Path::new("storage-2.toml")), CheckAs::Storage);
         assert_eq!(kind_of(Path::new("mlp.toml")), CheckAs::Task);
     }

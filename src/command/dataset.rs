@@ -34,7 +34,9 @@ async fn list(context: &Context) -> Result<()> {
     let items = context.client().await?.items(Some("dataset")).await?;
     context.output.rows(
         &items,
-        &["dataset", "samples", "shape", "classes", "access", "uses", "id"],
+        &[
+            "dataset", "samples", "shape", "classes", "access", "uses", "id",
+        ],
         row,
         "no dataset is published yet: cryptomind dataset add …",
     )?;
@@ -84,8 +86,10 @@ pub fn access(access: AccessArg, fee: Option<Amount>) -> Result<Access, ErrorBod
         (AccessArg::Paid, Some(fee)) if !fee.is_zero() => Ok(Access::Paid { fee }),
         (AccessArg::Paid, _) => Err(ErrorBody::user("no_fee", "paid access needs a fee")
             .with_help("add --fee CTM, for example --fee 0.02")),
-        (_, Some(_)) => Err(ErrorBody::user("fee_without_access", "a fee without paid access")
-            .with_help("add --access paid, or leave the fee out")),
+        (_, Some(_)) => Err(
+            ErrorBody::user("fee_without_access", "a fee without paid access")
+                .with_help("add --access paid, or leave the fee out"),
+        ),
     }
 }
 
@@ -142,7 +146,9 @@ async fn publish(
     };
     let published =
         json!({ "item": item, "path": path, "dataset": draft.info, "task_file": task_file });
-    context.output.value(&published, || told(&path, &draft.info))?;
+    context
+        .output
+        .value(&published, || told(&path, &draft.info))?;
     if let Some(file) = task_file {
         let file = file.display();
         context.output.note(format!(
@@ -177,18 +183,26 @@ fn told(path: &str, info: &DatasetInfo) -> String {
 fn inspect(path: &Path, label: Option<&str>) -> Result<(DatasetInfo, Vec<PathBuf>), ErrorBody> {
     let bad = |e: &dyn std::fmt::Display| ErrorBody::user("bad_dataset", e);
     if !path.exists() {
-        return Err(ErrorBody::not_found("file", format!("{} is not there", path.display())));
+        return Err(ErrorBody::not_found(
+            "file",
+            format!("{} is not there", path.display()),
+        ));
     }
     match (path.is_dir(), label) {
         (true, None) => inspect_idx(path).map_err(|e| bad(&e)),
-        (true, Some(_)) => Err(ErrorBody::user("label_of_folder", "a folder of IDX files has its labels in a file")
-            .with_help("leave --label out, or name a CSV file")),
+        (true, Some(_)) => Err(ErrorBody::user(
+            "label_of_folder",
+            "a folder of IDX files has its labels in a file",
+        )
+        .with_help("leave --label out, or name a CSV file")),
         (false, Some(label)) => {
             let (info, file) = inspect_csv(path, label).map_err(|e| bad(&e))?;
             Ok((info, vec![file]))
         }
-        (false, None) => Err(ErrorBody::user("no_label", "a CSV file needs its column of labels")
-            .with_help("add --label COLUMN")),
+        (false, None) => Err(
+            ErrorBody::user("no_label", "a CSV file needs its column of labels")
+                .with_help("add --label COLUMN"),
+        ),
     }
 }
 
@@ -196,7 +210,10 @@ fn inspect(path: &Path, label: Option<&str>) -> Result<(DatasetInfo, Vec<PathBuf
 fn named(paths: Vec<PathBuf>) -> Result<Vec<(String, PathBuf)>, ErrorBody> {
     let one = |path: PathBuf| match path.file_name().and_then(|name| name.to_str()) {
         Some(name) => Ok((name.to_owned(), path)),
-        None => Err(ErrorBody::user("bad_file_name", format!("{} has no plain name", path.display()))),
+        None => Err(ErrorBody::user(
+            "bad_file_name",
+            format!("{} has no plain name", path.display()),
+        )),
     };
     paths.into_iter().map(one).collect()
 }
@@ -204,11 +221,28 @@ fn named(paths: Vec<PathBuf>) -> Result<Vec<(String, PathBuf)>, ErrorBody> {
 /// The file's or folder's name as a name of the catalog.
 fn name_of(path: &Path) -> String {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let stem = absolute.file_stem().map(|stem| stem.to_string_lossy().to_lowercase());
-    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
-    let name: String = stem.unwrap_or_default().chars().map(plain).take(64).collect();
+    let stem = absolute
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().to_lowercase());
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '_' {
+            c
+        } else {
+            '-'
+        }
+    };
+    let name: String = stem
+        .unwrap_or_default()
+        .chars()
+        .map(plain)
+        .take(64)
+        .collect();
     let name = name.trim_matches(['-', '_']).to_owned();
-    if name.is_empty() { "dataset".into() } else { name }
+    if name.is_empty() {
+        "dataset".into()
+    } else {
+        name
+    }
 }
 
 #[cfg(test)]
@@ -220,7 +254,10 @@ mod tests {
     fn a_fee_goes_with_paid_access_only() {
         let fee = Some("0.02".parse().unwrap());
         assert_eq!(access(AccessArg::Free, None), Ok(Access::Free));
-        assert!(matches!(access(AccessArg::Paid, fee), Ok(Access::Paid { .. })));
+        assert!(matches!(
+            access(AccessArg::Paid, fee),
+            Ok(Access::Paid { .. })
+        ));
         assert!(access(AccessArg::Paid, None).is_err());
         assert!(access(AccessArg::Paid, Some(Amount::ZERO)).is_err());
         assert!(access(AccessArg::Owner, fee).is_err());
@@ -228,7 +265,14 @@ mod tests {
 
     #[test]
     fn any_path_gives_a_name() {
-        for path in ["My Data (2).csv", "/tmp/x/iris.csv", ".", "ß.csv", "..", "-.csv"] {
+        for path in [
+            "My Data (2).csv",
+            "/tmp/x/iris.csv",
+            ".",
+            "ß.csv",
+            "..",
+            "-.csv",
+        ] {
             let name = name_of(Path::new(path));
             assert!(is_name(&name), "{path} gives {name}");
         }

@@ -42,7 +42,12 @@ struct Check {
 }
 
 impl Check {
-    fn new(name: &'static str, needed: &'static str, verdict: Verdict, found: impl ToString) -> Self {
+    fn new(
+        name: &'static str,
+        needed: &'static str,
+        verdict: Verdict,
+        found: impl ToString,
+    ) -> Self {
         Self {
             name,
             verdict,
@@ -68,7 +73,12 @@ impl Check {
 
 /// Runs every check and prints it; an error where one is bad.
 pub async fn run(context: &Context, global: &Global) -> Result<()> {
-    let mut checks = vec![devices(), folder(), settings(global), key_file(&context.key_file())];
+    let mut checks = vec![
+        devices(),
+        folder(),
+        settings(global),
+        key_file(&context.key_file()),
+    ];
     interruptible(async {
         checks.extend(network(context).await);
         Ok(())
@@ -77,7 +87,10 @@ pub async fn run(context: &Context, global: &Global) -> Result<()> {
     for check in &checks {
         context.output.value(check, || text(context, check))?;
     }
-    let bad = checks.iter().filter(|check| check.verdict == Verdict::Bad).count();
+    let bad = checks
+        .iter()
+        .filter(|check| check.verdict == Verdict::Bad)
+        .count();
     if bad > 0 {
         let message = format!("{bad} of {} checks failed", checks.len());
         return Err(ErrorBody::user("checks_failed", message)
@@ -94,7 +107,10 @@ fn text(context: &Context, check: &Check) -> String {
         Verdict::Bad => (Tone::Bad, "✘"),
     };
     let mark = context.output.paint(tone, mark);
-    let line = format!("{mark} {:<14} {}  (needed: {})", check.name, check.found, check.needed);
+    let line = format!(
+        "{mark} {:<14} {}  (needed: {})",
+        check.name, check.found, check.needed
+    );
     match &check.remedy {
         Some(remedy) => format!("{line}\n  {:<14} → {remedy}", ""),
         None => line,
@@ -104,8 +120,17 @@ fn text(context: &Context, check: &Check) -> String {
 fn devices() -> Check {
     let devices = cryptomind_gpu::devices::list();
     let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
-    let verdict = if names.is_empty() { Verdict::Bad } else { Verdict::Good };
-    Check::new("devices", "a processor; cards by OpenCL are listed", verdict, names.join("; "))
+    let verdict = if names.is_empty() {
+        Verdict::Bad
+    } else {
+        Verdict::Good
+    };
+    Check::new(
+        "devices",
+        "a processor; cards by OpenCL are listed",
+        verdict,
+        names.join("; "),
+    )
 }
 
 fn folder() -> Check {
@@ -165,7 +190,9 @@ fn settings(global: &Global) -> Check {
 }
 
 fn file_in_use(global: &Global) -> String {
-    let custom: Option<PathBuf> = platform::config_dir().ok().map(|dir| dir.join("client.toml"));
+    let custom: Option<PathBuf> = platform::config_dir()
+        .ok()
+        .map(|dir| dir.join("client.toml"));
     match global.config.clone().or(custom) {
         Some(file) if file.exists() => file.display().to_string(),
         _ => "defaults (no client.toml)".into(),
@@ -177,7 +204,12 @@ fn key_file(file: &Path) -> Check {
     match key::read(file) {
         Ok(key) => {
             let account = AccountId::of_key(&key.public());
-            Check::new("key file", NEEDED, Verdict::Good, format!("{} ({account})", file.display()))
+            Check::new(
+                "key file",
+                NEEDED,
+                Verdict::Good,
+                format!("{} ({account})", file.display()),
+            )
         }
         Err(error) => Check::failed("key file", NEEDED, &error.into()),
     }
@@ -225,7 +257,11 @@ mod tests {
     #[test]
     fn every_bad_check_says_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
-        let bad = [key_file(&dir.path().join("none.key")), clock(90_000), clock(-90_000)];
+        let bad = [
+            key_file(&dir.path().join("none.key")),
+            clock(90_000),
+            clock(-90_000),
+        ];
         for check in bad {
             assert_eq!(check.verdict, Verdict::Bad);
             assert!(check.remedy.is_some(), "{check:?}");

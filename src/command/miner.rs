@@ -1,8 +1,8 @@
 //! `miner`: who computes, and who asks to compute for this account.
 
 use anyhow::Result;
-use cryptomind_protocol::api::{EnrolmentRequest, MinerView, RatingView};
 use cryptomind_protocol::ErrorBody;
+use cryptomind_protocol::api::{EnrolmentRequest, MinerView, RatingView};
 
 use crate::cli::MinerCommand;
 use crate::context::Context;
@@ -21,7 +21,9 @@ async fn list(context: &Context) -> Result<()> {
     let miners = context.client().await?.miners().await?;
     context.output.rows(
         &miners,
-        &["miner", "owner", "now", "task", "speed", "rating", "done", "failed", "node"],
+        &[
+            "miner", "owner", "now", "task", "speed", "rating", "done", "failed", "node",
+        ],
         row,
         "no miner has joined yet: cryptomind --role miner --join cm://… --account cm1…",
     )?;
@@ -57,7 +59,11 @@ pub fn speed(mflops: u64) -> String {
 
 /// A rating, for people: of 5.
 pub fn stars(rating: &RatingView) -> String {
-    format!("{}.{:03}", rating.rating_milli / 1000, rating.rating_milli % 1000)
+    format!(
+        "{}.{:03}",
+        rating.rating_milli / 1000,
+        rating.rating_milli % 1000
+    )
 }
 
 async fn requests(context: &Context) -> Result<()> {
@@ -76,7 +82,9 @@ async fn requests(context: &Context) -> Result<()> {
         "no node asks to work for this account",
     )?;
     if !requests.is_empty() {
-        context.output.note("let one work for you: cryptomind miner approve NODE")?;
+        context
+            .output
+            .note("let one work for you: cryptomind miner approve NODE")?;
     }
     Ok(())
 }
@@ -88,8 +96,11 @@ async fn approve(context: &Context, node: &str) -> Result<()> {
     let node = resolve::node(node, &nodes)?;
     let request = requests.iter().find(|request| request.node == node);
     let request = request.ok_or_else(|| {
-        ErrorBody::not_found("node", format!("{node} does not ask to work for this account"))
-            .with_help("start it with --account and this account's id: cryptomind key show")
+        ErrorBody::not_found(
+            "node",
+            format!("{node} does not ask to work for this account"),
+        )
+        .with_help("start it with --account and this account's id: cryptomind key show")
     })?;
     client.grant(node, request.role).await?;
     context.output.value(request, || approved(request))?;

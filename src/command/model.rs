@@ -33,7 +33,15 @@ async fn list(context: &Context) -> Result<()> {
     let items = context.client().await?.items(Some("model")).await?;
     context.output.rows(
         &items,
-        &["model", "input", "parameters", "test accuracy", "access", "uses", "id"],
+        &[
+            "model",
+            "input",
+            "parameters",
+            "test accuracy",
+            "access",
+            "uses",
+            "id",
+        ],
         row,
         "no model is published yet: cryptomind task submit …",
     )?;

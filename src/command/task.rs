@@ -148,14 +148,19 @@ async fn quote(context: &Context, file: &Path) -> Result<()> {
     let client = context.client().await?;
     let spec = spec_of(client, file).await?;
     let quote = client.quote(&spec).await?;
-    context.output.value(&quote, || quote_text(&quote, spec.max_cost))?;
+    context
+        .output
+        .value(&quote, || quote_text(&quote, spec.max_cost))?;
     Ok(())
 }
 
 /// A quote for people: the ranges, what they are made of, who could do it.
 pub fn quote_text(quote: &Quote, cap: Amount) -> String {
     let mut lines = vec![
-        format!("cost   {} to {} (your cap: {cap})", quote.cost_low, quote.cost_high),
+        format!(
+            "cost   {} to {} (your cap: {cap})",
+            quote.cost_low, quote.cost_high
+        ),
         format!(
             "time   {} to {}",
             moment::duration(quote.time_low_ms),
@@ -198,9 +203,9 @@ async fn submit(context: &Context, file: &Path) -> Result<(TaskId, Amount)> {
     let spec = spec_of(client, file).await?;
     let (task, held) = client.post(spec).await?;
     let posted = json!({ "task": task, "held": held });
-    context
-        .output
-        .value(&posted, || format!("{task} posted, {held} held until it ends"))?;
+    context.output.value(&posted, || {
+        format!("{task} posted, {held} held until it ends")
+    })?;
     Ok((task, held))
 }
 
@@ -228,8 +233,10 @@ fn state_of(text: &str) -> Result<TaskState, ErrorBody> {
     ];
     let found = ALL.into_iter().find(|state| state.to_string() == text);
     found.ok_or_else(|| {
-        ErrorBody::user("bad_state", format!("`{text}` is no state of a task"))
-            .with_help(format!("use one of: {}", ALL.map(|s| s.to_string()).join(", ")))
+        ErrorBody::user("bad_state", format!("`{text}` is no state of a task")).with_help(format!(
+            "use one of: {}",
+            ALL.map(|s| s.to_string()).join(", ")
+        ))
     })
 }
 
@@ -238,7 +245,15 @@ async fn list(context: &Context, state: Option<String>) -> Result<()> {
     let tasks = context.client().await?.tasks(state).await?;
     context.output.rows(
         &tasks,
-        &["task", "name", "state", "steps", "earned", "cap", "posted (UTC)"],
+        &[
+            "task",
+            "name",
+            "state",
+            "steps",
+            "earned",
+            "cap",
+            "posted (UTC)",
+        ],
         |task| {
             vec![
                 task.task.short(),
@@ -267,8 +282,14 @@ fn task_text(task: &TaskView) -> String {
     let mut lines = vec![
         format!("{}  {}", task.spec.name, task.task),
         format!("state    {} ({})", task.state, task.reason),
-        format!("steps    {} of {}, attempt {}", task.step, task.total_steps, task.attempt),
-        format!("money    {} earned of a cap of {}", task.earned, task.spec.max_cost),
+        format!(
+            "steps    {} of {}, attempt {}",
+            task.step, task.total_steps, task.attempt
+        ),
+        format!(
+            "money    {} earned of a cap of {}",
+            task.earned, task.spec.max_cost
+        ),
         format!("posted   {}", moment::text(task.posted)),
     ];
     if let Some(ended) = task.ended {
@@ -337,7 +358,13 @@ mod tests {
     #[test]
     fn states_are_read_by_name() {
         assert_eq!(state_of("running"), Ok(TaskState::Running));
-        assert!(state_of("runing").unwrap_err().help.unwrap().contains("running"));
+        assert!(
+            state_of("runing")
+                .unwrap_err()
+                .help
+                .unwrap()
+                .contains("running")
+        );
     }
 
     #[test]

@@ -14,10 +14,11 @@ pub async fn register(context: &Context, nickname: &str) -> Result<()> {
     let client = context.client().await?;
     client.register(nickname).await?;
     let account = client.account_id();
-    context.output.value(
-        &json!({ "nickname": nickname, "account": account }),
-        || format!("{nickname} is {account}"),
-    )?;
+    context
+        .output
+        .value(&json!({ "nickname": nickname, "account": account }), || {
+            format!("{nickname} is {account}")
+        })?;
     Ok(())
 }
 
@@ -32,7 +33,9 @@ pub async fn run(context: &Context, command: WalletCommand) -> Result<()> {
             let to = resolve::account(client, &to).await?;
             let amount = client.send(to, amount).await?;
             let sent = json!({ "to": to, "amount": amount });
-            context.output.value(&sent, || format!("{amount} sent to {to}"))?;
+            context
+                .output
+                .value(&sent, || format!("{amount} sent to {to}"))?;
             Ok(())
         }
     }
@@ -79,8 +82,8 @@ fn transfer_row(transfer: &TransferView, own: AccountId) -> Vec<String> {
 
 async fn faucet(context: &Context) -> Result<()> {
     let amount = context.client().await?.faucet().await?;
-    context
-        .output
-        .value(&json!({ "amount": amount }), || format!("{amount} received"))?;
+    context.output.value(&json!({ "amount": amount }), || {
+        format!("{amount} received")
+    })?;
     Ok(())
 }

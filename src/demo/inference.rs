@@ -55,7 +55,8 @@ impl Demo<'_> {
         let (task, held) = self.bob.post(spec).await?;
         self.line(format!("{task} posted, {held} held"))?;
         let watched = tokio::time::timeout(LIMIT, self.watch_inference(task)).await;
-        let watched = watched.map_err(|_| ErrorBody::internal("the inference did not end in time"))?;
+        let watched =
+            watched.map_err(|_| ErrorBody::internal("the inference did not end in time"))?;
         let (payments, fetched) = watched?;
         self.tell_fetched(model, fetched)?;
         let predictions = self.fetch_predictions(task).await?;
@@ -98,7 +99,9 @@ impl Demo<'_> {
         let bytes = weights.map_or(0, |file| file.bytes);
         if fetched >= bytes {
             let shown = size(bytes);
-            return self.line(format!("the miner did not hold the model: it downloaded its {shown}"));
+            return self.line(format!(
+                "the miner did not hold the model: it downloaded its {shown}"
+            ));
         }
         self.line("the miner had the model from before")
     }
@@ -117,7 +120,10 @@ impl Demo<'_> {
         let predictions = read(file)?;
         let dir = self.network.dir();
         let test = digits::test_set(dir, &info_of_digits(dir)?)?;
-        let image = |p: &Prediction| test.inputs.get(p.index * test.input_len..(p.index + 1) * test.input_len);
+        let image = |p: &Prediction| {
+            test.inputs
+                .get(p.index * test.input_len..(p.index + 1) * test.input_len)
+        };
         let drawn = predictions.iter().take(DRAWN);
         let images: Vec<&[f32]> = drawn.clone().filter_map(image).collect();
         let captions: Vec<String> = drawn

@@ -48,7 +48,11 @@ impl Demo<'_> {
         self.heading(7, "Everybody is paid, to the last unit")?;
         let balances = self.balances().await?;
         let names = names(&balances);
-        let training = (trained.task.task, trained.task.spec.max_cost, &trained.payments);
+        let training = (
+            trained.task.task,
+            trained.task.spec.max_cost,
+            &trained.payments,
+        );
         let inference = (inferred.task, inferred.held, &inferred.payments);
         let mut payments = Vec::new();
         let both = Amount::sum([training.1, inference.1]);
@@ -80,7 +84,10 @@ impl Demo<'_> {
             let id = AccountId::of_key(&self.network.key(owner)?.public());
             accounts.push((owner.to_owned(), id));
         }
-        let system = ALLOCATION_PERCENT.iter().map(|(name, _)| *name).chain([FEES]);
+        let system = ALLOCATION_PERCENT
+            .iter()
+            .map(|(name, _)| *name)
+            .chain([FEES]);
         accounts.extend(system.map(|name| (name.to_owned(), AccountId::of_system(name))));
         let mut balances = Vec::new();
         for (name, account) in accounts {
@@ -105,11 +112,14 @@ impl Demo<'_> {
 
     /// All accounts together, as counted here, are all tokens that exist.
     async fn check_supply(&self, balances: &[Balance]) -> Result<Amount, ErrorBody> {
-        let units = balances.iter().map(|b| Amount::from_base_units(b.base_units));
+        let units = balances
+            .iter()
+            .map(|b| Amount::from_base_units(b.base_units));
         let counted = Amount::sum(units);
         let said = self.bob.status().await?.supply;
         if counted != Some(SUPPLY) || said != SUPPLY {
-            let message = format!("the accounts hold {counted:?}, the coordinator says {said}, not {SUPPLY}");
+            let message =
+                format!("the accounts hold {counted:?}, the coordinator says {said}, not {SUPPLY}");
             return Err(ErrorBody::internal(message));
         }
         Ok(SUPPLY)
@@ -132,7 +142,12 @@ fn names(balances: &[Balance]) -> BTreeMap<AccountId, String> {
 }
 
 fn named(task: TaskId, payment: &Payment, names: &BTreeMap<AccountId, String>) -> Paid {
-    let name = |account: AccountId| names.get(&account).cloned().unwrap_or_else(|| account.short());
+    let name = |account: AccountId| {
+        names
+            .get(&account)
+            .cloned()
+            .unwrap_or_else(|| account.short())
+    };
     Paid {
         task,
         payer: payment.payer,
@@ -165,7 +180,9 @@ fn payments_table(payments: &[Paid]) -> String {
 
 fn balances_table(balances: &[Balance]) -> String {
     let sum = balances.iter().map(|b| b.base_units).sum();
-    let rows = balances.iter().map(|b| vec![b.name.clone(), ctm(b.base_units)]);
+    let rows = balances
+        .iter()
+        .map(|b| vec![b.name.clone(), ctm(b.base_units)]);
     let total = vec!["all that exists".to_owned(), ctm(sum)];
     table(&["account", "has"], rows.chain([total]))
 }

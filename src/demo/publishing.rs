@@ -51,24 +51,37 @@ impl Demo<'_> {
             info.test_samples
         ))?;
         for file in &item.manifest.files {
-            self.line(format!("{:<28} {:>10}  {}", file.name, size(file.bytes), file.blob.short()))?;
+            self.line(format!(
+                "{:<28} {:>10}  {}",
+                file.name,
+                size(file.bytes),
+                file.blob.short()
+            ))?;
         }
         Ok(item)
     }
 
     pub(super) async fn quote_and_post(&mut self, dataset: &ItemView) -> Result<Posted> {
-        self.heading(2, "bob asks what training a model on it would cost, and posts the task")?;
+        self.heading(
+            2,
+            "bob asks what training a model on it would cost, and posts the task",
+        )?;
         register_once(&self.bob, "bob").await?;
         let money = self.bob.faucet().await?;
         self.line(format!("bob has {money} of test money"))?;
         let mut spec = training(dataset.item);
         let quote = self.bob.quote(&spec).await?;
         // A quarter more than the most that it should cost: the rest comes back.
-        spec.max_cost = quote.cost_high.mul_div_ceil(5, 4).unwrap_or(quote.cost_high);
+        spec.max_cost = quote
+            .cost_high
+            .mul_div_ceil(5, 4)
+            .unwrap_or(quote.cost_high);
         self.block(&task::quote_text(&quote, spec.max_cost))?;
         let at = Instant::now();
         let (task, held) = self.bob.post(spec).await?;
-        self.line(format!("{task} posted: {held} held in escrow until it ends"))?;
+        self.line(format!(
+            "{task} posted: {held} held in escrow until it ends"
+        ))?;
         Ok(Posted { task, at })
     }
 }

@@ -28,9 +28,15 @@ pub(super) struct Rated {
 }
 
 impl Demo<'_> {
-    pub(super) async fn rate(&mut self, trained: &Trained, before: &[MinerView]) -> Result<Vec<Rated>> {
+    pub(super) async fn rate(
+        &mut self,
+        trained: &Trained,
+        before: &[MinerView],
+    ) -> Result<Vec<Rated>> {
         self.bob.rate(trained.task.task, STARS).await?;
-        self.line(format!("\n   bob gives the miners of his model {STARS} stars"))?;
+        self.line(format!(
+            "\n   bob gives the miners of his model {STARS} stars"
+        ))?;
         let after = self.mining_again(trained.killed.as_deref()).await?;
         let rated: Vec<Rated> = before
             .iter()
@@ -43,7 +49,10 @@ impl Demo<'_> {
             .filter(|miner| miner.activity == Activity::Mining && miner.online)
             .map(|miner| miner.name.as_str())
             .collect();
-        self.line(format!("back at their owners' own work: {}", back.join(", ")))?;
+        self.line(format!(
+            "back at their owners' own work: {}",
+            back.join(", ")
+        ))?;
         Ok(rated)
     }
 
@@ -63,7 +72,9 @@ impl Demo<'_> {
         };
         tokio::time::timeout(LIMIT, mining)
             .await
-            .unwrap_or_else(|_| Err(ErrorBody::internal("the miners did not go back to mining").into()))
+            .unwrap_or_else(|_| {
+                Err(ErrorBody::internal("the miners did not go back to mining").into())
+            })
     }
 }
 

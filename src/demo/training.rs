@@ -31,9 +31,13 @@ struct Seen {
 
 impl Demo<'_> {
     pub(super) async fn train(&mut self, posted: Posted) -> Result<Trained> {
-        self.heading(3, "Three miners stop mining and train together, by ring all-reduce")?;
+        self.heading(
+            3,
+            "Three miners stop mining and train together, by ring all-reduce",
+        )?;
         let watched = tokio::time::timeout(LIMIT, self.watch_training(&posted)).await;
-        let seen = watched.map_err(|_| ErrorBody::internal("the training did not end in time"))??;
+        let seen =
+            watched.map_err(|_| ErrorBody::internal("the training did not end in time"))??;
         if let Some(state) = seen.state {
             exit::of_task(state, &seen.reason)?;
         }
@@ -41,7 +45,9 @@ impl Demo<'_> {
             return Err(ErrorBody::internal("a miner was killed and nobody noticed").into());
         }
         if seen.killed.is_none() && !self.calm {
-            return Err(ErrorBody::internal("the training ended before a miner could be killed").into());
+            return Err(
+                ErrorBody::internal("the training ended before a miner could be killed").into(),
+            );
         }
         Ok(Trained {
             task: self.bob.task(posted.task).await?,

@@ -215,9 +215,14 @@ fn candidates(tree: &clap::Command, line: &str) -> (usize, Vec<String>) {
             here = below;
         }
     }
-    let names = here.get_subcommands().map(|below| below.get_name().to_owned());
+    let names = here
+        .get_subcommands()
+        .map(|below| below.get_name().to_owned());
     let is_shown = |arg: &&clap::Arg| !arg.is_hide_set();
-    let longs = here.get_arguments().filter(is_shown).filter_map(|arg| arg.get_long());
+    let longs = here
+        .get_arguments()
+        .filter(is_shown)
+        .filter_map(|arg| arg.get_long());
     let mut found: Vec<String> = match word.starts_with('-') {
         true => longs.map(|long| format!("--{long}")).collect(),
         false => names.collect(),
@@ -226,7 +231,6 @@ fn candidates(tree: &clap::Command, line: &str) -> (usize, Vec<String>) {
     (start, found)
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,7 +238,10 @@ mod tests {
     #[test]
     fn words_are_parted_as_by_a_shell() {
         assert_eq!(split("  a  b "), ["a", "b"]);
-        assert_eq!(split(r#"a "b c" 'd "e' f\ g "" "#), ["a", "b c", "d \"e", "f g", ""]);
+        assert_eq!(
+            split(r#"a "b c" 'd "e' f\ g "" "#),
+            ["a", "b c", "d \"e", "f g", ""]
+        );
         assert!(split("   ").is_empty());
         assert_eq!(split("torn \"quote"), ["torn", "quote"]);
     }
@@ -254,7 +261,10 @@ mod tests {
         let of = |line: &str| candidates(&assistant.tree, line);
         assert_eq!(of("da"), (0, vec!["dataset".to_owned()]));
         let (start, found) = of("task s");
-        assert_eq!((start, found), (5, vec!["submit".to_owned(), "show".to_owned()]));
+        assert_eq!(
+            (start, found),
+            (5, vec!["submit".to_owned(), "show".to_owned()])
+        );
         let (_, found) = of("task submit x.toml --w");
         assert_eq!(found, ["--watch"]);
         assert!(of("task submit mlp").1.is_empty());

@@ -42,8 +42,9 @@ fn written<T: Settings>(
 ) -> Result<PathBuf, ErrorBody> {
     let dir = match &args.dir {
         Some(dir) => std::path::absolute(dir).map_err(|e| exit::file(dir, &e))?,
-        None => default_dir(&role.to_string())
-            .ok_or_else(|| ErrorBody::user("no_home", "this user has no home folder").with_help("add --dir DIR"))?,
+        None => default_dir(&role.to_string()).ok_or_else(|| {
+            ErrorBody::user("no_home", "this user has no home folder").with_help("add --dir DIR")
+        })?,
     };
     let file = dir.join(T::FILE_NAME);
     if file.exists() {
@@ -52,7 +53,10 @@ fn written<T: Settings>(
     make_dir(&dir)?;
     let key = node_key(&dir.join("node.key"))?;
     let node = NodeId::of_key(&key.public());
-    let name = args.name.clone().unwrap_or_else(|| default_name(role, &node));
+    let name = args
+        .name
+        .clone()
+        .unwrap_or_else(|| default_name(role, &node));
     let (coordinator, dir) = (coordinator.to_string(), dir.display().to_string());
     let account = args.account.map(|account| account.to_string());
     let mut settings = vec![

@@ -14,7 +14,12 @@ pub(super) async fn run(output: Output, global: &Global, args: &RoleArgs) -> Res
     let config: Storage = load(&layers)?.value;
     make_dir(&config.node.data_dir)?;
     let key = node_key(&config.node.key_file)?;
-    join::tell_owner(output, &key, &config.node.delegation_file, config.node.account)?;
+    join::tell_owner(
+        output,
+        &key,
+        &config.node.delegation_file,
+        config.node.account,
+    )?;
     // It may wait long for a coordinator that is away.
     let Some(node) = or_end(storage::start(config, key), args.tethered).await else {
         return Ok(());

@@ -52,12 +52,21 @@ impl Values for Coordinator {
             ("network.kind", kind.to_owned()),
             ("network.fee_ppm", self.network.fee_ppm.to_string()),
             ("market.unit_price", market.unit_price.to_string()),
-            ("market.storage_price_per_mib", market.storage_price_per_mib.to_string()),
+            (
+                "market.storage_price_per_mib",
+                market.storage_price_per_mib.to_string(),
+            ),
             ("market.offer_window_ms", market.offer_window_ms.to_string()),
             ("market.wait_limit_s", market.wait_limit_s.to_string()),
             ("market.prepare_limit_s", market.prepare_limit_s.to_string()),
-            ("limits.max_connections", self.limits.max_connections.to_string()),
-            ("limits.max_per_address", self.limits.max_per_address.to_string()),
+            (
+                "limits.max_connections",
+                self.limits.max_connections.to_string(),
+            ),
+            (
+                "limits.max_per_address",
+                self.limits.max_per_address.to_string(),
+            ),
             ("faucet.amount", self.faucet.amount.to_string()),
         ]
     }
