@@ -261,8 +261,8 @@ async fn a_coordinator_that_comes_back_finds_the_run_and_misses_nothing() {
     let mut hall = Hall::open();
     let guests = hall.miners(2).await;
     let members = ids(&guests);
-    let total = 60 * EPOCH;
-    seated(&mut hall, &members, 60).await;
+    let total = 120 * EPOCH;
+    seated(&mut hall, &members, 120).await;
     progress(&mut hall, (members[0], 1), 0).await;
     hall.restart().await;
     for node in &members {
