@@ -17,7 +17,7 @@
 //! ```
 //! A layer is one text: its name, then its sizes. Everything that [`TaskSpec::check`] refuses is reported
 //! at the line of the key at fault. Names of items are resolved by the caller: see
-//! [`TaskFile::to_spec`].
+//! [`TaskFile::into_spec`].
 
 mod layer;
 mod template;
@@ -209,7 +209,7 @@ impl TaskFile {
     ///
     /// # Errors
     /// What `resolve` says, at the line that names the item.
-    pub fn to_spec(
+    pub fn into_spec(
         &self,
         mut resolve: impl FnMut(&ItemRef) -> Result<ItemId, ErrorBody>,
     ) -> Result<TaskSpec, ConfigError> {

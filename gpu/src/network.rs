@@ -361,3 +361,48 @@ fn zip(output: &[f32], upper: &[f32], lower: &mut [f32], f: impl Fn(f32, f32) ->
         .zip(pairs)
         .for_each(|(l, (y, g))| *l = f(*y, *g));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A batch that exceeds the buffers passes in parts; each bucket is still reported once.
+    #[test]
+    fn parts_of_a_batch_add_up() {
+        let model = ModelSpec {
+            input: vec![3],
+            layers: vec![
+                Layer::Linear { out: 4 },
+                Layer::Tanh {},
+                Layer::Linear { out: 2 },
+            ],
+        };
+        let data = Samples {
+            inputs: (0..30).map(|i| (i % 7) as f32 - 3.0).collect(),
+            labels: (0..10).map(|i| i % 2).collect(),
+            input_len: 3,
+            classes: 2,
+        };
+        let parameters = crate::initial::parameters(&model, 0);
+        let run = |rows_at_once| {
+            let mut network = Network::new(&model, 1).unwrap();
+            network.rows_at_once = rows_at_once;
+            let mut gradients = vec![f32::NAN; parameters.len()];
+            let mut buckets = Vec::new();
+            let batch: Vec<u32> = (0..10).collect();
+            let done = &mut |bucket| buckets.push(bucket);
+            let loss = network.gradients(&parameters, &data, &batch, &mut gradients, done);
+            (loss.unwrap_or(f64::NAN), gradients, buckets)
+        };
+        let (loss, gradients, buckets) = run(10);
+        assert_eq!(buckets, [16..26, 0..16]);
+        for rows in [1, 3, 9] {
+            let parts = run(rows);
+            assert!((parts.0 - loss).abs() < 1e-5);
+            assert_eq!(parts.2, buckets);
+            for (got, want) in parts.1.iter().zip(&gradients) {
+                assert!((got - want).abs() < 1e-4, "{rows} rows: {got} for {want}");
+            }
+        }
+    }
+}

@@ -35,15 +35,17 @@ impl State {
 /// An optimizer with its constants in the precision in which PyTorch takes them.
 pub(crate) enum Rule {
     /// Loshchilov and Hutter, 2019, as `torch.optim.AdamW` computes it.
-    Adamw {
-        lr: f64,
-        beta1: f64,
-        beta2: f64,
-        eps: f64,
-        weight_decay: f64,
-    },
+    Adamw(Adamw),
     /// `torch.optim.SGD` without dampening.
     Sgd { lr: f32, momentum: f32 },
+}
+
+pub(crate) struct Adamw {
+    lr: f64,
+    beta1: f64,
+    beta2: f64,
+    eps: f64,
+    weight_decay: f64,
 }
 
 impl Rule {
@@ -56,13 +58,13 @@ impl Rule {
                 beta2,
                 eps,
                 weight_decay,
-            } => Self::Adamw {
+            } => Self::Adamw(Adamw {
                 lr: as_written(lr),
                 beta1: as_written(beta1),
                 beta2: as_written(beta2),
                 eps: as_written(eps),
                 weight_decay: as_written(weight_decay),
-            },
+            }),
             Optimizer::Sgd { lr, momentum } => Self::Sgd { lr, momentum },
         }
     }
@@ -70,60 +72,48 @@ impl Rule {
     /// Names of the moments that it keeps, as in a checkpoint.
     pub(crate) const fn moments(&self) -> &'static [&'static str] {
         match self {
-            Self::Adamw { .. } => &["adamw.exp_avg", "adamw.exp_avg_sq"],
+            Self::Adamw(_) => &["adamw.exp_avg", "adamw.exp_avg_sq"],
             Self::Sgd { momentum: 0.0, .. } => &[],
             Self::Sgd { .. } => &["sgd.momentum_buffer"],
         }
     }
 
-    /// Writes to `to` what becomes of `from` by `gradients`, sums over `count` samples.
+    /// Writes to `to` what becomes of `from` by `gradients`, sums over `count` samples. Both states
+    /// were made for this rule.
     pub(crate) fn apply(&self, from: &State, gradients: &[f32], count: u32, to: &mut State) {
         to.step = from.step + 1;
         let mean = 1.0 / count as f32;
         let parameters = (&from.parameters[..], &mut to.parameters[..]);
-        match *self {
-            Self::Adamw { .. } => {
-                let step = self.adamw_step(to.step, mean);
-                let [m, v] = &mut to.moments[..] else {
-                    unreachable!("AdamW keeps two moments")
-                };
-                let moments = (
-                    &from.moments[0][..],
-                    &mut m[..],
-                    &from.moments[1][..],
-                    &mut v[..],
-                );
-                Arch::new().dispatch(|| adamw(&step, gradients, parameters, moments));
+        match self {
+            Self::Adamw(rule) => {
+                let step = rule.step(to.step, mean);
+                let (first, second) = to.moments.split_at_mut(1);
+                let first = (&from.moments[0][..], &mut first[0][..]);
+                let second = (&from.moments[1][..], &mut second[0][..]);
+                Arch::new().dispatch(|| adamw(&step, gradients, parameters, first, second));
             }
             Self::Sgd { lr, momentum } => {
                 let buffer = from.moments.first().zip(to.moments.first_mut());
                 let buffer = buffer.map(|(from, to)| (&from[..], &mut to[..]));
+                let (lr, momentum) = (*lr, *momentum);
                 Arch::new().dispatch(|| sgd(lr, momentum, mean, gradients, parameters, buffer));
             }
         }
     }
+}
 
-    /// The scalars of one AdamW step, computed in f64 and rounded once.
-    fn adamw_step(&self, step: u64, mean: f32) -> AdamwStep {
-        let Self::Adamw {
-            lr,
-            beta1,
-            beta2,
-            eps,
-            weight_decay,
-        } = *self
-        else {
-            unreachable!("asked for AdamW only")
-        };
+impl Adamw {
+    /// The scalars of one step, computed in f64 and rounded once.
+    fn step(&self, step: u64, mean: f32) -> AdamwStep {
         AdamwStep {
             mean,
-            decay: (1.0 - lr * weight_decay) as f32,
-            first: (1.0 - beta1) as f32,
-            keep_second: beta2 as f32,
-            second: (1.0 - beta2) as f32,
-            root_bias: (1.0 - power(beta2, step)).sqrt() as f32,
-            eps: eps as f32,
-            step_size: (lr / (1.0 - power(beta1, step))) as f32,
+            decay: (1.0 - self.lr * self.weight_decay) as f32,
+            first: (1.0 - self.beta1) as f32,
+            keep_second: self.beta2 as f32,
+            second: (1.0 - self.beta2) as f32,
+            root_bias: (1.0 - power(self.beta2, step)).sqrt() as f32,
+            eps: self.eps as f32,
+            step_size: (self.lr / (1.0 - power(self.beta1, step))) as f32,
         }
     }
 }
@@ -165,7 +155,8 @@ fn adamw(
     s: &AdamwStep,
     gradients: &[f32],
     (parameters, next): (&[f32], &mut [f32]),
-    (m, m_next, v, v_next): (&[f32], &mut [f32], &[f32], &mut [f32]),
+    (m, m_next): (&[f32], &mut [f32]),
+    (v, v_next): (&[f32], &mut [f32]),
 ) {
     // Equal lengths said once: the loop below then needs no bounds checks and runs on vectors.
     let n = next.len();

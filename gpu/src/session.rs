@@ -253,7 +253,7 @@ impl Session {
     /// AdamW's second moment is a mean of squares: a negative one is no state of any run.
     fn check_moments(&self, moments: &[Vec<f32>]) -> Result<(), EngineError> {
         match (&self.rule, moments) {
-            (Rule::Adamw { .. }, [_, squares]) if squares.iter().any(|v| *v < 0.0) => Err(
+            (Rule::Adamw(_), [_, squares]) if squares.iter().any(|v| *v < 0.0) => Err(
                 EngineError::Weights("a mean of squares in the checkpoint is negative".into()),
             ),
             _ => Ok(()),

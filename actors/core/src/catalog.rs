@@ -43,6 +43,11 @@ impl Catalog {
         catalog
     }
 
+    /// Takes a record that is stored already: a trained model, or an item with one more use.
+    pub fn put(&mut self, record: ItemRecord) {
+        self.add_item(record);
+    }
+
     fn add_nickname(&mut self, record: Nickname) {
         self.accounts
             .insert(record.nickname.clone(), record.account);

@@ -104,6 +104,19 @@ impl Ledger {
         Ok(changes)
     }
 
+    /// Carries out all of `ops` in order, or refuses one of them and changes nothing.
+    pub fn apply_all(
+        &mut self,
+        ops: impl IntoIterator<Item = Op>,
+        now: Timestamp,
+    ) -> Result<Changes, Refusal> {
+        let mut draft = Draft::new(self, now);
+        ops.into_iter().try_for_each(|op| draft.carry_out(op))?;
+        let changes = draft.into_changes();
+        self.absorb(&changes);
+        Ok(changes)
+    }
+
     /// What `op` would change, without changing it.
     pub fn plan(&self, op: Op, now: Timestamp) -> Result<Changes, Refusal> {
         let mut draft = Draft::new(self, now);

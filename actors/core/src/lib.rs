@@ -6,9 +6,9 @@
 //! simulation, an `explain` command and the market run the same lines.
 //!
 //! Reading order: [`ledger`] (who has what), [`price`] (what a task costs and when its parts are
-//! earned), [`batch`] (which samples a step trains on, and which of them a rank takes), [`ring`] (who sends which
-//! segment when), [`rating`],
-//! [`catalog`], [`transaction`].
+//! earned), [`batch`] (which samples a step trains on, and which of them a rank takes), [`rating`],
+//! [`catalog`], [`transaction`]; then [`run`] (the life of a task) and [`market`] (who is chosen);
+//! [`journal`] is what else the coordinator writes down.
 //!
 //! The actors of `cryptomind-actors` own one of these states each, apply inputs in turn, store the
 //! changed records with `cryptomind-storage`, and only then answer.
@@ -16,8 +16,11 @@
 
 pub mod batch;
 pub mod catalog;
+pub mod journal;
 pub mod ledger;
+pub mod market;
 pub mod price;
 pub mod rating;
 pub mod ring;
+pub mod run;
 pub mod transaction;

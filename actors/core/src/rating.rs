@@ -47,7 +47,8 @@ pub struct Rating {
 }
 
 /// Something that a node has shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Evidence {
     /// It saw a run through.
     Done,

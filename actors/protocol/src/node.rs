@@ -15,6 +15,10 @@ use crate::transaction::StoredReceipt;
 use crate::{AccountId, NodeId, Signed, TaskId, Timestamp};
 
 /// A request from a node.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a request is on its way, never kept"
+)]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "method", content = "params")]
 pub enum Request {

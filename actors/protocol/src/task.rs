@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::item::Access;
 use crate::model::{ModelError, ModelSpec};
-use crate::{AccountId, Amount, BlobId, ItemId, NodeId, TaskId, Timestamp};
+use crate::{AccountId, Amount, ItemId, NodeId, TaskId, Timestamp};
 
 /// The most miners in a group today.
 pub const MAX_GROUP: u32 = 16;
@@ -438,17 +438,8 @@ pub struct Metrics {
     pub compute_ms: u64,
 }
 
-/// A file of a task's result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ResultFile {
-    /// Its name, without folders.
-    pub name: String,
-    /// Its address.
-    pub blob: BlobId,
-    /// Its length.
-    pub bytes: u64,
-}
+/// A file of a task's result: the same as a file of an item.
+pub use crate::item::FileEntry as ResultFile;
 
 /// What happens to a task, in order. Watchers get each event once, with its number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

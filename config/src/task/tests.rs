@@ -25,7 +25,7 @@ fn the_samples_are_tasks() {
     let id = |item: &ItemRef| Ok(ItemId::new([item.to_string().len() as u8; 16]));
     let digits = TaskFile::parse("digits.toml", DIGITS).unwrap();
     digits.check_dataset(&dataset(vec![8, 8], 10)).unwrap();
-    let spec = digits.to_spec(id).unwrap();
+    let spec = digits.into_spec(id).unwrap();
     spec.check().unwrap();
     assert_eq!((spec.miners, spec.access), (3, Access::Free));
     let Work::Train {
@@ -44,13 +44,13 @@ fn the_samples_are_tasks() {
 
     let csv = TaskFile::parse("csv.toml", CSV)
         .unwrap()
-        .to_spec(id)
+        .into_spec(id)
         .unwrap();
     let fee = "0.001".parse().unwrap();
     assert_eq!(csv.access, Access::Paid { fee });
     let infer = TaskFile::parse("infer.toml", INFER).unwrap();
     assert_eq!(infer.items().len(), 2);
-    let spec = infer.to_spec(id).unwrap();
+    let spec = infer.into_spec(id).unwrap();
     assert!(
         matches!(spec.work, Work::Infer { split: Split::Test, model, .. } if model == ItemId::new([14; 16]))
     );
@@ -168,7 +168,7 @@ fn an_inference_task_has_no_training_in_it() {
 fn an_item_that_is_not_found_is_shown_where_it_is_named() {
     let file = TaskFile::parse("t.toml", INFER).unwrap();
     let error = file
-        .to_spec(|item| match item.to_string().as_str() {
+        .into_spec(|item| match item.to_string().as_str() {
             "ada/digits" => Ok(ItemId::new([1; 16])),
             other => Err(ErrorBody::not_found("item", format!("no item {other}"))),
         })

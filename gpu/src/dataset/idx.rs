@@ -1,7 +1,6 @@
 //! IDX, the format of MNIST: a magic number, sizes as big-endian u32, then one byte a value.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use cryptomind_protocol::item::{DataFormat, DatasetInfo};
@@ -91,13 +90,11 @@ impl Idx {
 
 /// The file's content, unpacked where it is gzip.
 fn decoded(path: &Path, file: &str) -> Result<Box<dyn Read>, DataError> {
-    let mut start = [0; 2];
-    let begins = open(path)?.read_exact(&mut start);
-    let raw: BufReader<File> = BufReader::new(open(path)?);
-    match begins {
-        Ok(()) if start == GZIP => Ok(Box::new(BufReader::new(MultiGzDecoder::new(raw)))),
-        Ok(()) => Ok(Box::new(raw)),
-        Err(e) => Err(short(file, e)),
+    let mut raw = BufReader::new(open(path)?);
+    let begin = raw.fill_buf().map_err(|e| short(file, e))?;
+    match begin.starts_with(&GZIP) {
+        true => Ok(Box::new(BufReader::new(MultiGzDecoder::new(raw)))),
+        false => Ok(Box::new(raw)),
     }
 }
 
@@ -180,55 +177,72 @@ pub(super) fn load(
 
 /// See [`super::inspect_idx`].
 pub(super) fn inspect(dir: &Path) -> Result<(DatasetInfo, Vec<PathBuf>), DataError> {
-    let find = |split: &[&str], kind: &str| find(dir, split, kind);
-    let train_images = find(&["train"], "images-idx3-ubyte")?;
-    let train_labels = find(&["train"], "labels-idx1-ubyte")?;
-    let test_images = find(&["t10k", "test"], "images-idx3-ubyte")?;
-    let test_labels = find(&["t10k", "test"], "labels-idx1-ubyte")?;
-    let (shape, brightest) = look(open_images(&train_images)?)?;
-    let (test_shape, _) = look(open_images(&test_images)?)?;
-    let (train_count, train_label) = look(open_labels(&train_labels)?)?;
-    let (test_count, test_label) = look(open_labels(&test_labels)?)?;
-    same_count(&train_images, shape[0], train_count[0])?;
-    same_count(&test_images, test_shape[0], test_count[0])?;
-    if shape[1..] != test_shape[1..] {
+    let train = Found::look(dir, &["train"])?;
+    let test = Found::look(dir, &["t10k", "test"])?;
+    if train.sample != test.sample {
         let reason = format!(
             "images of {:?}, training has {:?}",
-            &test_shape[1..],
-            &shape[1..]
+            test.sample, train.sample
         );
-        return Err(wrong(&shown(&test_images), reason));
+        return Err(wrong(&shown(&test.images), reason));
     }
-    if brightest == 0 {
-        return Err(wrong(
-            &shown(&train_images),
-            "every value is 0: nothing to learn from".into(),
-        ));
+    if train.brightest == 0 {
+        let reason = "every value is 0: nothing to learn from";
+        return Err(wrong(&shown(&train.images), reason.into()));
     }
-    let classes = usize::from(train_label.max(test_label)) + 1;
+    let classes = usize::from(train.largest_label.max(test.largest_label)) + 1;
     if classes < 2 {
-        return Err(wrong(
-            &shown(&train_labels),
-            "every label is 0: two classes are needed".into(),
-        ));
+        let reason = "every label is 0: two classes are needed";
+        return Err(wrong(&shown(&train.labels), reason.into()));
     }
     let info = DatasetInfo {
         format: DataFormat::Idx {
-            train_images: shown(&train_images),
-            train_labels: shown(&train_labels),
-            test_images: shown(&test_images),
-            test_labels: shown(&test_labels),
-            scale: f32::from(brightest),
+            train_images: shown(&train.images),
+            train_labels: shown(&train.labels),
+            test_images: shown(&test.images),
+            test_labels: shown(&test.labels),
+            scale: f32::from(train.brightest),
         },
-        train_samples: u64::from(shape[0]),
-        test_samples: u64::from(test_shape[0]),
-        input: shape[1..].to_vec(),
+        train_samples: u64::from(train.samples),
+        test_samples: u64::from(test.samples),
+        input: train.sample,
         classes: (0..classes).map(|class| class.to_string()).collect(),
     };
-    Ok((
-        info,
-        vec![train_images, train_labels, test_images, test_labels],
-    ))
+    let files = vec![train.images, train.labels, test.images, test.labels];
+    Ok((info, files))
+}
+
+/// The two files of a split and what they hold.
+struct Found {
+    images: PathBuf,
+    labels: PathBuf,
+    samples: u32,
+    /// Shape of one sample.
+    sample: Vec<u32>,
+    brightest: u8,
+    largest_label: u8,
+}
+
+impl Found {
+    fn look(dir: &Path, splits: &[&str]) -> Result<Self, DataError> {
+        let images = find(dir, splits, "images-idx3-ubyte")?;
+        let labels = find(dir, splits, "labels-idx1-ubyte")?;
+        let (mut shape, brightest) = look(open_images(&images)?)?;
+        let (count, largest_label) = look(open_labels(&labels)?)?;
+        let samples = shape.remove(0);
+        if count != [samples] {
+            let reason = format!("{samples} images, but {} labels", count[0]);
+            return Err(wrong(&shown(&images), reason));
+        }
+        Ok(Self {
+            images,
+            labels,
+            samples,
+            sample: shape,
+            brightest,
+            largest_label,
+        })
+    }
 }
 
 /// Sizes and largest value.
@@ -237,16 +251,6 @@ fn look(idx: Idx) -> Result<(Vec<u32>, u8), DataError> {
     let mut largest = 0;
     idx.each_block(|part| largest = part.iter().copied().fold(largest, u8::max))?;
     Ok((shape, largest))
-}
-
-fn same_count(file: &Path, images: u32, labels: u32) -> Result<(), DataError> {
-    if images == labels {
-        return Ok(());
-    }
-    Err(wrong(
-        &shown(file),
-        format!("{images} images, but {labels} labels"),
-    ))
 }
 
 fn find(dir: &Path, splits: &[&str], kind: &str) -> Result<PathBuf, DataError> {

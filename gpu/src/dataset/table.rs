@@ -196,6 +196,9 @@ fn label_column(header: &StringRecord, label: &str) -> Result<usize, String> {
         )),
         (Some((place, _)), None) => Ok(place),
         (Some(_), Some(_)) => Err(format!("two columns are named `{label}`")),
+        (None, _) if header.len() == 1 && header[0].contains([';', '\t']) => {
+            Err("the columns are not separated by commas; save the table as comma-separated".into())
+        }
         (None, _) => Err(format!(
             "no column `{label}`; the columns are {}",
             listed(header)
@@ -224,6 +227,8 @@ struct Rows<'a> {
     label_column: usize,
     /// Classes by first sight; they are numbered anew when all are known.
     seen: BTreeMap<String, u32>,
+    /// Rows that are taken in whole.
+    rows: usize,
     table: Table,
 }
 
@@ -241,6 +246,7 @@ impl<'a> Rows<'a> {
             header,
             label_column,
             seen: BTreeMap::new(),
+            rows: 0,
             table: Table {
                 file: file.into(),
                 columns: features.map(named).collect(),
@@ -256,7 +262,7 @@ impl<'a> Rows<'a> {
             let line = record.position().map_or(0, csv::Position::line);
             return Err(self.wrong(format!(
                 "row {} (line {line}) has {} cells, the header {}",
-                self.table.labels.len() + 1,
+                self.rows + 1,
                 record.len(),
                 self.header.len()
             )));
@@ -272,6 +278,7 @@ impl<'a> Rows<'a> {
             };
             added.map_err(|reason| self.cell(record, place, reason))?;
         }
+        self.rows += 1;
         Ok(())
     }
 
@@ -314,9 +321,11 @@ impl<'a> Rows<'a> {
 
     /// Numbers the classes by their sorted names.
     fn finish(mut self) -> Result<Table, DataError> {
-        let rows = self.table.labels.len();
-        if rows < HELD_OUT {
-            return Err(self.wrong(format!("{rows} rows: at least {HELD_OUT} are needed")));
+        if self.rows < HELD_OUT {
+            return Err(self.wrong(format!(
+                "{} rows: at least {HELD_OUT} are needed",
+                self.rows
+            )));
         }
         if let [(only, _)] = self.seen.iter().collect::<Vec<_>>()[..] {
             return Err(self.wrong(format!("every label is `{only}`: two classes are needed")));
@@ -341,11 +350,9 @@ impl<'a> Rows<'a> {
     }
 
     fn cell(&self, record: &StringRecord, place: usize, reason: String) -> DataError {
-        // The label may or may not have been added yet: count rows by the numbers.
-        let row = self.table.values.len() / self.table.columns.len().max(1) + 1;
         DataError::Cell {
             file: self.table.file.clone(),
-            row,
+            row: self.rows + 1,
             line: record.position().map_or(0, csv::Position::line),
             column: self.header.get(place).unwrap_or_default().into(),
             reason,

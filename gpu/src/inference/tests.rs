@@ -1,1 +1,102 @@
+use std::collections::BTreeMap;
 
+use cryptomind_protocol::task::{Optimizer, TrainSpec};
+
+use super::*;
+use crate::session::Session;
+
+fn spec() -> ModelSpec {
+    ModelSpec {
+        input: vec![2, 2],
+        layers: vec![
+            Layer::Linear { out: 5 },
+            Layer::Tanh {},
+            Layer::Linear { out: 3 },
+        ],
+    }
+}
+
+fn weights_of(spec: &ModelSpec) -> Vec<u8> {
+    let train = TrainSpec {
+        epochs: 1,
+        global_batch: 1,
+        optimizer: Optimizer::adamw(1e-3),
+        seed: 1,
+        checkpoint_steps: 1,
+    };
+    Session::new(spec, &train).unwrap().export(&BTreeMap::new())
+}
+
+fn samples(count: usize) -> Samples {
+    Samples {
+        inputs: (0..count * 4).map(|i| (i % 7) as f32 / 7.0).collect(),
+        labels: (0..count).map(|i| (i % 3) as u32).collect(),
+        input_len: 4,
+        classes: 3,
+    }
+}
+
+#[test]
+fn probabilities_sum_to_one_and_parts_agree_with_the_whole() {
+    let model = Model::load(&spec(), &weights_of(&spec())).unwrap();
+    let data = samples(2500);
+    let whole = model.probabilities(&data, 0..2500).unwrap();
+    assert_eq!(whole.len(), 2500 * model.classes());
+    for row in whole.chunks(3) {
+        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+    }
+    let part = model.probabilities(&data, 1030..1032).unwrap();
+    for (got, want) in part.iter().zip(&whole[1030 * 3..]) {
+        assert!((got - want).abs() < 1e-6);
+    }
+    assert!(model.probabilities(&data, 7..7).unwrap().is_empty());
+}
+
+#[test]
+fn accuracy_counts_the_most_probable_class() {
+    let model = Model::load(&spec(), &weights_of(&spec())).unwrap();
+    let mut data = samples(50);
+    let answers = model.probabilities(&data, 0..50).unwrap();
+    data.labels = answers
+        .chunks(3)
+        .map(|row| most_probable(row) as u32)
+        .collect();
+    assert_eq!(model.accuracy(&data).unwrap(), 1.0);
+    data.labels[..10]
+        .iter_mut()
+        .for_each(|label| *label = (*label + 1) % 3);
+    assert_eq!(model.accuracy(&data).unwrap(), 0.8);
+    assert_eq!(most_probable(&[0.2, 0.4, 0.4]), 1);
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let model = Model::load(&spec(), &weights_of(&spec())).unwrap();
+    let data = samples(5);
+    assert!(model.probabilities(&data, 3..6).is_err());
+    #[allow(clippy::reversed_empty_ranges)]
+    let backwards = 4..3;
+    assert!(model.probabilities(&data, backwards).is_err());
+    assert!(model.accuracy(&samples(0)).is_err());
+    let wide = Samples {
+        input_len: 5,
+        ..samples(5)
+    };
+    assert!(model.probabilities(&wide, 0..1).is_err());
+    let mut broken = samples(5);
+    broken.inputs[9] = f32::NAN;
+    let error = model.probabilities(&broken, 1..5).unwrap_err();
+    assert!(error.to_string().contains("sample 2 "), "{error}");
+    let mut other = spec();
+    other.layers.pop();
+    other.layers.push(Layer::Linear { out: 4 });
+    assert!(matches!(
+        Model::load(&spec(), &weights_of(&other)),
+        Err(EngineError::Weights(_))
+    ));
+    other.layers.clear();
+    assert!(matches!(
+        Model::load(&other, &[]),
+        Err(EngineError::Model(_))
+    ));
+}

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use cryptomind_protocol::BlobId;
 
 use crate::folder::{self, sync_folder};
-use crate::{BlobError, CHUNK_BYTES, HashTree, MAX_BLOB_BYTES, chunk_count};
+use crate::{BlobError, CHUNK_BYTES, HashTree};
 
 /// The unfinished file of one blob.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Part {
     /// `ResourceBusy` while another writer has it open; otherwise what the system says.
     pub fn open(path: &Path, id: BlobId) -> io::Result<Self> {
         let file = open_locked(path)?;
-        let tree = read_tree(&tree_path(path)).filter(|tree| tree.root() == id);
+        let tree = HashTree::load(&tree_path(path)).filter(|tree| tree.root() == id);
         let mut part = Self {
             id,
             path: path.to_owned(),
@@ -227,15 +227,6 @@ fn open_locked(path: &Path) -> io::Result<File> {
 fn busy(path: &Path) -> io::Error {
     let message = format!("{} is being written by another transfer", path.display());
     io::Error::new(io::ErrorKind::ResourceBusy, message)
-}
-
-/// The tree in the file at `path`; `None` where there is none or it is torn.
-fn read_tree(path: &Path) -> Option<HashTree> {
-    let file = File::open(path).ok()?;
-    let most = 8 + 32 * chunk_count(MAX_BLOB_BYTES);
-    let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes).ok()?;
-    HashTree::from_bytes(&bytes)
 }
 
 /// How many chunks from the first on are good.

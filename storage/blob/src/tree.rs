@@ -5,7 +5,9 @@
 //! chunks' chaining values gives the plain hash of the whole, for every length. A blob of one chunk
 //! has no inner node: its only "chunk hash" is the root itself. An empty blob has no chunk.
 
+use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 
 use blake3::hazmat::{self, HasherExt, Mode};
 use cryptomind_protocol::BlobId;
@@ -185,6 +187,21 @@ impl HashTree {
             return None;
         }
         Self::from_chunks(u64::from_be_bytes(*length), chunks.to_vec()).ok()
+    }
+
+    /// Bytes of [`Self::to_bytes`] for a blob of `bytes` bytes.
+    pub const fn stored_bytes(bytes: u64) -> u64 {
+        LENGTH_BYTES as u64 + HASH_BYTES as u64 * chunk_count(bytes)
+    }
+
+    /// Reads the tree in the file at `path`; `None` where there is none, or not a whole one. Its
+    /// root is not checked.
+    pub fn load(path: &Path) -> Option<Self> {
+        let most = Self::stored_bytes(MAX_BLOB_BYTES);
+        let mut bytes = Vec::new();
+        let file = File::open(path).ok()?;
+        file.take(most + 1).read_to_end(&mut bytes).ok()?;
+        Self::from_bytes(&bytes)
     }
 }
 

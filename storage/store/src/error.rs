@@ -95,6 +95,14 @@ pub enum Damage {
         /// The chunk that could not be read whole.
         index: u64,
     },
+    /// The disk refuses to read it.
+    #[error("chunk {index} cannot be read: {reason}")]
+    Unreadable {
+        /// The chunk.
+        index: u64,
+        /// What the system said.
+        reason: String,
+    },
     /// The file that holds its chunk hashes is gone or no longer matches its id.
     #[error("its chunk hashes are gone")]
     Hashes,

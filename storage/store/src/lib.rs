@@ -2,13 +2,18 @@
 //!
 //! - [`state`] is the coordinator's: small records, many to one transaction, durable before anyone
 //!   hears of them.
-//! - `blobs` is a storage node's: files under their hash, verified on the way in and out.
+//! - [`blobs`] is a storage node's: files under their hash, verified on the way in and out.
 //!
 //! Every call blocks on the disk, except [`state::StateStore::commit`], which hands its batch to a
 //! thread. This crate knows no network, no actor and no rule of the market.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod blobs;
+mod catalog;
 pub mod error;
+mod journal;
+mod ledger;
+pub mod run;
 pub mod state;
 
 pub use error::StoreError;

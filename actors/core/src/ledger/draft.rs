@@ -107,7 +107,7 @@ impl<'a> Draft<'a> {
     fn open_hold(&mut self, task: TaskId, payer: AccountId, amount: Amount) -> Result<(), Refusal> {
         refuse_zero(amount)?;
         refuse_internal(payer)?;
-        if self.ledger.holds.contains_key(&task) {
+        if self.hold(&task).is_some() {
             return Err(Refusal::HoldExists(task));
         }
         self.refuse_overdraft(payer, amount)?;
@@ -208,8 +208,13 @@ impl<'a> Draft<'a> {
         self.account(AccountId::of_system(ESCROW))
     }
 
+    /// As earlier operations of the same group left it.
+    fn hold(&self, task: &TaskId) -> Option<&Hold> {
+        self.holds.get(task).or_else(|| self.ledger.holds.get(task))
+    }
+
     fn open(&self, task: TaskId) -> Result<Hold, Refusal> {
-        match self.ledger.holds.get(&task) {
+        match self.hold(&task) {
             Some(hold) if hold.is_open() => Ok(hold.clone()),
             Some(_) => Err(Refusal::AlreadySettled(task)),
             None => Err(Refusal::HoldNotFound(task)),
@@ -217,7 +222,8 @@ impl<'a> Draft<'a> {
     }
 
     fn refuse_overdraft(&self, account: AccountId, needed: Amount) -> Result<(), Refusal> {
-        let available = self.ledger.balance(&account).available;
+        let changed = self.accounts.get(&account).map(Account::balance);
+        let available = changed.unwrap_or_else(|| self.ledger.balance(&account)).available;
         if needed <= available {
             return Ok(());
         }

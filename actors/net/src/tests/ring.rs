@@ -468,33 +468,3 @@ async fn a_plan_without_sense_is_refused_before_anything_is_dialled() {
     let error = sockets[0].join(plan).await.err().unwrap();
     assert!(matches!(error, RingError::Plan { .. }), "{error}");
 }
-
-/// How fast: `cargo test -p cryptomind-net --lib -- --ignored --nocapture ring_speed`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn ring_speed() {
-    for (len, times) in [
-        (1usize, 1_400),
-        (5_000, 1_400),
-        (1_000_000, 30),
-        (10_000_000, 5),
-    ] {
-        let sockets = sockets(3);
-        let rings = join_all(&sockets, &plan(&sockets)).await;
-        let mut members = JoinSet::new();
-        let since = Instant::now();
-        for (rank, mut ring) in rings.into_iter().enumerate() {
-            members.spawn(async move {
-                let mut buffer = values(rank, len);
-                for _ in 0..times {
-                    ring.all_reduce(&mut buffer).await.unwrap();
-                }
-                ring
-            });
-        }
-        let rings = members.join_all().await;
-        let each = since.elapsed() / times;
-        eprintln!("all_reduce of {len} values among 3: {each:?}");
-        leave_all(rings).await;
-    }
-}

@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod backend;
+mod blobs;
+mod crash;
 mod state;

@@ -1,0 +1,100 @@
+//! What the coordinator writes down besides money: answers, events, evidence, nodes.
+
+use cryptomind_protocol::delegation::Role;
+use cryptomind_protocol::genesis::Genesis;
+use cryptomind_protocol::key::{Hash, Nonce};
+use cryptomind_protocol::node::Capacity;
+use cryptomind_protocol::task::Event;
+use cryptomind_protocol::transaction::Outcome;
+use cryptomind_protocol::{AccountId, NodeId, Signed, TaskId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::rating::Evidence;
+
+/// What the network starts from, as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenesisRecord {
+    /// It.
+    pub genesis: Genesis,
+}
+
+/// The answer that a transaction got: the same bytes get it again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnswerRecord {
+    /// Whose transaction.
+    pub account: AccountId,
+    /// The client's id of it.
+    pub id: Nonce,
+    /// Hash of the signed bytes: other bytes under this id are a conflict.
+    pub payload: Hash,
+    /// What it did.
+    pub outcome: Outcome,
+    /// Until when the same transaction could come again.
+    pub valid_until: Timestamp,
+}
+
+/// An event of a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// Whose.
+    pub task: TaskId,
+    /// From 0, without gaps.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub event: Event,
+}
+
+/// A piece of evidence about a node. Ratings are the fold of these, so each can be shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvidenceRecord {
+    /// Where it comes from.
+    pub task: TaskId,
+    /// Number within the task.
+    pub number: u64,
+    /// About whom.
+    pub node: NodeId,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub evidence: Evidence,
+}
+
+impl EvidenceRecord {
+    /// Its key: a task, then a number.
+    pub fn key(&self) -> (TaskId, u64) {
+        (self.task, self.number)
+    }
+}
+
+/// Stars are numbered from here, by rank; what runs say, from 0.
+pub const FIRST_VOTE: u64 = 1 << 32;
+
+/// A node as the coordinator knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Who.
+    pub node: NodeId,
+    /// Its name in tables.
+    pub name: String,
+    /// What it does.
+    pub role: Role,
+    /// Whom it earns for.
+    pub owner: AccountId,
+    /// `host:port` where it listens, for storage nodes.
+    pub address: Option<String>,
+    /// What it can do.
+    pub capacity: Capacity,
+    /// When it last joined.
+    pub seen: Timestamp,
+}
+
+/// An owner's word for a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelegationRecord {
+    /// For whom.
+    pub node: NodeId,
+    /// A signed [`cryptomind_protocol::delegation::Delegation`].
+    pub delegation: Signed,
+}

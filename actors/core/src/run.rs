@@ -1,0 +1,784 @@
+//! The life of a task, from its posting to its settlement: a state machine fed with news and time.
+//!
+//! **Owns**: one task's state, group, checkpoints and earnings. **Talked to by**: the matchmaker actor, which
+//! stores the [`Run`] and carries out its [`Effect`]s, both before anyone hears of them.
+//!
+//! | state | what it waits for | timer | when nobody answers |
+//! |---|---|---|---|
+//! | waiting | enough offers | offer window, then the wait limit | expired, all is refunded |
+//! | matched | every member's `Ready` | prepare limit | silent members are lost, the rest regroup |
+//! | running | progress, checkpoints, the result | [`STALL_LIMIT_MS`] after the last news | members that are away are lost |
+//! | regrouping | every member's `Paused` | [`PAUSE_LIMIT_MS`] | silent members are lost, the rest go on |
+//! | finished, cancelled, failed, abandoned, expired | – | – | settled |
+//!
+//! **Invariants**: a run settles once; what it earned never shrinks and never exceeds the price of the
+//! work; a new attempt is granted here alone, so two halves of a group never both go on.
+//!
+//! **Is not**: the choice of a group (that is [`crate::market`]), nor money (that is [`crate::ledger`]).
+
+use cryptomind_protocol::key::Hash;
+use cryptomind_protocol::node::{Position, Report};
+use cryptomind_protocol::task::{
+    Event, Member, Metrics, Payment, ResultFile, TaskSpec, TaskState, Work,
+};
+use cryptomind_protocol::{AccountId, Amount, NodeId, TaskId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::Fee;
+use crate::market::{self, Offer};
+use crate::price::Terms;
+
+mod checkpoint;
+mod regroup;
+mod settle;
+
+/// How long members have to answer a pause.
+pub const PAUSE_LIMIT_MS: u64 = 2_000;
+/// How long a suspected member may still answer once all others have.
+pub const SUSPECT_LIMIT_MS: u64 = 300;
+/// How long a member may be without a connection to the coordinator before it counts as lost.
+pub const AWAY_LIMIT_MS: u64 = 10_000;
+/// How long a group may be without any news.
+pub const STALL_LIMIT_MS: u64 = 300_000;
+/// How often a task is begun with a new group before the network gives up.
+pub const MAX_EXECUTIONS: u32 = 3;
+/// How often one node may fail the same task before it is not asked again.
+pub const MAX_STRIKES: usize = 2;
+/// The most progress events of a task: what is thinner is enough for a curve.
+pub const MAX_PROGRESS_EVENTS: u64 = 500;
+/// Checkpoints that may wait for members' fingerprints at once.
+const MAX_PENDING_CHECKPOINTS: usize = 8;
+
+/// How long a run waits for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// For offers, once miners were asked.
+    pub offer_window_ms: u64,
+    /// For enough miners.
+    pub wait_ms: u64,
+    /// For a group to prepare: to stop idle commands, to fetch data, to close its ring.
+    pub prepare_ms: u64,
+}
+
+/// A member's place in the group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seat {
+    /// Who.
+    pub member: Member,
+    /// Where its ring socket listens.
+    pub ring_address: String,
+    /// Whether it has what it needs and its ring is closed.
+    pub ready: bool,
+    /// Since when it has no connection to the coordinator.
+    pub away_since: Option<Timestamp>,
+    /// Whether a neighbour found it silent.
+    pub suspected: bool,
+    /// Its answer to the present pause.
+    pub paused: Option<Paused>,
+}
+
+/// Where a paused member stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Steps that are committed there.
+    pub committed: u64,
+    /// Whether the next step is computed there and waits for the others' word.
+    pub prepared: bool,
+}
+
+/// A checkpoint that is not verified yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingCheckpoint {
+    /// Steps that it covers.
+    pub step: u64,
+    /// What each member says its state hashes to.
+    pub fingerprints: Vec<(NodeId, Hash)>,
+    /// The stored file.
+    pub stored: Option<ResultFile>,
+}
+
+/// A task's execution. Stored whole after every change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// The task.
+    pub task: TaskId,
+    /// Who posted it.
+    pub client: AccountId,
+    /// What was asked for.
+    pub spec: TaskSpec,
+    /// What it costs and takes.
+    pub terms: Terms,
+    /// How long it waits for what.
+    pub limits: Limits,
+    /// When it was posted.
+    pub posted: Timestamp,
+    /// How far it is.
+    pub state: TaskState,
+    /// What it waits for, or why it ended.
+    pub reason: String,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// Which membership generation, from 1; 0 before the first match.
+    pub attempt: u32,
+    /// How many groups have begun it.
+    pub executions: u32,
+    /// Miners that were asked and have not answered.
+    pub asked: Vec<NodeId>,
+    /// Miners that are ready for it.
+    pub offers: Vec<Offer>,
+    /// When the offers are looked at, all answers or not.
+    pub window_ends: Timestamp,
+    /// The group by rank.
+    pub seats: Vec<Seat>,
+    /// Nodes that failed this task, once a failure.
+    pub strikes: Vec<NodeId>,
+    /// Whether the group ever had the data: then items' owners are due their fees.
+    pub delivered: bool,
+    /// Steps done when the attempt began.
+    pub start_step: u64,
+    /// Steps done, as last reported.
+    pub step: u64,
+    /// Steps covered by the last verified checkpoint.
+    pub verified_step: u64,
+    /// Its file.
+    pub verified_file: Option<ResultFile>,
+    /// Checkpoints that are not verified yet, oldest first.
+    pub checkpoints: Vec<PendingCheckpoint>,
+    /// Earned inside the hold.
+    pub earned: Amount,
+    /// Who stores the result.
+    pub stored_by: Option<AccountId>,
+    /// The result, while the last checkpoint waits for its verification.
+    pub result: Option<(Vec<ResultFile>, Metrics)>,
+    /// Payments, once settled.
+    pub payments: Vec<Payment>,
+    /// Number of events so far.
+    pub events: u64,
+    /// Step of the last progress event.
+    pub progress_step: u64,
+    /// When the present state's timer ends.
+    pub deadline: Timestamp,
+    /// When the present pause began.
+    pub paused_at: Timestamp,
+}
+
+/// News for a run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// A miner has joined or become free: it may be asked.
+    Free(NodeId),
+    /// A miner is ready.
+    Offered(Offer),
+    /// A miner is not.
+    Declined {
+        /// Who.
+        node: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// A member connected, and says where it is.
+    Joined {
+        /// Who.
+        node: NodeId,
+        /// Where.
+        position: Option<Position>,
+    },
+    /// A member's connection is gone.
+    Disconnected(NodeId),
+    /// A member reports.
+    Reported {
+        /// Who.
+        node: NodeId,
+        /// In which attempt.
+        attempt: u32,
+        /// What.
+        report: Report,
+        /// The account of the storage node whose valid receipt came with the report, where one did.
+        stored_by: Option<AccountId>,
+    },
+    /// The client cancels.
+    Cancel,
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Ask these miners.
+    Announce(Vec<NodeId>),
+    /// Give the run an [`Input::Free`] for every miner that is free now.
+    AskFree,
+    /// Tell a miner that it is not needed.
+    Withdraw {
+        /// Who.
+        node: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// Tell members their places; all of them, or the one named.
+    Match {
+        /// One member, or all.
+        only: Option<NodeId>,
+    },
+    /// Tell members to leave the attempt before `attempt`.
+    Pause {
+        /// Whom.
+        nodes: Vec<NodeId>,
+        /// The attempt to come.
+        attempt: u32,
+    },
+    /// Tell a node that the run is over for it.
+    Stop {
+        /// Whom.
+        node: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// Show this to watchers, under the run's next event number.
+    Tell {
+        /// Its number.
+        number: u64,
+        /// What.
+        event: Event,
+    },
+    /// Move tokens inside the hold.
+    Earn {
+        /// Steps that the verified checkpoint covers; earned once.
+        checkpoint: u64,
+        /// Who earned what.
+        shares: Vec<(Member, Amount)>,
+    },
+    /// Pay the hold out: what was earned, these fees, the rest back. The caller records the payments
+    /// with [`Run::settled`].
+    Settle(Vec<Fee>),
+    /// A node did its part.
+    Praise(NodeId),
+    /// A node failed.
+    Blame {
+        /// Who.
+        node: NodeId,
+        /// How.
+        reason: String,
+    },
+    /// Put the trained model into the catalog.
+    Publish {
+        /// Its files.
+        files: Vec<ResultFile>,
+        /// What its makers say of it.
+        metrics: Metrics,
+    },
+}
+
+impl Run {
+    /// A task that was just posted and whose hold is open. `free` are the miners to ask.
+    pub fn open(
+        task: TaskId,
+        client: AccountId,
+        spec: TaskSpec,
+        terms: Terms,
+        limits: Limits,
+        free: Vec<NodeId>,
+        now: Timestamp,
+    ) -> (Self, Vec<Effect>) {
+        let deadline = now.plus_ms(limits.wait_ms);
+        let mut run = Self {
+            task,
+            client,
+            spec,
+            terms,
+            limits,
+            posted: now,
+            state: TaskState::Waiting,
+            reason: String::new(),
+            ended: None,
+            attempt: 0,
+            executions: 0,
+            asked: Vec::new(),
+            offers: Vec::new(),
+            window_ends: now,
+            seats: Vec::new(),
+            strikes: Vec::new(),
+            delivered: false,
+            start_step: 0,
+            step: 0,
+            verified_step: 0,
+            verified_file: None,
+            checkpoints: Vec::new(),
+            earned: Amount::ZERO,
+            stored_by: None,
+            result: None,
+            payments: Vec::new(),
+            events: 0,
+            progress_step: 0,
+            deadline,
+            paused_at: now,
+        };
+        let mut effects = Vec::new();
+        run.announce(free, now, &mut effects);
+        (run, effects)
+    }
+
+    /// Whether the run computes with a model graph over steps and checkpoints.
+    pub const fn is_training(&self) -> bool {
+        matches!(self.spec.work, Work::Train { .. })
+    }
+
+    /// Takes news. Stale or foreign news changes nothing.
+    pub fn apply(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.state.is_final() {
+            return effects;
+        }
+        match input {
+            Input::Free(node) => self.ask(node, now, &mut effects),
+            Input::Offered(offer) => self.offered(offer, now, &mut effects),
+            Input::Declined { node, .. } => self.declined(node, now, &mut effects),
+            Input::Joined { node, position } => self.joined(node, position, now, &mut effects),
+            Input::Disconnected(node) => self.disconnected(node, now),
+            Input::Reported {
+                node,
+                attempt,
+                report,
+                stored_by,
+            } => {
+                self.reported(node, attempt, report, stored_by, now, &mut effects);
+            }
+            Input::Cancel => self.cancel(now, &mut effects),
+            Input::Tick => self.tick(now, &mut effects),
+        }
+        effects
+    }
+
+    /// After a restart of the coordinator: nobody is connected yet, and every timer starts anew.
+    /// `free` are the miners that can be asked at once.
+    pub fn resume(&mut self, free: Vec<NodeId>, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for seat in &mut self.seats {
+            seat.away_since = Some(now);
+        }
+        match self.state {
+            TaskState::Waiting => {
+                self.offers.clear();
+                self.asked.clear();
+                self.announce(free, now, &mut effects);
+            }
+            TaskState::Regrouping => self.deadline = now.plus_ms(AWAY_LIMIT_MS),
+            TaskState::Matched => self.deadline = now.plus_ms(self.limits.prepare_ms),
+            TaskState::Running => self.deadline = now.plus_ms(STALL_LIMIT_MS),
+            _ => {}
+        }
+        effects
+    }
+
+    /// Numbers an event that is news to watchers alone.
+    pub fn note(&mut self, event: Event) -> Effect {
+        let number = self.events;
+        self.events += 1;
+        Effect::Tell { number, event }
+    }
+
+    fn tell(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        let effect = self.note(event);
+        effects.push(effect);
+    }
+
+    fn seat(&mut self, node: NodeId) -> Option<&mut Seat> {
+        self.seats.iter_mut().find(|seat| seat.member.node == node)
+    }
+
+    fn nodes(&self) -> Vec<NodeId> {
+        self.seats.iter().map(|seat| seat.member.node).collect()
+    }
+
+    fn may_ask(&self, node: NodeId) -> bool {
+        let strikes = self.strikes.iter().filter(|n| **n == node).count();
+        strikes < MAX_STRIKES
+            && !self.asked.contains(&node)
+            && !self.offers.iter().any(|offer| offer.member.node == node)
+    }
+
+    // Waiting: gathering offers.
+
+    fn announce(&mut self, mut free: Vec<NodeId>, now: Timestamp, effects: &mut Vec<Effect>) {
+        free.retain(|node| self.may_ask(*node));
+        self.state = TaskState::Waiting;
+        self.window_ends = now.plus_ms(self.limits.offer_window_ms);
+        self.deadline = now.plus_ms(self.limits.wait_ms);
+        self.asked = free.clone();
+        self.reason = format!("{} miners were asked", free.len());
+        let (miners, needed) = (free.len() as u32, self.spec.miners);
+        self.tell(Event::Announced { miners, needed }, effects);
+        if !free.is_empty() {
+            effects.push(Effect::Announce(free));
+        }
+    }
+
+    fn ask(&mut self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.state == TaskState::Waiting && self.may_ask(node) {
+            self.asked.push(node);
+            self.window_ends = self
+                .window_ends
+                .max(now.plus_ms(self.limits.offer_window_ms));
+            effects.push(Effect::Announce(vec![node]));
+        }
+    }
+
+    fn offered(&mut self, offer: Offer, now: Timestamp, effects: &mut Vec<Effect>) {
+        let node = offer.member.node;
+        if self.state != TaskState::Waiting {
+            let reason = "the group is complete".to_owned();
+            if self.seat(node).is_none() {
+                effects.push(Effect::Withdraw { node, reason });
+            }
+            return;
+        }
+        self.asked.retain(|asked| *asked != node);
+        match self
+            .offers
+            .iter_mut()
+            .find(|known| known.member.node == node)
+        {
+            Some(known) => *known = offer,
+            None => {
+                let name = offer.member.name.clone();
+                self.offers.push(offer);
+                self.tell(Event::Offered { node, name }, effects);
+            }
+        }
+        self.choose(now, effects);
+    }
+
+    fn declined(&mut self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.asked.retain(|asked| *asked != node);
+        self.offers.retain(|offer| offer.member.node != node);
+        if self.state == TaskState::Waiting {
+            self.choose(now, effects);
+        }
+    }
+
+    /// Forms the group once everybody has answered or the window is over, and enough are ready.
+    fn choose(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if !self.asked.is_empty() && now < self.window_ends {
+            return;
+        }
+        // Whoever has not answered by now may still offer, but is not waited for.
+        self.asked.clear();
+        let needed = self.spec.miners as usize;
+        if self.offers.len() < needed {
+            let reason = format!(
+                "{} of {needed} miners are ready; it starts when {} more are free, and expires in {} s",
+                self.offers.len(),
+                needed - self.offers.len(),
+                self.deadline.ms_since(now).div_ceil(1000),
+            );
+            if self.reason.split(';').next() != reason.split(';').next() {
+                self.tell(
+                    Event::Waiting {
+                        reason: reason.clone(),
+                    },
+                    effects,
+                );
+            }
+            self.reason = reason;
+            return;
+        }
+        let (chosen, rest) = market::select(std::mem::take(&mut self.offers), needed);
+        for offer in rest {
+            let reason = "faster or better rated miners were ready".to_owned();
+            effects.push(Effect::Withdraw {
+                node: offer.member.node,
+                reason,
+            });
+        }
+        self.executions += 1;
+        self.start_step = self.verified_step;
+        self.step = self.verified_step;
+        self.seats = chosen.into_iter().map(Seat::new).collect();
+        self.begin_attempt(now, effects);
+    }
+
+    fn begin_attempt(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.attempt += 1;
+        self.state = TaskState::Matched;
+        self.deadline = now.plus_ms(self.limits.prepare_ms);
+        self.reason = "the group prepares".to_owned();
+        for seat in &mut self.seats {
+            (seat.ready, seat.suspected, seat.paused) = (false, false, None);
+        }
+        let members = self.seats.iter().map(|seat| seat.member.clone()).collect();
+        let (attempt, start_step) = (self.attempt, self.start_step);
+        effects.push(Effect::Match { only: None });
+        self.tell(
+            Event::Matched {
+                attempt,
+                members,
+                start_step,
+            },
+            effects,
+        );
+    }
+
+    // Members come, go and report.
+
+    fn joined(
+        &mut self,
+        node: NodeId,
+        position: Option<Position>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (task, attempt, state) = (self.task, self.attempt, self.state);
+        let Some(seat) = self.seat(node) else {
+            if position.is_some_and(|p| p.task == task) {
+                let reason = "the group went on without this node".to_owned();
+                effects.push(Effect::Stop { node, reason });
+            }
+            return self.ask(node, now, effects);
+        };
+        seat.away_since = None;
+        let here = position.filter(|p| p.task == task);
+        match (state, here) {
+            (TaskState::Regrouping, Some(_)) => {
+                effects.push(Effect::Pause {
+                    nodes: vec![node],
+                    attempt: attempt + 1,
+                });
+            }
+            (TaskState::Matched, None) if !seat.ready => {
+                effects.push(Effect::Match { only: Some(node) });
+            }
+            (_, Some(p)) if p.attempt < attempt => {
+                effects.push(Effect::Match { only: Some(node) });
+            }
+            (_, Some(_)) => {}
+            (_, None) => {
+                let reason = "it restarted and lost the run's state".to_owned();
+                self.lose(&[(node, reason)], true, now, effects);
+            }
+        }
+    }
+
+    fn disconnected(&mut self, node: NodeId, now: Timestamp) {
+        self.asked.retain(|asked| *asked != node);
+        self.offers.retain(|offer| offer.member.node != node);
+        if let Some(seat) = self.seat(node) {
+            seat.away_since = seat.away_since.or(Some(now));
+        }
+    }
+
+    fn reported(
+        &mut self,
+        node: NodeId,
+        attempt: u32,
+        report: Report,
+        stored_by: Option<AccountId>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        let pausing = self.state == TaskState::Regrouping && attempt == self.attempt + 1;
+        let present = attempt == self.attempt || pausing;
+        let is_rank_0 = self
+            .seats
+            .first()
+            .is_some_and(|seat| seat.member.node == node);
+        let Some(seat) = self.seat(node).filter(|_| present) else {
+            return;
+        };
+        seat.away_since = None;
+        match report {
+            Report::Ready { fetched_bytes } => self.ready(node, fetched_bytes, now, effects),
+            Report::Progress {
+                step,
+                loss,
+                samples_per_s,
+            } if is_rank_0 => {
+                self.progress(step, loss, samples_per_s, now, effects);
+            }
+            Report::Progress { .. } => {}
+            Report::Checkpoint {
+                step,
+                fingerprint,
+                stored,
+            } => {
+                let stored = stored.map(|(file, _)| file);
+                let stored = stored.filter(|_| is_rank_0 && stored_by.is_some());
+                self.checkpoint(node, step, fingerprint, stored, now, effects);
+            }
+            Report::RingBroken {
+                suspect, reason, ..
+            } => {
+                self.ring_broken(suspect, &reason, now, effects);
+            }
+            Report::Paused {
+                committed,
+                prepared,
+                ring_address,
+            } => {
+                if pausing {
+                    seat.ring_address = ring_address;
+                    seat.paused = Some(Paused {
+                        committed,
+                        prepared,
+                    });
+                    self.regroup_if_answered(now, effects);
+                }
+            }
+            Report::Finished { files, metrics, .. } if is_rank_0 => {
+                self.finished(files, metrics, stored_by, now, effects);
+            }
+            Report::Finished { .. } => {}
+            Report::Failed {
+                task_fault: true,
+                reason,
+            } => self.fail(reason, now, effects),
+            Report::Failed {
+                task_fault: false,
+                reason,
+            } => {
+                self.lose(&[(node, reason)], true, now, effects);
+            }
+        }
+    }
+
+    fn ready(&mut self, node: NodeId, bytes: u64, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.state != TaskState::Matched {
+            return;
+        }
+        let Some(seat) = self.seat(node).filter(|seat| !seat.ready) else {
+            return;
+        };
+        seat.ready = true;
+        let name = seat.member.name.clone();
+        self.tell(Event::Fetched { node, name, bytes }, effects);
+        if self.seats.iter().all(|seat| seat.ready) {
+            self.start(now);
+        }
+    }
+
+    fn start(&mut self, now: Timestamp) {
+        self.state = TaskState::Running;
+        self.delivered = true;
+        self.reason = format!("{} miners compute", self.seats.len());
+        self.deadline = now.plus_ms(STALL_LIMIT_MS);
+    }
+
+    fn progress(
+        &mut self,
+        step: u64,
+        loss: f32,
+        samples_per_s: u64,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.state == TaskState::Matched {
+            self.start(now);
+        }
+        if self.state != TaskState::Running || step <= self.step || step > self.terms.extent.steps {
+            return;
+        }
+        self.step = step;
+        self.deadline = now.plus_ms(STALL_LIMIT_MS);
+        let total_steps = self.terms.extent.steps;
+        let spacing = total_steps / MAX_PROGRESS_EVENTS;
+        if self.progress_step == 0 || step >= self.progress_step + spacing || step == total_steps {
+            self.progress_step = step;
+            self.tell(
+                Event::Progress {
+                    step,
+                    total_steps,
+                    loss,
+                    samples_per_s,
+                },
+                effects,
+            );
+        }
+    }
+
+    // Time.
+
+    fn tick(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        match self.state {
+            TaskState::Waiting if now >= self.deadline => {
+                let reason = format!("not enough miners were free in time: {}", self.reason);
+                self.end(TaskState::Expired, reason, now, effects);
+            }
+            TaskState::Waiting => self.choose(now, effects),
+            TaskState::Regrouping => self.regroup_if_answered(now, effects),
+            TaskState::Matched | TaskState::Running => self.look_for_lost(now, effects),
+            _ => {}
+        }
+    }
+
+    fn look_for_lost(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let late = now >= self.deadline;
+        let preparing = self.state == TaskState::Matched;
+        let lost: Vec<_> = self
+            .seats
+            .iter()
+            .filter_map(|seat| {
+                let away = seat
+                    .away_since
+                    .is_some_and(|at| now.ms_since(at) >= AWAY_LIMIT_MS);
+                let reason = if away {
+                    format!("no connection for {} s", AWAY_LIMIT_MS / 1000)
+                } else if late && preparing && !seat.ready {
+                    format!("not ready within {} s", self.limits.prepare_ms / 1000)
+                } else if late && !preparing {
+                    format!("no news for {} s", STALL_LIMIT_MS / 1000)
+                } else {
+                    return None;
+                };
+                Some((seat.member.node, reason))
+            })
+            .collect();
+        self.lose(&lost, true, now, effects);
+    }
+
+    /// When this run wants a [`Input::Tick`] next.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        if self.state.is_final() {
+            return None;
+        }
+        let away = self
+            .seats
+            .iter()
+            .filter_map(|s| s.away_since)
+            .map(|t| t.plus_ms(AWAY_LIMIT_MS));
+        let window = (self.state == TaskState::Waiting && !self.asked.is_empty())
+            .then_some(self.window_ends);
+        let suspects =
+            (self.state == TaskState::Regrouping).then(|| self.paused_at.plus_ms(SUSPECT_LIMIT_MS));
+        away.chain(window)
+            .chain(suspects)
+            .chain([self.deadline])
+            .min()
+    }
+}
+
+impl Seat {
+    fn new(offer: Offer) -> Self {
+        Self {
+            member: offer.member,
+            ring_address: offer.ring_address,
+            ready: false,
+            away_since: None,
+            suspected: false,
+            paused: None,
+        }
+    }
+}
+
+/// Price of the work that `step` steps did.
+fn work_after(run: &Run, step: u64) -> Amount {
+    let extent = &run.terms.extent;
+    let samples = match &run.spec.work {
+        Work::Train { train, .. } => train.samples_after(step, extent.samples.into()),
+        Work::Infer { .. } if step == 0 => 0,
+        Work::Infer { .. } => extent.total_samples,
+    };
+    run.terms.earned_after(samples)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! Checkpoints: what every member's state hashes to, where it is stored, and what that earns.
+
+use cryptomind_protocol::key::Hash;
+use cryptomind_protocol::task::{Event, Member, Metrics, ResultFile, TaskState};
+use cryptomind_protocol::{AccountId, Amount, NodeId, Timestamp};
+
+use super::{Effect, MAX_PENDING_CHECKPOINTS, PendingCheckpoint, Run, work_after};
+use crate::price;
+
+impl Run {
+    pub(super) fn checkpoint(
+        &mut self,
+        node: NodeId,
+        step: u64,
+        fingerprint: Hash,
+        stored: Option<ResultFile>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.is_training() || step <= self.verified_step || step > self.terms.extent.steps {
+            return;
+        }
+        let pending = self.pending(step);
+        pending.fingerprints.retain(|(known, _)| *known != node);
+        pending.fingerprints.push((node, fingerprint));
+        if stored.is_some() {
+            pending.stored = stored;
+        }
+        self.verify_checkpoints(now, effects);
+    }
+
+    fn pending(&mut self, step: u64) -> &mut PendingCheckpoint {
+        if let Ok(at) = self.checkpoints.binary_search_by_key(&step, |c| c.step) {
+            return &mut self.checkpoints[at];
+        }
+        // The oldest one is given up when there are too many: a newer one covers its work too.
+        if self.checkpoints.len() >= MAX_PENDING_CHECKPOINTS {
+            self.checkpoints.remove(0);
+        }
+        let at = self.checkpoints.partition_point(|c| c.step < step);
+        let new = PendingCheckpoint {
+            step,
+            fingerprints: Vec::new(),
+            stored: None,
+        };
+        self.checkpoints.insert(at, new);
+        &mut self.checkpoints[at]
+    }
+
+    /// Verifies every pending checkpoint that all present members vouch for and that is stored.
+    pub(super) fn verify_checkpoints(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let members = self.nodes();
+        let complete = self.checkpoints.iter().rposition(|c| {
+            let vouched = |node| c.fingerprints.iter().any(|(known, _)| known == node);
+            c.stored.is_some() && !members.is_empty() && members.iter().all(vouched)
+        });
+        let Some(at) = complete else { return };
+        let checkpoint = self.checkpoints[at].clone();
+        self.checkpoints.drain(..=at);
+        let votes = checkpoint
+            .fingerprints
+            .iter()
+            .filter(|(node, _)| members.contains(node));
+        let votes: Vec<_> = votes.copied().collect();
+        if votes.iter().any(|(_, hash)| *hash != votes[0].1) {
+            return self.states_differ(checkpoint.step, &votes, now, effects);
+        }
+        self.verified_file = checkpoint.stored;
+        self.verified_step = checkpoint.step;
+        self.step = self.step.max(checkpoint.step);
+        self.earn(checkpoint.step, effects);
+        if let Some((files, metrics)) = self.result.take() {
+            self.deliver(files, metrics, now, effects);
+        }
+    }
+
+    /// Earns the work up to `step`, in equal parts for the present members.
+    pub(super) fn earn(&mut self, step: u64, effects: &mut Vec<Effect>) {
+        let after = work_after(self, step);
+        let amount = after.checked_sub(self.earned).unwrap_or(Amount::ZERO);
+        let shares = self.shares(amount);
+        self.earned = self.earned.max(after);
+        effects.push(Effect::Earn {
+            checkpoint: step,
+            shares,
+        });
+        if self.is_training() {
+            self.tell(
+                Event::Checkpoint {
+                    step,
+                    earned: amount,
+                },
+                effects,
+            );
+        }
+    }
+
+    /// `amount` in equal parts by rank.
+    pub(super) fn shares(&self, amount: Amount) -> Vec<(Member, Amount)> {
+        let parts = price::split(amount, &vec![1; self.seats.len()]);
+        self.seats
+            .iter()
+            .map(|seat| seat.member.clone())
+            .zip(parts)
+            .collect()
+    }
+
+    /// Members part in what they computed: a minority is lost; without a majority nobody is
+    /// believed, and the task begins again from the last verified checkpoint.
+    fn states_differ(
+        &mut self,
+        step: u64,
+        votes: &[(NodeId, Hash)],
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        let count = |hash: Hash| votes.iter().filter(|(_, other)| *other == hash).count();
+        let majority = votes
+            .iter()
+            .map(|(_, hash)| *hash)
+            .find(|h| count(*h) * 2 > votes.len());
+        let odd = votes.iter().filter(|(_, hash)| Some(*hash) != majority);
+        let reason = format!("its state after step {step} differs from the others'");
+        let lost: Vec<_> = odd.map(|(node, _)| (*node, reason.clone())).collect();
+        self.lose(&lost, majority.is_some(), now, effects);
+    }
+
+    pub(super) fn finished(
+        &mut self,
+        files: Vec<ResultFile>,
+        metrics: Metrics,
+        stored_by: Option<AccountId>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(account) = stored_by else { return };
+        self.stored_by = Some(account);
+        if self.is_training() && self.verified_step < self.terms.extent.steps {
+            // The last checkpoint's other fingerprints are still on their way.
+            self.result = Some((files, metrics));
+            return;
+        }
+        if !self.is_training() {
+            self.delivered = true;
+            self.step = 1;
+            self.earn(1, effects);
+        }
+        self.deliver(files, metrics, now, effects);
+    }
+
+    fn deliver(
+        &mut self,
+        files: Vec<ResultFile>,
+        metrics: Metrics,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.tell(
+            Event::Stored {
+                files: files.clone(),
+                metrics: metrics.clone(),
+            },
+            effects,
+        );
+        for node in self.nodes() {
+            effects.push(Effect::Praise(node));
+        }
+        if self.is_training() {
+            effects.push(Effect::Publish {
+                files: files.clone(),
+                metrics: metrics.clone(),
+            });
+        }
+        self.result = Some((files, metrics));
+        self.end(
+            TaskState::Finished,
+            "the result is stored".to_owned(),
+            now,
+            effects,
+        );
+    }
+}

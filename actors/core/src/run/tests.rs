@@ -1,0 +1,550 @@
+//! A seeded simulation: members that die, restart, report twice or never, coordinators that restart. Whatever
+//! happens, a task ends, its hold is settled once, and the tokens sum.
+
+use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo};
+use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::money::SUPPLY;
+use cryptomind_protocol::task::{Optimizer, TrainSpec};
+use cryptomind_protocol::{BlobId, ItemId};
+
+use super::*;
+use crate::ledger::{Ledger, Op, Share};
+use crate::price::{Extent, ItemUse, Prices};
+
+const STEPS: u64 = 40;
+
+fn spec() -> TaskSpec {
+    let train = TrainSpec {
+        epochs: 4,
+        global_batch: 10,
+        optimizer: Optimizer::adamw(1e-3),
+        seed: 1,
+        checkpoint_steps: 10,
+    };
+    let model = ModelSpec {
+        input: vec![4],
+        layers: vec![Layer::Linear { out: 2 }],
+    };
+    TaskSpec {
+        name: "test".into(),
+        work: Work::Train {
+            dataset: ItemId::new([1; 16]),
+            model,
+            train,
+        },
+        miners: 3,
+        max_cost: Amount::from_base_units(1_000_000),
+        access: Access::Owner,
+    }
+}
+
+fn terms(spec: &TaskSpec) -> Terms {
+    let dataset = DatasetInfo {
+        format: DataFormat::Csv {
+            file: "a.csv".into(),
+            label: "y".into(),
+            split_seed: 0,
+        },
+        train_samples: 100,
+        test_samples: 10,
+        input: vec![4],
+        classes: vec!["a".into(), "b".into()],
+    };
+    let prices = Prices {
+        unit_price: Amount::from_base_units(1_000_000_000_000),
+        storage_per_mib: Amount::from_base_units(7),
+        network_fee_ppm: 10_000,
+    };
+    let fee = Amount::from_base_units(500);
+    let items = vec![ItemUse {
+        item: ItemId::new([1; 16]),
+        payee: owner(90),
+        fee,
+    }];
+    Terms::new(Extent::of(spec, &dataset, None).unwrap(), items, prices).unwrap()
+}
+
+fn owner(n: u8) -> AccountId {
+    AccountId::new([n; 20])
+}
+
+fn node(n: u8) -> NodeId {
+    NodeId::new([n; 32])
+}
+
+fn offer(n: u8) -> Offer {
+    let member = Member {
+        node: node(n),
+        name: format!("m{n}"),
+        owner: owner(n),
+    };
+    Offer {
+        member,
+        ring_address: format!("host:{n}"),
+        mflops: 100,
+        rating_milli: 3500,
+    }
+}
+
+fn file(n: u8) -> ResultFile {
+    ResultFile {
+        name: "f".into(),
+        blob: BlobId::new([n; 32]),
+        bytes: 10,
+    }
+}
+
+/// The world around a run: a ledger, and the nodes' part of it as far as the run can tell.
+struct World {
+    run: Run,
+    ledger: Ledger,
+    now: Timestamp,
+    settled: u32,
+    blamed: Vec<NodeId>,
+    lost: Vec<NodeId>,
+    free_wanted: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        let (task, client, now) = (TaskId::new([7; 16]), owner(80), Timestamp::from_ms(1000));
+        let spec = spec();
+        let terms = terms(&spec);
+        let mut ledger = Ledger::default();
+        let rest = SUPPLY.checked_sub(spec.max_cost).unwrap();
+        let allocations = vec![(client, spec.max_cost), (owner(81), rest)];
+        ledger.apply(Op::Genesis { allocations }, now).unwrap();
+        let amount = spec.max_cost;
+        ledger
+            .apply(
+                Op::OpenHold {
+                    task,
+                    payer: client,
+                    amount,
+                },
+                now,
+            )
+            .unwrap();
+        let limits = Limits {
+            offer_window_ms: 400,
+            wait_ms: 60_000,
+            prepare_ms: 20_000,
+        };
+        let (run, effects) = Run::open(task, client, spec, terms, limits, nodes(), now);
+        let mut world = Self {
+            run,
+            ledger,
+            now,
+            settled: 0,
+            blamed: Vec::new(),
+            lost: Vec::new(),
+            free_wanted: false,
+        };
+        world.carry_out(effects);
+        world
+    }
+
+    fn feed(&mut self, input: Input) {
+        let effects = self.run.apply(input, self.now);
+        self.carry_out(effects);
+        assert!(self.run.earned <= self.run.terms.work_cost);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Earn { checkpoint, shares } => {
+                    let share = |(m, amount): (Member, Amount)| Share {
+                        account: m.owner,
+                        node: m.node,
+                        amount,
+                    };
+                    let shares = shares.into_iter().map(share).collect();
+                    let op = Op::Earn {
+                        task: self.run.task,
+                        checkpoint,
+                        shares,
+                    };
+                    self.ledger.apply(op, self.now).unwrap();
+                    assert_eq!(
+                        self.ledger.hold(&self.run.task).unwrap().earned(),
+                        self.run.earned
+                    );
+                }
+                Effect::Settle(fees) => {
+                    self.settled += 1;
+                    let op = Op::Settle {
+                        task: self.run.task,
+                        fees,
+                    };
+                    let changes = self.ledger.apply(op, self.now).unwrap();
+                    let payments = changes.holds[0].payments().to_vec();
+                    self.run.settled(payments);
+                }
+                Effect::Blame { node, .. } => self.blamed.push(node),
+                Effect::Tell {
+                    event: Event::Lost { node, .. },
+                    ..
+                } => self.lost.push(node),
+                Effect::Tell {
+                    event: Event::Waiting { reason },
+                    ..
+                } => assert!(!reason.is_empty()),
+                Effect::AskFree => self.free_wanted = true,
+                _ => {}
+            }
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now = self.now.plus_ms(ms);
+        self.feed(Input::Tick);
+    }
+
+    fn report(&mut self, n: u8, report: Report) {
+        let attempt = self.run.attempt;
+        let stored_by = Some(owner(95));
+        self.feed(Input::Reported {
+            node: node(n),
+            attempt,
+            report,
+            stored_by,
+        });
+    }
+
+    fn match_three(&mut self) {
+        (1..=3).for_each(|n| self.feed(Input::Offered(offer(n))));
+        self.pass(500);
+        assert_eq!(self.run.state, TaskState::Matched);
+        (1..=3).for_each(|n| self.report(n, Report::Ready { fetched_bytes: 0 }));
+        assert_eq!(self.run.state, TaskState::Running);
+    }
+
+    fn checkpoint(&mut self, members: &[u8], step: u64) {
+        let fingerprint = Hash::of(&step.to_be_bytes());
+        for (rank, n) in members.iter().enumerate() {
+            let stored = (rank == 0).then(|| (file(1), receipt()));
+            self.report(
+                *n,
+                Report::Checkpoint {
+                    step,
+                    fingerprint,
+                    stored,
+                },
+            );
+        }
+    }
+
+    fn paid(&self, n: u8) -> u64 {
+        self.run
+            .payments
+            .iter()
+            .filter(|p| p.payee == owner(n))
+            .map(|p| p.amount.base_units())
+            .sum()
+    }
+}
+
+fn nodes() -> Vec<NodeId> {
+    (1..=4).map(node).collect()
+}
+
+fn receipt() -> cryptomind_protocol::transaction::StoredReceipt {
+    let key = cryptomind_protocol::SecretKey::from_seed([1; 32]);
+    cryptomind_protocol::transaction::StoredReceipt::sign(
+        BlobId::new([1; 32]),
+        10,
+        Timestamp::from_ms(0),
+        &key,
+    )
+}
+
+fn finished() -> Report {
+    Report::Finished {
+        files: vec![file(2)],
+        receipts: Vec::new(),
+        metrics: Metrics::default(),
+    }
+}
+
+/// All goes well: everybody gets an equal part of the work, the owner the fee, the client the rest.
+#[test]
+fn three_members_share_the_work() {
+    let mut world = World::new();
+    world.match_three();
+    (1..=4).for_each(|i| world.checkpoint(&[1, 2, 3], i * 10));
+    world.report(1, finished());
+    assert_eq!((world.run.state, world.settled), (TaskState::Finished, 1));
+    let work = world.run.terms.work_cost.base_units();
+    let shares: Vec<_> = (1..=3).map(|n| world.paid(n)).collect();
+    assert_eq!(shares.iter().sum::<u64>(), work);
+    assert!(
+        shares.iter().all(|s| s.abs_diff(work / 3) <= 4),
+        "{shares:?}"
+    );
+    assert_eq!(world.paid(90), 500);
+    let total: u64 = world
+        .run
+        .payments
+        .iter()
+        .map(|p| p.amount.base_units())
+        .sum();
+    assert_eq!(total, 1_000_000);
+}
+
+/// A member dies between two checkpoints: it keeps what it earned and gets nothing since.
+#[test]
+fn a_dead_member_is_not_paid_since_the_last_checkpoint() {
+    let mut world = World::new();
+    world.match_three();
+    world.checkpoint(&[1, 2, 3], 10);
+    world.report(
+        1,
+        Report::Progress {
+            step: 15,
+            loss: 1.0,
+            samples_per_s: 1,
+        },
+    );
+    let reason = "silent".to_owned();
+    world.report(
+        2,
+        Report::RingBroken {
+            committed: 16,
+            suspect: Some(node(3)),
+            reason,
+        },
+    );
+    assert_eq!(world.run.state, TaskState::Regrouping);
+    for (n, committed, prepared) in [(1, 16, false), (2, 15, true)] {
+        let ring_address = format!("new:{n}");
+        let report = Report::Paused {
+            committed,
+            prepared,
+            ring_address,
+        };
+        let attempt = world.run.attempt + 1;
+        world.feed(Input::Reported {
+            node: node(n),
+            attempt,
+            report,
+            stored_by: None,
+        });
+    }
+    assert_eq!(
+        world.run.state,
+        TaskState::Regrouping,
+        "the suspect may still answer"
+    );
+    world.pass(SUSPECT_LIMIT_MS);
+    assert_eq!(
+        (world.run.state, world.run.attempt),
+        (TaskState::Matched, 2)
+    );
+    assert_eq!((world.run.start_step, world.run.seats.len()), (16, 2));
+    assert_eq!(
+        (&world.lost[..], &world.blamed[..]),
+        (&[node(3)][..], &[node(3)][..])
+    );
+    [1, 2]
+        .iter()
+        .for_each(|n| world.report(*n, Report::Ready { fetched_bytes: 0 }));
+    (2..=4).for_each(|i| world.checkpoint(&[1, 2], i * 10));
+    world.report(1, finished());
+    assert_eq!(world.run.state, TaskState::Finished);
+    let work = world.run.terms.work_cost.base_units();
+    assert!(
+        world.paid(3).abs_diff(work / 12) <= 2,
+        "a third of a quarter: {}",
+        world.paid(3)
+    );
+    assert_eq!((1..=3).map(|n| world.paid(n)).sum::<u64>(), work);
+}
+
+/// The result may overtake the last fingerprints; it is delivered once they are there.
+#[test]
+fn a_result_waits_for_its_last_checkpoint() {
+    let mut world = World::new();
+    world.match_three();
+    world.report(1, finished());
+    assert_eq!(world.run.state, TaskState::Running);
+    world.checkpoint(&[1, 2, 3], STEPS);
+    assert_eq!((world.run.state, world.settled), (TaskState::Finished, 1));
+}
+
+/// One member's state differs: it is lost, blamed and named; the other two go on.
+#[test]
+fn a_member_that_computes_something_else_is_lost() {
+    let mut world = World::new();
+    world.match_three();
+    for n in 1..=3 {
+        let stored = (n == 1).then(|| (file(1), receipt()));
+        let fingerprint = Hash::of(&[u8::from(n == 2)]);
+        world.report(
+            n,
+            Report::Checkpoint {
+                step: 10,
+                fingerprint,
+                stored,
+            },
+        );
+    }
+    assert_eq!(world.blamed, [node(2)]);
+    assert_eq!(
+        (world.run.state, world.run.earned),
+        (TaskState::Regrouping, Amount::ZERO)
+    );
+}
+
+#[test]
+fn nobody_comes_and_all_is_refunded() {
+    let mut world = World::new();
+    world.feed(Input::Offered(offer(1)));
+    world.pass(500);
+    assert!(world.run.reason.contains("1 of 3"), "{}", world.run.reason);
+    world.pass(60_000);
+    assert_eq!((world.run.state, world.settled), (TaskState::Expired, 1));
+    assert_eq!(world.run.payments.len(), 1);
+    assert_eq!(world.paid(80), 1_000_000);
+}
+
+#[test]
+fn cancelling_pays_what_was_earned() {
+    let mut world = World::new();
+    world.match_three();
+    world.checkpoint(&[1, 2, 3], 20);
+    world.feed(Input::Cancel);
+    world.feed(Input::Cancel);
+    assert_eq!((world.run.state, world.settled), (TaskState::Cancelled, 1));
+    let work = world.run.terms.work_cost.base_units();
+    assert_eq!((1..=3).map(|n| world.paid(n)).sum::<u64>(), work / 2);
+}
+
+/// A small generator, so that a seed replays a schedule.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+fn random_news(world: &mut World, dice: &mut Dice) {
+    let n = 1 + dice.roll(4) as u8;
+    let step = world.run.step + dice.roll(12);
+    let attempt = (world.run.attempt + dice.roll(3) as u32).saturating_sub(dice.roll(2) as u32);
+    let fingerprint = Hash::of(&[u8::from(dice.roll(30) == 0)]);
+    let report = match dice.roll(10) {
+        0 | 1 => Report::Ready { fetched_bytes: 1 },
+        2 | 3 => Report::Progress {
+            step,
+            loss: 1.0,
+            samples_per_s: 1,
+        },
+        4..=6 => Report::Checkpoint {
+            step,
+            fingerprint,
+            stored: Some((file(1), receipt())),
+        },
+        7 => Report::Paused {
+            committed: step,
+            prepared: dice.roll(2) == 0,
+            ring_address: "r".into(),
+        },
+        8 => finished(),
+        _ if dice.roll(4) == 0 => Report::Failed {
+            task_fault: dice.roll(8) == 0,
+            reason: "x".into(),
+        },
+        _ => Report::RingBroken {
+            committed: step,
+            suspect: Some(node(1)),
+            reason: "y".into(),
+        },
+    };
+    let task = world.run.task;
+    let position = Some(Position {
+        task,
+        attempt,
+        committed: step,
+    })
+    .filter(|_| dice.roll(3) > 0);
+    match dice.roll(14) {
+        0 | 1 => world.feed(Input::Offered(offer(n))),
+        2 => world.feed(Input::Declined {
+            node: node(n),
+            reason: "busy".into(),
+        }),
+        3 => world.feed(Input::Disconnected(node(n))),
+        4 => world.feed(Input::Joined {
+            node: node(n),
+            position,
+        }),
+        5 => world.pass(dice.roll(3000)),
+        6 if dice.roll(10) == 0 => {
+            let effects = world.run.resume(nodes(), world.now);
+            world.carry_out(effects);
+        }
+        7 if dice.roll(60) == 0 => world.feed(Input::Cancel),
+        _ => {
+            let stored_by = Some(owner(95)).filter(|_| dice.roll(5) > 0);
+            world.feed(Input::Reported {
+                node: node(n),
+                attempt,
+                report,
+                stored_by,
+            });
+        }
+    }
+    if std::mem::take(&mut world.free_wanted) {
+        nodes()
+            .into_iter()
+            .for_each(|node| world.feed(Input::Free(node)));
+    }
+}
+
+/// A thousand random lives: every one ends, is settled once, and keeps the supply.
+#[test]
+fn every_life_ends_settled_once() {
+    for seed in 0..1000 {
+        let (mut world, mut dice) = (World::new(), Dice(seed));
+        for _ in 0..dice.roll(200) {
+            random_news(&mut world, &mut dice);
+        }
+        // Then silence: timers alone must end it.
+        for _ in 0..200 {
+            let Some(at) = world.run.next_timer() else {
+                break;
+            };
+            let wait = at.ms_since(world.now).max(100);
+            world.pass(wait);
+            if std::mem::take(&mut world.free_wanted) {
+                nodes()
+                    .into_iter()
+                    .for_each(|node| world.feed(Input::Free(node)));
+            }
+        }
+        assert!(
+            world.run.state.is_final(),
+            "seed {seed}: {:?}",
+            world.run.state
+        );
+        assert_eq!(world.settled, 1, "seed {seed}");
+        assert!(!world.run.reason.is_empty(), "seed {seed}");
+        assert!(
+            world
+                .ledger
+                .hold(&world.run.task)
+                .unwrap()
+                .settled
+                .is_some(),
+            "seed {seed}"
+        );
+        world.ledger.check_invariants().unwrap();
+        assert_eq!(world.ledger.supply(), SUPPLY, "seed {seed}");
+    }
+}

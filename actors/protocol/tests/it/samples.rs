@@ -1,0 +1,1154 @@
+//! At least one value of every message, and of every variant of every choice in one.
+//!
+//! A new variant does not compile here until it has a sample: see `all_variants`.
+
+use std::collections::BTreeSet;
+
+use cryptomind_protocol::api;
+use cryptomind_protocol::blob::{self, GetOk, HasOk, PutOk, Right, Source, Ticket};
+use cryptomind_protocol::delegation::{Delegation, Role};
+use cryptomind_protocol::error::Answer;
+use cryptomind_protocol::genesis::{Genesis, NetworkKind};
+use cryptomind_protocol::hello::{Auth, Hello, HelloOk, Welcome};
+use cryptomind_protocol::item::{
+    Access, DataFormat, DatasetInfo, FileEntry, ItemKind, ItemView, Manifest, ModelInfo,
+};
+use cryptomind_protocol::key::{Hash, Nonce};
+use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::node::{
+    self, Ack, Capacity, Command, Enrolment, Join, Match, Position, Report,
+};
+use cryptomind_protocol::ring::{Link, SegmentHeader};
+use cryptomind_protocol::signed::Payload;
+use cryptomind_protocol::task::{
+    Activity, Candidate, Event, Member, Metrics, Optimizer, Payment, Quote, Reason, Split,
+    TaskEvent, TaskSpec, TaskState, TaskView, TrainSpec, Work,
+};
+use cryptomind_protocol::transaction::{Action, Outcome, StoredReceipt, Transaction};
+use cryptomind_protocol::{
+    AccountId, Amount, BlobId, ErrorBody, ErrorClass, GenesisHash, ItemId, NodeId, PublicKey,
+    SecretKey, Signature, Signed, TaskId, Timestamp, TransferId,
+};
+
+use crate::message::{Message, message};
+
+const AT: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+const TASK: TaskId = TaskId::new([3; 16]);
+const ITEM: ItemId = ItemId::new([4; 16]);
+const BLOB: BlobId = BlobId::new([5; 32]);
+const ACCOUNT: AccountId = AccountId::new([6; 20]);
+const NETWORK: GenesisHash = GenesisHash::new([7; 32]);
+
+/// Fails to compile when a variant is missing in the list, and at run time when it has no sample.
+macro_rules! all_variants {
+    ($values:expr, $($pattern:pat),+ $(,)?) => {{
+        let seen: BTreeSet<&str> = $values.iter().map(|value| match value {
+            $($pattern => stringify!($pattern)),+
+        }).collect();
+        let all = BTreeSet::from([$(stringify!($pattern)),+]);
+        assert_eq!(seen, all, "every variant has a sample");
+    }};
+}
+
+fn ctm(n: u64) -> Amount {
+    Amount::from_base_units(n * 1_000_000_000)
+}
+
+fn key(n: u8) -> SecretKey {
+    SecretKey::from_seed([n; 32])
+}
+
+fn node_id() -> NodeId {
+    NodeId::of_key(&key(1).public())
+}
+
+fn signed<T: Payload>(payload: &T) -> Signed {
+    Signed::sign(payload, &NETWORK, &key(2))
+}
+
+fn delegation(role: Role) -> Delegation {
+    Delegation {
+        version: 1,
+        node: node_id(),
+        role,
+        expires: AT,
+    }
+}
+
+fn ticket(right: Right) -> Ticket {
+    Ticket {
+        version: 1,
+        bearer: key(1).public(),
+        right,
+        task: Some(TASK),
+        expires: AT,
+    }
+}
+
+fn get_ticket() -> Signed {
+    signed(&ticket(Right::Get { blobs: vec![BLOB] }))
+}
+
+fn put_ticket() -> Signed {
+    signed(&ticket(Right::Put { max_bytes: 1 << 40 }))
+}
+
+fn model() -> ModelSpec {
+    ModelSpec {
+        input: vec![8, 8],
+        layers: vec![
+            Layer::Linear { out: 64 },
+            Layer::Relu {},
+            Layer::Tanh {},
+            Layer::Linear { out: 10 },
+        ],
+    }
+}
+
+fn train(optimizer: Optimizer) -> TrainSpec {
+    TrainSpec {
+        epochs: 30,
+        global_batch: 32,
+        optimizer,
+        seed: u64::MAX,
+        checkpoint_steps: 100,
+    }
+}
+
+fn training(optimizer: Optimizer, access: Access) -> TaskSpec {
+    TaskSpec {
+        name: "digits-mlp".into(),
+        work: Work::Train {
+            dataset: ITEM,
+            model: model(),
+            train: train(optimizer),
+        },
+        miners: 3,
+        max_cost: ctm(2),
+        access,
+    }
+}
+
+fn inference() -> TaskSpec {
+    TaskSpec {
+        name: "read-digits".into(),
+        work: Work::Infer {
+            model: ITEM,
+            dataset: ItemId::new([9; 16]),
+            split: Split::Test,
+        },
+        miners: 1,
+        max_cost: ctm(1),
+        access: Access::Owner,
+    }
+}
+
+fn spec() -> TaskSpec {
+    training(Optimizer::adamw(1e-3), Access::Free)
+}
+
+fn file() -> FileEntry {
+    FileEntry {
+        name: "model.safetensors".into(),
+        blob: BLOB,
+        bytes: 19_000,
+    }
+}
+
+fn receipt() -> StoredReceipt {
+    StoredReceipt::sign(BLOB, 19_000, AT, &key(1))
+}
+
+fn metrics() -> Metrics {
+    Metrics {
+        final_loss: Some(0.03),
+        test_accuracy: Some(0.981),
+        samples: 43_110,
+        compute_ms: 1_500,
+    }
+}
+
+fn dataset(format: DataFormat) -> DatasetInfo {
+    DatasetInfo {
+        format,
+        train_samples: 1437,
+        test_samples: 360,
+        input: vec![8, 8],
+        classes: vec!["0".into(), "1".into()],
+    }
+}
+
+fn idx() -> DataFormat {
+    DataFormat::Idx {
+        train_images: "train-images.gz".into(),
+        train_labels: "train-labels.gz".into(),
+        test_images: "test-images.gz".into(),
+        test_labels: "test-labels.gz".into(),
+        scale: 16.0,
+    }
+}
+
+fn csv() -> DataFormat {
+    DataFormat::Csv {
+        file: "iris.csv".into(),
+        label: "species".into(),
+        split_seed: 7,
+    }
+}
+
+fn model_info() -> ModelInfo {
+    ModelInfo {
+        spec: model(),
+        classes: vec!["0".into()],
+        dataset: Some(ITEM),
+        task: Some(TASK),
+        metrics: metrics(),
+    }
+}
+
+fn manifest(kind: ItemKind, access: Access) -> Manifest {
+    Manifest {
+        name: "digits".into(),
+        kind,
+        files: vec![file()],
+        access,
+        licence: "CC-BY-4.0".into(),
+        source: "UCI".into(),
+    }
+}
+
+fn a_manifest() -> Manifest {
+    manifest(
+        ItemKind::Dataset(dataset(idx())),
+        Access::Paid { fee: ctm(1) },
+    )
+}
+
+fn member() -> Member {
+    Member {
+        node: node_id(),
+        name: "rig".into(),
+        owner: ACCOUNT,
+    }
+}
+
+fn payment(reason: Reason, node: Option<NodeId>) -> Payment {
+    Payment {
+        payer: ACCOUNT,
+        payee: AccountId::new([8; 20]),
+        amount: ctm(1),
+        reason,
+        node,
+    }
+}
+
+fn source() -> Source {
+    Source {
+        node: node_id(),
+        address: "127.0.0.1:7701".into(),
+    }
+}
+
+fn basics() -> Vec<Message> {
+    let classes = [
+        ErrorClass::User,
+        ErrorClass::Auth,
+        ErrorClass::Funds,
+        ErrorClass::Capacity,
+        ErrorClass::Task,
+        ErrorClass::Network,
+        ErrorClass::Internal,
+    ];
+    all_variants!(
+        classes,
+        ErrorClass::User,
+        ErrorClass::Auth,
+        ErrorClass::Funds,
+        ErrorClass::Capacity,
+        ErrorClass::Task,
+        ErrorClass::Network,
+        ErrorClass::Internal,
+    );
+    let error = |class| ErrorBody::new(class, "a_code", "what happened");
+    let full = error(ErrorClass::User)
+        .with_help("do this")
+        .with_retry_after_ms(500);
+    let plain = classes.map(|class| message("error", &format!("{class:?}"), error(class)));
+    let mut all = Vec::from(plain);
+    all.push(message("error", "full", full.clone()));
+    all.push(message("answer-ack", "ok", Answer::Ok(Ack {})));
+    all.push(message("answer-ack", "error", Answer::<Ack>::Error(full)));
+    all.push(message(
+        "signed-delegation",
+        "",
+        signed(&delegation(Role::Miner)),
+    ));
+    all
+}
+
+fn hellos() -> Vec<Message> {
+    let (nonce, signature) = (Nonce::new([1; 16]), Signature::new([2; 64]));
+    let hello = Hello {
+        nonce,
+        caller: key(1).public(),
+        agent: "cryptomind/0.1.0".into(),
+    };
+    let ok = HelloOk {
+        nonce,
+        server: key(2).public(),
+        network: NETWORK,
+        now_ms: AT.as_ms(),
+        signature,
+    };
+    let welcome = Welcome {
+        max_frame_bytes: 1 << 20,
+    };
+    vec![
+        message("hello", "", hello),
+        message("hello-ok", "", ok),
+        message("auth", "", Auth { signature }),
+        message("welcome", "", welcome),
+    ]
+}
+
+fn genesis(kind: NetworkKind) -> Genesis {
+    Genesis {
+        version: 1,
+        name: "cryptomind-dev".into(),
+        kind,
+        created: AT,
+        coordinator: PublicKey::new([9; 32]),
+        network_fee_ppm: 10_000,
+    }
+}
+
+fn networks() -> Vec<Message> {
+    let roles = [Role::Coordinator, Role::Miner, Role::Storage, Role::Client];
+    all_variants!(
+        roles,
+        Role::Coordinator,
+        Role::Miner,
+        Role::Storage,
+        Role::Client
+    );
+    let kinds = [NetworkKind::Main, NetworkKind::Development];
+    all_variants!(kinds, NetworkKind::Main, NetworkKind::Development);
+    let delegations = roles.map(|role| message("delegation", &role.to_string(), delegation(role)));
+    let geneses = kinds.map(|kind| message("genesis", &format!("{kind:?}"), genesis(kind)));
+    delegations.into_iter().chain(geneses).collect()
+}
+
+fn tasks() -> Vec<Message> {
+    let sgd = Optimizer::Sgd {
+        lr: 0.1,
+        momentum: 0.9,
+    };
+    all_variants!(
+        [sgd.clone(), Optimizer::adamw(1e-3)],
+        Optimizer::Adamw { .. },
+        Optimizer::Sgd { .. },
+    );
+    all_variants!(
+        model().layers,
+        Layer::Linear { .. },
+        Layer::Relu {},
+        Layer::Tanh {}
+    );
+    all_variants!(
+        [spec().work, inference().work],
+        Work::Train { .. },
+        Work::Infer { .. },
+    );
+    let paid = Access::Paid { fee: ctm(1) };
+    all_variants!(
+        [Access::Free, paid, Access::Owner],
+        Access::Free,
+        Access::Paid { .. },
+        Access::Owner,
+    );
+    let on_training_split = match inference().work {
+        Work::Infer { model, dataset, .. } => Work::Infer {
+            model,
+            dataset,
+            split: Split::Train,
+        },
+        other => other,
+    };
+    let on_training_split = TaskSpec {
+        work: on_training_split,
+        ..inference()
+    };
+    let mut all = vec![
+        message("task-spec", "adamw", spec()),
+        message("task-spec", "sgd", training(sgd, paid)),
+        message("task-spec", "infer", inference()),
+        message("task-spec", "infer-train", on_training_split),
+        message("quote", "", quote()),
+    ];
+    all.extend(task_views());
+    all.extend(payments());
+    all
+}
+
+fn quote() -> Quote {
+    let candidate = Candidate {
+        node: node_id(),
+        name: "rig".into(),
+        owner: ACCOUNT,
+        mflops: 25_000,
+        rating_milli: 5000,
+        free: true,
+    };
+    Quote {
+        micro_cu: 1_600,
+        unit_price: ctm(10),
+        work_cost: ctm(1),
+        item_fees: ctm(2),
+        storage_cost_max: ctm(3),
+        network_fee_max: ctm(4),
+        cost_low: ctm(5),
+        cost_high: ctm(6),
+        time_low_ms: 1000,
+        time_high_ms: 9000,
+        candidates: vec![candidate],
+        notes: vec!["three miners are ready".into()],
+    }
+}
+
+fn task_view(state: TaskState) -> TaskView {
+    TaskView {
+        task: TASK,
+        client: ACCOUNT,
+        spec: spec(),
+        state,
+        reason: "all work is done".into(),
+        posted: AT,
+        ended: Some(AT),
+        members: vec![member()],
+        attempt: 2,
+        step: 1350,
+        total_steps: 1350,
+        earned: ctm(1),
+        payments: vec![payment(Reason::Refund, None)],
+        files: vec![file()],
+        metrics: Some(metrics()),
+        item: Some(ITEM),
+        events: 60,
+    }
+}
+
+fn task_views() -> Vec<Message> {
+    let states = [
+        TaskState::Waiting,
+        TaskState::Matched,
+        TaskState::Running,
+        TaskState::Regrouping,
+        TaskState::Finished,
+        TaskState::Cancelled,
+        TaskState::Failed,
+        TaskState::Abandoned,
+        TaskState::Expired,
+    ];
+    all_variants!(
+        states,
+        TaskState::Waiting,
+        TaskState::Matched,
+        TaskState::Running,
+        TaskState::Regrouping,
+        TaskState::Finished,
+        TaskState::Cancelled,
+        TaskState::Failed,
+        TaskState::Abandoned,
+        TaskState::Expired,
+    );
+    let new = TaskView {
+        ended: None,
+        metrics: None,
+        item: None,
+        ..task_view(TaskState::Waiting)
+    };
+    let mut all = vec![message("task-view", "new", new)];
+    let one = |state: TaskState| message("task-view", &state.to_string(), task_view(state));
+    all.extend(states.map(one));
+    all
+}
+
+fn payments() -> Vec<Message> {
+    let reasons = [
+        Reason::Genesis,
+        Reason::Faucet,
+        Reason::Send,
+        Reason::Work,
+        Reason::ItemFee,
+        Reason::Storage,
+        Reason::NetworkFee,
+        Reason::Refund,
+    ];
+    all_variants!(
+        reasons,
+        Reason::Genesis,
+        Reason::Faucet,
+        Reason::Send,
+        Reason::Work,
+        Reason::ItemFee,
+        Reason::Storage,
+        Reason::NetworkFee,
+        Reason::Refund,
+    );
+    let one = |r: Reason| message("payment", &format!("{r:?}"), payment(r, Some(node_id())));
+    let mut all = Vec::from(reasons.map(one));
+    all.push(message("payment", "no-node", payment(Reason::Refund, None)));
+    all
+}
+
+fn event_values() -> Vec<Event> {
+    let (node, name) = (node_id(), "rig".to_owned());
+    let activity = |from, to, reason| Event::Activity {
+        node,
+        name: name.clone(),
+        from,
+        to,
+        reason,
+    };
+    vec![
+        Event::Announced {
+            miners: 4,
+            needed: 3,
+        },
+        Event::Offered {
+            node,
+            name: name.clone(),
+        },
+        Event::Waiting {
+            reason: "2 of 3 are ready".into(),
+        },
+        Event::Matched {
+            attempt: 1,
+            members: vec![member()],
+            start_step: 0,
+        },
+        activity(Activity::Mining, Activity::Preparing, None),
+        activity(
+            Activity::Training,
+            Activity::Inferring,
+            Some("a task".into()),
+        ),
+        activity(Activity::Idle, Activity::Idle, None),
+        Event::Fetched {
+            node,
+            name: name.clone(),
+            bytes: 72_000,
+        },
+        Event::Progress {
+            step: 45,
+            total_steps: 1350,
+            loss: 0.7,
+            samples_per_s: 90_000,
+        },
+        Event::Checkpoint {
+            step: 100,
+            earned: ctm(1),
+        },
+        Event::Lost {
+            node,
+            name,
+            reason: "silent for 1500 ms".into(),
+            unpaid: ctm(1),
+            remaining: 2,
+        },
+        Event::Stored {
+            files: vec![file()],
+            metrics: metrics(),
+        },
+        Event::Settled {
+            state: TaskState::Finished,
+            reason: "all work is done".into(),
+            payments: vec![payment(Reason::Work, Some(node_id()))],
+        },
+    ]
+}
+
+fn events() -> Vec<Message> {
+    let events = event_values();
+    all_variants!(
+        events,
+        Event::Announced { .. },
+        Event::Offered { .. },
+        Event::Waiting { .. },
+        Event::Matched { .. },
+        Event::Activity { .. },
+        Event::Fetched { .. },
+        Event::Progress { .. },
+        Event::Checkpoint { .. },
+        Event::Lost { .. },
+        Event::Stored { .. },
+        Event::Settled { .. },
+    );
+    let one = |(number, event): (usize, Event)| {
+        let event = TaskEvent {
+            number: number as u64,
+            at: AT,
+            event,
+        };
+        message("task-event", &number.to_string(), event)
+    };
+    events.into_iter().enumerate().map(one).collect()
+}
+
+fn items() -> Vec<Message> {
+    let csv_manifest = manifest(ItemKind::Dataset(dataset(csv())), Access::Owner);
+    let bare_model = ModelInfo {
+        dataset: None,
+        task: None,
+        metrics: Metrics::default(),
+        ..model_info()
+    };
+    let model_manifest = manifest(ItemKind::Model(model_info()), Access::Free);
+    all_variants!(
+        [a_manifest().kind, model_manifest.kind.clone()],
+        ItemKind::Dataset(_),
+        ItemKind::Model(_),
+    );
+    all_variants!(
+        [idx(), csv()],
+        DataFormat::Idx { .. },
+        DataFormat::Csv { .. }
+    );
+    let view = |note, manifest| {
+        let view = ItemView {
+            item: ITEM,
+            owner: ACCOUNT,
+            nickname: "ada".into(),
+            manifest,
+            published: AT,
+            uses: 1,
+        };
+        message("item-view", note, view)
+    };
+    vec![
+        view("idx", a_manifest()),
+        view("csv", csv_manifest),
+        view("model", model_manifest),
+        view(
+            "model-bare",
+            manifest(ItemKind::Model(bare_model), Access::Free),
+        ),
+    ]
+}
+
+fn transaction(action: Action) -> Transaction {
+    Transaction {
+        version: 1,
+        id: Nonce::new([1; 16]),
+        account: ACCOUNT,
+        valid_until: AT,
+        action,
+    }
+}
+
+fn transactions() -> Vec<Message> {
+    let actions = [
+        Action::Register {
+            nickname: "ada".into(),
+        },
+        Action::Faucet {},
+        Action::Send {
+            to: ACCOUNT,
+            amount: ctm(1),
+        },
+        Action::Publish {
+            manifest: a_manifest(),
+            receipts: vec![receipt()],
+        },
+        Action::Post { spec: spec() },
+        Action::Cancel { task: TASK },
+        Action::Rate {
+            task: TASK,
+            stars: 5,
+        },
+    ];
+    all_variants!(
+        actions,
+        Action::Register { .. },
+        Action::Faucet {},
+        Action::Send { .. },
+        Action::Publish { .. },
+        Action::Post { .. },
+        Action::Cancel { .. },
+        Action::Rate { .. },
+    );
+    let number = |(n, action)| message("transaction", &format!("{n}"), transaction(action));
+    actions.into_iter().enumerate().map(number).collect()
+}
+
+fn outcomes() -> Vec<Message> {
+    let outcomes = [
+        Outcome::Registered {
+            nickname: "ada".into(),
+        },
+        Outcome::Moved { amount: ctm(1) },
+        Outcome::Published { item: ITEM },
+        Outcome::Posted {
+            task: TASK,
+            held: ctm(2),
+        },
+        Outcome::Cancelling { task: TASK },
+        Outcome::Rated { task: TASK },
+    ];
+    all_variants!(
+        outcomes,
+        Outcome::Registered { .. },
+        Outcome::Moved { .. },
+        Outcome::Published { .. },
+        Outcome::Posted { .. },
+        Outcome::Cancelling { .. },
+        Outcome::Rated { .. },
+    );
+    let number = |(n, outcome)| message("outcome", &format!("{n}"), outcome);
+    outcomes.into_iter().enumerate().map(number).collect()
+}
+
+/// Every request of the clients' API.
+pub fn api_requests() -> Vec<api::Request> {
+    use api::Request;
+    let transaction = transaction(Action::Faucet {});
+    vec![
+        Request::Status {},
+        Request::Submit {
+            transaction: signed(&transaction),
+        },
+        Request::Account {
+            account: Some(ACCOUNT),
+            nickname: None,
+        },
+        Request::Account {
+            account: None,
+            nickname: Some("ada".into()),
+        },
+        Request::History { limit: 1000 },
+        Request::Items {
+            kind: None,
+            limit: 100,
+        },
+        Request::Items {
+            kind: Some("model".into()),
+            limit: 100,
+        },
+        Request::Item {
+            item: Some(ITEM),
+            path: None,
+        },
+        Request::Item {
+            item: None,
+            path: Some("ada/digits".into()),
+        },
+        Request::Place { bytes: 1 << 30 },
+        Request::Locate {
+            item: Some(ITEM),
+            task: None,
+        },
+        Request::Locate {
+            item: None,
+            task: Some(TASK),
+        },
+        Request::Quote {
+            spec: Box::new(spec()),
+        },
+        Request::Task { task: TASK },
+        Request::Tasks {
+            state: None,
+            limit: 20,
+        },
+        Request::Tasks {
+            state: Some(TaskState::Running),
+            limit: 20,
+        },
+        Request::Watch {
+            task: TASK,
+            from: 0,
+        },
+        Request::Miners {},
+        Request::EnrolmentRequests {},
+        Request::Grant {
+            delegation: signed(&delegation(Role::Storage)),
+        },
+    ]
+}
+
+fn api_answers() -> Vec<Message> {
+    let rating = api::RatingView {
+        rating_milli: 3500,
+        done: 3,
+        failed: 1,
+        stars: 9,
+        votes: 2,
+        last_change: "lost during a run".into(),
+    };
+    let miner = api::MinerView {
+        node: node_id(),
+        name: "rig".into(),
+        owner: ACCOUNT,
+        owner_name: "carol".into(),
+        online: true,
+        activity: Activity::Mining,
+        task: None,
+        mflops: 25_000,
+        devices: vec!["CPU, 2 threads".into()],
+        rating,
+    };
+    let request = api::EnrolmentRequest {
+        node: node_id(),
+        name: "rig".into(),
+        role: Role::Miner,
+        address: "203.0.113.7:40000".into(),
+    };
+    let placement = api::Placement {
+        sources: vec![source()],
+        ticket: put_ticket(),
+    };
+    let busy = api::MinerView {
+        task: Some(TASK),
+        ..miner.clone()
+    };
+    vec![
+        message("miner-view", "", miner),
+        message("miner-view", "busy", busy),
+        message("enrolment-request", "", request),
+        message("placement", "", placement),
+        message("network-status", "", network_status()),
+    ]
+}
+
+fn network_status() -> api::NetworkStatus {
+    api::NetworkStatus {
+        genesis: genesis(NetworkKind::Development),
+        network: NETWORK,
+        now: AT,
+        miners: 3,
+        miners_free: 2,
+        storage_nodes: 1,
+        supply: cryptomind_protocol::money::SUPPLY,
+        held: ctm(2),
+        open_tasks: 1,
+        unit_price: ctm(10),
+    }
+}
+
+fn accounts() -> Vec<Message> {
+    let account = api::AccountView {
+        account: ACCOUNT,
+        nickname: Some("ada".into()),
+        available: ctm(100),
+        held: ctm(2),
+        earning: Amount::ZERO,
+    };
+    let unnamed = api::AccountView {
+        nickname: None,
+        ..account.clone()
+    };
+    let transfer = api::TransferView {
+        transfer: TransferId::new([1; 16]),
+        at: AT,
+        payer: ACCOUNT,
+        payer_name: "ada".into(),
+        payee: AccountId::of_system("fees"),
+        payee_name: "fees".into(),
+        amount: Amount::from_base_units(1),
+        reason: Reason::NetworkFee,
+        task: Some(TASK),
+    };
+    let no_task = api::TransferView {
+        task: None,
+        ..transfer.clone()
+    };
+    vec![
+        message("account-view", "", account),
+        message("account-view", "unnamed", unnamed),
+        message("transfer-view", "", transfer),
+        message("transfer-view", "no-task", no_task),
+    ]
+}
+
+/// Every request between nodes, with every report.
+pub fn node_requests() -> Vec<node::Request> {
+    use node::Request;
+    let join = Join {
+        delegation: signed(&delegation(Role::Miner)),
+        name: "rig".into(),
+        listen: None,
+        capacity: Capacity {
+            threads: 2,
+            devices: vec!["CPU".into()],
+            mflops: 25_000,
+            free_bytes: 1 << 34,
+        },
+        activity: Activity::Training,
+        running: Some(Position {
+            task: TASK,
+            attempt: 1,
+            committed: 99,
+        }),
+    };
+    let storage = Join {
+        listen: Some("0.0.0.0:7701".into()),
+        running: None,
+        ..join.clone()
+    };
+    let mut all = vec![
+        Request::Enrol {
+            owner: ACCOUNT,
+            role: Role::Miner,
+            name: "rig".into(),
+        },
+        Request::Join(Box::new(join)),
+        Request::Join(Box::new(storage)),
+        Request::Offer {
+            task: TASK,
+            ring_address: "127.0.0.1:40001".into(),
+        },
+        Request::Decline {
+            task: TASK,
+            reason: "the owner pauses".into(),
+        },
+        Request::Activity {
+            from: Activity::Mining,
+            to: Activity::Preparing,
+            task: Some(TASK),
+        },
+        Request::Activity {
+            from: Activity::Idle,
+            to: Activity::Mining,
+            task: None,
+        },
+    ];
+    all.extend(reports().into_iter().map(|report| Request::Report {
+        task: TASK,
+        attempt: 1,
+        report,
+    }));
+    all
+}
+
+fn reports() -> Vec<Report> {
+    let checkpoint = |stored| Report::Checkpoint {
+        step: 100,
+        fingerprint: Hash::of(b"state"),
+        stored,
+    };
+    let broken = |suspect| Report::RingBroken {
+        committed: 99,
+        suspect,
+        reason: "silent".into(),
+    };
+    let reports = vec![
+        Report::Ready { fetched_bytes: 0 },
+        Report::Progress {
+            step: 45,
+            loss: 0.5,
+            samples_per_s: 90_000,
+        },
+        checkpoint(None),
+        checkpoint(Some((file(), receipt()))),
+        broken(None),
+        broken(Some(node_id())),
+        Report::Paused {
+            committed: 99,
+            prepared: true,
+            ring_address: "127.0.0.1:40002".into(),
+        },
+        Report::Finished {
+            files: vec![file()],
+            receipts: vec![receipt()],
+            metrics: metrics(),
+        },
+        Report::Failed {
+            task_fault: false,
+            reason: "the disk is full".into(),
+        },
+    ];
+    all_variants!(
+        reports,
+        Report::Ready { .. },
+        Report::Progress { .. },
+        Report::Checkpoint { .. },
+        Report::RingBroken { .. },
+        Report::Paused { .. },
+        Report::Finished { .. },
+        Report::Failed { .. },
+    );
+    reports
+}
+
+fn training_match() -> Match {
+    Match {
+        task: TASK,
+        attempt: 1,
+        spec: spec(),
+        dataset: dataset(idx()),
+        dataset_files: vec![file()],
+        model: None,
+        model_files: vec![],
+        members: vec![member()],
+        ring_addresses: vec!["127.0.0.1:40001".into()],
+        rank: 0,
+        start_step: 0,
+        resume: None,
+        sources: vec![source()],
+        get_ticket: get_ticket(),
+        put_ticket: put_ticket(),
+    }
+}
+
+fn commands() -> Vec<Message> {
+    let resumed = Match {
+        spec: inference(),
+        model: Some(model_info()),
+        model_files: vec![file()],
+        start_step: 100,
+        resume: Some(file()),
+        ..training_match()
+    };
+    let commands = [
+        Command::Joined { now: AT },
+        Command::Announce {
+            task: TASK,
+            spec: Box::new(spec()),
+        },
+        Command::Withdraw {
+            task: TASK,
+            reason: "others were chosen".into(),
+        },
+        Command::Match(Box::new(training_match())),
+        Command::Match(Box::new(resumed)),
+        Command::Pause {
+            task: TASK,
+            attempt: 2,
+        },
+        Command::Stop {
+            task: TASK,
+            reason: "cancelled".into(),
+        },
+    ];
+    all_variants!(
+        commands,
+        Command::Joined { .. },
+        Command::Announce { .. },
+        Command::Withdraw { .. },
+        Command::Match(_),
+        Command::Pause { .. },
+        Command::Stop { .. },
+    );
+    let number = |(n, command)| message("command", &format!("{n}"), command);
+    commands.into_iter().enumerate().map(number).collect()
+}
+
+fn enrolments() -> Vec<Message> {
+    let granted = Enrolment::Granted {
+        delegation: signed(&delegation(Role::Miner)),
+    };
+    let both = [Enrolment::Pending {}, granted];
+    all_variants!(both, Enrolment::Pending {}, Enrolment::Granted { .. });
+    let number = |(n, enrolment)| message("enrolment", &format!("{n}"), enrolment);
+    both.into_iter().enumerate().map(number).collect()
+}
+
+/// Every request on a blob stream.
+pub fn blob_requests() -> Vec<blob::Request> {
+    use blob::Request;
+    vec![
+        Request::Has {
+            blob: BLOB,
+            ticket: get_ticket(),
+        },
+        Request::Get {
+            blob: BLOB,
+            first_chunk: 3,
+            ticket: get_ticket(),
+        },
+        Request::Put {
+            blob: BLOB,
+            bytes: 65_537,
+            ticket: put_ticket(),
+        },
+    ]
+}
+
+fn blobs() -> Vec<Message> {
+    let has = HasOk {
+        present: true,
+        bytes: 65_537,
+    };
+    let rights = [
+        Right::Get { blobs: vec![BLOB] },
+        Right::Put {
+            max_bytes: u64::MAX,
+        },
+    ];
+    all_variants!(rights, Right::Get { .. }, Right::Put { .. });
+    let number = |(n, right)| message("ticket", &format!("{n}"), ticket(right));
+    let mut all: Vec<_> = rights.into_iter().enumerate().map(number).collect();
+    let without_task = Ticket {
+        task: None,
+        ..ticket(Right::Get { blobs: vec![] })
+    };
+    all.extend([
+        message("ticket", "no-task", without_task),
+        message("has-ok", "", has),
+        message("get-ok", "", GetOk { bytes: 65_537 }),
+        message("put-ok", "", PutOk { first_chunk: 1 }),
+        message("stored-receipt", "", receipt()),
+    ]);
+    all
+}
+
+fn rings() -> Vec<Message> {
+    let link = Link {
+        task: TASK,
+        attempt: 1,
+        rank: 2,
+    };
+    let segment = SegmentHeader {
+        sequence: 1 << 40,
+        hop: 3,
+        segment: 2,
+        values: 1603,
+    };
+    vec![
+        message("ring-link", "", link),
+        message("ring-segment", "", segment),
+    ]
+}
+
+fn requests() -> Vec<Message> {
+    let api = api_requests().into_iter().enumerate();
+    let node = node_requests().into_iter().enumerate();
+    let blob = blob_requests().into_iter().enumerate();
+    let mut all = Vec::new();
+    all.extend(api.map(|(n, r)| message("api-request", &n.to_string(), r)));
+    all.extend(node.map(|(n, r)| message("node-request", &n.to_string(), r)));
+    all.extend(blob.map(|(n, r)| message("blob-request", &n.to_string(), r)));
+    all
+}
+
+/// All samples, in the order of the golden vectors.
+pub fn all() -> Vec<Message> {
+    let groups: [fn() -> Vec<Message>; 16] = [
+        basics,
+        hellos,
+        networks,
+        tasks,
+        events,
+        items,
+        transactions,
+        outcomes,
+        requests,
+        api_answers,
+        accounts,
+        commands,
+        enrolments,
+        blobs,
+        rings,
+        || vec![message("ack", "", Ack {})],
+    ];
+    groups.into_iter().flat_map(|group| group()).collect()
+}

@@ -1,0 +1,280 @@
+//! A coordinator: the ledger, the catalog, the ratings and the market, behind one UDP port.
+//!
+//! ```text
+//! Tree ── ledger ── rating ── catalog ── matchmaker        actors, restarted one for one
+//!   ▲        ▲         ▲         ▲           ▲             calls go down, each with a limit
+//! doors: one task a connection, one a request             clients (api), nodes (node)
+//! ```
+//!
+//! State lies in one redb file, written by the ledger's postings alone. A door reads what is durable from the
+//! store and asks actors for decisions.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cryptomind_config::Coordinator;
+use cryptomind_core::journal::GenesisRecord;
+use cryptomind_core::ledger::{Account, Op};
+use cryptomind_core::price::Prices;
+use cryptomind_core::run::Limits;
+use cryptomind_net::Endpoint;
+use cryptomind_protocol::frame::{ALPN_API, ALPN_NODE};
+use cryptomind_protocol::genesis::Genesis;
+use cryptomind_protocol::{ErrorBody, NodeAddress, NodeId, SecretKey};
+use cryptomind_storage::state::{Batch, StateStore};
+
+use crate::catalog::{CatalogActor, CatalogArguments, CatalogRef};
+use crate::clock;
+use crate::ledger::{LedgerActor, LedgerRef, Posting, Unposted};
+use crate::matchmaker::{MatchmakerActor, MatchmakerArguments, MatchmakerRef};
+use crate::rating::{RatingActor, RatingArguments, RatingRef};
+use crate::supervisor::{self, Child, Tree, seat};
+
+mod api;
+mod door;
+mod enrolment;
+pub mod links;
+mod nodes;
+pub mod tickets;
+mod transactions;
+mod views;
+pub mod watchers;
+
+use enrolment::Enrolments;
+use links::Links;
+use tickets::Tickets;
+use watchers::Watchers;
+
+/// The file that holds a coordinator's state, in its data folder.
+pub const STATE_FILE: &str = "state.redb";
+/// What is left of requests in flight when a coordinator stops.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// What every door needs.
+pub(crate) struct Office {
+    pub(crate) genesis: Genesis,
+    pub(crate) config: Coordinator,
+    pub(crate) store: StateStore,
+    pub(crate) ledger: LedgerRef,
+    pub(crate) rating: RatingRef,
+    pub(crate) catalog: CatalogRef,
+    pub(crate) matchmaker: MatchmakerRef,
+    pub(crate) links: Links,
+    pub(crate) tickets: Tickets,
+    pub(crate) watchers: Watchers,
+    pub(crate) enrolments: Enrolments,
+}
+
+/// A running coordinator.
+pub struct CoordinatorNode {
+    /// Reaches the ledger.
+    pub ledger: LedgerRef,
+    /// Reaches the ratings.
+    pub rating: RatingRef,
+    /// Reaches the catalog.
+    pub catalog: CatalogRef,
+    /// Reaches the matchmaker.
+    pub matchmaker: MatchmakerRef,
+    address: NodeAddress,
+    genesis: Genesis,
+    endpoint: Endpoint,
+    tree: Tree,
+    doors: tokio::task::JoinHandle<()>,
+}
+
+/// Starts a coordinator: makes its network at the first start, goes on with it afterwards.
+///
+/// # Errors
+/// Where its folder, key or port cannot be used, or where its state is damaged.
+pub async fn start(
+    config: Coordinator,
+    key: SecretKey,
+) -> Result<CoordinatorNode, ErrorBody> {
+    let store = open(&config.node.data_dir)?;
+    let genesis = genesis(&store, &config, &key)?;
+    let network = genesis.hash();
+    let limits = cryptomind_net::Limits {
+        max_connections: config.limits.max_connections,
+        max_per_address: config.limits.max_per_address,
+        ..cryptomind_net::Limits::default()
+    };
+    let listen = config.node.listen;
+    let endpoint =
+        Endpoint::serve(listen, key.clone(), network, &[ALPN_API, ALPN_NODE], limits)?;
+    let tickets = Tickets { key: key.clone(), network };
+    let (office, tree) = staff(config, genesis.clone(), store, tickets).await?;
+    mint(&office.ledger, &office.store).await?;
+    let local = endpoint.local_addr();
+    let address = NodeAddress {
+        node: NodeId::of_key(&key.public()),
+        host: reachable_host(local.ip()),
+        port: local.port(),
+    };
+    let (ledger, rating) = (office.ledger.clone(), office.rating.clone());
+    let (catalog, matchmaker) = (office.catalog.clone(), office.matchmaker.clone());
+    let doors = tokio::spawn(door::open(endpoint.clone(), Arc::new(office)));
+    Ok(CoordinatorNode {
+        ledger,
+        rating,
+        catalog,
+        matchmaker,
+        address,
+        genesis,
+        endpoint,
+        tree,
+        doors,
+    })
+}
+
+/// A socket that listens everywhere is reached on this machine by loopback.
+fn reachable_host(ip: std::net::IpAddr) -> String {
+    match ip {
+        std::net::IpAddr::V4(v4) if v4.is_unspecified() => "127.0.0.1".to_owned(),
+        std::net::IpAddr::V6(v6) if v6.is_unspecified() => "::1".to_owned(),
+        ip => ip.to_string(),
+    }
+}
+
+fn open(dir: &Path) -> Result<StateStore, ErrorBody> {
+    let cannot = |what: &str, error: &dyn std::fmt::Display| {
+        ErrorBody::user("data_dir", format!("cannot {what} {}: {error}", dir.display()))
+            .with_help("set node.data_dir to a folder that this user may write")
+    };
+    std::fs::create_dir_all(dir).map_err(|e| cannot("make", &e))?;
+    StateStore::open(&dir.join(STATE_FILE)).map_err(|e| cannot("open the state in", &e))
+}
+
+/// The stored genesis, or a new one.
+fn genesis(
+    store: &StateStore,
+    config: &Coordinator,
+    key: &SecretKey,
+) -> Result<Genesis, ErrorBody> {
+    let stored = store.load::<GenesisRecord>().map_err(ErrorBody::internal)?;
+    if let Some(record) = stored.into_iter().next() {
+        if record.genesis.coordinator != key.public() {
+            let message = "the state belongs to a coordinator with another key";
+            return Err(ErrorBody::user("wrong_key", message)
+                .with_help("restore the node.key that lay beside it, or choose another folder"));
+        }
+        return Ok(record.genesis);
+    }
+    let genesis = Genesis {
+        version: 1,
+        name: config.network.name.clone(),
+        kind: config.network.kind,
+        created: clock::now(),
+        coordinator: key.public(),
+        network_fee_ppm: config.network.fee_ppm,
+    };
+    let mut batch = Batch::new();
+    batch.put(&GenesisRecord { genesis: genesis.clone() });
+    store.commit(batch).wait().map_err(ErrorBody::internal)?;
+    Ok(genesis)
+}
+
+/// The actors under their supervisor, in the order in which they need each other.
+async fn staff(
+    config: Coordinator,
+    genesis: Genesis,
+    store: StateStore,
+    tickets: Tickets,
+) -> Result<(Office, Tree), ErrorBody> {
+    let (ledger_seat, ledger) = seat("ledger");
+    let (rating_seat, rating) = seat("rating");
+    let (catalog_seat, catalog) = seat("catalog");
+    let (matchmaker_seat, matchmaker) = seat("matchmaker");
+    let (links, watchers) = (Links::default(), Watchers::default());
+    let for_ledger = store.clone();
+    let for_rating = RatingArguments { store: store.clone(), ledger: ledger.clone() };
+    let for_catalog = CatalogArguments { store: store.clone(), ledger: ledger.clone() };
+    let for_matchmaker = MatchmakerArguments {
+        store: store.clone(),
+        ledger: ledger.clone(),
+        catalog: catalog.clone(),
+        rating: rating.clone(),
+        links: links.clone(),
+        tickets: tickets.clone(),
+        watchers: watchers.clone(),
+        prices: prices(&config, &genesis),
+        limits: limits(&config),
+    };
+    let children = vec![
+        Child::new(ledger_seat, move || (LedgerActor, for_ledger.clone())),
+        Child::new(rating_seat, move || (RatingActor, for_rating.clone())),
+        Child::new(catalog_seat, move || (CatalogActor, for_catalog.clone())),
+        Child::new(matchmaker_seat, move || (MatchmakerActor, for_matchmaker.clone())),
+    ];
+    let tree = Tree::start(supervisor::Limits::default(), children).await?;
+    let enrolments = Enrolments::default();
+    let office = Office {
+        genesis,
+        config,
+        store,
+        ledger,
+        rating,
+        catalog,
+        matchmaker,
+        links,
+        tickets,
+        watchers,
+        enrolments,
+    };
+    Ok((office, tree))
+}
+
+fn prices(config: &Coordinator, genesis: &Genesis) -> Prices {
+    Prices {
+        unit_price: config.market.unit_price,
+        storage_per_mib: config.market.storage_price_per_mib,
+        network_fee_ppm: genesis.network_fee_ppm,
+    }
+}
+
+const fn limits(config: &Coordinator) -> Limits {
+    Limits {
+        offer_window_ms: config.market.offer_window_ms,
+        wait_ms: config.market.wait_limit_s * 1000,
+        prepare_ms: config.market.prepare_limit_s * 1000,
+    }
+}
+
+/// Mints the supply, once.
+async fn mint(ledger: &LedgerRef, store: &StateStore) -> Result<(), ErrorBody> {
+    if !store.load::<Account>().map_err(ErrorBody::internal)?.is_empty() {
+        return Ok(());
+    }
+    let allocations = Genesis::allocations().into_iter().map(|(_, to, amount)| (to, amount));
+    let ops = vec![Op::Genesis { allocations: allocations.collect() }];
+    match ledger.post(Posting { ops, ..Posting::default() }).await {
+        Ok(posted) => posted.commit.await.map_err(ErrorBody::internal),
+        Err(Unposted::Refused(refusal)) => Err(refusal),
+        Err(Unposted::Answered(_)) => Err(ErrorBody::internal("the genesis is no transaction")),
+    }
+}
+
+impl CoordinatorNode {
+    /// Who it is and where it listens.
+    pub fn address(&self) -> NodeAddress {
+        self.address.clone()
+    }
+
+    /// The network that it keeps.
+    pub const fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
+    /// Waits until its actors can no longer be restarted, and says why.
+    pub async fn failed(&self) -> String {
+        self.tree.failed().await
+    }
+
+    /// Closes the doors, finishes what was begun, and returns when all is written.
+    pub async fn shutdown(self) {
+        self.endpoint.close("the coordinator stops").await;
+        // Doors end with their endpoint; one that does not is cut off.
+        drop(tokio::time::timeout(STOP_LIMIT, self.doors).await);
+        self.tree.stop().await;
+    }
+}

@@ -1,0 +1,326 @@
+//! The clients' door: questions and transactions.
+
+use std::sync::Arc;
+
+use cryptomind_core::journal::{DelegationRecord, EventRecord};
+use cryptomind_core::ledger::Transfer;
+use cryptomind_core::run::Run;
+use cryptomind_net::{Connection, Exchange, Sender};
+use cryptomind_protocol::api::{
+    AccountView, MAX_ROWS, METHODS, MinerView, NetworkStatus, Placement, Request, TransferView,
+};
+use cryptomind_protocol::delegation::{Delegation, Role};
+use cryptomind_protocol::error::Answer;
+use cryptomind_protocol::item::{Access, ItemView, MAX_FILE_BYTES};
+use cryptomind_protocol::node::Ack;
+use cryptomind_protocol::task::{Event, Quote, TaskEvent, TaskSpec, TaskState, TaskView};
+use cryptomind_protocol::{
+    AccountId, BlobId, ErrorBody, ErrorClass, ItemId, PublicKey, Signed, TaskId,
+};
+use cryptomind_storage::run::numbered_key;
+use cryptomind_storage::state::{Batch, after_prefix};
+use serde::Serialize;
+
+use super::{Office, views};
+use crate::catalog::{CATALOG_LIMIT, CatalogMsg, ItemName};
+use crate::clock;
+use crate::ledger::{LEDGER_LIMIT, LedgerMsg};
+use crate::matchmaker::{MATCHMAKER_LIMIT, MatchmakerMsg};
+
+/// Events that are read from the store at a time for one watcher.
+const EVENTS_AT_ONCE: usize = 64;
+
+/// Answers one request of a client.
+pub(super) async fn answer(office: Arc<Office>, connection: Connection, exchange: Exchange) {
+    let key = connection.peer();
+    let me = AccountId::of_key(&key);
+    let request = match exchange.decode::<Request>(&METHODS) {
+        Ok(request) => request,
+        Err(refusal) => return exchange.answer(Err::<Ack, _>(refusal)).await,
+    };
+    match request {
+        Request::Status {} => exchange.answer(office.status().await).await,
+        Request::Submit { transaction } => {
+            exchange.answer(office.submit(key, &transaction).await).await;
+        }
+        Request::Account { account, nickname } => {
+            exchange.answer(office.account(me, account, nickname).await).await;
+        }
+        Request::History { limit } => exchange.answer(office.history(me, limit).await).await,
+        Request::Items { kind, limit } => {
+            exchange.answer(office.items(kind, limit.min(MAX_ROWS)).await).await;
+        }
+        Request::Item { item, path } => exchange.answer(office.item(item, path).await).await,
+        Request::Place { bytes } => exchange.answer(office.room(key, bytes)).await,
+        Request::Locate { item, task } => {
+            exchange.answer(office.locate(key, item, task).await).await;
+        }
+        Request::Quote { spec } => exchange.answer(office.quote(me, *spec).await).await,
+        Request::Task { task } => exchange.answer(office.task(me, task).map(views::task)).await,
+        Request::Tasks { state, limit } => exchange.answer(office.tasks(me, state, limit)).await,
+        Request::Watch { task, from } => match office.task(me, task) {
+            Ok(_) => watch(&office, &connection, exchange.into_stream().0, task, from).await,
+            Err(refusal) => exchange.answer(Err::<Ack, _>(refusal)).await,
+        },
+        Request::Miners {} => exchange.answer(office.miners().await).await,
+        Request::EnrolmentRequests {} => {
+            exchange.answer(Ok(office.enrolments.of(me, clock::now()))).await;
+        }
+        Request::Grant { delegation } => exchange.answer(office.grant(key, delegation).await).await,
+    }
+}
+
+impl Office {
+    async fn status(&self) -> Result<NetworkStatus, ErrorBody> {
+        let totals = self.ledger.call(LedgerMsg::TotalsOf, LEDGER_LIMIT).await?;
+        let counts = self.matchmaker.call(MatchmakerMsg::CountsOf, MATCHMAKER_LIMIT).await?;
+        Ok(NetworkStatus {
+            network: self.genesis.hash(),
+            genesis: self.genesis.clone(),
+            now: clock::now(),
+            miners: counts.miners as u32,
+            miners_free: counts.miners_free as u32,
+            storage_nodes: self.links.of_role(Role::Storage).len() as u32,
+            supply: totals.supply,
+            held: totals.held,
+            open_tasks: counts.open_tasks as u32,
+            unit_price: self.config.market.unit_price,
+        })
+    }
+
+    async fn account(
+        &self,
+        me: AccountId,
+        account: Option<AccountId>,
+        nickname: Option<String>,
+    ) -> Result<AccountView, ErrorBody> {
+        let account = match (account, nickname) {
+            (Some(account), _) => account,
+            (None, Some(nickname)) => {
+                let question = |reply| CatalogMsg::AccountOf(nickname, reply);
+                self.catalog.call(question, CATALOG_LIMIT).await??
+            }
+            (None, None) => me,
+        };
+        let balances = |reply| LedgerMsg::BalancesOf(account, reply);
+        let balances = self.ledger.call(balances, LEDGER_LIMIT).await?;
+        let nickname = self.nicknames(vec![account]).await?.pop().flatten();
+        let crate::ledger::Balances { available, held, earning } = balances;
+        Ok(AccountView { account, nickname, available, held, earning })
+    }
+
+    async fn nicknames(&self, accounts: Vec<AccountId>) -> Result<Vec<Option<String>>, ErrorBody> {
+        let question = |reply| CatalogMsg::NicknamesOf(accounts, reply);
+        self.catalog.call(question, CATALOG_LIMIT).await
+    }
+
+    async fn history(&self, me: AccountId, limit: u32) -> Result<Vec<TransferView>, ErrorBody> {
+        let all = self.store.load::<Transfer>().map_err(ErrorBody::internal)?;
+        let mine = all.into_iter().rev().filter(|t| t.payer == me || t.payee == me);
+        let mut rows: Vec<_> =
+            mine.take(limit.min(MAX_ROWS) as usize).map(views::transfer).collect();
+        let accounts = rows.iter().flat_map(|row| [row.payer, row.payee]).collect();
+        let names = self.nicknames(accounts).await?;
+        for (row, pair) in rows.iter_mut().zip(names.chunks(2)) {
+            row.payer_name = pair[0].clone().unwrap_or_else(|| row.payer.short());
+            row.payee_name = pair[1].clone().unwrap_or_else(|| row.payee.short());
+        }
+        Ok(rows)
+    }
+
+    async fn items(&self, kind: Option<String>, limit: u32) -> Result<Vec<ItemView>, ErrorBody> {
+        let question = |reply| CatalogMsg::ItemsOf(kind, limit, reply);
+        self.catalog.call(question, CATALOG_LIMIT).await?
+    }
+
+    async fn item(
+        &self,
+        item: Option<ItemId>,
+        path: Option<String>,
+    ) -> Result<ItemView, ErrorBody> {
+        let name = match (item, path) {
+            (Some(id), _) => ItemName::Id(id),
+            (None, Some(path)) => ItemName::Path(path),
+            (None, None) => {
+                return Err(ErrorBody::user("malformed_request", "name an item, by id or by path"));
+            }
+        };
+        let question = |reply| CatalogMsg::ViewOf(name, reply);
+        self.catalog.call(question, CATALOG_LIMIT).await?
+    }
+
+    /// Where `bytes` may be put.
+    fn room(&self, key: PublicKey, bytes: u64) -> Result<Placement, ErrorBody> {
+        if bytes > MAX_FILE_BYTES {
+            let message = format!("{bytes} bytes: at most {MAX_FILE_BYTES} are taken at once");
+            return Err(ErrorBody::user("too_large", message));
+        }
+        let sources = self.sources()?;
+        Ok(Placement { sources, ticket: self.tickets.put(key, bytes, None, clock::now()) })
+    }
+
+    fn sources(&self) -> Result<Vec<cryptomind_protocol::blob::Source>, ErrorBody> {
+        let sources = self.links.sources();
+        if sources.is_empty() {
+            let message = "no storage node is online";
+            return Err(ErrorBody::new(ErrorClass::Capacity, "no_storage", message)
+                .with_help("start one: cryptomind --role storage --join cm://… --account cm1…")
+                .with_retry_after_ms(2000));
+        }
+        Ok(sources)
+    }
+
+    async fn locate(
+        &self,
+        key: PublicKey,
+        item: Option<ItemId>,
+        task: Option<TaskId>,
+    ) -> Result<Placement, ErrorBody> {
+        let me = AccountId::of_key(&key);
+        let blobs: Vec<BlobId> = match (item, task) {
+            (Some(item), _) => self.readable(me, self.item(Some(item), None).await?)?,
+            (None, Some(task)) => {
+                let files = self.task(me, task)?.result.map(|(files, _)| files);
+                files.unwrap_or_default().into_iter().map(|file| file.blob).collect()
+            }
+            (None, None) => {
+                return Err(ErrorBody::user("malformed_request", "name an item or a task"));
+            }
+        };
+        let ticket = self.tickets.get(key, blobs, clock::now());
+        Ok(Placement { sources: self.sources()?, ticket })
+    }
+
+    /// A paid item is used by tasks, each for its fee; its files are its owner's alone.
+    fn readable(&self, me: AccountId, item: ItemView) -> Result<Vec<BlobId>, ErrorBody> {
+        let path = item.path();
+        match item.manifest.access {
+            Access::Free => {}
+            _ if item.owner == me => {}
+            Access::Paid { fee } => {
+                let message = format!("`{path}` is used by tasks for {fee} a use, not downloaded");
+                return Err(ErrorBody::auth("item_paid", message)
+                    .with_help("name it in a task file: cryptomind task submit FILE"));
+            }
+            Access::Owner => {
+                let message = format!("`{path}` may be used by its owner alone");
+                return Err(ErrorBody::auth("item_closed", message));
+            }
+        }
+        Ok(item.manifest.files.into_iter().map(|file| file.blob).collect())
+    }
+
+    async fn quote(&self, account: AccountId, spec: TaskSpec) -> Result<Quote, ErrorBody> {
+        let materials = Box::new(self.materials(&spec).await?);
+        let spec = Box::new(spec);
+        let question = |reply| MatchmakerMsg::QuoteOf { account, spec, materials, reply };
+        self.matchmaker.call(question, MATCHMAKER_LIMIT).await?
+    }
+
+    /// A task of the caller's own.
+    fn task(&self, me: AccountId, task: TaskId) -> Result<Run, ErrorBody> {
+        let stored = self.store.get::<Run>(task.as_bytes()).map_err(ErrorBody::internal)?;
+        stored.filter(|run| run.client == me).ok_or_else(|| {
+            ErrorBody::not_found("task", format!("you have no task {task}"))
+                .with_help("see `cryptomind task ls`")
+        })
+    }
+
+    fn tasks(
+        &self,
+        me: AccountId,
+        state: Option<TaskState>,
+        limit: u32,
+    ) -> Result<Vec<TaskView>, ErrorBody> {
+        let all = self.store.load::<Run>().map_err(ErrorBody::internal)?;
+        let wanted = |run: &Run| run.client == me && state.is_none_or(|s| s == run.state);
+        let mut mine: Vec<_> = all.into_iter().filter(wanted).collect();
+        mine.sort_by_key(|run| std::cmp::Reverse((run.posted, run.task)));
+        mine.truncate(limit.min(MAX_ROWS) as usize);
+        Ok(mine.into_iter().map(views::task).collect())
+    }
+
+    async fn miners(&self) -> Result<Vec<MinerView>, ErrorBody> {
+        let mut miners = self.matchmaker.call(MatchmakerMsg::MinersOf, MATCHMAKER_LIMIT).await??;
+        let names = self.nicknames(miners.iter().map(|m| m.owner).collect()).await?;
+        for (miner, name) in miners.iter_mut().zip(names) {
+            miner.owner_name = name.unwrap_or_else(|| miner.owner.short());
+        }
+        Ok(miners)
+    }
+
+    async fn grant(&self, key: PublicKey, delegation: Signed) -> Result<Ack, ErrorBody> {
+        let word: Delegation = delegation
+            .verify(&self.genesis.hash())
+            .map_err(|e| ErrorBody::auth("bad_delegation", e))?;
+        if delegation.signer != key {
+            let message = "the delegation is signed by another key than this connection's";
+            return Err(ErrorBody::auth("wrong_account", message));
+        }
+        self.delegated(&delegation, word.node, word.role)?;
+        let mut batch = Batch::new();
+        batch.put(&DelegationRecord { node: word.node, delegation });
+        self.store.commit(batch).await.map_err(ErrorBody::internal)?;
+        self.enrolments.done(&word.node, clock::now());
+        Ok(Ack {})
+    }
+}
+
+/// Streams a task's events from `from` on, until its last or until the client leaves.
+async fn watch(
+    office: &Office,
+    connection: &Connection,
+    mut sender: Sender,
+    task: TaskId,
+    from: u64,
+) {
+    let mut news = office.watchers.follow(task);
+    let mut next = from;
+    loop {
+        match send_events(office, &mut sender, task, &mut next).await {
+            Ok(Progress::Ended) => return drop(sender.finish().await),
+            Ok(Progress::Sent) => continue,
+            Ok(Progress::CaughtUp) => {}
+            Err(error) => return report(&mut sender, error).await,
+        }
+        tokio::select! {
+            changed = news.changed() => if changed.is_err() { return },
+            () = sender.stopped() => return,
+            _ = connection.closed() => return,
+        }
+    }
+}
+
+enum Progress {
+    Sent,
+    CaughtUp,
+    Ended,
+}
+
+async fn send_events(
+    office: &Office,
+    sender: &mut Sender,
+    task: TaskId,
+    next: &mut u64,
+) -> Result<Progress, ErrorBody> {
+    let (first, end) = (numbered_key(&task, *next), after_prefix(task.as_bytes()));
+    let events = office.store.range::<EventRecord>(&first, &end, EVENTS_AT_ONCE, false);
+    let events = events.map_err(ErrorBody::internal)?;
+    let mut progress = Progress::CaughtUp;
+    for EventRecord { number, at, event, .. } in events {
+        let last = matches!(event, Event::Settled { .. });
+        send(sender, TaskEvent { number, at, event }).await?;
+        *next = number + 1;
+        progress = if last { Progress::Ended } else { Progress::Sent };
+    }
+    Ok(progress)
+}
+
+async fn send<T: Serialize>(sender: &mut Sender, value: T) -> Result<(), ErrorBody> {
+    sender.frame(&Answer::Ok(value)).await
+}
+
+async fn report(sender: &mut Sender, error: ErrorBody) {
+    // A client that is gone does not hear it.
+    drop(sender.frame(&Answer::<Ack>::Error(error)).await);
+}

@@ -1,0 +1,110 @@
+//! Links: which nodes are connected now, and how to tell them something.
+//!
+//! Sessions enter and leave; the matchmaker looks. The registry outlives the matchmaker, so that a
+//! restarted one knows who is there.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cryptomind_core::journal::NodeRecord;
+use cryptomind_protocol::NodeId;
+use cryptomind_protocol::blob::Source;
+use cryptomind_protocol::delegation::Role;
+use cryptomind_protocol::node::{Command, Position};
+use cryptomind_protocol::task::Activity;
+use tokio::sync::mpsc;
+
+/// Commands that may wait for a slow node before its connection is given up.
+pub const MAX_WAITING_COMMANDS: usize = 256;
+
+/// A connected node.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// Tells this connection from an earlier one of the same node.
+    pub session: u64,
+    /// Who it is.
+    pub record: NodeRecord,
+    /// What its machine is busy with.
+    pub activity: Activity,
+    /// The run that it said it is in.
+    pub position: Option<Position>,
+    commands: mpsc::Sender<Command>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    last_session: u64,
+    nodes: BTreeMap<NodeId, Link>,
+}
+
+/// All connected nodes.
+#[derive(Debug, Clone, Default)]
+pub struct Links(Arc<Mutex<Inner>>);
+
+impl Links {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Every change is a single insert, remove or assignment: a panic elsewhere leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A node connected; an earlier connection of it is forgotten and its commands end.
+    pub fn enter(
+        &self,
+        record: NodeRecord,
+        activity: Activity,
+        position: Option<Position>,
+    ) -> (u64, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(MAX_WAITING_COMMANDS);
+        let mut inner = self.inner();
+        inner.last_session += 1;
+        let session = inner.last_session;
+        inner.nodes.insert(record.node, Link { session, record, activity, position, commands });
+        (session, receiver)
+    }
+
+    /// A connection ended. Whether the node is gone with it, and not connected anew.
+    pub fn leave(&self, node: NodeId, session: u64) -> bool {
+        let mut inner = self.inner();
+        let is_last = inner.nodes.get(&node).is_some_and(|link| link.session == session);
+        if is_last {
+            inner.nodes.remove(&node);
+        }
+        is_last
+    }
+
+    /// Tells a node something. A node that is not connected asks again when it joins; one that does
+    /// not keep up loses its connection.
+    pub fn tell(&self, node: NodeId, command: Command) {
+        let mut inner = self.inner();
+        let full = inner.nodes.get(&node).is_some_and(|l| l.commands.try_send(command).is_err());
+        if full {
+            tracing::warn!(%node, "does not take its commands: its connection is given up");
+            inner.nodes.remove(&node);
+        }
+    }
+
+    /// The node's machine is busy with something else now.
+    pub fn set_activity(&self, node: NodeId, activity: Activity) {
+        if let Some(link) = self.inner().nodes.get_mut(&node) {
+            link.activity = activity;
+        }
+    }
+
+    /// One node, if it is connected.
+    pub fn get(&self, node: &NodeId) -> Option<Link> {
+        self.inner().nodes.get(node).cloned()
+    }
+
+    /// The connected nodes of a role, by id.
+    pub fn of_role(&self, role: Role) -> Vec<Link> {
+        self.inner().nodes.values().filter(|l| l.record.role == role).cloned().collect()
+    }
+
+    /// Where blobs can be put and had.
+    pub fn sources(&self) -> Vec<Source> {
+        let stores = self.of_role(Role::Storage).into_iter();
+        stores
+            .filter_map(|l| l.record.address.map(|address| Source { node: l.record.node, address }))
+            .collect()
+    }
+}

@@ -1,0 +1,226 @@
+//! The nodes' door: miners and storage nodes enrol, join, offer and report.
+
+use std::sync::Arc;
+
+use cryptomind_core::journal::{DelegationRecord, NodeRecord};
+use cryptomind_net::{Connection, Exchange, Sender};
+use cryptomind_protocol::api::EnrolmentRequest;
+use cryptomind_protocol::delegation::{Delegation, Role};
+use cryptomind_protocol::error::Answer;
+use cryptomind_protocol::node::{
+    Ack, Command, Enrolment, Join, METHODS, Report, Request,
+};
+use cryptomind_protocol::task::ResultFile;
+use cryptomind_protocol::transaction::StoredReceipt;
+use cryptomind_protocol::{AccountId, ErrorBody, NodeId, Signed, TaskId};
+use cryptomind_storage::state::Batch;
+use tokio::sync::mpsc;
+
+use super::Office;
+use crate::clock;
+use crate::matchmaker::{MATCHMAKER_LIMIT, MatchmakerMsg};
+
+/// The most characters of a node's name.
+const MAX_NAME_CHARS: usize = 64;
+/// The most devices that a node may name, and characters of each.
+const MAX_DEVICES: usize = 32;
+
+/// Answers one request of a node.
+pub(super) async fn answer(office: Arc<Office>, connection: Connection, exchange: Exchange) {
+    let node = connection.peer_node();
+    match exchange.decode::<Request>(&METHODS) {
+        Ok(Request::Join(join)) => office.join(&connection, *join, exchange).await,
+        Ok(Request::Enrol { owner, role, name }) => {
+            let address = connection.remote().to_string();
+            let request = EnrolmentRequest { node, name: plain(&name), role, address };
+            exchange.answer(office.enrol(owner, request)).await;
+        }
+        Ok(request) => exchange.answer(office.news(node, request).await).await,
+        Err(refusal) => exchange.answer(Err::<Ack, _>(refusal)).await,
+    }
+}
+
+/// A name from outside, fit for a table: no control characters, not too long.
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect()
+}
+
+impl Office {
+    fn enrol(&self, owner: AccountId, request: EnrolmentRequest) -> Result<Enrolment, ErrorBody> {
+        let (node, role, now) = (request.node, request.role, clock::now());
+        let stored = self.store.get::<DelegationRecord>(node.as_bytes());
+        if let Some(record) = stored.map_err(ErrorBody::internal)? {
+            let valid = self.delegated(&record.delegation, node, role);
+            if valid.is_ok_and(|by| by == owner) {
+                return Ok(Enrolment::Granted { delegation: record.delegation });
+            }
+        }
+        self.enrolments.ask(owner, request, now)?;
+        Ok(Enrolment::Pending {})
+    }
+
+    /// The account that lets `node` work for it in `role`.
+    pub(super) fn delegated(
+        &self,
+        delegation: &Signed,
+        node: NodeId,
+        role: Role,
+    ) -> Result<AccountId, ErrorBody> {
+        let word: Delegation = delegation
+            .verify(&self.genesis.hash())
+            .map_err(|e| ErrorBody::auth("bad_delegation", e))?;
+        let refuse = |message: String| {
+            Err(ErrorBody::auth("bad_delegation", message)
+                .with_help("delete the delegation file and start the node again: it asks anew"))
+        };
+        if word.version != 1 {
+            return refuse(format!("a delegation of version {}", word.version));
+        }
+        if word.node != node || word.role != role {
+            return refuse(format!("the delegation is for {} as {}", word.node, word.role));
+        }
+        if word.expires <= clock::now() {
+            return refuse("the delegation has expired".to_owned());
+        }
+        Ok(AccountId::of_key(&delegation.signer))
+    }
+
+    async fn join(&self, connection: &Connection, join: Join, exchange: Exchange) {
+        let record = match self.record(connection, &join).await {
+            Ok(record) => record,
+            Err(refusal) => return exchange.answer(Err::<Ack, _>(refusal)).await,
+        };
+        let (node, name, role) = (record.node, record.name.clone(), record.role);
+        let (session, commands) = self.links.enter(record, join.activity, join.running);
+        tracing::info!(%node, name, %role, "joined");
+        if role == Role::Miner {
+            // A matchmaker that is being restarted looks at the links itself.
+            drop(self.matchmaker.cast(MatchmakerMsg::Joined { node, position: join.running }));
+        }
+        let (sender, _) = exchange.into_stream();
+        let why = stream(connection, sender, commands).await;
+        if self.links.leave(node, session) {
+            tracing::info!(%node, name, why, "left");
+            drop(self.matchmaker.cast(MatchmakerMsg::Left(node)));
+        }
+    }
+
+    /// Checks a join and writes the node down.
+    async fn record(&self, connection: &Connection, join: &Join) -> Result<NodeRecord, ErrorBody> {
+        let node = connection.peer_node();
+        let role = if join.listen.is_some() { Role::Storage } else { Role::Miner };
+        let owner = self.delegated(&join.delegation, node, role)?;
+        let mut capacity = join.capacity.clone();
+        capacity.devices.truncate(MAX_DEVICES);
+        capacity.devices.iter_mut().for_each(|device| *device = plain(device));
+        let address = join.listen.as_deref().map(|listen| seen_address(listen, connection));
+        let name = plain(&join.name);
+        let seen = clock::now();
+        let record = NodeRecord { node, name, role, owner, address, capacity, seen };
+        let mut batch = Batch::new();
+        batch.put(&record);
+        self.store.commit(batch).await.map_err(ErrorBody::internal)?;
+        Ok(record)
+    }
+
+    async fn news(&self, node: NodeId, request: Request) -> Result<Ack, ErrorBody> {
+        let told = match request {
+            Request::Offer { task, ring_address } => {
+                let offered = |reply| MatchmakerMsg::Offered { node, task, ring_address, reply };
+                self.matchmaker.call(offered, MATCHMAKER_LIMIT).await
+            }
+            Request::Decline { task, reason } => {
+                let reason = reason.chars().take(200).collect();
+                let declined = |reply| MatchmakerMsg::Declined { node, task, reason, reply };
+                self.matchmaker.call(declined, MATCHMAKER_LIMIT).await
+            }
+            Request::Report { task, attempt, report } => {
+                self.report(node, task, attempt, report).await
+            }
+            Request::Activity { from, to, task } => {
+                let change = |reply| MatchmakerMsg::Activity { node, from, to, task, reply };
+                self.matchmaker.call(change, MATCHMAKER_LIMIT).await
+            }
+            Request::Enrol { .. } | Request::Join(_) => {
+                return Err(ErrorBody::internal("handled before"));
+            }
+        };
+        told?.map(|()| Ack {})
+    }
+
+    async fn report(
+        &self,
+        node: NodeId,
+        task: TaskId,
+        attempt: u32,
+        report: Report,
+    ) -> Result<Result<(), ErrorBody>, ErrorBody> {
+        let stored_by = match &report {
+            Report::Checkpoint { stored: Some((file, receipt)), .. } => {
+                Some(self.stored_by(std::slice::from_ref(file), std::slice::from_ref(receipt))?)
+            }
+            Report::Finished { files, receipts, .. } => Some(self.stored_by(files, receipts)?),
+            _ => None,
+        };
+        let report = Box::new(report);
+        let told = |reply| MatchmakerMsg::Reported { node, task, attempt, report, stored_by, reply };
+        self.matchmaker.call(told, MATCHMAKER_LIMIT).await
+    }
+
+    /// The owner of the storage node that acknowledged these files.
+    fn stored_by(
+        &self,
+        files: &[ResultFile],
+        receipts: &[StoredReceipt],
+    ) -> Result<AccountId, ErrorBody> {
+        let refuse = |message: String| Err(ErrorBody::user("file_not_stored", message));
+        let mut owner = None;
+        for file in files {
+            let fits = |r: &&StoredReceipt| r.blob == file.blob && r.bytes == file.bytes;
+            let Some(receipt) = receipts.iter().find(fits).filter(|r| r.is_signed()) else {
+                return refuse(format!("no storage node acknowledged `{}`", file.name));
+            };
+            let stored = self.store.get::<NodeRecord>(receipt.node.as_bytes());
+            let record = stored.map_err(ErrorBody::internal)?;
+            match record.filter(|record| record.role == Role::Storage) {
+                Some(record) => owner = Some(record.owner),
+                None => return refuse(format!("{} is no storage node here", receipt.node)),
+            }
+        }
+        owner.map_or_else(|| refuse("a result has at least one file".to_owned()), Ok)
+    }
+}
+
+/// An unspecified host means: as the coordinator sees the node.
+fn seen_address(listen: &str, connection: &Connection) -> String {
+    let (host, port) = listen.rsplit_once(':').unwrap_or((listen, "0"));
+    let unspecified = matches!(host.trim_matches(['[', ']']), "" | "0.0.0.0" | "::");
+    match connection.remote().ip() {
+        _ if !unspecified => listen.to_owned(),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]:{port}"),
+        std::net::IpAddr::V4(ip) => format!("{ip}:{port}"),
+    }
+}
+
+/// Sends a node its commands for as long as it is there. Returns why that ended.
+async fn stream(
+    connection: &Connection,
+    mut sender: Sender,
+    mut commands: mpsc::Receiver<Command>,
+) -> String {
+    let joined = Command::Joined { now: clock::now() };
+    if let Err(error) = sender.frame(&Answer::Ok(joined)).await {
+        return error.message;
+    }
+    loop {
+        tokio::select! {
+            why = connection.closed() => return why,
+            command = commands.recv() => {
+                let Some(command) = command else { return "a later connection took over".into() };
+                if let Err(error) = sender.frame(&Answer::Ok(command)).await {
+                    return error.message;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Tickets: the coordinator's word to storage nodes that somebody may read or store blobs.
+
+use cryptomind_protocol::blob::{Right, Ticket};
+use cryptomind_protocol::{
+    BlobId, GenesisHash, NodeId, PublicKey, SecretKey, Signed, TaskId, Timestamp,
+};
+
+/// How long a ticket is good: as long as a task may plausibly take to fetch and store.
+const VALID_MS: u64 = 24 * 3600 * 1000;
+
+/// Signs tickets.
+#[derive(Debug, Clone)]
+pub struct Tickets {
+    /// The coordinator's node key.
+    pub key: SecretKey,
+    /// The network that they are good for.
+    pub network: GenesisHash,
+}
+
+impl Tickets {
+    /// The bearer may read these blobs.
+    pub fn get(&self, bearer: PublicKey, blobs: Vec<BlobId>, now: Timestamp) -> Signed {
+        self.sign(bearer, Right::Get { blobs }, None, now)
+    }
+
+    /// The bearer may store so many bytes.
+    pub fn put(
+        &self,
+        bearer: PublicKey,
+        max_bytes: u64,
+        task: Option<TaskId>,
+        now: Timestamp,
+    ) -> Signed {
+        self.sign(bearer, Right::Put { max_bytes }, task, now)
+    }
+
+    /// A node may read these blobs, for a task.
+    pub fn get_for(
+        &self,
+        node: NodeId,
+        blobs: Vec<BlobId>,
+        task: TaskId,
+        now: Timestamp,
+    ) -> Signed {
+        self.sign(node.key(), Right::Get { blobs }, Some(task), now)
+    }
+
+    fn sign(
+        &self,
+        bearer: PublicKey,
+        right: Right,
+        task: Option<TaskId>,
+        now: Timestamp,
+    ) -> Signed {
+        let ticket = Ticket { version: 1, bearer, right, task, expires: now.plus_ms(VALID_MS) };
+        Signed::sign(&ticket, &self.network, &self.key)
+    }
+}

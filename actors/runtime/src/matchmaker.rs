@@ -1,0 +1,405 @@
+//! The matchmaker actor: tasks from their posting to their settlement, and the miners that do them.
+//!
+//! **Owns**: all open runs. **Talked to by**: sessions (clients' tasks, nodes' news) and its own timer. Each piece of
+//! news goes to a [`Run`], which decides; what follows is posted through the ledger in one write
+//! transaction with the run itself, and only when that is durable does anybody hear of it (see [`outbox`]).
+//!
+//! **Invariant**: if a posting fails, the run is as if the news had not come. Then nodes report again,
+//! since they got no answer, and timers fire again.
+//!
+//! **Is not**: a place for rules. `cryptomind_core::run` and `market` have them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cryptomind_core::market::Offer;
+use cryptomind_core::run::{Input, Limits, Run};
+use cryptomind_core::price::Prices;
+use cryptomind_protocol::api::MinerView;
+use cryptomind_protocol::delegation::Role;
+use cryptomind_protocol::node::{Position, Report};
+use cryptomind_protocol::task::{Activity, Event, Member, Quote, TaskSpec};
+use cryptomind_protocol::transaction::Outcome;
+use cryptomind_protocol::{AccountId, ErrorBody, NodeId, TaskId};
+use cryptomind_storage::state::{Batch, StateStore};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+
+use crate::catalog::CatalogRef;
+use crate::clock;
+use crate::coordinator::links::{Link, Links};
+use crate::coordinator::tickets::Tickets;
+use crate::coordinator::watchers::Watchers;
+use crate::ledger::{LedgerRef, Stamp};
+use crate::rating::{RATING_LIMIT, RatingMsg, RatingRef};
+use crate::supervisor::Handle;
+
+mod carry;
+mod outbox;
+mod post;
+mod views;
+
+pub use post::Materials;
+
+use carry::Caller;
+use outbox::Outbox;
+
+/// How long anybody waits for the matchmaker.
+pub const MATCHMAKER_LIMIT: Duration = Duration::from_secs(10);
+/// How often timers are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Reaches the matchmaker.
+pub type MatchmakerRef = Handle<MatchmakerMsg>;
+
+/// What the matchmaker is told and asked.
+pub enum MatchmakerMsg {
+    /// From sessions: post this task.
+    Post {
+        /// The transaction.
+        stamp: Stamp,
+        /// The task.
+        spec: Box<TaskSpec>,
+        /// The items that it names.
+        materials: Box<Materials>,
+        /// The outcome, once durable.
+        reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
+    },
+    /// From sessions: cancel this task.
+    Cancel {
+        /// The transaction.
+        stamp: Stamp,
+        /// Which.
+        task: TaskId,
+        /// The outcome, once durable.
+        reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
+    },
+    /// From sessions: what would this cost and take?
+    QuoteOf {
+        /// Who asks.
+        account: AccountId,
+        /// The task.
+        spec: Box<TaskSpec>,
+        /// The items that it names.
+        materials: Box<Materials>,
+        /// The quote.
+        reply: RpcReplyPort<Result<Quote, ErrorBody>>,
+    },
+    /// From sessions: a node connected; [`Links`] has it.
+    Joined {
+        /// Who.
+        node: NodeId,
+        /// The run that it is in.
+        position: Option<Position>,
+    },
+    /// From sessions: a node's connection ended.
+    Left(NodeId),
+    /// From sessions: a miner is ready for a task.
+    Offered {
+        /// Who.
+        node: NodeId,
+        /// For which task.
+        task: TaskId,
+        /// Where its ring socket listens.
+        ring_address: String,
+        /// Answered once durable.
+        reply: RpcReplyPort<Result<(), ErrorBody>>,
+    },
+    /// From sessions: a miner is not.
+    Declined {
+        /// Who.
+        node: NodeId,
+        /// For which task.
+        task: TaskId,
+        /// Why.
+        reason: String,
+        /// Answered once durable.
+        reply: RpcReplyPort<Result<(), ErrorBody>>,
+    },
+    /// From sessions: news of a run.
+    Reported {
+        /// From whom.
+        node: NodeId,
+        /// Of which task.
+        task: TaskId,
+        /// In which attempt.
+        attempt: u32,
+        /// What.
+        report: Box<Report>,
+        /// The owner of the storage node whose receipts came along, if all were good.
+        stored_by: Option<AccountId>,
+        /// Answered once durable.
+        reply: RpcReplyPort<Result<(), ErrorBody>>,
+    },
+    /// From sessions: a miner's machine changed what it does.
+    Activity {
+        /// Whose.
+        node: NodeId,
+        /// Before.
+        from: Activity,
+        /// Now.
+        to: Activity,
+        /// Because of this task.
+        task: Option<TaskId>,
+        /// Answered once durable.
+        reply: RpcReplyPort<Result<(), ErrorBody>>,
+    },
+    /// From sessions: the miners, without their owners' nicknames.
+    MinersOf(RpcReplyPort<Result<Vec<MinerView>, ErrorBody>>),
+    /// From sessions: how many tasks are open, and how many miners free?
+    CountsOf(RpcReplyPort<Counts>),
+    /// From its own timer.
+    Tick,
+}
+
+/// For `network.status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Tasks that have not ended.
+    pub open_tasks: usize,
+    /// Miners that are connected.
+    pub miners: usize,
+    /// Of these, free.
+    pub miners_free: usize,
+}
+
+/// The actor. Its state is a [`Desk`].
+pub struct MatchmakerActor;
+
+/// What the matchmaker needs.
+#[derive(Clone)]
+pub struct MatchmakerArguments {
+    /// Where runs lie.
+    pub store: StateStore,
+    /// Through which everything is written.
+    pub ledger: LedgerRef,
+    /// Names trained models.
+    pub catalog: CatalogRef,
+    /// Knows the miners' past.
+    pub rating: RatingRef,
+    /// Knows who is connected.
+    pub links: Links,
+    /// Lets members read and store.
+    pub tickets: Tickets,
+    /// Wakes whoever follows a task.
+    pub watchers: Watchers,
+    /// What things cost.
+    pub prices: Prices,
+    /// How long runs wait for what.
+    pub limits: Limits,
+}
+
+/// What the matchmaker holds in memory.
+pub struct Desk {
+    world: MatchmakerArguments,
+    runs: BTreeMap<TaskId, Run>,
+    outbox: Outbox,
+    /// A run wants to ask whoever is free: done at the next tick.
+    ask_free: bool,
+}
+
+impl Actor for MatchmakerActor {
+    type Msg = MatchmakerMsg;
+    type State = Desk;
+    type Arguments = MatchmakerArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<MatchmakerMsg>,
+        world: MatchmakerArguments,
+    ) -> Result<Desk, ActorProcessingErr> {
+        world.store.commit(Batch::new()).await?;
+        let open = world.store.load::<Run>()?.into_iter().filter(|run| !run.state.is_final());
+        let runs = open.map(|run| (run.task, run)).collect();
+        let outbox = Outbox::start(&world);
+        myself.send_interval(TICK, || MatchmakerMsg::Tick);
+        Ok(Desk { world, runs, outbox, ask_free: false })
+    }
+
+    async fn post_start(
+        &self,
+        _: ActorRef<MatchmakerMsg>,
+        desk: &mut Desk,
+    ) -> Result<(), ActorProcessingErr> {
+        desk.resume().await;
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<MatchmakerMsg>,
+        message: MatchmakerMsg,
+        desk: &mut Desk,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            MatchmakerMsg::Post { stamp, spec, materials, reply } => {
+                desk.post(stamp, *spec, *materials, reply).await;
+            }
+            MatchmakerMsg::Cancel { stamp, task, reply } => desk.cancel(stamp, task, reply).await,
+            MatchmakerMsg::QuoteOf { account, spec, materials, reply } => {
+                // Whoever no longer waits does not need it.
+                drop(reply.send(desk.quote(account, &spec, &materials).await));
+            }
+            MatchmakerMsg::Joined { node, position } => desk.joined(node, position).await,
+            MatchmakerMsg::Left(node) => desk.left(node).await,
+            MatchmakerMsg::Offered { node, task, ring_address, reply } => {
+                desk.offered(node, task, ring_address, reply).await;
+            }
+            MatchmakerMsg::Declined { node, task, reason, reply } => {
+                desk.feed(task, Input::Declined { node, reason }, Some(reply)).await;
+            }
+            MatchmakerMsg::Reported { node, task, attempt, report, stored_by, reply } => {
+                let input = Input::Reported { node, attempt, report: *report, stored_by };
+                desk.feed(task, input, Some(reply)).await;
+            }
+            MatchmakerMsg::Activity { node, from, to, task, reply } => {
+                desk.activity(node, from, to, task, reply).await;
+            }
+            MatchmakerMsg::MinersOf(reply) => drop(reply.send(desk.miners().await)),
+            MatchmakerMsg::CountsOf(reply) => drop(reply.send(desk.counts())),
+            MatchmakerMsg::Tick => desk.tick().await,
+        }
+        Ok(())
+    }
+}
+
+impl Desk {
+    /// After a restart: timers start anew, and whoever is connected is taken as having joined.
+    async fn resume(&mut self) {
+        let tasks: Vec<_> = self.runs.keys().copied().collect();
+        for task in tasks {
+            let free = self.free_miners();
+            let Some(mut run) = self.runs.get(&task).cloned() else { continue };
+            let effects = run.resume(free, clock::now());
+            // What cannot be posted now is tried again by the run's timer.
+            self.carry_out(run, effects, Caller::default()).await;
+        }
+        for link in self.world.links.of_role(Role::Miner) {
+            self.joined(link.record.node, link.position).await;
+        }
+    }
+
+    async fn tick(&mut self) {
+        let now = clock::now();
+        let due = |run: &&Run| run.next_timer().is_some_and(|at| at <= now);
+        let due: Vec<_> = self.runs.values().filter(due).map(|run| run.task).collect();
+        for task in due {
+            self.feed(task, Input::Tick, None).await;
+        }
+        if std::mem::take(&mut self.ask_free) {
+            self.offer_work(self.free_miners()).await;
+        }
+    }
+
+    async fn joined(&mut self, node: NodeId, position: Option<Position>) {
+        let seated = self.runs.values().filter(|run| run.seats.iter().any(|s| s.member.node == node));
+        let mut concerned: Vec<_> = seated.map(|run| run.task).collect();
+        match position.map(|p| p.task) {
+            Some(task) if self.runs.contains_key(&task) => concerned.push(task),
+            // It is in a run that has ended.
+            Some(task) => self.outbox.stop(node, task),
+            None => {}
+        }
+        concerned.sort_unstable();
+        concerned.dedup();
+        for task in concerned {
+            self.feed(task, Input::Joined { node, position }, None).await;
+        }
+        self.offer_work(vec![node]).await;
+    }
+
+    async fn left(&mut self, node: NodeId) {
+        let tasks: Vec<_> = self.runs.keys().copied().collect();
+        for task in tasks {
+            self.feed(task, Input::Disconnected(node), None).await;
+        }
+    }
+
+    async fn offered(
+        &mut self,
+        node: NodeId,
+        task: TaskId,
+        ring_address: String,
+        reply: RpcReplyPort<Result<(), ErrorBody>>,
+    ) {
+        let Some(link) = self.world.links.get(&node) else {
+            let refusal = ErrorBody::user("not_joined", "an offer comes after node.join");
+            return drop(reply.send(Err(refusal)));
+        };
+        let rating_milli = match self.ratings(vec![node]).await {
+            Ok(ratings) => ratings.first().map_or(0, |r| r.rating_milli),
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        };
+        let mflops = link.record.capacity.mflops;
+        let offer = Offer { member: member(&link), ring_address, mflops, rating_milli };
+        self.feed(task, Input::Offered(offer), Some(reply)).await;
+    }
+
+    async fn activity(
+        &mut self,
+        node: NodeId,
+        from: Activity,
+        to: Activity,
+        task: Option<TaskId>,
+        reply: RpcReplyPort<Result<(), ErrorBody>>,
+    ) {
+        self.world.links.set_activity(node, to);
+        let run = task.and_then(|task| self.runs.get(&task)).cloned();
+        let seat = run.iter().flat_map(|r| &r.seats).find(|s| s.member.node == node);
+        let name = seat.map(|seat| seat.member.name.clone());
+        match (run, name) {
+            (Some(mut run), Some(name)) => {
+                let event = Event::Activity { node, name, from, to, reason: None };
+                let effect = run.note(event);
+                self.carry_out(run, vec![effect], Caller::ack(Some(reply))).await;
+            }
+            _ => drop(reply.send(Ok(()))),
+        }
+        if matches!(to, Activity::Idle | Activity::Mining) {
+            self.offer_work(vec![node]).await;
+        }
+    }
+
+    async fn ratings(
+        &self,
+        nodes: Vec<NodeId>,
+    ) -> Result<Vec<cryptomind_protocol::api::RatingView>, ErrorBody> {
+        self.world.rating.call(|reply| RatingMsg::RatingsOf(nodes, reply), RATING_LIMIT).await
+    }
+
+    /// Miners that are connected and in no group.
+    fn free_miners(&self) -> Vec<NodeId> {
+        let links = self.world.links.of_role(Role::Miner);
+        links.iter().map(|l| l.record.node).filter(|node| !self.is_busy(node)).collect()
+    }
+
+    fn is_busy(&self, node: &NodeId) -> bool {
+        self.runs.values().any(|run| run.seats.iter().any(|seat| seat.member.node == *node))
+    }
+
+    /// Asks these miners, as far as they are free, for all tasks that wait; older tasks first.
+    async fn offer_work(&mut self, nodes: Vec<NodeId>) {
+        let mut waiting: Vec<_> = self.runs.values().map(|run| (run.posted, run.task)).collect();
+        waiting.sort_unstable();
+        for (_, task) in waiting {
+            for node in nodes.clone() {
+                let there = self.world.links.get(&node);
+                let miner = there.is_some_and(|link| link.record.role == Role::Miner);
+                if miner && !self.is_busy(&node) {
+                    self.feed(task, Input::Free(node), None).await;
+                }
+            }
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        let miners = self.world.links.of_role(Role::Miner).len();
+        let miners_free = self.free_miners().len();
+        Counts { open_tasks: self.runs.len(), miners, miners_free }
+    }
+}
+
+/// A connected miner as a member of groups.
+pub(crate) fn member(link: &Link) -> Member {
+    let record = &link.record;
+    Member { node: record.node, name: record.name.clone(), owner: record.owner }
+}

@@ -1,0 +1,93 @@
+//! What the matchmaker shows: places in a group to its members, miners to people.
+
+use cryptomind_core::journal::NodeRecord;
+use cryptomind_core::run::Run;
+use cryptomind_protocol::api::MinerView;
+use cryptomind_protocol::delegation::Role;
+use cryptomind_protocol::item::{FileEntry, ItemKind};
+use cryptomind_protocol::node::Match;
+use cryptomind_protocol::task::{Activity, Work};
+use cryptomind_protocol::{ErrorBody, NodeId, TaskId, Timestamp};
+
+use super::Desk;
+
+/// What a task may store beyond its checkpoints: model card, predictions, headers.
+const RESULT_ROOM_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of a parameter in a checkpoint: itself and two moments.
+const CHECKPOINT_BYTES_PER_PARAMETER: u64 = 12;
+
+impl Desk {
+    /// The place of one rank, with all that it needs to begin.
+    pub(super) fn place(&self, run: &Run, rank: usize, now: Timestamp) -> Result<Match, ErrorBody> {
+        let (dataset, model) = match &run.spec.work {
+            Work::Train { dataset, .. } => (dataset, None),
+            Work::Infer { model, dataset, .. } => (dataset, Some(model)),
+        };
+        let data = self.item(dataset)?.manifest;
+        let ItemKind::Dataset(info) = data.kind else {
+            return Err(ErrorBody::internal("the task's dataset is none"));
+        };
+        let model = model.map(|item| self.item(item)).transpose()?.map(|record| record.manifest);
+        let (model, model_files) = match model.map(|m| (m.kind, m.files)) {
+            Some((ItemKind::Model(info), files)) => (Some(info), files),
+            _ => (None, Vec::new()),
+        };
+        let node = run.seats[rank].member.node;
+        let files = data.files.iter().chain(&model_files).map(|file: &FileEntry| file.blob);
+        let blobs = files.chain(run.verified_file.iter().map(|file| file.blob)).collect();
+        let tickets = &self.world.tickets;
+        Ok(Match {
+            task: run.task,
+            attempt: run.attempt,
+            spec: run.spec.clone(),
+            dataset: info,
+            dataset_files: data.files,
+            model,
+            model_files,
+            members: run.seats.iter().map(|seat| seat.member.clone()).collect(),
+            ring_addresses: run.seats.iter().map(|seat| seat.ring_address.clone()).collect(),
+            rank: rank as u32,
+            start_step: run.start_step,
+            resume: run.verified_file.clone().filter(|_| run.verified_step == run.start_step),
+            sources: self.world.links.sources(),
+            get_ticket: tickets.get_for(node, blobs, run.task, now),
+            put_ticket: tickets.put(node.key(), room(run), Some(run.task), now),
+        })
+    }
+
+    /// Every miner that ever joined. Owners' nicknames are the caller's to add.
+    pub(super) async fn miners(&self) -> Result<Vec<MinerView>, ErrorBody> {
+        let records = self.world.store.load::<NodeRecord>().map_err(ErrorBody::internal)?;
+        let miners: Vec<_> = records.into_iter().filter(|r| r.role == Role::Miner).collect();
+        let ratings = self.ratings(miners.iter().map(|r| r.node).collect()).await?;
+        let view = |(record, rating): (NodeRecord, _)| {
+            let link = self.world.links.get(&record.node);
+            MinerView {
+                node: record.node,
+                name: record.name,
+                owner: record.owner,
+                owner_name: record.owner.short(),
+                online: link.is_some(),
+                activity: link.map_or(Activity::Idle, |link| link.activity),
+                task: self.task_of(&record.node),
+                mflops: record.capacity.mflops,
+                devices: record.capacity.devices,
+                rating,
+            }
+        };
+        Ok(miners.into_iter().zip(ratings).map(view).collect())
+    }
+
+    fn task_of(&self, node: &NodeId) -> Option<TaskId> {
+        let seated = |run: &&Run| run.seats.iter().any(|seat| seat.member.node == *node);
+        self.runs.values().find(seated).map(|run| run.task)
+    }
+}
+
+/// How many bytes a task's members may store: every checkpoint twice, and its results.
+fn room(run: &Run) -> u64 {
+    let Work::Train { model, train, .. } = &run.spec.work else { return RESULT_ROOM_BYTES };
+    let checkpoints = run.terms.extent.steps / u64::from(train.checkpoint_steps.max(1)) + 2;
+    let each = model.parameter_count().saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER) + (1 << 16);
+    each.saturating_mul(checkpoints).saturating_mul(2).saturating_add(RESULT_ROOM_BYTES)
+}

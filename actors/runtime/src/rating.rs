@@ -1,0 +1,188 @@
+//! The rating actor: what is known of each miner's work, folded from stored evidence.
+//!
+//! **Owns**: ratings. **Talked to by**: the matchmaker (evidence of runs), sessions (stars, questions).
+//! Its state is the fold of all [`EvidenceRecord`]s; a piece that comes twice counts once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cryptomind_core::journal::{EvidenceRecord, FIRST_VOTE};
+use cryptomind_core::rating::{self, Evidence, Rating};
+use cryptomind_core::run::Run;
+use cryptomind_protocol::api::RatingView;
+use cryptomind_protocol::task::TaskState;
+use cryptomind_protocol::transaction::Outcome;
+use cryptomind_protocol::{ErrorBody, NodeId, TaskId};
+use cryptomind_storage::state::{Batch, StateStore};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+
+use crate::clock;
+use crate::ledger::{LedgerRef, Posting, Stamp, Unposted};
+use crate::supervisor::Handle;
+
+/// How long anybody waits for the rating actor.
+pub const RATING_LIMIT: Duration = Duration::from_secs(5);
+
+/// Reaches the rating actor.
+pub type RatingRef = Handle<RatingMsg>;
+
+/// What the rating actor is told and asked.
+pub enum RatingMsg {
+    /// From the matchmaker: this is durable evidence.
+    Heard(EvidenceRecord),
+    /// From sessions: a client gives its finished task's miners stars.
+    Rate {
+        /// The transaction.
+        stamp: Stamp,
+        /// Which task.
+        task: TaskId,
+        /// 1 to 5.
+        stars: u8,
+        /// The outcome, once durable.
+        reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
+    },
+    /// From the matchmaker and sessions: how are these rated?
+    RatingsOf(Vec<NodeId>, RpcReplyPort<Vec<RatingView>>),
+}
+
+/// The actor. Its state is a [`Ratings`].
+pub struct RatingActor;
+
+/// What the rating actor needs.
+#[derive(Clone)]
+pub struct RatingArguments {
+    /// Where evidence lies.
+    pub store: StateStore,
+    /// Through which stars are written.
+    pub ledger: LedgerRef,
+}
+
+/// What the rating actor holds in memory.
+pub struct Ratings {
+    arguments: RatingArguments,
+    ratings: BTreeMap<NodeId, Rating>,
+    heard: BTreeSet<(TaskId, u64)>,
+}
+
+impl Actor for RatingActor {
+    type Msg = RatingMsg;
+    type State = Ratings;
+    type Arguments = RatingArguments;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<RatingMsg>,
+        arguments: RatingArguments,
+    ) -> Result<Ratings, ActorProcessingErr> {
+        arguments.store.commit(Batch::new()).await?;
+        let mut evidence = arguments.store.load::<EvidenceRecord>()?;
+        evidence.sort_by_key(|record| (record.at, record.key()));
+        let (ratings, heard) = (BTreeMap::new(), BTreeSet::new());
+        let mut state = Ratings { arguments, ratings, heard };
+        evidence.into_iter().for_each(|record| state.hear(record));
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<RatingMsg>,
+        message: RatingMsg,
+        state: &mut Ratings,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            RatingMsg::Heard(record) => state.hear(record),
+            RatingMsg::Rate { stamp, task, stars, reply } => {
+                state.rate(stamp, task, stars, reply).await;
+            }
+            RatingMsg::RatingsOf(nodes, reply) => {
+                let views = nodes.iter().map(|node| state.view(node)).collect();
+                // Whoever no longer waits does not need it.
+                drop(reply.send(views));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Ratings {
+    fn hear(&mut self, record: EvidenceRecord) {
+        if self.heard.insert(record.key()) {
+            let new = || Rating::new(record.node, record.at);
+            let rating = self.ratings.entry(record.node).or_insert_with(new);
+            // Stars were checked before they were stored; others would count for nothing.
+            drop(rating::apply(rating, record.evidence, record.at));
+        }
+    }
+
+    fn view(&self, node: &NodeId) -> RatingView {
+        let newcomer = || Rating::new(*node, clock::now());
+        self.ratings.get(node).cloned().unwrap_or_else(newcomer).view()
+    }
+
+    async fn rate(
+        &mut self,
+        stamp: Stamp,
+        task: TaskId,
+        stars: u8,
+        reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
+    ) {
+        let votes = match self.votes(&stamp, task, stars) {
+            Ok(votes) => votes,
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        };
+        let mut batch = Batch::new();
+        votes.iter().for_each(|vote| batch.put(vote));
+        let outcome = Outcome::Rated { task };
+        let answers = Some((stamp, outcome.clone()));
+        match self.arguments.ledger.post(Posting { answers, batch, ..Posting::default() }).await {
+            Ok(posted) => {
+                votes.into_iter().for_each(|vote| self.hear(vote));
+                answer_when_durable(posted.commit, outcome, reply);
+            }
+            Err(Unposted::Answered(before)) => drop(reply.send(Ok(before))),
+            Err(Unposted::Refused(refusal)) => drop(reply.send(Err(refusal))),
+        }
+    }
+
+    /// One vote a settled task, for each member of its last group.
+    fn votes(
+        &self,
+        stamp: &Stamp,
+        task: TaskId,
+        stars: u8,
+    ) -> Result<Vec<EvidenceRecord>, ErrorBody> {
+        let refuse = |code, message: &str| Err(ErrorBody::user(code, message));
+        rating::check_stars(stars)?;
+        let run = self.arguments.store.get::<Run>(task.as_bytes()).map_err(ErrorBody::internal)?;
+        let Some(run) = run.filter(|run| run.client == stamp.account) else {
+            return Err(ErrorBody::not_found("task", format!("you have no task {task}")));
+        };
+        if run.state != TaskState::Finished {
+            return refuse("task_not_finished", "stars are for tasks that finished");
+        }
+        if self.heard.contains(&(task, FIRST_VOTE)) {
+            return refuse("already_rated", "this task's miners have their stars already");
+        }
+        let at = clock::now();
+        let vote = |(rank, seat): (usize, &cryptomind_core::run::Seat)| EvidenceRecord {
+            task,
+            number: FIRST_VOTE + rank as u64,
+            node: seat.member.node,
+            at,
+            evidence: Evidence::Stars(stars),
+        };
+        Ok(run.seats.iter().enumerate().map(vote).collect())
+    }
+}
+
+/// Answers once the commit is durable, without holding up the actor.
+pub(crate) fn answer_when_durable(
+    commit: cryptomind_storage::state::Commit,
+    outcome: Outcome,
+    reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
+) {
+    tokio::spawn(async move {
+        let result = commit.await.map(|()| outcome).map_err(ErrorBody::internal);
+        drop(reply.send(result));
+    });
+}

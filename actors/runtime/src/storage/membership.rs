@@ -1,0 +1,87 @@
+//! A storage node's membership: enrolled once, joined again whenever the connection is lost.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cryptomind_net::{Connection, Endpoint};
+use cryptomind_protocol::delegation::Role;
+use cryptomind_protocol::frame::ALPN_NODE;
+use cryptomind_protocol::node::{Capacity, Command, Join, Request};
+use cryptomind_protocol::task::Activity;
+use cryptomind_protocol::{AccountId, ErrorBody, NodeAddress, NodeId, SecretKey, Signed};
+use cryptomind_storage::blobs::BlobStore;
+use tokio::sync::watch;
+
+use super::BACK_OFF;
+use crate::enrol::{self, Applicant};
+
+/// After a refusal that time alone does not cure.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+
+/// What joining takes.
+pub(super) struct Membership {
+    pub(super) dialler: Endpoint,
+    pub(super) coordinator: NodeAddress,
+    pub(super) key: SecretKey,
+    pub(super) name: String,
+    pub(super) owner: Option<AccountId>,
+    pub(super) delegation_file: PathBuf,
+    pub(super) listen: String,
+    pub(super) store: BlobStore,
+    pub(super) joined: watch::Sender<bool>,
+}
+
+impl Membership {
+    /// Keeps the node joined for as long as it runs.
+    pub(super) async fn keep(self, mut delegation: Option<Signed>) {
+        let mut wait = BACK_OFF.0;
+        loop {
+            let ended = self.once(&mut delegation).await;
+            let was_joined = self.joined.send_replace(false);
+            let error = match ended {
+                Err(error) => error,
+                Ok(()) => ErrorBody::network("connection_closed", "the coordinator closed"),
+            };
+            tracing::info!(%error, "not joined");
+            wait = if was_joined { BACK_OFF.0 } else { (wait * 2).min(BACK_OFF.1) };
+            let refused = error.class == cryptomind_protocol::ErrorClass::Auth;
+            tokio::time::sleep(if refused { REFUSED_PAUSE } else { wait }).await;
+        }
+    }
+
+    async fn once(&self, delegation: &mut Option<Signed>) -> Result<(), ErrorBody> {
+        let connection = self.dialler.dial(&self.coordinator, ALPN_NODE, &self.key).await?;
+        let word = match delegation {
+            Some(word) => word.clone(),
+            None => delegation.insert(self.enrol(&connection).await?).clone(),
+        };
+        let join = Join {
+            delegation: word,
+            name: self.name.clone(),
+            listen: Some(self.listen.clone()),
+            capacity: Capacity { free_bytes: self.store.free_bytes(), ..Capacity::default() },
+            activity: Activity::Idle,
+            running: None,
+        };
+        let mut commands = connection.subscribe(&Request::Join(Box::new(join))).await?;
+        while let Some(command) = commands.next::<Command>().await {
+            if matches!(command?, Command::Joined { .. }) {
+                tracing::info!("joined {}", self.coordinator);
+                self.joined.send_replace(true);
+            }
+        }
+        Ok(())
+    }
+
+    async fn enrol(&self, connection: &Connection) -> Result<Signed, ErrorBody> {
+        let owner = self.owner.ok_or_else(|| {
+            ErrorBody::user("no_owner", "nobody is named who shall earn")
+                .with_help("set node.account to your account: cryptomind key show")
+        })?;
+        let node = NodeId::of_key(&self.key.public());
+        let name = self.name.clone();
+        let word = Applicant { node, role: Role::Storage, name, owner }.enrol(connection).await?;
+        enrol::write(&self.delegation_file, &word)?;
+        Ok(word)
+    }
+}

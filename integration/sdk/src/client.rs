@@ -1,0 +1,403 @@
+//! The client: one account at one network.
+//!
+//! Cheap to clone; clones share the connection. Every method has a limit ([`Limits`]) and fails with an
+//! [`ErrorBody`] whose class says whose fault it is and whose help says what to do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use cryptomind_protocol::api::{
+    AccountView, EnrolmentRequest, MAX_ROWS, MinerView, NetworkStatus, Placement, Request,
+    TransferView,
+};
+use cryptomind_protocol::delegation::{Delegation, Role};
+use cryptomind_protocol::item::{ItemView, Manifest};
+use cryptomind_protocol::node::Ack;
+use cryptomind_protocol::task::{Event, Quote, TaskSpec, TaskState, TaskView};
+use cryptomind_protocol::transaction::{Action, Outcome, StoredReceipt, Transaction};
+use cryptomind_protocol::{
+    AccountId, Amount, ErrorBody, GenesisHash, ItemId, NodeAddress, NodeId, SecretKey, Signed,
+    TaskId, Timestamp,
+};
+use serde::de::DeserializeOwned;
+
+use crate::link::{Limits, Link};
+use crate::watch::Watch;
+
+/// How long a transaction of this client stays valid: ten minutes.
+pub const DEFAULT_VALIDITY_MS: u64 = 10 * 60 * 1000;
+
+/// How long a grant lasts where the owner names no end: a year.
+const DELEGATION_MS: u64 = 365 * 24 * 3600 * 1000;
+
+/// One account at one network.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    link: Link,
+    account: AccountId,
+    network: GenesisHash,
+    /// Coordinator's clock minus ours, milliseconds.
+    drift_ms: AtomicI64,
+}
+
+impl Client {
+    /// Connects to the coordinator at `address` as the account of `key`, with the default [`Limits`].
+    ///
+    /// # Errors
+    /// Class network where nobody answers, class auth where another node answers than `address` names.
+    pub async fn connect(address: NodeAddress, key: SecretKey) -> Result<Self, ErrorBody> {
+        Self::connect_within(address, key, Limits::default()).await
+    }
+
+    /// [`Client::connect`] with limits of your own.
+    pub async fn connect_within(
+        address: NodeAddress,
+        key: SecretKey,
+        limits: Limits,
+    ) -> Result<Self, ErrorBody> {
+        let account = AccountId::of_key(&key.public());
+        let link = Link::new(address, key, limits)?;
+        let network = link.first().await?.network();
+        let inner = Inner {
+            link,
+            account,
+            network,
+            drift_ms: AtomicI64::new(0),
+        };
+        let client = Self {
+            inner: Arc::new(inner),
+        };
+        client.status().await?;
+        Ok(client)
+    }
+
+    /// The account that this client acts for.
+    pub fn account_id(&self) -> AccountId {
+        self.inner.account
+    }
+
+    /// The network's id, which every signature carries.
+    pub fn network(&self) -> GenesisHash {
+        self.inner.network
+    }
+
+    /// The coordinator's address.
+    pub fn coordinator(&self) -> &NodeAddress {
+        &self.inner.link.address
+    }
+
+    /// What this client waits for, and how long.
+    pub fn limits(&self) -> Limits {
+        self.inner.link.limits
+    }
+
+    /// Coordinator's clock minus this machine's, as of the last [`Client::status`]: milliseconds.
+    pub fn drift_ms(&self) -> i64 {
+        self.inner.drift_ms.load(Ordering::Relaxed)
+    }
+
+    /// Now by the coordinator's clock, as far as the last [`Client::status`] told.
+    pub fn now(&self) -> Timestamp {
+        let ms = local_ms().saturating_add_signed(self.drift_ms());
+        Timestamp::from_ms(ms)
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.inner.link
+    }
+
+    /// Ends the connection in good order. Tasks go on.
+    pub async fn close(&self) {
+        self.link().close().await;
+    }
+
+    async fn ask<A: DeserializeOwned>(&self, request: Request) -> Result<A, ErrorBody> {
+        self.link().request(&request).await
+    }
+}
+
+/// Reading. Free, and repeated by itself when the connection is lost.
+impl Client {
+    /// What network this is, and how it is.
+    pub async fn status(&self) -> Result<NetworkStatus, ErrorBody> {
+        let asked = local_ms();
+        let status: NetworkStatus = self.ask(Request::Status {}).await?;
+        let middle = asked.midpoint(local_ms());
+        let drift = status.now.as_ms() as i64 - middle as i64;
+        self.inner.drift_ms.store(drift, Ordering::Relaxed);
+        Ok(status)
+    }
+
+    /// This client's own account.
+    pub async fn my_account(&self) -> Result<AccountView, ErrorBody> {
+        self.ask(Request::Account {
+            account: None,
+            nickname: None,
+        })
+        .await
+    }
+
+    /// The account with this id. Code `account_not_found` where the ledger never saw it.
+    pub async fn account(&self, account: AccountId) -> Result<AccountView, ErrorBody> {
+        self.ask(Request::Account {
+            account: Some(account),
+            nickname: None,
+        })
+        .await
+    }
+
+    /// The account with this nickname, or the system account with this name.
+    pub async fn account_named(&self, nickname: &str) -> Result<AccountView, ErrorBody> {
+        self.ask(Request::Account {
+            account: None,
+            nickname: Some(nickname.to_owned()),
+        })
+        .await
+    }
+
+    /// This account's transfers, newest first; at most `limit`, at most 1000.
+    pub async fn history(&self, limit: u32) -> Result<Vec<TransferView>, ErrorBody> {
+        self.ask(Request::History { limit }).await
+    }
+
+    /// Items of the catalog; of one kind (`dataset` or `model`) where it is given.
+    pub async fn items(&self, kind: Option<&str>) -> Result<Vec<ItemView>, ErrorBody> {
+        self.ask(Request::Items {
+            kind: kind.map(str::to_owned),
+            limit: MAX_ROWS,
+        })
+        .await
+    }
+
+    /// One item, by path (`nickname/name`) or by full id. Code `item_not_found` where there is none.
+    pub async fn item(&self, which: &str) -> Result<ItemView, ErrorBody> {
+        if which.starts_with(ItemId::PREFIX) && !which.contains('/') {
+            let item = which
+                .parse()
+                .map_err(|e| ErrorBody::user("bad_item", format!("{e}")))?;
+            return self.item_by_id(item).await;
+        }
+        self.ask(Request::Item {
+            item: None,
+            path: Some(which.to_owned()),
+        })
+        .await
+    }
+
+    /// One item by its id.
+    pub async fn item_by_id(&self, item: ItemId) -> Result<ItemView, ErrorBody> {
+        self.ask(Request::Item {
+            item: Some(item),
+            path: None,
+        })
+        .await
+    }
+
+    /// Where an item's files can be had, with the ticket for it.
+    pub async fn locate_item(&self, item: ItemId) -> Result<Placement, ErrorBody> {
+        self.ask(Request::Locate {
+            item: Some(item),
+            task: None,
+        })
+        .await
+    }
+
+    /// Where the result files of a task of this account can be had, with the ticket for it.
+    pub async fn locate_task(&self, task: TaskId) -> Result<Placement, ErrorBody> {
+        self.ask(Request::Locate {
+            item: None,
+            task: Some(task),
+        })
+        .await
+    }
+
+    /// What a task would cost and take, and who could do it. Nothing is owed.
+    pub async fn quote(&self, spec: &TaskSpec) -> Result<Quote, ErrorBody> {
+        self.ask(Request::Quote {
+            spec: Box::new(spec.clone()),
+        })
+        .await
+    }
+
+    /// A task as it stands.
+    pub async fn task(&self, task: TaskId) -> Result<TaskView, ErrorBody> {
+        self.ask(Request::Task { task }).await
+    }
+
+    /// This account's tasks, newest first; only those in `state` where it is given.
+    pub async fn tasks(&self, state: Option<TaskState>) -> Result<Vec<TaskView>, ErrorBody> {
+        self.ask(Request::Tasks {
+            state,
+            limit: MAX_ROWS,
+        })
+        .await
+    }
+
+    /// A task's events from number `from` on, as they happen.
+    pub fn watch(&self, task: TaskId, from: u64) -> Watch {
+        Watch::start(self.clone(), task, from)
+    }
+
+    /// Waits until a task has ended and is settled, at most `limit`. Code `wait_timeout` after that:
+    /// the task goes on.
+    pub async fn wait(&self, task: TaskId, limit: Duration) -> Result<TaskView, ErrorBody> {
+        tokio::time::timeout(limit, self.wait_settled(task))
+            .await
+            .unwrap_or_else(|_| Err(timed_out(task, limit)))?;
+        self.task(task).await
+    }
+
+    async fn wait_settled(&self, task: TaskId) -> Result<(), ErrorBody> {
+        let mut watch = self.watch(task, 0);
+        while let Some(event) = watch.next().await {
+            if matches!(event?.event, Event::Settled { .. }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The miners, as the network knows them.
+    pub async fn miners(&self) -> Result<Vec<MinerView>, ErrorBody> {
+        self.ask(Request::Miners {}).await
+    }
+
+    /// Nodes that ask to work for this account.
+    pub async fn enrolment_requests(&self) -> Result<Vec<EnrolmentRequest>, ErrorBody> {
+        self.ask(Request::EnrolmentRequests {}).await
+    }
+}
+
+fn timed_out(task: TaskId, limit: Duration) -> ErrorBody {
+    ErrorBody::network(
+        "wait_timeout",
+        format!(
+            "the task has not ended within {} s; it goes on",
+            limit.as_secs()
+        ),
+    )
+    .with_help(format!("wait longer: cryptomind task wait {task}"))
+}
+
+/// Changing. Each call signs one transaction, which takes effect once however often it is sent.
+impl Client {
+    /// Signs and submits `action` under a fresh id, valid for [`DEFAULT_VALIDITY_MS`].
+    ///
+    /// After an error of class network the outcome is unknown: the transaction may have arrived.
+    pub async fn submit(&self, action: Action) -> Result<Outcome, ErrorBody> {
+        let transaction = Transaction {
+            version: 1,
+            id: crate::random::new_nonce()?,
+            account: self.inner.account,
+            valid_until: self.now().plus_ms(DEFAULT_VALIDITY_MS),
+            action,
+        };
+        self.submit_signed(self.sign(&transaction)).await
+    }
+
+    /// A transaction in its signed form, for [`Client::submit_signed`].
+    pub fn sign(&self, transaction: &Transaction) -> Signed {
+        Signed::sign(transaction, &self.inner.network, &self.link().key)
+    }
+
+    /// Submits a transaction that was signed before. The same bytes always get the same answer.
+    pub async fn submit_signed(&self, transaction: Signed) -> Result<Outcome, ErrorBody> {
+        self.ask(Request::Submit { transaction }).await
+    }
+
+    /// Takes a nickname for this account, once.
+    pub async fn register(&self, nickname: &str) -> Result<(), ErrorBody> {
+        let nickname = nickname.to_owned();
+        match self.submit(Action::Register { nickname }).await? {
+            Outcome::Registered { .. } => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Receives test money, on a development network. Gives the amount.
+    pub async fn faucet(&self) -> Result<Amount, ErrorBody> {
+        self.moved(Action::Faucet {}).await
+    }
+
+    /// Sends tokens to another account.
+    pub async fn send(&self, to: AccountId, amount: Amount) -> Result<Amount, ErrorBody> {
+        self.moved(Action::Send { to, amount }).await
+    }
+
+    async fn moved(&self, action: Action) -> Result<Amount, ErrorBody> {
+        match self.submit(action).await? {
+            Outcome::Moved { amount } => Ok(amount),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Publishes an item whose files were uploaded ([`Client::upload`]), with one receipt a file.
+    pub async fn publish(
+        &self,
+        manifest: Manifest,
+        receipts: Vec<StoredReceipt>,
+    ) -> Result<ItemId, ErrorBody> {
+        manifest.check().map_err(|e| {
+            ErrorBody::user("bad_manifest", e).with_help("change what the message names")
+        })?;
+        match self.submit(Action::Publish { manifest, receipts }).await? {
+            Outcome::Published { item } => Ok(item),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Posts a task: its whole cap goes into a hold. Gives its id and what is held.
+    pub async fn post(&self, spec: TaskSpec) -> Result<(TaskId, Amount), ErrorBody> {
+        spec.check().map_err(|e| ErrorBody::user("bad_task", e))?;
+        match self.submit(Action::Post { spec }).await? {
+            Outcome::Posted { task, held } => Ok((task, held)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Cancels a task: what was earned is paid, the rest comes back.
+    pub async fn cancel(&self, task: TaskId) -> Result<(), ErrorBody> {
+        match self.submit(Action::Cancel { task }).await? {
+            Outcome::Cancelling { .. } => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Gives the miners of a finished task 1 to 5 stars, once.
+    pub async fn rate(&self, task: TaskId, stars: u8) -> Result<(), ErrorBody> {
+        match self.submit(Action::Rate { task, stars }).await? {
+            Outcome::Rated { .. } => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Lets a node work for this account in `role`, for a year.
+    pub async fn grant(&self, node: NodeId, role: Role) -> Result<(), ErrorBody> {
+        let delegation = Delegation {
+            version: 1,
+            node,
+            role,
+            expires: self.now().plus_ms(DELEGATION_MS),
+        };
+        let delegation = Signed::sign(&delegation, &self.inner.network, &self.link().key);
+        let Ack {} = self.ask(Request::Grant { delegation }).await?;
+        Ok(())
+    }
+}
+
+fn unexpected(outcome: &Outcome) -> ErrorBody {
+    ErrorBody::internal(format!(
+        "the coordinator answered another action: {outcome:?}"
+    ))
+}
+
+fn local_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,531 @@
+//! The command tree: one for the shell and for the REPL.
+//!
+//! Owned by `main` and the REPL, which parse it; the modules of [`crate::command`] run it. Here is what
+//! can be said and how it is explained, nothing of what it does.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use cryptomind_protocol::task::Split;
+use cryptomind_protocol::{AccountId, Amount, NodeAddress};
+
+mod examples;
+
+/// A network in which people sell computing power for artificial intelligence and others use it.
+#[derive(Debug, Parser)]
+#[command(name = "cryptomind", version, after_help = examples::TOP, max_term_width = 100)]
+pub struct Cli {
+    /// What every command understands.
+    #[command(flatten)]
+    pub global: Global,
+
+    /// How to run a part of the network.
+    #[command(flatten)]
+    pub role: RoleArgs,
+
+    /// What to do, where no part of the network is run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// A line of the REPL: the same tree without the name of the program.
+#[derive(Debug, Parser)]
+#[command(name = "", no_binary_name = true, disable_version_flag = true, max_term_width = 100)]
+pub struct Line {
+    /// What every command understands.
+    #[command(flatten)]
+    pub global: Global,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people; with colours and progress bars where a terminal is.
+    Auto,
+    /// For people.
+    Human,
+    /// For programs: one JSON value a line.
+    Json,
+}
+
+/// What every command understands.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub struct Global {
+    /// How to print: for people or for programs
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+
+    /// The coordinator's address; without it, from client.toml or CRYPTOMIND_COORDINATOR
+    #[arg(long, global = true, value_name = "cm://…")]
+    pub coordinator: Option<NodeAddress>,
+
+    /// The account's key file; without it, from client.toml or CRYPTOMIND_KEY_FILE
+    #[arg(long, global = true, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+
+    /// A configuration file instead of the platform's
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Print results and errors only
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// A part of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Keeps ledger, catalog and ratings, and matches tasks with miners.
+    Coordinator,
+    /// Trains and infers for tokens.
+    Miner,
+    /// Keeps models and datasets.
+    Storage,
+    /// An interactive prompt.
+    Client,
+}
+
+/// How to run a part of the network.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Run a part of the network")]
+pub struct RoleArgs {
+    /// Which part
+    #[arg(long, value_enum)]
+    pub role: Option<Role>,
+
+    /// The coordinator to join: a miner or storage node makes its key and configuration by itself
+    #[arg(long, value_name = "cm://…", requires = "role")]
+    pub join: Option<NodeAddress>,
+
+    /// The account that shall earn; its owner approves the node
+    #[arg(long, value_name = "cm1…", requires = "join")]
+    pub account: Option<AccountId>,
+
+    /// The node's name in tables
+    #[arg(long, value_name = "NAME", requires = "join")]
+    pub name: Option<String>,
+
+    /// The folder of the node's key, configuration and data
+    #[arg(long, value_name = "DIR", requires = "join")]
+    pub dir: Option<PathBuf>,
+
+    /// End when standard input closes, so that no part outlives who started it
+    #[arg(long, hide = true, requires = "role")]
+    pub tethered: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The whole network on this machine, one real training task, then exit
+    #[command(after_help = examples::DEMO)]
+    Demo(DemoArgs),
+    /// The same network, left running, with test money
+    #[command(after_help = examples::DEV)]
+    Dev(DevArgs),
+    /// Take a nickname for the account
+    #[command(after_help = examples::REGISTER)]
+    Register {
+        /// Lower-case letters, digits, dashes
+        nickname: String,
+    },
+    /// Key files: who you are
+    #[command(subcommand, after_help = examples::KEY)]
+    Key(KeyCommand),
+    /// Tokens: balance, history, test money, sending
+    #[command(subcommand, after_help = examples::WALLET)]
+    Wallet(WalletCommand),
+    /// Datasets: publish, list, fetch
+    #[command(subcommand, after_help = examples::DATASET)]
+    Dataset(DatasetCommand),
+    /// Models: list, fetch, run
+    #[command(subcommand, after_help = examples::MODEL)]
+    Model(ModelCommand),
+    /// Tasks: quote, submit, watch, fetch results
+    #[command(subcommand, after_help = examples::TASK)]
+    Task(TaskCommand),
+    /// Miners: who computes, and who asks to compute for you
+    #[command(subcommand, after_help = examples::MINER)]
+    Miner(MinerCommand),
+    /// The network: what it is and how it is
+    #[command(subcommand, after_help = examples::NETWORK)]
+    Network(NetworkCommand),
+    /// Configuration files: check one, show what is in force
+    #[command(subcommand, after_help = examples::CONFIG)]
+    Config(ConfigCommand),
+    /// Check devices, folders, key, clock and the way to the coordinator
+    #[command(after_help = examples::DOCTOR)]
+    Doctor,
+    /// Print a completion script for a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How to run the demo.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DemoArgs {
+    /// The folder of everything; a fresh one by default
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+
+    /// Kill no miner in the middle
+    #[arg(long)]
+    pub calm: bool,
+}
+
+/// How to run the development network.
+#[derive(Debug, Clone, Args)]
+pub struct DevArgs {
+    /// Where the coordinator listens; give an address that others reach to let them join
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7700")]
+    pub listen: SocketAddr,
+
+    /// The folder of everything; a fresh one by default
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Key files.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key file; never overwrites one
+    New {
+        /// Where; by default where the client looks for it
+        file: Option<PathBuf>,
+    },
+    /// Show the account of a key file
+    Show {
+        /// Which; by default the client's
+        file: Option<PathBuf>,
+    },
+    /// List the key files beside the client's
+    Ls,
+}
+
+/// Tokens.
+#[derive(Debug, Subcommand)]
+pub enum WalletCommand {
+    /// What is free, held and being earned
+    Balance,
+    /// Transfers, newest first
+    History {
+        /// At most this many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
+    /// Receive test money, on a development network
+    Faucet,
+    /// Send tokens
+    Send {
+        /// An account id or a nickname
+        to: String,
+        /// CTM, such as 0.25
+        amount: Amount,
+    },
+}
+
+/// Who may use an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AccessArg {
+    /// Everybody, for nothing.
+    Free,
+    /// Everybody, for `--fee` a use.
+    Paid,
+    /// You alone.
+    Owner,
+}
+
+/// Datasets.
+#[derive(Debug, Subcommand)]
+pub enum DatasetCommand {
+    /// Publish a dataset: a folder with four IDX files, or a CSV table
+    #[command(after_help = examples::DATASET_ADD)]
+    Add(DatasetAddArgs),
+    /// List the datasets of the catalog
+    Ls,
+    /// Fetch a dataset's files
+    Get(GetArgs),
+}
+
+/// What to publish and how.
+#[derive(Debug, Args)]
+pub struct DatasetAddArgs {
+    /// A folder with four IDX files, or a CSV file
+    pub path: PathBuf,
+    /// The column of labels, for a CSV file
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Option<String>,
+    /// Its name; by default that of the file or folder
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Who may use it
+    #[arg(long, value_enum, default_value = "free")]
+    pub access: AccessArg,
+    /// What one use costs, with `--access paid`
+    #[arg(long, value_name = "CTM")]
+    pub fee: Option<Amount>,
+    /// Write no task file to go with it
+    #[arg(long)]
+    pub no_task_file: bool,
+    /// Its licence: an SPDX expression or a sentence
+    #[arg(long, default_value = "")]
+    pub licence: String,
+    /// Where it comes from
+    #[arg(long, default_value = "")]
+    pub source: String,
+}
+
+/// What to fetch and where to.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// `nickname/name`, an id, or the beginning of one
+    pub item: String,
+    /// The folder to write to; by default one with the item's name
+    #[arg(long, short, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+}
+
+/// Which samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SplitArg {
+    /// Those for fitting.
+    Train,
+    /// Those held out.
+    Test,
+}
+
+impl From<SplitArg> for Split {
+    fn from(split: SplitArg) -> Self {
+        match split {
+            SplitArg::Train => Self::Train,
+            SplitArg::Test => Self::Test,
+        }
+    }
+}
+
+/// Models.
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// List the models of the catalog
+    Ls,
+    /// Fetch a model's files: safetensors and a card
+    Get(GetArgs),
+    /// Run a model over a dataset, on a miner; waits and fetches the predictions
+    #[command(after_help = examples::MODEL_INFER)]
+    Infer(InferArgs),
+}
+
+/// What to run over what.
+#[derive(Debug, Args)]
+pub struct InferArgs {
+    /// The model: `nickname/name`, an id, or the beginning of one
+    pub model: String,
+    /// The dataset that holds the samples
+    #[arg(long, value_name = "DATASET")]
+    pub dataset: String,
+    /// Which of its samples
+    #[arg(long, value_enum, default_value = "test")]
+    pub split: SplitArg,
+    /// The most that it may cost; by default the upper end of the quote
+    #[arg(long, value_name = "CTM")]
+    pub max_cost: Option<Amount>,
+    /// The folder for the predictions; by default one with the task's name
+    #[arg(long, short, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+}
+
+/// Tasks.
+#[derive(Debug, Subcommand)]
+pub enum TaskCommand {
+    /// Write a task file that trains a small network on a dataset, to start from
+    New {
+        /// The dataset: `nickname/name`, an id, or the beginning of one
+        dataset: String,
+        /// The file to write; never overwritten. Without it, the text is printed
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// What a task would cost and take, and who could do it
+    Quote {
+        /// The task file
+        file: PathBuf,
+    },
+    /// Post a task: its whole cap is held until it ends
+    #[command(after_help = examples::TASK_SUBMIT)]
+    Submit {
+        /// The task file
+        file: PathBuf,
+        /// Follow it until it ends
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Follow a task; Ctrl-C detaches and the task goes on
+    Watch {
+        /// Its id, or the beginning of it
+        task: String,
+        /// From this event on
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
+    /// Wait until a task has ended
+    Wait {
+        /// Its id, or the beginning of it
+        task: String,
+        /// At most this many seconds
+        #[arg(long, default_value_t = 3600, value_name = "SECONDS")]
+        timeout: u64,
+    },
+    /// List your tasks, newest first
+    Ls {
+        /// Only those in this state
+        #[arg(long, value_name = "STATE")]
+        state: Option<String>,
+    },
+    /// Show a task as it stands
+    Show {
+        /// Its id, or the beginning of it
+        task: String,
+    },
+    /// Fetch a task's results
+    Get {
+        /// Its id, or the beginning of it
+        task: String,
+        /// The folder to write to; by default one with the task's name
+        #[arg(long, short, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
+    /// Cancel a task: what was earned is paid, the rest comes back
+    Cancel {
+        /// Its id, or the beginning of it
+        task: String,
+    },
+    /// Give the miners of a finished task stars
+    Rate {
+        /// Its id, or the beginning of it
+        task: String,
+        /// 1 (bad) to 5 (good)
+        #[arg(value_parser = clap::value_parser!(u8).range(1..=5))]
+        stars: u8,
+    },
+}
+
+/// Miners.
+#[derive(Debug, Subcommand)]
+pub enum MinerCommand {
+    /// List the miners with speed, activity and rating
+    Ls,
+    /// Let nodes that ask for it work for your account
+    Approve {
+        /// The node's id, or the beginning of it; without it, the nodes that ask are listed
+        node: Option<String>,
+    },
+}
+
+/// The network.
+#[derive(Debug, Subcommand)]
+pub enum NetworkCommand {
+    /// What network this is, who is online, what is held
+    Status,
+}
+
+/// Configuration files.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a configuration or task file and say what is wrong, with the line
+    Check {
+        /// The file: coordinator.toml, miner.toml, storage.toml, client.toml or a task
+        file: PathBuf,
+        /// What it is for, where its name does not tell
+        #[arg(long, value_enum)]
+        role: Option<CheckAs>,
+    },
+    /// Show the settings in force and where each comes from
+    Show {
+        /// Of which part
+        #[arg(value_enum, default_value = "client")]
+        role: CheckAs,
+    },
+}
+
+/// What a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckAs {
+    /// A coordinator's configuration.
+    Coordinator,
+    /// A miner's.
+    Miner,
+    /// A storage node's.
+    Storage,
+    /// A client's.
+    Client,
+    /// A task.
+    Task,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn shell_and_repl_parse_the_same_commands() {
+        for line in [
+            "task submit mlp.toml --watch",
+            "--format json wallet balance",
+            "dataset add t.csv --label kind --access paid --fee 0.25",
+            "model infer bob/mlp --dataset ada/digits --split test --max-cost 1",
+            "wallet send bob 0.5",
+            "task rate cmt1abc 5",
+        ] {
+            let words: Vec<&str> = line.split(' ').collect();
+            Line::try_parse_from(&words).unwrap();
+            Cli::try_parse_from([&["cryptomind"][..], &words].concat()).unwrap();
+        }
+    }
+
+    #[test]
+    fn nonsense_is_a_usage_error() {
+        for line in [
+            "task rate cmt1abc 6",
+            "wallet send bob 0.0000000001",
+            "wallet history --limit 0",
+            "--join cm://x",
+            "frobnicate",
+            "--format xml doctor",
+        ] {
+            let words: Vec<&str> = line.split(' ').collect();
+            let parsed = Cli::try_parse_from([&["cryptomind"][..], &words].concat());
+            assert_eq!(parsed.unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_command_explains_itself_with_an_example() {
+        fn walk(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            assert!(help.contains("cryptomind "), "{}", command.get_name());
+        }
+    }
+}

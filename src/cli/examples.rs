@@ -1,0 +1,127 @@
+//! The examples at the end of each help page.
+
+pub const TOP: &str = "\
+Examples:
+  cryptomind demo                                    see it all in a minute
+  cryptomind dev                                     a network of your own, with test money
+  cryptomind task submit mlp.toml --watch            train a model
+  cryptomind --role client                           the same commands at a prompt
+  cryptomind --role miner --join cm://… --account cm1…
+                                                     earn with this machine
+
+Exit codes: 0 done, 1 internal, 2 usage or configuration, 3 not found, 4 authentication, 5 funds,
+6 no capacity, 7 the task failed, 8 the network failed the task (unearned tokens returned),
+9 cancelled, 10 coordinator unreachable, 124 timeout, 130 interrupted.";
+
+pub const DEMO: &str = "\
+Starts a coordinator, a storage node and three miners as processes of their own, trains a
+handwriting model on them for a client, kills a miner on the way, and settles to the last unit.
+
+Examples:
+  cryptomind demo
+  cryptomind demo --calm --dir /tmp/demo
+  cryptomind demo --format json | tail -n 1";
+
+pub const DEV: &str = "\
+Examples:
+  cryptomind dev
+  cryptomind dev --listen 0.0.0.0:7700               let other machines join
+  cryptomind dev --dir ~/devnet                      keep it, and go on with it next time";
+
+pub const REGISTER: &str = "\
+Examples:
+  cryptomind register ada";
+
+pub const KEY: &str = "\
+Examples:
+  cryptomind key new                                 make the client's key
+  cryptomind key new /safe/place/ada.key
+  cryptomind key show
+  cryptomind key ls";
+
+pub const WALLET: &str = "\
+Examples:
+  cryptomind wallet balance
+  cryptomind wallet faucet
+  cryptomind wallet send bob 0.25
+  cryptomind wallet history --limit 10 --format json";
+
+pub const DATASET: &str = "\
+Examples:
+  cryptomind dataset ls
+  cryptomind dataset add digits/ --name digits --access paid --fee 0.02
+  cryptomind dataset add iris.csv --label species
+  cryptomind dataset get ada/digits -o digits";
+
+pub const DATASET_ADD: &str = "\
+Examples:
+  cryptomind dataset add digits/ --name digits --access paid --fee 0.02
+  cryptomind dataset add iris.csv --label species
+  cryptomind dataset add private.csv --label outcome --access owner";
+
+pub const MODEL: &str = "\
+Examples:
+  cryptomind model ls
+  cryptomind model get bob/digits-mlp -o model
+  cryptomind model infer bob/digits-mlp --dataset ada/digits --split test";
+
+pub const MODEL_INFER: &str = "\
+Examples:
+  cryptomind model infer bob/digits-mlp --dataset ada/digits
+  cryptomind model infer bob/digits-mlp --dataset bob/mine --split train --max-cost 0.5 -o answers";
+
+pub const TASK: &str = "\
+Examples:
+  cryptomind task new ada/digits -o mlp.toml         a task file to start from
+  cryptomind task quote mlp.toml
+  cryptomind task submit mlp.toml --watch
+  cryptomind task ls --state running
+  cryptomind task watch cmt1abcd
+  cryptomind task get cmt1abcd -o model
+  cryptomind task rate cmt1abcd 5";
+
+pub const TASK_SUBMIT: &str = "\
+A task file:
+  kind = \"train\"
+  name = \"digits-mlp\"
+  dataset = \"ada/digits\"
+  [model]
+  input = [8, 8]
+  layers = [\"linear 64\", \"relu\", \"linear 10\"]
+  [train]
+  epochs = 30
+  [group]
+  miners = 3
+  [budget]
+  max_cost = \"1 CTM\"
+
+Examples:
+  cryptomind task submit mlp.toml
+  cryptomind task submit mlp.toml --watch --format json";
+
+pub const MINER: &str = "\
+Examples:
+  cryptomind miner ls
+  cryptomind miner approve                           who asks to work for you?
+  cryptomind miner approve cmn1abcd";
+
+pub const NETWORK: &str = "\
+Examples:
+  cryptomind network status --format json";
+
+pub const CONFIG: &str = "\
+Examples:
+  cryptomind config check miner.toml
+  cryptomind config check mlp.toml --role task
+  cryptomind config show
+  cryptomind config show miner --config /etc/cryptomind/miner.toml";
+
+pub const DOCTOR: &str = "\
+Examples:
+  cryptomind doctor
+  cryptomind doctor --format json";
+
+pub const COMPLETIONS: &str = "\
+Examples:
+  cryptomind completions bash > ~/.local/share/bash-completion/completions/cryptomind
+  cryptomind completions zsh > ~/.zfunc/_cryptomind";

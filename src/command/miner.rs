@@ -1,0 +1,121 @@
+//! `miner`: who computes, and who asks to compute for this account.
+
+use anyhow::Result;
+use cryptomind_protocol::api::{EnrolmentRequest, MinerView, RatingView};
+use cryptomind_protocol::ErrorBody;
+
+use crate::cli::MinerCommand;
+use crate::context::Context;
+use crate::resolve;
+
+/// Runs a `miner` command.
+pub async fn run(context: &Context, command: MinerCommand) -> Result<()> {
+    match command {
+        MinerCommand::Ls => list(context).await,
+        MinerCommand::Approve { node: None } => requests(context).await,
+        MinerCommand::Approve { node: Some(node) } => approve(context, &node).await,
+    }
+}
+
+async fn list(context: &Context) -> Result<()> {
+    let miners = context.client().await?.miners().await?;
+    context.output.rows(
+        &miners,
+        &["miner", "owner", "now", "task", "speed", "rating", "done", "failed", "node"],
+        row,
+        "no miner has joined yet: cryptomind --role miner --join cm://… --account cm1…",
+    )?;
+    Ok(())
+}
+
+fn row(miner: &MinerView) -> Vec<String> {
+    let now = if miner.online {
+        miner.activity.to_string()
+    } else {
+        "offline".to_owned()
+    };
+    vec![
+        miner.name.clone(),
+        miner.owner_name.clone(),
+        now,
+        miner.task.map(|task| task.short()).unwrap_or_default(),
+        speed(miner.mflops),
+        stars(&miner.rating),
+        miner.rating.done.to_string(),
+        miner.rating.failed.to_string(),
+        miner.node.short(),
+    ]
+}
+
+/// 10⁶ floating-point operations a second, for people.
+pub fn speed(mflops: u64) -> String {
+    if mflops < 1000 {
+        return format!("{mflops} MFLOP/s");
+    }
+    format!("{:.1} GFLOP/s", mflops as f64 / 1000.0)
+}
+
+/// A rating, for people: of 5.
+pub fn stars(rating: &RatingView) -> String {
+    format!("{}.{:03}", rating.rating_milli / 1000, rating.rating_milli % 1000)
+}
+
+async fn requests(context: &Context) -> Result<()> {
+    let requests = context.client().await?.enrolment_requests().await?;
+    context.output.rows(
+        &requests,
+        &["node", "name", "role", "from"],
+        |request| {
+            vec![
+                request.node.to_string(),
+                request.name.clone(),
+                request.role.to_string(),
+                request.address.clone(),
+            ]
+        },
+        "no node asks to work for this account",
+    )?;
+    if !requests.is_empty() {
+        context.output.note("let one work for you: cryptomind miner approve NODE")?;
+    }
+    Ok(())
+}
+
+async fn approve(context: &Context, node: &str) -> Result<()> {
+    let client = context.client().await?;
+    let requests = client.enrolment_requests().await?;
+    let nodes: Vec<_> = requests.iter().map(|request| request.node).collect();
+    let node = resolve::node(node, &nodes)?;
+    let request = requests.iter().find(|request| request.node == node);
+    let request = request.ok_or_else(|| {
+        ErrorBody::not_found("node", format!("{node} does not ask to work for this account"))
+            .with_help("start it with --account and this account's id: cryptomind key show")
+    })?;
+    client.grant(node, request.role).await?;
+    context.output.value(request, || approved(request))?;
+    Ok(())
+}
+
+fn approved(request: &EnrolmentRequest) -> String {
+    format!("{} ({}) works for you now", request.name, request.role)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_readable() {
+        assert_eq!(speed(950), "950 MFLOP/s");
+        assert_eq!(speed(12_340), "12.3 GFLOP/s");
+        let rating = RatingView {
+            rating_milli: 4_050,
+            done: 0,
+            failed: 0,
+            stars: 0,
+            votes: 0,
+            last_change: String::new(),
+        };
+        assert_eq!(stars(&rating), "4.050");
+    }
+}

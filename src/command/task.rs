@@ -1,0 +1,351 @@
+//! `task`: quote, submit, follow, fetch, cancel, rate.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use cryptomind_config::TaskFile;
+use cryptomind_protocol::item::{ItemKind, ItemView};
+use cryptomind_protocol::task::{Candidate, Event, Quote, TaskSpec, TaskState, TaskView};
+use cryptomind_protocol::{Amount, ErrorBody, TaskId};
+use cryptomind_sdk::Client;
+use serde_json::json;
+
+use crate::cli::TaskCommand;
+use crate::command::{files, interruptible, miner};
+use crate::context::Context;
+use crate::follow::Follow;
+use crate::output::table;
+use crate::{exit, moment, resolve};
+
+/// Runs a `task` command. A watch has its own answer to Ctrl-C.
+pub async fn run(context: &Context, command: TaskCommand) -> Result<()> {
+    match command {
+        TaskCommand::Submit { file, watch: true } => {
+            let (task, _) = interruptible(submit(context, &file)).await?;
+            watch(context, task, 0).await
+        }
+        TaskCommand::Watch { task, from } => {
+            let find = async { Ok(resolve::task(context.client().await?, &task).await?) };
+            let task = interruptible(find).await?;
+            watch(context, task, from).await
+        }
+        other => interruptible(run_short(context, other)).await,
+    }
+}
+
+async fn run_short(context: &Context, command: TaskCommand) -> Result<()> {
+    match command {
+        TaskCommand::New { dataset, output } => new(context, &dataset, output).await,
+        TaskCommand::Quote { file } => quote(context, &file).await,
+        TaskCommand::Submit { file, .. } => {
+            let (task, _) = submit(context, &file).await?;
+            context.output.note(how_to_go_on(task))?;
+            Ok(())
+        }
+        TaskCommand::Wait { task, timeout } => wait(context, &task, timeout).await,
+        TaskCommand::Ls { state } => list(context, state).await,
+        TaskCommand::Show { task } => show(context, &task).await,
+        TaskCommand::Get { task, output } => get(context, &task, output).await,
+        TaskCommand::Cancel { task } => cancel(context, &task).await,
+        TaskCommand::Rate { task, stars } => rate(context, &task, stars).await,
+        TaskCommand::Watch { .. } => unreachable!("a watch is run by `run`"),
+    }
+}
+
+fn how_to_go_on(task: TaskId) -> String {
+    format!("watch:  cryptomind task watch {task}\ncancel: cryptomind task cancel {task}")
+}
+
+/// Follows a task to its end, or until Ctrl-C: then it goes on without us.
+async fn watch(context: &Context, task: TaskId, from: u64) -> Result<()> {
+    tokio::select! {
+        ended = follow(context, task, from) => {
+            let ended = ended?;
+            if ended.item.is_some() || !ended.files.is_empty() {
+                context.output.note(format!("results: cryptomind task get {task}"))?;
+            }
+            Ok(())
+        }
+        _ = tokio::signal::ctrl_c() => Err(exit::interrupted("detached; the task goes on")
+            .with_help(how_to_go_on(task))
+            .into()),
+    }
+}
+
+/// Shows a task's events from number `from` on. An error where it ends otherwise than finished.
+pub async fn follow(context: &Context, task: TaskId, from: u64) -> Result<TaskView> {
+    let client = context.client().await?;
+    let mut screen = Follow::new(context.output);
+    let mut events = client.watch(task, from);
+    while let Some(event) = events.next().await {
+        let event = event?;
+        screen.show(&event)?;
+        if matches!(event.event, Event::Settled { .. }) {
+            break;
+        }
+    }
+    drop(screen);
+    let ended = client.task(task).await?;
+    exit::of_task(ended.state, &ended.reason)?;
+    Ok(ended)
+}
+
+async fn new(context: &Context, dataset: &str, output: Option<PathBuf>) -> Result<()> {
+    let client = context.client().await?;
+    let item = resolve::item(client, dataset).await?;
+    let ItemKind::Dataset(info) = &item.manifest.kind else {
+        return Err(ErrorBody::user("not_a_dataset", format!("{} is a model", item.path())).into());
+    };
+    let text = TaskFile::template(&item.path(), info);
+    let Some(file) = output else {
+        return Ok(context.output.raw(text.trim_end())?);
+    };
+    write_new(&file, &text)?;
+    let shown = file.display();
+    context
+        .output
+        .value(&json!({ "path": file }), || shown.to_string())?;
+    context.output.note(format!(
+        "next: cryptomind task quote {shown}\n      cryptomind task submit {shown} --watch"
+    ))?;
+    Ok(())
+}
+
+/// Writes a file that is not there yet.
+pub fn write_new(file: &Path, text: &str) -> Result<(), ErrorBody> {
+    use std::io::Write as _;
+    let opened = std::fs::File::create_new(file);
+    opened
+        .and_then(|mut opened| opened.write_all(text.as_bytes()))
+        .map_err(|e| exit::file(file, &e))
+}
+
+/// Reads a task file, looks its items up and checks that they fit.
+async fn spec_of(client: &Client, file: &Path) -> Result<TaskSpec> {
+    let file = TaskFile::read(file)?;
+    let mut found: HashMap<String, Result<ItemView, ErrorBody>> = HashMap::new();
+    for item in file.items() {
+        let name = item.to_string();
+        let looked_up = client.item(&name).await;
+        found.insert(name, looked_up);
+    }
+    let spec = file.into_spec(|item| match found.get(&item.to_string()) {
+        Some(Ok(view)) => Ok(view.item),
+        Some(Err(error)) => Err(error.clone()),
+        None => Err(ErrorBody::internal("an item was not looked up")),
+    })?;
+    if let Some(Ok(view)) = found.get(&file.dataset().to_string())
+        && let ItemKind::Dataset(info) = &view.manifest.kind
+    {
+        file.check_dataset(info)?;
+    }
+    Ok(spec)
+}
+
+async fn quote(context: &Context, file: &Path) -> Result<()> {
+    let client = context.client().await?;
+    let spec = spec_of(client, file).await?;
+    let quote = client.quote(&spec).await?;
+    context.output.value(&quote, || quote_text(&quote, spec.max_cost))?;
+    Ok(())
+}
+
+/// A quote for people: the ranges, what they are made of, who could do it.
+pub fn quote_text(quote: &Quote, cap: Amount) -> String {
+    let mut lines = vec![
+        format!("cost   {} to {} (your cap: {cap})", quote.cost_low, quote.cost_high),
+        format!(
+            "time   {} to {}",
+            moment::duration(quote.time_low_ms),
+            moment::duration(quote.time_high_ms)
+        ),
+        format!(
+            "work   {}.{:06} CU at {} a CU: {}",
+            quote.micro_cu / 1_000_000,
+            quote.micro_cu % 1_000_000,
+            quote.unit_price,
+            quote.work_cost
+        ),
+        format!(
+            "fees   items {}, storage up to {}, network up to {}",
+            quote.item_fees, quote.storage_cost_max, quote.network_fee_max
+        ),
+    ];
+    lines.extend(quote.notes.iter().map(|note| format!("note   {note}")));
+    if !quote.candidates.is_empty() {
+        lines.push(candidates_text(&quote.candidates));
+    }
+    lines.join("\n")
+}
+
+fn candidates_text(candidates: &[Candidate]) -> String {
+    let rows = candidates.iter().map(|candidate| {
+        vec![
+            candidate.name.clone(),
+            miner::speed(candidate.mflops),
+            format!("{:.3}", f64::from(candidate.rating_milli) / 1000.0),
+            if candidate.free { "free" } else { "busy" }.into(),
+            candidate.node.short(),
+        ]
+    });
+    table(&["candidate", "speed", "rating", "now", "node"], rows)
+}
+
+async fn submit(context: &Context, file: &Path) -> Result<(TaskId, Amount)> {
+    let client = context.client().await?;
+    let spec = spec_of(client, file).await?;
+    let (task, held) = client.post(spec).await?;
+    let posted = json!({ "task": task, "held": held });
+    context
+        .output
+        .value(&posted, || format!("{task} posted, {held} held until it ends"))?;
+    Ok((task, held))
+}
+
+async fn wait(context: &Context, task: &str, seconds: u64) -> Result<()> {
+    let client = context.client().await?;
+    let task = resolve::task(client, task).await?;
+    let ended = client.wait(task, Duration::from_secs(seconds)).await?;
+    context.output.value(&ended, || task_text(&ended))?;
+    exit::of_task(ended.state, &ended.reason)?;
+    Ok(())
+}
+
+/// A state by its name.
+fn state_of(text: &str) -> Result<TaskState, ErrorBody> {
+    const ALL: [TaskState; 9] = [
+        TaskState::Waiting,
+        TaskState::Matched,
+        TaskState::Running,
+        TaskState::Regrouping,
+        TaskState::Finished,
+        TaskState::Cancelled,
+        TaskState::Failed,
+        TaskState::Abandoned,
+        TaskState::Expired,
+    ];
+    let found = ALL.into_iter().find(|state| state.to_string() == text);
+    found.ok_or_else(|| {
+        ErrorBody::user("bad_state", format!("`{text}` is no state of a task"))
+            .with_help(format!("use one of: {}", ALL.map(|s| s.to_string()).join(", ")))
+    })
+}
+
+async fn list(context: &Context, state: Option<String>) -> Result<()> {
+    let state = state.as_deref().map(state_of).transpose()?;
+    let tasks = context.client().await?.tasks(state).await?;
+    context.output.rows(
+        &tasks,
+        &["task", "name", "state", "steps", "earned", "cap", "posted (UTC)"],
+        |task| {
+            vec![
+                task.task.short(),
+                task.spec.name.clone(),
+                task.state.to_string(),
+                format!("{}/{}", task.step, task.total_steps),
+                task.earned.to_string(),
+                task.spec.max_cost.to_string(),
+                moment::text(task.posted),
+            ]
+        },
+        "no tasks yet: cryptomind task submit FILE",
+    )?;
+    Ok(())
+}
+
+async fn show(context: &Context, task: &str) -> Result<()> {
+    let client = context.client().await?;
+    let task = resolve::task(client, task).await?;
+    let view = client.task(task).await?;
+    context.output.value(&view, || task_text(&view))?;
+    Ok(())
+}
+
+fn task_text(task: &TaskView) -> String {
+    let mut lines = vec![
+        format!("{}  {}", task.spec.name, task.task),
+        format!("state    {} ({})", task.state, task.reason),
+        format!("steps    {} of {}, attempt {}", task.step, task.total_steps, task.attempt),
+        format!("money    {} earned of a cap of {}", task.earned, task.spec.max_cost),
+        format!("posted   {}", moment::text(task.posted)),
+    ];
+    if let Some(ended) = task.ended {
+        lines.push(format!("ended    {}", moment::text(ended)));
+    }
+    if let Some(item) = task.item {
+        lines.push(format!("model    {item}"));
+    }
+    for member in &task.members {
+        lines.push(format!("member   {}  {}", member.name, member.node.short()));
+    }
+    for payment in &task.payments {
+        lines.push(format!(
+            "paid     {} to {} ({})",
+            payment.amount,
+            payment.payee.short(),
+            payment.reason
+        ));
+    }
+    lines.join("\n")
+}
+
+async fn get(context: &Context, task: &str, output: Option<PathBuf>) -> Result<()> {
+    let client = context.client().await?;
+    let task = resolve::task(client, task).await?;
+    let view = client.task(task).await?;
+    if view.files.is_empty() {
+        let message = format!("the task is {} and has no results", view.state);
+        return Err(ErrorBody::not_found("result", message)
+            .with_help(format!("wait for it: cryptomind task wait {task}"))
+            .into());
+    }
+    let placement = client.locate_task(task).await?;
+    let dir = output.unwrap_or_else(|| PathBuf::from(&view.spec.name));
+    let entries = files::entries(&view.files);
+    let paths = files::download(context.output, client, &placement, &entries, &dir).await?;
+    files::tell(context.output, &paths)
+}
+
+async fn cancel(context: &Context, task: &str) -> Result<()> {
+    let client = context.client().await?;
+    let task = resolve::task(client, task).await?;
+    client.cancel(task).await?;
+    context.output.value(&json!({ "cancelling": task }), || {
+        format!("{task} ends now: what was earned is paid, the rest comes back")
+    })?;
+    Ok(())
+}
+
+async fn rate(context: &Context, task: &str, stars: u8) -> Result<()> {
+    let client = context.client().await?;
+    let task = resolve::task(client, task).await?;
+    client.rate(task, stars).await?;
+    context
+        .output
+        .value(&json!({ "task": task, "stars": stars }), || {
+            format!("{stars} of 5 stars for the miners of {task}")
+        })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_read_by_name() {
+        assert_eq!(state_of("running"), Ok(TaskState::Running));
+        assert!(state_of("runing").unwrap_err().help.unwrap().contains("running"));
+    }
+
+    #[test]
+    fn a_task_file_never_overwrites() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("t.toml");
+        write_new(&file, "a").unwrap();
+        assert_eq!(write_new(&file, "b").unwrap_err().code, "file");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "a");
+    }
+}

@@ -1,0 +1,263 @@
+//! Following a task: its events as sentences, its progress as a bar with a loss curve.
+//!
+//! On a terminal the curve and the bar stay at the bottom and sentences scroll above them; elsewhere
+//! there are plain lines, a progress line every tenth of the way. In JSON every event is a line.
+
+use std::fmt::Write as _;
+
+use cryptomind_protocol::task::{Event, LossPoint, Metrics, TaskEvent};
+use indicatif::ProgressBar;
+
+use crate::chart;
+use crate::output::{Output, Tone, printable};
+
+const CURVE_WIDTH: usize = 56;
+const CURVE_HEIGHT: usize = 6;
+/// Older points are thinned out beyond this.
+const MOST_POINTS: usize = 4096;
+
+/// What is on the screen of one task.
+pub struct Follow {
+    output: Output,
+    bar: Option<ProgressBar>,
+    points: Vec<LossPoint>,
+    tenth: u64,
+    indent: &'static str,
+}
+
+impl Follow {
+    /// Nothing is drawn before the first event.
+    pub fn new(output: Output) -> Self {
+        Self {
+            output,
+            bar: None,
+            points: Vec::new(),
+            tenth: 0,
+            indent: "",
+        }
+    }
+
+    /// Indents every sentence, as a part of a longer story.
+    pub fn indented(mut self, indent: &'static str) -> Self {
+        self.indent = indent;
+        self
+    }
+
+    /// Shows one event.
+    pub fn show(&mut self, event: &TaskEvent) -> std::io::Result<()> {
+        if self.output.is_json() {
+            return self.output.json_line(event);
+        }
+        if let Event::Progress {
+            step,
+            total_steps,
+            loss,
+            samples_per_s,
+        } = event.event
+        {
+            self.points.push(LossPoint { step, loss });
+            self.thin();
+            return self.progress(step, total_steps, loss, samples_per_s);
+        }
+        if matches!(event.event, Event::Stored { .. } | Event::Settled { .. }) {
+            self.finish();
+        }
+        match sentence(&event.event) {
+            Some((tone, text)) => self.say(tone, &text),
+            None => Ok(()),
+        }
+    }
+
+    /// A sentence of one's own among the events.
+    pub fn say(&self, tone: Tone, text: &str) -> std::io::Result<()> {
+        let line = format!("{}{}", self.indent, self.output.paint(tone, &printable(text)));
+        match &self.bar {
+            Some(bar) => bar.suspend(|| self.output.say(line)),
+            None => self.output.say(line),
+        }
+    }
+
+    fn thin(&mut self) {
+        if self.points.len() > MOST_POINTS {
+            let mut keep = false;
+            self.points.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+    }
+
+    fn progress(&mut self, step: u64, total: u64, loss: f32, speed: u64) -> std::io::Result<()> {
+        if self.output.has_bars() {
+            self.draw(step, total, loss, speed);
+            return Ok(());
+        }
+        let tenth = (step * 10).checked_div(total).unwrap_or_default();
+        if tenth > self.tenth || self.points.len() == 1 {
+            self.tenth = tenth;
+            return self.say(
+                Tone::Dim,
+                &format!("step {step:>6} of {total}   loss {loss:.4}   {speed} samples/s"),
+            );
+        }
+        Ok(())
+    }
+
+    fn draw(&mut self, step: u64, total: u64, loss: f32, speed: u64) {
+        let template = "{msg}\n        {bar:56} {pos}/{len}  {prefix}";
+        let output = self.output;
+        let bar = self.bar.get_or_insert_with(|| output.bar(total, template));
+        bar.set_length(total);
+        bar.set_position(step);
+        bar.set_prefix(format!("loss {loss:.4}  {speed} samples/s"));
+        bar.set_message(chart::draw(&self.points, total, CURVE_WIDTH, CURVE_HEIGHT).join("\n"));
+    }
+
+    /// Takes the bar away and leaves the curve, where one was drawn.
+    pub fn finish(&mut self) {
+        let Some(bar) = self.bar.take() else { return };
+        let total = bar.length().unwrap_or_default();
+        bar.finish_and_clear();
+        for line in chart::draw(&self.points, total, CURVE_WIDTH, CURVE_HEIGHT) {
+            let _ = self.output.say(line);
+        }
+    }
+}
+
+impl Drop for Follow {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// An event for people; progress has its own form.
+pub fn sentence(event: &Event) -> Option<(Tone, String)> {
+    Some(match event {
+        Event::Announced { miners, needed } => (
+            Tone::Dim,
+            format!("announced to {miners} miners; {needed} needed"),
+        ),
+        Event::Offered { name, .. } => (Tone::Dim, format!("{name} is ready")),
+        Event::Waiting { reason } => (Tone::Notice, format!("waiting: {reason}")),
+        Event::Matched {
+            attempt,
+            members,
+            start_step,
+        } => {
+            let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+            let mut text = format!("group of {}: {}", members.len(), names.join(" → "));
+            if *attempt > 1 {
+                let _ = write!(text, " (attempt {attempt}, goes on from step {start_step})");
+            }
+            (Tone::Strong, text)
+        }
+        Event::Activity {
+            name,
+            from,
+            to,
+            reason,
+            ..
+        } => {
+            let why = reason.as_ref().map(|r| format!(" ({r})"));
+            let why = why.unwrap_or_default();
+            (Tone::Notice, format!("{name:<12} {from} → {to}{why}"))
+        }
+        Event::Fetched { name, bytes, .. } => (
+            Tone::Dim,
+            format!("{name:<12} fetched {} and verified every chunk", size(*bytes)),
+        ),
+        Event::Progress { .. } => return None,
+        Event::Checkpoint { step, earned } => (
+            Tone::Dim,
+            format!("checkpoint at step {step} verified: {earned} earned"),
+        ),
+        Event::Lost {
+            name,
+            reason,
+            unpaid,
+            remaining,
+            ..
+        } => (
+            Tone::Bad,
+            format!(
+                "{name} is lost: {reason}; {remaining} go on. Not paid to it: {unpaid}, its part since the last checkpoint"
+            ),
+        ),
+        Event::Stored { files, metrics } => (
+            Tone::Good,
+            format!("result stored: {} files{}", files.len(), measured(metrics)),
+        ),
+        Event::Settled { state, reason, .. } => {
+            let tone = match state {
+                cryptomind_protocol::task::TaskState::Finished => Tone::Good,
+                _ => Tone::Bad,
+            };
+            (tone, format!("{state}: {reason}"))
+        }
+    })
+}
+
+fn measured(metrics: &Metrics) -> String {
+    let mut text = String::new();
+    if let Some(loss) = metrics.final_loss {
+        let _ = write!(text, ", loss {loss:.4}");
+    }
+    if let Some(accuracy) = metrics.test_accuracy {
+        let _ = write!(text, ", test accuracy {accuracy:.4}");
+    }
+    text
+}
+
+/// Bytes for people, in binary units.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptomind_protocol::task::Activity;
+    use cryptomind_protocol::{Amount, NodeId};
+
+    #[test]
+    fn events_read_as_sentences() {
+        let node = NodeId::new([1; 32]);
+        let (_, text) = sentence(&Event::Activity {
+            node,
+            name: "ann".into(),
+            from: Activity::Mining,
+            to: Activity::Training,
+            reason: None,
+        })
+        .unwrap();
+        assert!(text.contains("mining → training"), "{text}");
+        let (tone, text) = sentence(&Event::Lost {
+            node,
+            name: "ben".into(),
+            reason: "silent for 1500 ms".into(),
+            unpaid: Amount::from_base_units(5),
+            remaining: 2,
+        })
+        .unwrap();
+        assert_eq!(tone, Tone::Bad);
+        assert!(text.contains("ben") && text.contains("0.000000005 CTM"), "{text}");
+    }
+
+    #[test]
+    fn sizes_are_readable() {
+        let shown = [0, 1023, 1024, 1536, 1 << 20, u64::MAX].map(size);
+        assert_eq!(shown[..5], ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB"]);
+    }
+}

@@ -1,0 +1,423 @@
+//! A whole network on this machine: coordinator, storage node and three miners, each a process.
+//!
+//! Used by `demo` and `dev`. It lies in one folder: an account key a person, a folder a part with its
+//! configuration and node key, the logs. Started again in the same folder it goes on where it was.
+//! The owners sign their nodes' delegations here, since their keys are here; on a real network each
+//! owner does that on a machine of their own.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use cryptomind_actors::enrol;
+use cryptomind_config::{Client as ClientConfig, Coordinator, Miner, Settings, Storage, fill_sample, key};
+use cryptomind_protocol::delegation::{Delegation, Role};
+use cryptomind_protocol::{
+    AccountId, ErrorBody, GenesisHash, NodeAddress, NodeId, SecretKey, Signed, Timestamp,
+};
+use cryptomind_sdk::Client;
+
+use crate::exit;
+use crate::process::{self, Process};
+
+/// The miners' owners.
+pub const MINER_OWNERS: [&str; 3] = ["ann", "ben", "cat"];
+/// The storage node's owner.
+pub const STORAGE_OWNER: &str = "stan";
+
+/// The owners' usual program, in the place of a real one: it runs and costs next to nothing.
+const IDLE_COMMAND: &str = r#"["sh", "-c", "while :; do sleep 1; done"]"#;
+/// Until every part is seen by the coordinator.
+const JOIN_LIMIT: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long the delegations of this machine's nodes last.
+const DELEGATION_MS: u64 = 365 * 24 * 3600 * 1000;
+
+/// A running network. Dropping it ends every process.
+pub struct LocalNetwork {
+    dir: PathBuf,
+    coordinator: NodeAddress,
+    parts: Vec<Process>,
+}
+
+/// What a node's process needs.
+struct Part {
+    name: String,
+    role: Role,
+    owner: &'static str,
+}
+
+impl Part {
+    fn all() -> Vec<Self> {
+        let miner = |owner: &'static str| Self {
+            name: format!("miner-{owner}"),
+            role: Role::Miner,
+            owner,
+        };
+        let mut parts = vec![Self {
+            name: format!("storage-{STORAGE_OWNER}"),
+            role: Role::Storage,
+            owner: STORAGE_OWNER,
+        }];
+        parts.extend(MINER_OWNERS.map(miner));
+        parts
+    }
+}
+
+impl LocalNetwork {
+    /// Starts a network in `dir`, its coordinator listening at `listen`; complete when every part has
+    /// joined.
+    pub async fn start(dir: &Path, listen: SocketAddr) -> Result<Self> {
+        let dir = std::path::absolute(dir)?;
+        for folder in ["accounts", "logs", "coordinator"] {
+            make(&dir.join(folder))?;
+        }
+        let mut network = Self::with_coordinator(&dir, listen).await?;
+        let owner = network.client(MINER_OWNERS[0]).await?;
+        for part in Part::all() {
+            network.start_part(&part, listen, &owner.network())?;
+        }
+        let (ready, registered) = tokio::join!(
+            async {
+                for part in &mut network.parts[1..] {
+                    part.ready().await?;
+                }
+                Ok::<_, ErrorBody>(())
+            },
+            register_owners(&dir, &network.coordinator),
+        );
+        ready?;
+        registered?;
+        wait_joined(&owner).await?;
+        owner.close().await;
+        Ok(network)
+    }
+
+    async fn with_coordinator(dir: &Path, listen: SocketAddr) -> Result<Self> {
+        let home = dir.join("coordinator");
+        let settings = [
+            ("node.data_dir", shown(&home)),
+            ("node.key_file", shown(&home.join("node.key"))),
+            ("node.listen", listen.to_string()),
+        ];
+        let config = write_config::<Coordinator>(&home, &settings)?;
+        let log = dir.join("logs/coordinator.log");
+        let mut process = Process::start("coordinator", "coordinator", &config, &log)?;
+        let said: NodeAddress = process.ready().await?.parse().map_err(ErrorBody::internal)?;
+        let coordinator = NodeAddress {
+            host: reachable_host(listen.ip()),
+            ..said
+        };
+        Ok(Self {
+            dir: dir.to_owned(),
+            coordinator,
+            parts: vec![process],
+        })
+    }
+
+    fn start_part(
+        &mut self,
+        part: &Part,
+        listen: SocketAddr,
+        network: &GenesisHash,
+    ) -> Result<(), ErrorBody> {
+        let home = self.dir.join(&part.name);
+        make(&home)?;
+        let node = NodeId::of_key(&key_at(&home.join("node.key"))?.public());
+        let owner = self.key(part.owner)?;
+        enrol::write(&home.join("delegation"), &delegation(node, part.role, network, &owner))?;
+        let account = AccountId::of_key(&owner.public());
+        let config = self.configure(part, &home, account, listen)?;
+        let log = self.dir.join(format!("logs/{}.log", part.name));
+        let role = part.role.to_string();
+        self.parts.push(Process::start(&part.name, &role, &config, &log)?);
+        Ok(())
+    }
+
+    fn configure(
+        &self,
+        part: &Part,
+        home: &Path,
+        account: AccountId,
+        listen: SocketAddr,
+    ) -> Result<PathBuf, ErrorBody> {
+        let mut settings = vec![
+            ("coordinator", self.coordinator.to_string()),
+            ("node.name", part.name.clone()),
+            ("node.data_dir", shown(home)),
+            ("node.key_file", shown(&home.join("node.key"))),
+            ("node.delegation_file", shown(&home.join("delegation"))),
+            ("node.account", account.to_string()),
+        ];
+        match part.role {
+            Role::Storage => {
+                settings.push(("node.listen", SocketAddr::new(listen.ip(), 0).to_string()));
+                write_config::<Storage>(home, &settings)
+            }
+            _ => {
+                // Three miners share this machine: one thread each.
+                settings.push(("compute.threads", "1".into()));
+                settings.push(("idle.command", IDLE_COMMAND.into()));
+                settings.push(("idle.stop_limit_s", "2".into()));
+                write_config::<Miner>(home, &settings)
+            }
+        }
+    }
+
+    /// Where everything lies.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The coordinator's address, as others on this machine and, where it listens there, elsewhere reach it.
+    pub fn coordinator(&self) -> &NodeAddress {
+        &self.coordinator
+    }
+
+    /// The account key of a person, made where it is missing.
+    pub fn key(&self, person: &str) -> Result<SecretKey, ErrorBody> {
+        key_at(&self.key_file(person))
+    }
+
+    /// Where a person's key is.
+    pub fn key_file(&self, person: &str) -> PathBuf {
+        self.dir.join(format!("accounts/{person}.key"))
+    }
+
+    /// A client of a person.
+    pub async fn client(&self, person: &str) -> Result<Client, ErrorBody> {
+        Client::connect(self.coordinator.clone(), self.key(person)?).await
+    }
+
+    /// Writes a client's configuration for a person and gives its path.
+    pub fn client_config(&self, person: &str) -> Result<PathBuf, ErrorBody> {
+        let settings = [
+            ("coordinator", self.coordinator.to_string()),
+            ("key_file", shown(&self.key_file(person))),
+            ("history_file", shown(&self.dir.join("history"))),
+        ];
+        write_config::<ClientConfig>(&self.dir, &settings)
+    }
+
+    /// Kills the part with this name as a power cut would. Gives its process id.
+    pub async fn kill(&mut self, name: &str) -> Result<u32, ErrorBody> {
+        let part = self.parts.iter_mut().find(|part| part.name() == name);
+        let part = part.ok_or_else(|| ErrorBody::internal(format!("no part is named {name}")))?;
+        let id = part.id().unwrap_or_default();
+        part.kill().await?;
+        Ok(id)
+    }
+
+    /// Resolves with a part's name when it has ended by itself.
+    pub async fn broken(&mut self) -> String {
+        let ended = self.parts.iter_mut().map(|part| {
+            let name = part.name().to_owned();
+            Box::pin(async move {
+                part.ended().await;
+                name
+            })
+        });
+        first(ended.collect()).await
+    }
+
+    /// Ends every part in good order: those that depend on others first.
+    pub async fn shutdown(mut self) {
+        while self.parts.len() > 1 {
+            let last = self.parts.drain(1..).map(Process::stop);
+            let stopping: Vec<_> = last.map(tokio::spawn).collect();
+            for part in stopping {
+                let _ = part.await;
+            }
+        }
+        if let Some(coordinator) = self.parts.pop() {
+            coordinator.stop().await;
+        }
+    }
+}
+
+impl Drop for LocalNetwork {
+    fn drop(&mut self) {
+        process::end_all(&mut self.parts);
+    }
+}
+
+/// The output of the first of these that is ready.
+async fn first<T, F: Future<Output = T> + Unpin>(mut futures: Vec<F>) -> T {
+    std::future::poll_fn(move |context| {
+        for future in &mut futures {
+            if let std::task::Poll::Ready(output) = std::pin::Pin::new(future).poll(context) {
+                return std::task::Poll::Ready(output);
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+fn make(dir: &Path) -> Result<(), ErrorBody> {
+    std::fs::create_dir_all(dir).map_err(|e| exit::file(dir, &e))
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn key_at(file: &Path) -> Result<SecretKey, ErrorBody> {
+    let seed = *cryptomind_sdk::new_key()?.seed();
+    Ok(key::read_or_create(file, seed)?)
+}
+
+fn write_config<T: Settings>(
+    dir: &Path,
+    settings: &[(&'static str, String)],
+) -> Result<PathBuf, ErrorBody> {
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    let text = fill_sample(T::SAMPLE, &settings).map_err(|e| ErrorBody::internal(&e))?;
+    let file = dir.join(T::FILE_NAME);
+    std::fs::write(&file, text).map_err(|e| exit::file(&file, &e))?;
+    Ok(file)
+}
+
+fn delegation(node: NodeId, role: Role, network: &GenesisHash, owner: &SecretKey) -> Signed {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64);
+    let word = Delegation {
+        version: 1,
+        node,
+        role,
+        expires: Timestamp::from_ms(now).plus_ms(DELEGATION_MS),
+    };
+    Signed::sign(&word, network, owner)
+}
+
+/// Takes the owners' names as nicknames, where they are not taken yet.
+async fn register_owners(dir: &Path, coordinator: &NodeAddress) -> Result<(), ErrorBody> {
+    let owners = MINER_OWNERS.into_iter().chain([STORAGE_OWNER]);
+    let registering: Vec<_> = owners
+        .map(|owner| {
+            let (file, coordinator) = (dir.join(format!("accounts/{owner}.key")), coordinator.clone());
+            tokio::spawn(async move {
+                let client = Client::connect(coordinator, key_at(&file)?).await?;
+                register_once(&client, owner).await?;
+                client.close().await;
+                Ok::<_, ErrorBody>(())
+            })
+        })
+        .collect();
+    for registered in registering {
+        registered.await.map_err(ErrorBody::internal)??;
+    }
+    Ok(())
+}
+
+/// Takes a nickname, unless this account has it from the last time.
+pub async fn register_once(client: &Client, nickname: &str) -> Result<(), ErrorBody> {
+    match client.my_account().await {
+        Ok(account) if account.nickname.as_deref() == Some(nickname) => Ok(()),
+        Ok(_) => client.register(nickname).await,
+        Err(error) if error.is_not_found() => client.register(nickname).await,
+        Err(error) => Err(error),
+    }
+}
+
+async fn wait_joined(client: &Client) -> Result<(), ErrorBody> {
+    let joined = async {
+        loop {
+            let status = client.status().await?;
+            if status.miners as usize >= MINER_OWNERS.len() && status.storage_nodes >= 1 {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    tokio::time::timeout(JOIN_LIMIT, joined).await.unwrap_or_else(|_| {
+        Err(ErrorBody::internal("not every part joined the coordinator")
+            .with_help("see the logs in the folder `logs`"))
+    })
+}
+
+/// The address to tell others for a listening address: itself, or this machine's where it is any.
+fn reachable_host(listen: IpAddr) -> String {
+    if !listen.is_unspecified() {
+        return listen.to_string();
+    }
+    outward_address()
+        .unwrap_or(Ipv4Addr::LOCALHOST.into())
+        .to_string()
+}
+
+/// This machine's address towards others: that of the default route, or the first that is no loopback.
+fn outward_address() -> Option<IpAddr> {
+    // Connecting a UDP socket sends nothing; it only asks the routing table. 192.0.2.1 is nobody (RFC 5737).
+    let routed = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    match routed {
+        Ok(address) => Some(address.ip()),
+        Err(_) => local_addresses(&std::fs::read_to_string("/proc/net/fib_trie").ok()?).next(),
+    }
+}
+
+/// Addresses of this machine in Linux's routing table: the lines before `/32 host LOCAL`.
+fn local_addresses(table: &str) -> impl Iterator<Item = IpAddr> + '_ {
+    let lines = table.lines().zip(table.lines().skip(1));
+    lines
+        .filter(|(_, next)| next.trim() == "/32 host LOCAL")
+        .filter_map(|(line, _)| line.trim().strip_prefix("|-- ")?.parse().ok())
+        .filter(|address: &IpAddr| !address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_are_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let address = format!("cm://{}@127.0.0.1:7700", NodeId::new([7; 32]));
+        let network = LocalNetwork {
+            dir: dir.path().to_owned(),
+            coordinator: address.parse().unwrap(),
+            parts: Vec::new(),
+        };
+        let account = AccountId::new([1; 20]);
+        for part in Part::all() {
+            let listen = "0.0.0.0:7700".parse().unwrap();
+            let file = network.configure(&part, dir.path(), account, listen).unwrap();
+            let layers = cryptomind_config::Layers {
+                file: Some(file),
+                ..Default::default()
+            };
+            match part.role {
+                Role::Storage => {
+                    let storage = cryptomind_config::load::<Storage>(&layers).unwrap().value;
+                    assert_eq!(storage.node.listen.port(), 0);
+                }
+                _ => {
+                    let miner = cryptomind_config::load::<Miner>(&layers).unwrap().value;
+                    assert_eq!(miner.idle.command.len(), 3);
+                    assert_eq!(miner.node.account, Some(account));
+                }
+            }
+        }
+        network.client_config("bob").unwrap();
+    }
+
+    #[test]
+    fn this_machines_addresses_are_read_from_the_routing_table() {
+        let table = "Local:\n  |-- 10.0.0.0\n     /24 link UNICAST\n  |-- 10.0.0.7\n     /32 host LOCAL\n  |-- 127.0.0.1\n     /32 host LOCAL\n  |-- 10.0.0.255\n     /32 link BROADCAST\n";
+        let found: Vec<_> = local_addresses(table).collect();
+        assert_eq!(found, ["10.0.0.7".parse::<IpAddr>().unwrap()]);
+        assert_eq!(reachable_host("10.1.2.3".parse().unwrap()), "10.1.2.3");
+        assert_ne!(reachable_host("0.0.0.0".parse().unwrap()), "0.0.0.0");
+    }
+
+    #[tokio::test]
+    async fn the_first_that_is_ready_wins() {
+        let never = Box::pin(std::future::pending::<u8>()) as std::pin::Pin<Box<dyn Future<Output = u8>>>;
+        assert_eq!(first(vec![never, Box::pin(async { 2 })]).await, 2);
+    }
+}
