@@ -230,37 +230,51 @@ async fn its_processor_time_is_counted_as_the_owners() {
     w.tree.stop().await;
 }
 
-/// What a miner that was killed leaves: processes that are no children of the next one, and `idle.pids`.
+/// A process of the test's own, ended with it whatever comes.
+struct Own(std::process::Child);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Own {
+    fn sleep(mark: &str) -> Self {
+        let mut command = std::process::Command::new("sleep");
+        Self(
+            command
+                .arg("1000")
+                .env("CRYPTOMIND_IDLE", mark)
+                .spawn()
+                .unwrap(),
+        )
+    }
+
+    fn pid(&self) -> i32 {
+        self.0.id() as i32
+    }
+}
+
+/// What a miner that was killed leaves: processes with its mark, and `idle.pids`.
 #[test]
 fn leftovers_are_swept_and_strangers_are_not() {
     let dir = tempfile::tempdir().unwrap();
-    let child = |script: &str| {
-        std::process::Command::new("sh")
-            .args(["-c", script])
-            .env("CRYPTOMIND_IDLE", "0123456789abcdef0123456789abcdef")
-            .spawn()
-            .unwrap()
-    };
-    let (mut marked, mut stranger) = (
-        child("exec sleep 1000"),
-        std::process::Command::new("sleep")
-            .arg("1000")
-            .spawn()
-            .unwrap(),
-    );
+    // The mark is this process's own: these tests may run twice at the same time.
+    let mark = format!("{:032x}", std::process::id());
+    let (marked, stranger) = (Own::sleep(&mark), Own::sleep("another miner's"));
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    let recycled = format!("{} 1", stranger.id());
+    // The stranger bears a recorded process id, given away again since.
     let text = format!(
-        "cryptomind-idle-1 0123456789abcdef0123456789abcdef {}\n{recycled}\n",
-        boot.trim()
+        "cryptomind-idle-1 {mark} {}\n{} 1\n",
+        boot.trim(),
+        stranger.pid()
     );
     fs::write(pids_file(dir.path()), text).unwrap();
     assert_eq!(sweep(dir.path(), PATIENCE).unwrap(), 1);
-    assert!(!lives(&(marked.id() as i32)) && lives(&(stranger.id() as i32)));
+    assert!(!lives(&marked.pid()) && lives(&stranger.pid()));
     assert!(!pids_file(dir.path()).exists());
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
-    let _ = marked.wait();
 }
 
 #[test]

@@ -89,7 +89,7 @@ impl Desk {
 
     /// Posts a run and its effects in one write transaction. What cannot be posted has not happened.
     pub(super) async fn carry_out(&mut self, run: Run, effects: Vec<Effect>, mut caller: Caller) {
-        let now = clock::now();
+        let (now, task) = (clock::now(), run.task);
         let planned = self.plan(&run, effects, std::mem::take(&mut caller.ops), now).await;
         let mut plan = match planned {
             Ok(plan) => plan,
@@ -118,7 +118,12 @@ impl Desk {
                 self.keep(run);
                 self.outbox.send(parcel);
             }
-            Err(unposted) => caller.refuse(unposted),
+            Err(unposted) => {
+                if let Unposted::Refused(refusal) = &unposted {
+                    tracing::warn!(%task, %refusal, "not posted");
+                }
+                caller.refuse(unposted);
+            }
         }
     }
 

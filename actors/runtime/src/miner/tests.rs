@@ -1,1 +1,443 @@
+//! Whole miners over real QUIC, against a hall that plays coordinator and storage.
 
+use cryptomind_protocol::item::{Access, CARD_FILE, MODEL_FILE, ModelInfo, PREDICTIONS_FILE};
+use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::node::{Command, Match, Position, Report, Request};
+use cryptomind_protocol::task::{
+    Activity, Metrics, Optimizer, ResultFile, Split, TaskSpec, TrainSpec, Work,
+};
+use cryptomind_protocol::{Amount, ItemId, NodeId, TaskId};
+
+use super::*;
+use hall::{Guest, Hall, PATIENCE, Said, lives};
+
+mod hall;
+
+const TASK: TaskId = TaskId::new([9; 16]);
+/// Steps of an epoch of the digits in batches of 64.
+const EPOCH: u64 = 23;
+
+fn model() -> ModelSpec {
+    ModelSpec {
+        input: vec![8, 8],
+        layers: vec![
+            Layer::Linear { out: 32 },
+            Layer::Relu {},
+            Layer::Linear { out: 10 },
+        ],
+    }
+}
+
+fn training(miners: u32, epochs: u32) -> TaskSpec {
+    TaskSpec {
+        name: "digits-mlp".into(),
+        work: Work::Train {
+            dataset: ItemId::new([1; 16]),
+            model: model(),
+            train: TrainSpec {
+                epochs,
+                global_batch: 64,
+                optimizer: Optimizer::adamw(3e-3),
+                seed: 42,
+                checkpoint_steps: 20,
+            },
+        },
+        miners,
+        max_cost: Amount::from_base_units(1),
+        access: Access::Owner,
+    }
+}
+
+fn ids(guests: &[Guest]) -> Vec<NodeId> {
+    guests.iter().map(Guest::id).collect()
+}
+
+/// Announces, matches and seats a training group; returns its place.
+async fn seated(hall: &mut Hall, members: &[NodeId], epochs: u32) -> Match {
+    let spec = training(members.len() as u32, epochs);
+    let digits = hall.digits();
+    let addresses = hall.announce(TASK, &spec, members).await;
+    let place = hall.place(TASK, &spec, &digits, members, addresses);
+    hall.seat(&place);
+    place
+}
+
+async fn ready(hall: &mut Hall, at: (NodeId, u32)) -> u64 {
+    let ready = |report: &Report| match report {
+        Report::Ready { fetched_bytes } => Some(*fetched_bytes),
+        _ => None,
+    };
+    hall.report("ready", at, ready).await
+}
+
+async fn progress(hall: &mut Hall, at: (NodeId, u32), beyond: u64) -> u64 {
+    let progress = |report: &Report| match report {
+        Report::Progress { step, .. } => (*step > beyond).then_some(*step),
+        _ => None,
+    };
+    hall.report("progress", at, progress).await
+}
+
+async fn finished(hall: &mut Hall, at: (NodeId, u32)) -> (Vec<ResultFile>, Metrics) {
+    let finished = |report: &Report| match report {
+        Report::Finished {
+            files,
+            receipts,
+            metrics,
+        } => {
+            let fits = files
+                .iter()
+                .zip(receipts)
+                .all(|(f, r)| f.blob == r.blob && r.is_signed());
+            assert!(fits && files.len() == receipts.len());
+            Some((files.clone(), metrics.clone()))
+        }
+        _ => None,
+    };
+    hall.report("the result", at, finished).await
+}
+
+async fn failed(hall: &mut Hall, at: (NodeId, u32)) -> (bool, String) {
+    let failed = |report: &Report| match report {
+        Report::Failed { task_fault, reason } => Some((*task_fault, reason.clone())),
+        _ => None,
+    };
+    hall.report("a failure", at, failed).await
+}
+
+async fn turned(hall: &mut Hall, node: NodeId, from: Activity, to: Activity) {
+    let turned = |(who, request): &Said| match request {
+        Request::Activity { from: f, to: t, .. } => {
+            (*who == node && *f == from && *t == to).then_some(())
+        }
+        _ => None,
+    };
+    hall.hear(&format!("{from} → {to}"), turned).await;
+}
+
+async fn stop(hall: &mut Hall, node: NodeId) {
+    let reason = "all is done".into();
+    hall.tell(node, Command::Stop { task: TASK, reason });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_miners_train_and_go_back_to_their_programs() {
+    let mut hall = Hall::open();
+    let guests = hall.miners(3).await;
+    let members = ids(&guests);
+    let mut mining = Vec::new();
+    for guest in &guests {
+        mining.push(guest.mines().await);
+    }
+    let total = 20 * EPOCH;
+    let place = seated(&mut hall, &members, 20).await;
+    let bytes: u64 = place.dataset_files.iter().map(|f| f.bytes).sum();
+    for node in &members {
+        assert_eq!(ready(&mut hall, (*node, 1)).await, bytes);
+        turned(&mut hall, *node, Activity::Mining, Activity::Preparing).await;
+        turned(&mut hall, *node, Activity::Preparing, Activity::Training).await;
+    }
+    assert!(
+        !mining.iter().any(|pid| lives(pid)),
+        "owner's programs run beside the task"
+    );
+    assert_eq!(progress(&mut hall, (members[0], 1), 0).await, 1);
+
+    let mut checkpoints = Vec::new();
+    for node in &members {
+        checkpoints.push(hall.fingerprints((*node, 1), total).await);
+    }
+    let steps: Vec<u64> = checkpoints[0].keys().copied().collect();
+    let expected: Vec<u64> = (1..=total).filter(|s| s % 20 == 0 || *s == total).collect();
+    assert_eq!(steps, expected);
+    for (step, (fingerprint, file)) in &checkpoints[0] {
+        assert!(
+            !hall
+                .blob(file.as_ref().expect("rank 0 stores it"))
+                .is_empty()
+        );
+        for other in &checkpoints[1..] {
+            assert_eq!(other[step], (fingerprint.clone(), None));
+        }
+    }
+
+    let (files, metrics) = finished(&mut hall, (members[0], 1)).await;
+    assert!(metrics.test_accuracy.unwrap() > 0.9, "{metrics:?}");
+    assert_eq!(metrics.samples, 20 * 1437);
+    let names: Vec<_> = files.iter().map(|f| f.name.as_str()).collect();
+    assert_eq!(names, [MODEL_FILE, CARD_FILE]);
+    let card = String::from_utf8(hall.blob(&files[1])).unwrap();
+    assert!(
+        card.contains("# digits-mlp") && card.contains("3 miners"),
+        "{card}"
+    );
+    let weights = hall.blob(&files[0]);
+    cryptomind_gpu::inference::Model::load(&model(), &weights).unwrap();
+
+    for node in &members[1..] {
+        stop(&mut hall, *node).await;
+    }
+    for (guest, before) in guests.into_iter().zip(mining) {
+        turned(&mut hall, guest.id(), Activity::Training, Activity::Mining).await;
+        let pid = guest.mines().await;
+        assert_ne!(pid, before);
+        guest.node.shutdown().await;
+        assert!(!lives(&pid), "a miner that ends leaves nothing running");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_worker_reports_its_loss_and_the_others_go_on() {
+    let mut hall = Hall::open();
+    let guests = hall.miners(3).await;
+    let members = ids(&guests);
+    let epochs = 60;
+    let total = u64::from(epochs) * EPOCH;
+    let mut place = seated(&mut hall, &members, epochs).await;
+    progress(&mut hall, (members[0], 1), 0).await;
+    let before = guests[2].node.worker.actor().unwrap();
+    before.kill();
+    let (task_fault, reason) = failed(&mut hall, (members[2], 1)).await;
+    assert!(!task_fault && reason.contains("restarted"), "{reason}");
+    turned(&mut hall, members[2], Activity::Training, Activity::Mining).await;
+    guests[2].mines().await;
+
+    let stay = &members[..2];
+    let broken = |report: &Report| match report {
+        Report::RingBroken { committed, .. } => Some(*committed),
+        _ => None,
+    };
+    hall.report("a broken ring", (stay[0], 1), broken).await;
+    let mut positions = Vec::new();
+    for node in stay {
+        hall.tell(
+            *node,
+            Command::Pause {
+                task: TASK,
+                attempt: 2,
+            },
+        );
+        let paused = |report: &Report| match report {
+            Report::Paused {
+                committed,
+                prepared,
+                ring_address,
+            } => Some((*committed, *prepared, ring_address.clone())),
+            _ => None,
+        };
+        positions.push(hall.report("paused", (*node, 2), paused).await);
+    }
+    let start = positions.iter().map(|p| p.0).max().unwrap();
+    assert!(start < total);
+    for (committed, prepared, _) in &positions {
+        assert!(
+            *committed == start || (committed + 1 == start && *prepared),
+            "{positions:?}"
+        );
+    }
+    place.attempt = 2;
+    place.start_step = start;
+    place.members.truncate(2);
+    place.ring_addresses = positions.into_iter().map(|p| p.2).collect();
+    hall.seat(&place);
+    for node in stay {
+        ready(&mut hall, (*node, 2)).await;
+    }
+    let first = hall.fingerprints((stay[0], 2), total).await;
+    let second = hall.fingerprints((stay[1], 2), total).await;
+    let prints = |all: &std::collections::BTreeMap<u64, (String, _)>| -> Vec<String> {
+        all.values().map(|(print, _)| print.clone()).collect()
+    };
+    assert_eq!(prints(&first), prints(&second));
+    let (_, metrics) = finished(&mut hall, (stay[0], 2)).await;
+    assert!(metrics.test_accuracy.unwrap() > 0.9, "{metrics:?}");
+    // The one whose worker died is available again.
+    let other = TaskId::new([8; 16]);
+    hall.announce(other, &training(1, 1), &members[2..]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_comes_back_finds_the_run_and_misses_nothing() {
+    let mut hall = Hall::open();
+    let guests = hall.miners(2).await;
+    let members = ids(&guests);
+    let total = 120 * EPOCH;
+    seated(&mut hall, &members, 120).await;
+    progress(&mut hall, (members[0], 1), 0).await;
+    hall.restart().await;
+    for node in &members {
+        let joined = |(who, request): &Said| match request {
+            Request::Join(join) if who == node => join.running,
+            _ => None,
+        };
+        let Position {
+            task,
+            attempt,
+            committed,
+        } = hall.hear("a run's member joining", joined).await;
+        assert!(task == TASK && attempt == 1 && committed >= 1);
+    }
+    let first = hall.fingerprints((members[0], 1), total).await;
+    let second = hall.fingerprints((members[1], 1), total).await;
+    let expected = (1..=total).filter(|s| s % 20 == 0 || *s == total).count();
+    assert_eq!((first.len(), second.len()), (expected, expected));
+    finished(&mut hall, (members[0], 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_goes_on_from_a_checkpoint_and_a_damaged_source_is_noticed() {
+    let mut hall = Hall::open();
+    let guests = hall.miners(1).await;
+    let node = guests[0].id();
+    let mut place = seated(&mut hall, &[node], 2).await;
+    let total = 2 * EPOCH;
+    let checkpoints = hall.fingerprints((node, 1), total).await;
+    finished(&mut hall, (node, 1)).await;
+    turned(&mut hall, node, Activity::Training, Activity::Mining).await;
+
+    let newcomer = hall.miner(7).await;
+    let id = newcomer.id();
+    let addresses = hall.announce(TASK, &place.spec.clone(), &[id]).await;
+    let resume = checkpoints[&20].1.clone().unwrap();
+    hall.damage_once(place.dataset_files[0].blob);
+    hall.damage_once(resume.blob);
+    place.attempt = 2;
+    place.start_step = 20;
+    let bytes: u64 = place.dataset_files.iter().map(|f| f.bytes).sum();
+    let least = bytes + resume.bytes;
+    place.resume = Some(resume);
+    place.members[0].node = id;
+    place.ring_addresses = addresses;
+    hall.seat(&place);
+    assert!(ready(&mut hall, (id, 2)).await >= least);
+    let resumed = hall.fingerprints((id, 2), total).await;
+    assert_eq!(resumed.keys().collect::<Vec<_>>(), [&40, &total]);
+    for (step, (print, _)) in &resumed {
+        assert_eq!(*print, checkpoints[step].0, "step {step}");
+    }
+    finished(&mut hall, (id, 2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_fetched_and_run() {
+    let mut hall = Hall::open();
+    let guest = hall.miner(0).await;
+    let (node, digits) = (guest.id(), hall.digits());
+    let Work::Train { train, .. } = training(1, 1).work else {
+        unreachable!()
+    };
+    let session = cryptomind_gpu::session::Session::new(&model(), &train).unwrap();
+    let (blob, bytes) = hall.put(&session.export(&Default::default()));
+    let spec = TaskSpec {
+        work: Work::Infer {
+            model: ItemId::new([2; 16]),
+            dataset: ItemId::new([1; 16]),
+            split: Split::Test,
+        },
+        ..training(1, 1)
+    };
+    let addresses = hall.announce(TASK, &spec, &[node]).await;
+    let mut place = hall.place(TASK, &spec, &digits, &[node], addresses);
+    place.model = Some(ModelInfo {
+        spec: model(),
+        classes: digits.0.classes.clone(),
+        dataset: None,
+        task: None,
+        metrics: Metrics::default(),
+    });
+    place.model_files = vec![cryptomind_protocol::item::FileEntry {
+        name: MODEL_FILE.into(),
+        blob,
+        bytes,
+    }];
+    hall.seat(&place);
+    ready(&mut hall, (node, 1)).await;
+    let (files, metrics) = finished(&mut hall, (node, 1)).await;
+    assert_eq!(files[0].name, PREDICTIONS_FILE);
+    assert_eq!(metrics.samples, 360);
+    let csv = String::from_utf8(hall.blob(&files[0])).unwrap();
+    assert_eq!(csv.lines().count(), 361);
+    turned(&mut hall, node, Activity::Preparing, Activity::Inferring).await;
+    turned(&mut hall, node, Activity::Inferring, Activity::Mining).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_miner_declines_and_a_stopped_one_is_free() {
+    let mut hall = Hall::open();
+    let guest = hall.miner(0).await;
+    let node = guest.id();
+    seated(&mut hall, &[node], 10_000).await;
+    progress(&mut hall, (node, 1), 0).await;
+    let other = TaskId::new([8; 16]);
+    let spec = Box::new(training(1, 1));
+    hall.tell(node, Command::Announce { task: other, spec });
+    let declined = |(_, request): &Said| match request {
+        Request::Decline { task, reason } if *task == other => Some(reason.clone()),
+        _ => None,
+    };
+    let reason = hall.hear("a decline", declined).await;
+    assert!(
+        reason.contains(&format!("busy with task {TASK}")),
+        "{reason}"
+    );
+    stop(&mut hall, node).await;
+    turned(&mut hall, node, Activity::Training, Activity::Mining).await;
+    let status = guest
+        .node
+        .worker
+        .call(WorkerMsg::Status, PATIENCE)
+        .await
+        .unwrap();
+    assert_eq!((status.activity, status.position), (Activity::Mining, None));
+    hall.announce(other, &training(1, 1), &[node]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_carried_out_is_said_and_costs_the_miner_nothing() {
+    let mut hall = Hall::open();
+    let guest = hall.miner(0).await;
+    let (node, spec, digits) = (guest.id(), training(1, 1), hall.digits());
+    guest.mines().await;
+    // A match without an offer, and a pause without a run.
+    let place = hall.place(TASK, &spec, &digits, &[node], vec!["127.0.0.1:1".into()]);
+    hall.seat(&place);
+    assert!(failed(&mut hall, (node, 1)).await.1.contains("offer"));
+    hall.tell(
+        node,
+        Command::Pause {
+            task: TASK,
+            attempt: 2,
+        },
+    );
+    failed(&mut hall, (node, 2)).await;
+    // Data that is not what the catalog says.
+    let mut lie = digits.clone();
+    lie.0.test_samples += 1;
+    lie.0.train_samples -= 1;
+    let addresses = hall.announce(TASK, &spec, &[node]).await;
+    hall.seat(&hall.place(TASK, &spec, &lie, &[node], addresses));
+    let (task_fault, reason) = failed(&mut hall, (node, 1)).await;
+    assert!(task_fault, "{reason}");
+    turned(&mut hall, node, Activity::Preparing, Activity::Mining).await;
+    guest.mines().await;
+    // A blob that is nowhere.
+    let mut gone = digits.clone();
+    gone.1[0].blob = cryptomind_protocol::BlobId::new([3; 32]);
+    let addresses = hall.announce(TASK, &spec, &[node]).await;
+    hall.seat(&hall.place(TASK, &spec, &gone, &[node], addresses));
+    let (task_fault, reason) = failed(&mut hall, (node, 1)).await;
+    assert!(
+        !task_fault && reason.contains("cannot be fetched"),
+        "{reason}"
+    );
+    guest.mines().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_miner_without_an_owner_is_refused_with_what_to_do() {
+    let hall = Hall::open();
+    let guest = hall.miner(0).await;
+    assert!(guest.dir.path().join("delegation").exists());
+    let error = link::no_owner();
+    assert!(error.help.unwrap().contains("--account"));
+}
