@@ -39,7 +39,7 @@ impl Run {
             .iter()
             .map(|o| o.member.node)
             .chain(self.asked.clone());
-        for node in to_stop.chain(to_withdraw) {
+        for node in to_stop.into_iter().chain(to_withdraw) {
             effects.push(Effect::Stop {
                 node,
                 reason: reason.clone(),
