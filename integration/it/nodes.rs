@@ -12,7 +12,9 @@ use cryptomind_gpu::dataset;
 use cryptomind_protocol::delegation::{Delegation, Role};
 use cryptomind_protocol::item::{Access, ItemKind, Manifest};
 use cryptomind_protocol::model::{Layer, ModelSpec};
-use cryptomind_protocol::task::{Activity, Event, Optimizer, Split, TaskEvent, TaskSpec, TrainSpec, Work};
+use cryptomind_protocol::task::{
+    Activity, Event, Optimizer, Split, TaskEvent, TaskSpec, TrainSpec, Work,
+};
 use cryptomind_protocol::transaction::{Action, Outcome};
 use cryptomind_protocol::{
     Amount, GenesisHash, ItemId, NodeAddress, NodeId, SecretKey, Signed, Timestamp,
@@ -112,7 +114,13 @@ impl Network {
 
     /// Looks until no miner is busy any more: the network tells no other way.
     pub async fn all_idle(&self, client: &Client) {
-        while client.miners().await.unwrap().iter().any(|m| m.activity != Activity::Idle) {
+        while client
+            .miners()
+            .await
+            .unwrap()
+            .iter()
+            .any(|m| m.activity != Activity::Idle)
+        {
             tokio::task::yield_now().await;
         }
     }

@@ -30,10 +30,8 @@ impl Run {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
-        let to_stop = self
-            .nodes()
-            .into_iter()
-            .filter(|_| state != TaskState::Finished);
+        // Members hold their state until they hear that nobody needs it any more.
+        let to_stop = self.nodes();
         let to_withdraw = self
             .offers
             .iter()

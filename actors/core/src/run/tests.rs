@@ -278,7 +278,11 @@ fn three_members_share_the_work() {
     (1..=4).for_each(|i| world.checkpoint(&[1, 2, 3], i * 10));
     world.report(1, finished());
     assert_eq!((world.run.state, world.settled), (TaskState::Finished, 1));
-    assert_eq!(world.stopped, [node(1), node(2), node(3)], "members hear that it is over");
+    assert_eq!(
+        world.stopped,
+        [node(1), node(2), node(3)],
+        "members hear that it is over"
+    );
     let work = world.run.terms.work_cost.base_units();
     let shares: Vec<_> = (1..=3).map(|n| world.paid(n)).collect();
     assert_eq!(shares.iter().sum::<u64>(), work);
