@@ -30,10 +30,8 @@ impl Run {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
-        let to_stop = self
-            .nodes()
-            .into_iter()
-            .filter(|_| state != TaskState::Finished);
+        // Also when it finished: members that are done keep their state until they hear that it is over.
+        let to_stop = self.nodes().into_iter();
         let to_withdraw = self
             .offers
             .iter()
