@@ -122,7 +122,8 @@ mod tests {
     use cryptomind_config::{Layers, Settings, load};
 
     fn listed_as_known<T: Settings + Values>() {
-        let address = "cm://cmn1aebagbafaydqqcikbmga2dqpcaireeyuculbogazdinryhi6d4qlytqra@h:1";
+        let node = cryptomind_protocol::NodeId::new([7; 32]);
+        let address = format!("cm://{node}@h:1");
         let layers = Layers::default().with_override("coordinator", address);
         let layers = if T::FILE_NAME == "coordinator.toml" {
             Layers::default()
