@@ -39,6 +39,7 @@ async fn a_network_trains_and_infers() {
     );
     let status = ada.status().await.unwrap();
     assert_eq!((status.supply, status.held.base_units()), (SUPPLY, 0));
+    within("all miners are idle again", network.all_idle(&ada)).await;
     network.stop().await;
 }
 

@@ -12,7 +12,9 @@ use cryptomind_gpu::dataset;
 use cryptomind_protocol::delegation::{Delegation, Role};
 use cryptomind_protocol::item::{Access, ItemKind, Manifest};
 use cryptomind_protocol::model::{Layer, ModelSpec};
-use cryptomind_protocol::task::{Event, Optimizer, Split, TaskEvent, TaskSpec, TrainSpec, Work};
+use cryptomind_protocol::task::{
+    Activity, Event, Optimizer, Split, TaskEvent, TaskSpec, TrainSpec, Work,
+};
 use cryptomind_protocol::transaction::{Action, Outcome};
 use cryptomind_protocol::{
     Amount, GenesisHash, ItemId, NodeAddress, NodeId, SecretKey, Signed, Timestamp,
@@ -108,6 +110,19 @@ impl Network {
         client.faucet().await.unwrap();
         let item = publish_digits(&client, self.dir.path()).await;
         (client, item)
+    }
+
+    /// Looks until no miner is busy any more: the network tells no other way.
+    pub async fn all_idle(&self, client: &Client) {
+        while client
+            .miners()
+            .await
+            .unwrap()
+            .iter()
+            .any(|m| m.activity != Activity::Idle)
+        {
+            tokio::task::yield_now().await;
+        }
     }
 
     pub async fn stop(self) {

@@ -39,7 +39,11 @@ pub enum CatalogMsg {
     /// From sessions: take a nickname.
     Register(Stamp, String, RpcReplyPort<Result<Outcome, ErrorBody>>),
     /// From sessions: publish an item.
-    Publish(Stamp, Box<(Manifest, Vec<StoredReceipt>)>, RpcReplyPort<Result<Outcome, ErrorBody>>),
+    Publish(
+        Stamp,
+        Box<(Manifest, Vec<StoredReceipt>)>,
+        RpcReplyPort<Result<Outcome, ErrorBody>>,
+    ),
     /// From the matchmaker: which name is free for a trained model of this owner?
     NameFor(AccountId, String, RpcReplyPort<String>),
     /// From the matchmaker: these records are durable.
@@ -47,7 +51,11 @@ pub enum CatalogMsg {
     /// From sessions: which item is this?
     ItemOf(ItemName, RpcReplyPort<Result<ItemRecord, ErrorBody>>),
     /// From sessions: items for a table.
-    ItemsOf(Option<String>, u32, RpcReplyPort<Result<Vec<ItemView>, ErrorBody>>),
+    ItemsOf(
+        Option<String>,
+        u32,
+        RpcReplyPort<Result<Vec<ItemView>, ErrorBody>>,
+    ),
     /// From sessions: an item for a person.
     ViewOf(ItemName, RpcReplyPort<Result<ItemView, ErrorBody>>),
     /// From sessions: who has this nickname?
@@ -104,7 +112,9 @@ impl Actor for CatalogActor {
                 drop(reply.send(shelf.catalog.free_name(&owner, &wanted)));
             }
             CatalogMsg::Stored(records) => {
-                records.into_iter().for_each(|record| shelf.catalog.put(record));
+                records
+                    .into_iter()
+                    .for_each(|record| shelf.catalog.put(record));
             }
             CatalogMsg::ItemOf(name, reply) => drop(reply.send(shelf.item(&name).cloned())),
             CatalogMsg::ItemsOf(kind, limit, reply) => {
@@ -117,7 +127,9 @@ impl Actor for CatalogActor {
                 drop(reply.send(shelf.catalog.account(&nickname)));
             }
             CatalogMsg::NicknamesOf(accounts, reply) => {
-                let names = accounts.iter().map(|a| shelf.catalog.nickname(a).map(str::to_owned));
+                let names = accounts
+                    .iter()
+                    .map(|a| shelf.catalog.nickname(a).map(str::to_owned));
                 drop(reply.send(names.collect()));
             }
         }
@@ -163,7 +175,8 @@ impl Shelf {
         let decided = self.storage_nodes().and_then(|nodes| {
             let (account, now) = (stamp.account, clock::now());
             let is_storage = |node: &NodeId| nodes.contains(node);
-            self.catalog.publish(id, account, manifest, &receipts, is_storage, now)
+            self.catalog
+                .publish(id, account, manifest, &receipts, is_storage, now)
         });
         let record = match decided {
             Ok(record) => record,
@@ -179,8 +192,16 @@ impl Shelf {
     }
 
     fn storage_nodes(&self) -> Result<Vec<NodeId>, ErrorBody> {
-        let nodes = self.arguments.store.load::<NodeRecord>().map_err(ErrorBody::internal)?;
-        Ok(nodes.into_iter().filter(|n| n.role == Role::Storage).map(|n| n.node).collect())
+        let nodes = self
+            .arguments
+            .store
+            .load::<NodeRecord>()
+            .map_err(ErrorBody::internal)?;
+        Ok(nodes
+            .into_iter()
+            .filter(|n| n.role == Role::Storage)
+            .map(|n| n.node)
+            .collect())
     }
 
     /// A repeated transaction is refused by its own effect; then the first answer counts.
@@ -193,7 +214,10 @@ impl Shelf {
         let before = self
             .arguments
             .ledger
-            .call(|reply| crate::ledger::LedgerMsg::AnswerOf(stamp, reply), CATALOG_LIMIT)
+            .call(
+                |reply| crate::ledger::LedgerMsg::AnswerOf(stamp, reply),
+                CATALOG_LIMIT,
+            )
             .await;
         let answer = match before {
             Ok(Ok(Some(outcome))) => Ok(outcome),
@@ -212,7 +236,11 @@ impl Shelf {
         reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
     ) -> Result<(), ActorProcessingErr> {
         let answers = Some((stamp, outcome.clone()));
-        let posting = Posting { answers, batch, ..Posting::default() };
+        let posting = Posting {
+            answers,
+            batch,
+            ..Posting::default()
+        };
         let unposted = match self.arguments.ledger.post(posting).await {
             Ok(posted) => {
                 answer_when_durable(posted.commit, outcome, reply);
@@ -232,5 +260,8 @@ impl Shelf {
 async fn read(store: &StateStore) -> Result<Catalog, ActorProcessingErr> {
     // What was queued before is part of the catalog.
     store.commit(Batch::new()).await?;
-    Ok(Catalog::rebuild(store.load::<Nickname>()?, store.load::<ItemRecord>()?))
+    Ok(Catalog::rebuild(
+        store.load::<Nickname>()?,
+        store.load::<ItemRecord>()?,
+    ))
 }

@@ -87,10 +87,7 @@ pub struct CoordinatorNode {
 ///
 /// # Errors
 /// Where its folder, key or port cannot be used, or where its state is damaged.
-pub async fn start(
-    config: Coordinator,
-    key: SecretKey,
-) -> Result<CoordinatorNode, ErrorBody> {
+pub async fn start(config: Coordinator, key: SecretKey) -> Result<CoordinatorNode, ErrorBody> {
     let store = open(&config.node.data_dir)?;
     let genesis = genesis(&store, &config, &key)?;
     let network = genesis.hash();
@@ -100,9 +97,11 @@ pub async fn start(
         ..cryptomind_net::Limits::default()
     };
     let listen = config.node.listen;
-    let endpoint =
-        Endpoint::serve(listen, key.clone(), network, &[ALPN_API, ALPN_NODE], limits)?;
-    let tickets = Tickets { key: key.clone(), network };
+    let endpoint = Endpoint::serve(listen, key.clone(), network, &[ALPN_API, ALPN_NODE], limits)?;
+    let tickets = Tickets {
+        key: key.clone(),
+        network,
+    };
     let (office, tree) = staff(config, genesis.clone(), store, tickets).await?;
     mint(&office.ledger, &office.store).await?;
     let local = endpoint.local_addr();
@@ -138,8 +137,11 @@ fn reachable_host(ip: std::net::IpAddr) -> String {
 
 fn open(dir: &Path) -> Result<StateStore, ErrorBody> {
     let cannot = |what: &str, error: &dyn std::fmt::Display| {
-        ErrorBody::user("data_dir", format!("cannot {what} {}: {error}", dir.display()))
-            .with_help("set node.data_dir to a folder that this user may write")
+        ErrorBody::user(
+            "data_dir",
+            format!("cannot {what} {}: {error}", dir.display()),
+        )
+        .with_help("set node.data_dir to a folder that this user may write")
     };
     std::fs::create_dir_all(dir).map_err(|e| cannot("make", &e))?;
     StateStore::open(&dir.join(STATE_FILE)).map_err(|e| cannot("open the state in", &e))
@@ -169,7 +171,9 @@ fn genesis(
         network_fee_ppm: config.network.fee_ppm,
     };
     let mut batch = Batch::new();
-    batch.put(&GenesisRecord { genesis: genesis.clone() });
+    batch.put(&GenesisRecord {
+        genesis: genesis.clone(),
+    });
     store.commit(batch).wait().map_err(ErrorBody::internal)?;
     Ok(genesis)
 }
@@ -187,8 +191,14 @@ async fn staff(
     let (matchmaker_seat, matchmaker) = seat("matchmaker");
     let (links, watchers) = (Links::default(), Watchers::default());
     let for_ledger = store.clone();
-    let for_rating = RatingArguments { store: store.clone(), ledger: ledger.clone() };
-    let for_catalog = CatalogArguments { store: store.clone(), ledger: ledger.clone() };
+    let for_rating = RatingArguments {
+        store: store.clone(),
+        ledger: ledger.clone(),
+    };
+    let for_catalog = CatalogArguments {
+        store: store.clone(),
+        ledger: ledger.clone(),
+    };
     let for_matchmaker = MatchmakerArguments {
         store: store.clone(),
         ledger: ledger.clone(),
@@ -204,7 +214,9 @@ async fn staff(
         Child::new(ledger_seat, move || (LedgerActor, for_ledger.clone())),
         Child::new(rating_seat, move || (RatingActor, for_rating.clone())),
         Child::new(catalog_seat, move || (CatalogActor, for_catalog.clone())),
-        Child::new(matchmaker_seat, move || (MatchmakerActor, for_matchmaker.clone())),
+        Child::new(matchmaker_seat, move || {
+            (MatchmakerActor, for_matchmaker.clone())
+        }),
     ];
     let tree = Tree::start(supervisor::Limits::default(), children).await?;
     let enrolments = Enrolments::default();
@@ -242,12 +254,26 @@ const fn limits(config: &Coordinator) -> Limits {
 
 /// Mints the supply, once.
 async fn mint(ledger: &LedgerRef, store: &StateStore) -> Result<(), ErrorBody> {
-    if !store.load::<Account>().map_err(ErrorBody::internal)?.is_empty() {
+    if !store
+        .load::<Account>()
+        .map_err(ErrorBody::internal)?
+        .is_empty()
+    {
         return Ok(());
     }
-    let allocations = Genesis::allocations().into_iter().map(|(_, to, amount)| (to, amount));
-    let ops = vec![Op::Genesis { allocations: allocations.collect() }];
-    match ledger.post(Posting { ops, ..Posting::default() }).await {
+    let allocations = Genesis::allocations()
+        .into_iter()
+        .map(|(_, to, amount)| (to, amount));
+    let ops = vec![Op::Genesis {
+        allocations: allocations.collect(),
+    }];
+    match ledger
+        .post(Posting {
+            ops,
+            ..Posting::default()
+        })
+        .await
+    {
         Ok(posted) => posted.commit.await.map_err(ErrorBody::internal),
         Err(Unposted::Refused(refusal)) => Err(refusal),
         Err(Unposted::Answered(_)) => Err(ErrorBody::internal("the genesis is no transaction")),

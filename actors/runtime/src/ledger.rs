@@ -155,8 +155,15 @@ impl Books {
     fn read(store: StateStore) -> Result<Self, cryptomind_storage::StoreError> {
         let ledger = Ledger::rebuild(store.load::<Account>()?, store.load::<Hold>()?);
         let answers = store.load::<AnswerRecord>()?;
-        let answers = answers.into_iter().map(|a| ((a.account, a.id), a)).collect();
-        Ok(Self { store, ledger, answers })
+        let answers = answers
+            .into_iter()
+            .map(|a| ((a.account, a.id), a))
+            .collect();
+        Ok(Self {
+            store,
+            ledger,
+            answers,
+        })
     }
 
     fn post(&mut self, posting: Posting, now: Timestamp) -> Result<Posted, Unposted> {
@@ -178,7 +185,10 @@ impl Books {
             batch.put(&record);
             self.answers.insert((record.account, record.id), record);
         }
-        Ok(Posted { changes, commit: self.store.commit(batch) })
+        Ok(Posted {
+            changes,
+            commit: self.store.commit(batch),
+        })
     }
 
     fn answer_of(&self, stamp: &Stamp) -> Result<Option<Outcome>, ErrorBody> {
@@ -200,32 +210,62 @@ impl Books {
 
     fn balances_of(&self, account: AccountId) -> Balances {
         let balance = self.ledger.balance(&account);
-        Balances { available: balance.available, held: balance.held, earning: balance.earning }
+        Balances {
+            available: balance.available,
+            held: balance.held,
+            earning: balance.earning,
+        }
     }
 
     fn totals(&self) -> Totals {
-        Totals { supply: self.ledger.supply(), held: self.ledger.held() }
+        Totals {
+            supply: self.ledger.supply(),
+            held: self.ledger.held(),
+        }
     }
 }
 
 fn write(changes: &Changes, batch: &mut Batch) {
-    changes.accounts.iter().for_each(|record: &Account| batch.put(record));
-    changes.holds.iter().for_each(|record: &Hold| batch.put(record));
-    changes.transfers.iter().for_each(|record: &Transfer| batch.put(record));
+    changes
+        .accounts
+        .iter()
+        .for_each(|record: &Account| batch.put(record));
+    changes
+        .holds
+        .iter()
+        .for_each(|record: &Hold| batch.put(record));
+    changes
+        .transfers
+        .iter()
+        .for_each(|record: &Transfer| batch.put(record));
 }
 
 impl Stamp {
     fn record(self, outcome: Outcome) -> AnswerRecord {
-        let Self { account, id, payload, valid_until } = self;
-        AnswerRecord { account, id, payload, outcome, valid_until }
+        let Self {
+            account,
+            id,
+            payload,
+            valid_until,
+        } = self;
+        AnswerRecord {
+            account,
+            id,
+            payload,
+            outcome,
+            valid_until,
+        }
     }
 }
 
 impl LedgerRef {
     /// Posts, and tells refusals from answers given before.
     pub async fn post(&self, posting: Posting) -> Result<Posted, Unposted> {
-        self.call(|reply| LedgerMsg::Post(Box::new(posting), reply), LEDGER_LIMIT)
-            .await
-            .map_err(Unposted::Refused)?
+        self.call(
+            |reply| LedgerMsg::Post(Box::new(posting), reply),
+            LEDGER_LIMIT,
+        )
+        .await
+        .map_err(Unposted::Refused)?
     }
 }

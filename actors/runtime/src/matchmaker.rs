@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cryptomind_core::market::Offer;
-use cryptomind_core::run::{Input, Limits, Run};
 use cryptomind_core::price::Prices;
+use cryptomind_core::run::{Input, Limits, Run};
 use cryptomind_protocol::api::MinerView;
 use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::node::{Position, Report};
@@ -208,11 +208,20 @@ impl Actor for MatchmakerActor {
         world: MatchmakerArguments,
     ) -> Result<Desk, ActorProcessingErr> {
         world.store.commit(Batch::new()).await?;
-        let open = world.store.load::<Run>()?.into_iter().filter(|run| !run.state.is_final());
+        let open = world
+            .store
+            .load::<Run>()?
+            .into_iter()
+            .filter(|run| !run.state.is_final());
         let runs = open.map(|run| (run.task, run)).collect();
         let outbox = Outbox::start(&world);
         myself.send_interval(TICK, || MatchmakerMsg::Tick);
-        Ok(Desk { world, runs, outbox, ask_free: false })
+        Ok(Desk {
+            world,
+            runs,
+            outbox,
+            ask_free: false,
+        })
     }
 
     async fn post_start(
@@ -231,27 +240,66 @@ impl Actor for MatchmakerActor {
         desk: &mut Desk,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            MatchmakerMsg::Post { stamp, spec, materials, reply } => {
+            MatchmakerMsg::Post {
+                stamp,
+                spec,
+                materials,
+                reply,
+            } => {
                 desk.post(stamp, *spec, *materials, reply).await;
             }
             MatchmakerMsg::Cancel { stamp, task, reply } => desk.cancel(stamp, task, reply).await,
-            MatchmakerMsg::QuoteOf { account, spec, materials, reply } => {
+            MatchmakerMsg::QuoteOf {
+                account,
+                spec,
+                materials,
+                reply,
+            } => {
                 // Whoever no longer waits does not need it.
                 drop(reply.send(desk.quote(account, &spec, &materials).await));
             }
             MatchmakerMsg::Joined { node, position } => desk.joined(node, position).await,
             MatchmakerMsg::Left(node) => desk.left(node).await,
-            MatchmakerMsg::Offered { node, task, ring_address, reply } => {
+            MatchmakerMsg::Offered {
+                node,
+                task,
+                ring_address,
+                reply,
+            } => {
                 desk.offered(node, task, ring_address, reply).await;
             }
-            MatchmakerMsg::Declined { node, task, reason, reply } => {
-                desk.feed(task, Input::Declined { node, reason }, Some(reply)).await;
+            MatchmakerMsg::Declined {
+                node,
+                task,
+                reason,
+                reply,
+            } => {
+                desk.feed(task, Input::Declined { node, reason }, Some(reply))
+                    .await;
             }
-            MatchmakerMsg::Reported { node, task, attempt, report, stored_by, reply } => {
-                let input = Input::Reported { node, attempt, report: *report, stored_by };
+            MatchmakerMsg::Reported {
+                node,
+                task,
+                attempt,
+                report,
+                stored_by,
+                reply,
+            } => {
+                let input = Input::Reported {
+                    node,
+                    attempt,
+                    report: *report,
+                    stored_by,
+                };
                 desk.feed(task, input, Some(reply)).await;
             }
-            MatchmakerMsg::Activity { node, from, to, task, reply } => {
+            MatchmakerMsg::Activity {
+                node,
+                from,
+                to,
+                task,
+                reply,
+            } => {
                 desk.activity(node, from, to, task, reply).await;
             }
             MatchmakerMsg::MinersOf(reply) => drop(reply.send(desk.miners().await)),
@@ -268,7 +316,9 @@ impl Desk {
         let tasks: Vec<_> = self.runs.keys().copied().collect();
         for task in tasks {
             let free = self.free_miners();
-            let Some(mut run) = self.runs.get(&task).cloned() else { continue };
+            let Some(mut run) = self.runs.get(&task).cloned() else {
+                continue;
+            };
             let effects = run.resume(free, clock::now());
             // What cannot be posted now is tried again by the run's timer.
             self.carry_out(run, effects, Caller::default()).await;
@@ -291,7 +341,10 @@ impl Desk {
     }
 
     async fn joined(&mut self, node: NodeId, position: Option<Position>) {
-        let seated = self.runs.values().filter(|run| run.seats.iter().any(|s| s.member.node == node));
+        let seated = self
+            .runs
+            .values()
+            .filter(|run| run.seats.iter().any(|s| s.member.node == node));
         let mut concerned: Vec<_> = seated.map(|run| run.task).collect();
         match position.map(|p| p.task) {
             Some(task) if self.runs.contains_key(&task) => concerned.push(task),
@@ -302,7 +355,8 @@ impl Desk {
         concerned.sort_unstable();
         concerned.dedup();
         for task in concerned {
-            self.feed(task, Input::Joined { node, position }, None).await;
+            self.feed(task, Input::Joined { node, position }, None)
+                .await;
         }
         self.offer_work(vec![node]).await;
     }
@@ -330,7 +384,12 @@ impl Desk {
             Err(refusal) => return drop(reply.send(Err(refusal))),
         };
         let mflops = link.record.capacity.mflops;
-        let offer = Offer { member: member(&link), ring_address, mflops, rating_milli };
+        let offer = Offer {
+            member: member(&link),
+            ring_address,
+            mflops,
+            rating_milli,
+        };
         self.feed(task, Input::Offered(offer), Some(reply)).await;
     }
 
@@ -344,13 +403,23 @@ impl Desk {
     ) {
         self.world.links.set_activity(node, to);
         let run = task.and_then(|task| self.runs.get(&task)).cloned();
-        let seat = run.iter().flat_map(|r| &r.seats).find(|s| s.member.node == node);
+        let seat = run
+            .iter()
+            .flat_map(|r| &r.seats)
+            .find(|s| s.member.node == node);
         let name = seat.map(|seat| seat.member.name.clone());
         match (run, name) {
             (Some(mut run), Some(name)) => {
-                let event = Event::Activity { node, name, from, to, reason: None };
+                let event = Event::Activity {
+                    node,
+                    name,
+                    from,
+                    to,
+                    reason: None,
+                };
                 let effect = run.note(event);
-                self.carry_out(run, vec![effect], Caller::ack(Some(reply))).await;
+                self.carry_out(run, vec![effect], Caller::ack(Some(reply)))
+                    .await;
             }
             _ => drop(reply.send(Ok(()))),
         }
@@ -363,22 +432,35 @@ impl Desk {
         &self,
         nodes: Vec<NodeId>,
     ) -> Result<Vec<cryptomind_protocol::api::RatingView>, ErrorBody> {
-        self.world.rating.call(|reply| RatingMsg::RatingsOf(nodes, reply), RATING_LIMIT).await
+        self.world
+            .rating
+            .call(|reply| RatingMsg::RatingsOf(nodes, reply), RATING_LIMIT)
+            .await
     }
 
     /// Miners that are connected and in no group.
     fn free_miners(&self) -> Vec<NodeId> {
         let links = self.world.links.of_role(Role::Miner);
-        links.iter().map(|l| l.record.node).filter(|node| !self.is_busy(node)).collect()
+        links
+            .iter()
+            .map(|l| l.record.node)
+            .filter(|node| !self.is_busy(node))
+            .collect()
     }
 
     fn is_busy(&self, node: &NodeId) -> bool {
-        self.runs.values().any(|run| run.seats.iter().any(|seat| seat.member.node == *node))
+        self.runs
+            .values()
+            .any(|run| run.seats.iter().any(|seat| seat.member.node == *node))
     }
 
     /// Asks these miners, as far as they are free, for all tasks that wait; older tasks first.
     async fn offer_work(&mut self, nodes: Vec<NodeId>) {
-        let mut waiting: Vec<_> = self.runs.values().map(|run| (run.posted, run.task)).collect();
+        let mut waiting: Vec<_> = self
+            .runs
+            .values()
+            .map(|run| (run.posted, run.task))
+            .collect();
         waiting.sort_unstable();
         for (_, task) in waiting {
             for node in nodes.clone() {
@@ -394,12 +476,20 @@ impl Desk {
     fn counts(&self) -> Counts {
         let miners = self.world.links.of_role(Role::Miner).len();
         let miners_free = self.free_miners().len();
-        Counts { open_tasks: self.runs.len(), miners, miners_free }
+        Counts {
+            open_tasks: self.runs.len(),
+            miners,
+            miners_free,
+        }
     }
 }
 
 /// A connected miner as a member of groups.
 pub(crate) fn member(link: &Link) -> Member {
     let record = &link.record;
-    Member { node: record.node, name: record.name.clone(), owner: record.owner }
+    Member {
+        node: record.node,
+        name: record.name.clone(),
+        owner: record.owner,
+    }
 }

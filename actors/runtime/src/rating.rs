@@ -78,7 +78,11 @@ impl Actor for RatingActor {
         let mut evidence = arguments.store.load::<EvidenceRecord>()?;
         evidence.sort_by_key(|record| (record.at, record.key()));
         let (ratings, heard) = (BTreeMap::new(), BTreeSet::new());
-        let mut state = Ratings { arguments, ratings, heard };
+        let mut state = Ratings {
+            arguments,
+            ratings,
+            heard,
+        };
         evidence.into_iter().for_each(|record| state.hear(record));
         Ok(state)
     }
@@ -91,7 +95,12 @@ impl Actor for RatingActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             RatingMsg::Heard(record) => state.hear(record),
-            RatingMsg::Rate { stamp, task, stars, reply } => {
+            RatingMsg::Rate {
+                stamp,
+                task,
+                stars,
+                reply,
+            } => {
                 state.rate(stamp, task, stars, reply).await;
             }
             RatingMsg::RatingsOf(nodes, reply) => {
@@ -116,7 +125,11 @@ impl Ratings {
 
     fn view(&self, node: &NodeId) -> RatingView {
         let newcomer = || Rating::new(*node, clock::now());
-        self.ratings.get(node).cloned().unwrap_or_else(newcomer).view()
+        self.ratings
+            .get(node)
+            .cloned()
+            .unwrap_or_else(newcomer)
+            .view()
     }
 
     async fn rate(
@@ -134,7 +147,16 @@ impl Ratings {
         votes.iter().for_each(|vote| batch.put(vote));
         let outcome = Outcome::Rated { task };
         let answers = Some((stamp, outcome.clone()));
-        match self.arguments.ledger.post(Posting { answers, batch, ..Posting::default() }).await {
+        match self
+            .arguments
+            .ledger
+            .post(Posting {
+                answers,
+                batch,
+                ..Posting::default()
+            })
+            .await
+        {
             Ok(posted) => {
                 votes.into_iter().for_each(|vote| self.hear(vote));
                 answer_when_durable(posted.commit, outcome, reply);
@@ -153,15 +175,25 @@ impl Ratings {
     ) -> Result<Vec<EvidenceRecord>, ErrorBody> {
         let refuse = |code, message: &str| Err(ErrorBody::user(code, message));
         rating::check_stars(stars)?;
-        let run = self.arguments.store.get::<Run>(task.as_bytes()).map_err(ErrorBody::internal)?;
+        let run = self
+            .arguments
+            .store
+            .get::<Run>(task.as_bytes())
+            .map_err(ErrorBody::internal)?;
         let Some(run) = run.filter(|run| run.client == stamp.account) else {
-            return Err(ErrorBody::not_found("task", format!("you have no task {task}")));
+            return Err(ErrorBody::not_found(
+                "task",
+                format!("you have no task {task}"),
+            ));
         };
         if run.state != TaskState::Finished {
             return refuse("task_not_finished", "stars are for tasks that finished");
         }
         if self.heard.contains(&(task, FIRST_VOTE)) {
-            return refuse("already_rated", "this task's miners have their stars already");
+            return refuse(
+                "already_rated",
+                "this task's miners have their stars already",
+            );
         }
         let at = clock::now();
         let vote = |(rank, seat): (usize, &cryptomind_core::run::Seat)| EvidenceRecord {

@@ -46,17 +46,28 @@ pub struct StorageNode {
 /// # Errors
 /// Where the folder, the port or the delegation file cannot be used, or the coordinator is another.
 pub async fn start(config: Storage, key: SecretKey) -> Result<StorageNode, ErrorBody> {
-    let Storage { coordinator, node, store } = config;
+    let Storage {
+        coordinator,
+        node,
+        store,
+    } = config;
     let delegation = enrol::read(&node.delegation_file)?;
     if delegation.is_none() && node.account.is_none() {
-        return Err(ErrorBody::user("no_owner", "nobody is named who shall earn")
-            .with_help("set node.account to your account: cryptomind key show"));
+        return Err(
+            ErrorBody::user("no_owner", "nobody is named who shall earn")
+                .with_help("set node.account to your account: cryptomind key show"),
+        );
     }
     let blobs = BlobStore::open(&node.data_dir, store.max_bytes)?;
     let dialler = Endpoint::dialler()?;
     let network = network_of(&dialler, &coordinator, &key).await?;
-    let endpoint =
-        Endpoint::serve(node.listen, key.clone(), network, &[ALPN_BLOB], Limits::default())?;
+    let endpoint = Endpoint::serve(
+        node.listen,
+        key.clone(),
+        network,
+        &[ALPN_BLOB],
+        Limits::default(),
+    )?;
     let local = endpoint.local_addr();
     let keep = Arc::new(Keep {
         store: blobs,
@@ -83,8 +94,17 @@ pub async fn start(config: Storage, key: SecretKey) -> Result<StorageNode, Error
     ];
     let node = NodeId::of_key(&key.public());
     let host = local.ip().to_string();
-    let address = NodeAddress { node, host, port: local.port() };
-    Ok(StorageNode { address, endpoint, joined, tasks })
+    let address = NodeAddress {
+        node,
+        host,
+        port: local.port(),
+    };
+    Ok(StorageNode {
+        address,
+        endpoint,
+        joined,
+        tasks,
+    })
 }
 
 /// The coordinator's network, from its proven hello.

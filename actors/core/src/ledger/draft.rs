@@ -223,7 +223,9 @@ impl<'a> Draft<'a> {
 
     fn refuse_overdraft(&self, account: AccountId, needed: Amount) -> Result<(), Refusal> {
         let changed = self.accounts.get(&account).map(Account::balance);
-        let available = changed.unwrap_or_else(|| self.ledger.balance(&account)).available;
+        let available = changed
+            .unwrap_or_else(|| self.ledger.balance(&account))
+            .available;
         if needed <= available {
             return Ok(());
         }

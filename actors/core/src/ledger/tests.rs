@@ -347,20 +347,50 @@ fn a_damaged_record_is_noticed() {
 /// Operations of a group see what earlier ones did; a refusal in the middle undoes all of them.
 #[test]
 fn a_group_is_carried_out_whole_or_not_at_all() {
-    let (task, client, miner) = (TaskId::new([1; 16]), AccountId::new([1; 20]), AccountId::new([2; 20]));
+    let (task, client, miner) = (
+        TaskId::new([1; 16]),
+        AccountId::new([1; 20]),
+        AccountId::new([2; 20]),
+    );
     let now = Timestamp::from_ms(1);
     let units = Amount::from_base_units;
     let mut ledger = Ledger::default();
-    ledger.apply(Op::Genesis { allocations: vec![(client, SUPPLY)] }, now).unwrap();
-    let open = Op::OpenHold { task, payer: client, amount: units(100) };
-    let shares = vec![Share { account: miner, node: NodeId::new([3; 32]), amount: units(40) }];
-    let earn = Op::Earn { task, checkpoint: 1, shares };
-    let settle = Op::Settle { task, fees: Vec::new() };
+    ledger
+        .apply(
+            Op::Genesis {
+                allocations: vec![(client, SUPPLY)],
+            },
+            now,
+        )
+        .unwrap();
+    let open = Op::OpenHold {
+        task,
+        payer: client,
+        amount: units(100),
+    };
+    let shares = vec![Share {
+        account: miner,
+        node: NodeId::new([3; 32]),
+        amount: units(40),
+    }];
+    let earn = Op::Earn {
+        task,
+        checkpoint: 1,
+        shares,
+    };
+    let settle = Op::Settle {
+        task,
+        fees: Vec::new(),
+    };
     let before = ledger.clone();
     let twice = [open.clone(), earn.clone(), settle.clone(), settle.clone()];
     assert!(ledger.apply_all(twice, now).is_err());
     assert_eq!(ledger, before);
-    let all = Op::Send { from: client, to: miner, amount: SUPPLY };
+    let all = Op::Send {
+        from: client,
+        to: miner,
+        amount: SUPPLY,
+    };
     assert!(ledger.apply_all([open.clone(), all], now).is_err());
     assert_eq!(ledger, before);
     ledger.apply_all([open, earn, settle], now).unwrap();

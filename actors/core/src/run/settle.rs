@@ -30,14 +30,14 @@ impl Run {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
-        // Also when it finished: members that are done keep their state until they hear that it is over.
-        let to_stop = self.nodes().into_iter();
+        // Members hold their state until they hear that nobody needs it any more.
+        let to_stop = self.nodes();
         let to_withdraw = self
             .offers
             .iter()
             .map(|o| o.member.node)
             .chain(self.asked.clone());
-        for node in to_stop.chain(to_withdraw) {
+        for node in to_stop.into_iter().chain(to_withdraw) {
             effects.push(Effect::Stop {
                 node,
                 reason: reason.clone(),

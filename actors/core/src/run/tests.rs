@@ -100,6 +100,7 @@ struct World {
     ledger: Ledger,
     now: Timestamp,
     settled: u32,
+    stopped: Vec<NodeId>,
     blamed: Vec<NodeId>,
     lost: Vec<NodeId>,
     free_wanted: bool,
@@ -136,6 +137,7 @@ impl World {
             ledger,
             now,
             settled: 0,
+            stopped: Vec::new(),
             blamed: Vec::new(),
             lost: Vec::new(),
             free_wanted: false,
@@ -181,6 +183,7 @@ impl World {
                     let payments = changes.holds[0].payments().to_vec();
                     self.run.settled(payments);
                 }
+                Effect::Stop { node, .. } => self.stopped.push(node),
                 Effect::Blame { node, .. } => self.blamed.push(node),
                 Effect::Tell {
                     event: Event::Lost { node, .. },
@@ -275,6 +278,11 @@ fn three_members_share_the_work() {
     (1..=4).for_each(|i| world.checkpoint(&[1, 2, 3], i * 10));
     world.report(1, finished());
     assert_eq!((world.run.state, world.settled), (TaskState::Finished, 1));
+    assert_eq!(
+        world.stopped,
+        [node(1), node(2), node(3)],
+        "members hear that it is over"
+    );
     let work = world.run.terms.work_cost.base_units();
     let shares: Vec<_> = (1..=3).map(|n| world.paid(n)).collect();
     assert_eq!(shares.iter().sum::<u64>(), work);

@@ -41,14 +41,20 @@ pub(super) async fn answer(office: Arc<Office>, connection: Connection, exchange
     match request {
         Request::Status {} => exchange.answer(office.status().await).await,
         Request::Submit { transaction } => {
-            exchange.answer(office.submit(key, &transaction).await).await;
+            exchange
+                .answer(office.submit(key, &transaction).await)
+                .await;
         }
         Request::Account { account, nickname } => {
-            exchange.answer(office.account(me, account, nickname).await).await;
+            exchange
+                .answer(office.account(me, account, nickname).await)
+                .await;
         }
         Request::History { limit } => exchange.answer(office.history(me, limit).await).await,
         Request::Items { kind, limit } => {
-            exchange.answer(office.items(kind, limit.min(MAX_ROWS)).await).await;
+            exchange
+                .answer(office.items(kind, limit.min(MAX_ROWS)).await)
+                .await;
         }
         Request::Item { item, path } => exchange.answer(office.item(item, path).await).await,
         Request::Place { bytes } => exchange.answer(office.room(key, bytes)).await,
@@ -56,7 +62,11 @@ pub(super) async fn answer(office: Arc<Office>, connection: Connection, exchange
             exchange.answer(office.locate(key, item, task).await).await;
         }
         Request::Quote { spec } => exchange.answer(office.quote(me, *spec).await).await,
-        Request::Task { task } => exchange.answer(office.task(me, task).map(views::task)).await,
+        Request::Task { task } => {
+            exchange
+                .answer(office.task(me, task).map(views::task))
+                .await
+        }
         Request::Tasks { state, limit } => exchange.answer(office.tasks(me, state, limit)).await,
         Request::Watch { task, from } => match office.task(me, task) {
             Ok(_) => watch(&office, &connection, exchange.into_stream().0, task, from).await,
@@ -64,7 +74,9 @@ pub(super) async fn answer(office: Arc<Office>, connection: Connection, exchange
         },
         Request::Miners {} => exchange.answer(office.miners().await).await,
         Request::EnrolmentRequests {} => {
-            exchange.answer(Ok(office.enrolments.of(me, clock::now()))).await;
+            exchange
+                .answer(Ok(office.enrolments.of(me, clock::now())))
+                .await;
         }
         Request::Grant { delegation } => exchange.answer(office.grant(key, delegation).await).await,
     }
@@ -73,7 +85,10 @@ pub(super) async fn answer(office: Arc<Office>, connection: Connection, exchange
 impl Office {
     async fn status(&self) -> Result<NetworkStatus, ErrorBody> {
         let totals = self.ledger.call(LedgerMsg::TotalsOf, LEDGER_LIMIT).await?;
-        let counts = self.matchmaker.call(MatchmakerMsg::CountsOf, MATCHMAKER_LIMIT).await?;
+        let counts = self
+            .matchmaker
+            .call(MatchmakerMsg::CountsOf, MATCHMAKER_LIMIT)
+            .await?;
         Ok(NetworkStatus {
             network: self.genesis.hash(),
             genesis: self.genesis.clone(),
@@ -105,8 +120,18 @@ impl Office {
         let balances = |reply| LedgerMsg::BalancesOf(account, reply);
         let balances = self.ledger.call(balances, LEDGER_LIMIT).await?;
         let nickname = self.nicknames(vec![account]).await?.pop().flatten();
-        let crate::ledger::Balances { available, held, earning } = balances;
-        Ok(AccountView { account, nickname, available, held, earning })
+        let crate::ledger::Balances {
+            available,
+            held,
+            earning,
+        } = balances;
+        Ok(AccountView {
+            account,
+            nickname,
+            available,
+            held,
+            earning,
+        })
     }
 
     async fn nicknames(&self, accounts: Vec<AccountId>) -> Result<Vec<Option<String>>, ErrorBody> {
@@ -116,9 +141,14 @@ impl Office {
 
     async fn history(&self, me: AccountId, limit: u32) -> Result<Vec<TransferView>, ErrorBody> {
         let all = self.store.load::<Transfer>().map_err(ErrorBody::internal)?;
-        let mine = all.into_iter().rev().filter(|t| t.payer == me || t.payee == me);
-        let mut rows: Vec<_> =
-            mine.take(limit.min(MAX_ROWS) as usize).map(views::transfer).collect();
+        let mine = all
+            .into_iter()
+            .rev()
+            .filter(|t| t.payer == me || t.payee == me);
+        let mut rows: Vec<_> = mine
+            .take(limit.min(MAX_ROWS) as usize)
+            .map(views::transfer)
+            .collect();
         let accounts = rows.iter().flat_map(|row| [row.payer, row.payee]).collect();
         let names = self.nicknames(accounts).await?;
         for (row, pair) in rows.iter_mut().zip(names.chunks(2)) {
@@ -142,7 +172,10 @@ impl Office {
             (Some(id), _) => ItemName::Id(id),
             (None, Some(path)) => ItemName::Path(path),
             (None, None) => {
-                return Err(ErrorBody::user("malformed_request", "name an item, by id or by path"));
+                return Err(ErrorBody::user(
+                    "malformed_request",
+                    "name an item, by id or by path",
+                ));
             }
         };
         let question = |reply| CatalogMsg::ViewOf(name, reply);
@@ -156,7 +189,10 @@ impl Office {
             return Err(ErrorBody::user("too_large", message));
         }
         let sources = self.sources()?;
-        Ok(Placement { sources, ticket: self.tickets.put(key, bytes, None, clock::now()) })
+        Ok(Placement {
+            sources,
+            ticket: self.tickets.put(key, bytes, None, clock::now()),
+        })
     }
 
     fn sources(&self) -> Result<Vec<cryptomind_protocol::blob::Source>, ErrorBody> {
@@ -181,14 +217,24 @@ impl Office {
             (Some(item), _) => self.readable(me, self.item(Some(item), None).await?)?,
             (None, Some(task)) => {
                 let files = self.task(me, task)?.result.map(|(files, _)| files);
-                files.unwrap_or_default().into_iter().map(|file| file.blob).collect()
+                files
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|file| file.blob)
+                    .collect()
             }
             (None, None) => {
-                return Err(ErrorBody::user("malformed_request", "name an item or a task"));
+                return Err(ErrorBody::user(
+                    "malformed_request",
+                    "name an item or a task",
+                ));
             }
         };
         let ticket = self.tickets.get(key, blobs, clock::now());
-        Ok(Placement { sources: self.sources()?, ticket })
+        Ok(Placement {
+            sources: self.sources()?,
+            ticket,
+        })
     }
 
     /// A paid item is used by tasks, each for its fee; its files are its owner's alone.
@@ -207,19 +253,32 @@ impl Office {
                 return Err(ErrorBody::auth("item_closed", message));
             }
         }
-        Ok(item.manifest.files.into_iter().map(|file| file.blob).collect())
+        Ok(item
+            .manifest
+            .files
+            .into_iter()
+            .map(|file| file.blob)
+            .collect())
     }
 
     async fn quote(&self, account: AccountId, spec: TaskSpec) -> Result<Quote, ErrorBody> {
         let materials = Box::new(self.materials(&spec).await?);
         let spec = Box::new(spec);
-        let question = |reply| MatchmakerMsg::QuoteOf { account, spec, materials, reply };
+        let question = |reply| MatchmakerMsg::QuoteOf {
+            account,
+            spec,
+            materials,
+            reply,
+        };
         self.matchmaker.call(question, MATCHMAKER_LIMIT).await?
     }
 
     /// A task of the caller's own.
     fn task(&self, me: AccountId, task: TaskId) -> Result<Run, ErrorBody> {
-        let stored = self.store.get::<Run>(task.as_bytes()).map_err(ErrorBody::internal)?;
+        let stored = self
+            .store
+            .get::<Run>(task.as_bytes())
+            .map_err(ErrorBody::internal)?;
         stored.filter(|run| run.client == me).ok_or_else(|| {
             ErrorBody::not_found("task", format!("you have no task {task}"))
                 .with_help("see `cryptomind task ls`")
@@ -241,8 +300,13 @@ impl Office {
     }
 
     async fn miners(&self) -> Result<Vec<MinerView>, ErrorBody> {
-        let mut miners = self.matchmaker.call(MatchmakerMsg::MinersOf, MATCHMAKER_LIMIT).await??;
-        let names = self.nicknames(miners.iter().map(|m| m.owner).collect()).await?;
+        let mut miners = self
+            .matchmaker
+            .call(MatchmakerMsg::MinersOf, MATCHMAKER_LIMIT)
+            .await??;
+        let names = self
+            .nicknames(miners.iter().map(|m| m.owner).collect())
+            .await?;
         for (miner, name) in miners.iter_mut().zip(names) {
             miner.owner_name = name.unwrap_or_else(|| miner.owner.short());
         }
@@ -259,8 +323,14 @@ impl Office {
         }
         self.delegated(&delegation, word.node, word.role)?;
         let mut batch = Batch::new();
-        batch.put(&DelegationRecord { node: word.node, delegation });
-        self.store.commit(batch).await.map_err(ErrorBody::internal)?;
+        batch.put(&DelegationRecord {
+            node: word.node,
+            delegation,
+        });
+        self.store
+            .commit(batch)
+            .await
+            .map_err(ErrorBody::internal)?;
         self.enrolments.done(&word.node, clock::now());
         Ok(Ack {})
     }
@@ -304,14 +374,23 @@ async fn send_events(
     next: &mut u64,
 ) -> Result<Progress, ErrorBody> {
     let (first, end) = (numbered_key(&task, *next), after_prefix(task.as_bytes()));
-    let events = office.store.range::<EventRecord>(&first, &end, EVENTS_AT_ONCE, false);
+    let events = office
+        .store
+        .range::<EventRecord>(&first, &end, EVENTS_AT_ONCE, false);
     let events = events.map_err(ErrorBody::internal)?;
     let mut progress = Progress::CaughtUp;
-    for EventRecord { number, at, event, .. } in events {
+    for EventRecord {
+        number, at, event, ..
+    } in events
+    {
         let last = matches!(event, Event::Settled { .. });
         send(sender, TaskEvent { number, at, event }).await?;
         *next = number + 1;
-        progress = if last { Progress::Ended } else { Progress::Sent };
+        progress = if last {
+            Progress::Ended
+        } else {
+            Progress::Sent
+        };
     }
     Ok(progress)
 }

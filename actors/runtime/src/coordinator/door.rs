@@ -28,10 +28,16 @@ async fn admit(pending: Pending, office: Arc<Office>, permits: Arc<Semaphore>) {
     let remote = pending.remote();
     match pending.establish().await {
         Ok(connection) if connection.alpn() == ALPN_NODE => {
-            serve(connection, permits, |c, e| nodes::answer(Arc::clone(&office), c, e)).await;
+            serve(connection, permits, |c, e| {
+                nodes::answer(Arc::clone(&office), c, e)
+            })
+            .await;
         }
         Ok(connection) => {
-            serve(connection, permits, |c, e| api::answer(Arc::clone(&office), c, e)).await;
+            serve(connection, permits, |c, e| {
+                api::answer(Arc::clone(&office), c, e)
+            })
+            .await;
         }
         Err(error) => tracing::debug!(%remote, %error, "a caller was not let in"),
     }
@@ -48,7 +54,9 @@ async fn serve<F>(
     let mut requests = JoinSet::new();
     // The permit is taken before the next request is read: QUIC then holds the sender back.
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-        let Some(exchange) = connection.accept_request().await else { break };
+        let Some(exchange) = connection.accept_request().await else {
+            break;
+        };
         let answering = answer(connection.clone(), exchange);
         requests.spawn(async move {
             answering.await;

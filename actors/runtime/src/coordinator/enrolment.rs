@@ -37,17 +37,31 @@ impl Enrolments {
     ) -> Result<(), ErrorBody> {
         let mut waiting = self.waiting(now);
         if waiting.len() >= MAX_WAITING && !waiting.contains_key(&request.node) {
-            return Err(ErrorBody::network("too_many_enrolments", "too many nodes wait to be approved")
-                .with_retry_after_ms(FORGET_AFTER_MS));
+            return Err(ErrorBody::network(
+                "too_many_enrolments",
+                "too many nodes wait to be approved",
+            )
+            .with_retry_after_ms(FORGET_AFTER_MS));
         }
-        waiting.insert(request.node, Waiting { owner, request, asked: now });
+        waiting.insert(
+            request.node,
+            Waiting {
+                owner,
+                request,
+                asked: now,
+            },
+        );
         Ok(())
     }
 
     /// Who waits for this owner.
     pub(crate) fn of(&self, owner: AccountId, now: Timestamp) -> Vec<EnrolmentRequest> {
         let waiting = self.waiting(now);
-        waiting.values().filter(|w| w.owner == owner).map(|w| w.request.clone()).collect()
+        waiting
+            .values()
+            .filter(|w| w.owner == owner)
+            .map(|w| w.request.clone())
+            .collect()
     }
 
     /// A node has its owner's word.

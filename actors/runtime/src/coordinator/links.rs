@@ -58,14 +58,26 @@ impl Links {
         let mut inner = self.inner();
         inner.last_session += 1;
         let session = inner.last_session;
-        inner.nodes.insert(record.node, Link { session, record, activity, position, commands });
+        inner.nodes.insert(
+            record.node,
+            Link {
+                session,
+                record,
+                activity,
+                position,
+                commands,
+            },
+        );
         (session, receiver)
     }
 
     /// A connection ended. Whether the node is gone with it, and not connected anew.
     pub fn leave(&self, node: NodeId, session: u64) -> bool {
         let mut inner = self.inner();
-        let is_last = inner.nodes.get(&node).is_some_and(|link| link.session == session);
+        let is_last = inner
+            .nodes
+            .get(&node)
+            .is_some_and(|link| link.session == session);
         if is_last {
             inner.nodes.remove(&node);
         }
@@ -76,7 +88,10 @@ impl Links {
     /// not keep up loses its connection.
     pub fn tell(&self, node: NodeId, command: Command) {
         let mut inner = self.inner();
-        let full = inner.nodes.get(&node).is_some_and(|l| l.commands.try_send(command).is_err());
+        let full = inner
+            .nodes
+            .get(&node)
+            .is_some_and(|l| l.commands.try_send(command).is_err());
         if full {
             tracing::warn!(%node, "does not take its commands: its connection is given up");
             inner.nodes.remove(&node);
@@ -97,14 +112,24 @@ impl Links {
 
     /// The connected nodes of a role, by id.
     pub fn of_role(&self, role: Role) -> Vec<Link> {
-        self.inner().nodes.values().filter(|l| l.record.role == role).cloned().collect()
+        self.inner()
+            .nodes
+            .values()
+            .filter(|l| l.record.role == role)
+            .cloned()
+            .collect()
     }
 
     /// Where blobs can be put and had.
     pub fn sources(&self) -> Vec<Source> {
         let stores = self.of_role(Role::Storage).into_iter();
         stores
-            .filter_map(|l| l.record.address.map(|address| Source { node: l.record.node, address }))
+            .filter_map(|l| {
+                l.record.address.map(|address| Source {
+                    node: l.record.node,
+                    address,
+                })
+            })
             .collect()
     }
 }

@@ -7,9 +7,7 @@ use cryptomind_net::{Connection, Exchange, Sender};
 use cryptomind_protocol::api::EnrolmentRequest;
 use cryptomind_protocol::delegation::{Delegation, Role};
 use cryptomind_protocol::error::Answer;
-use cryptomind_protocol::node::{
-    Ack, Command, Enrolment, Join, METHODS, Report, Request,
-};
+use cryptomind_protocol::node::{Ack, Command, Enrolment, Join, METHODS, Report, Request};
 use cryptomind_protocol::task::ResultFile;
 use cryptomind_protocol::transaction::StoredReceipt;
 use cryptomind_protocol::{AccountId, ErrorBody, NodeId, Signed, TaskId};
@@ -32,7 +30,12 @@ pub(super) async fn answer(office: Arc<Office>, connection: Connection, exchange
         Ok(Request::Join(join)) => office.join(&connection, *join, exchange).await,
         Ok(Request::Enrol { owner, role, name }) => {
             let address = connection.remote().to_string();
-            let request = EnrolmentRequest { node, name: plain(&name), role, address };
+            let request = EnrolmentRequest {
+                node,
+                name: plain(&name),
+                role,
+                address,
+            };
             exchange.answer(office.enrol(owner, request)).await;
         }
         Ok(request) => exchange.answer(office.news(node, request).await).await,
@@ -42,7 +45,10 @@ pub(super) async fn answer(office: Arc<Office>, connection: Connection, exchange
 
 /// A name from outside, fit for a table: no control characters, not too long.
 fn plain(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect()
+    name.chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_NAME_CHARS)
+        .collect()
 }
 
 impl Office {
@@ -52,7 +58,9 @@ impl Office {
         if let Some(record) = stored.map_err(ErrorBody::internal)? {
             let valid = self.delegated(&record.delegation, node, role);
             if valid.is_ok_and(|by| by == owner) {
-                return Ok(Enrolment::Granted { delegation: record.delegation });
+                return Ok(Enrolment::Granted {
+                    delegation: record.delegation,
+                });
             }
         }
         self.enrolments.ask(owner, request, now)?;
@@ -77,7 +85,10 @@ impl Office {
             return refuse(format!("a delegation of version {}", word.version));
         }
         if word.node != node || word.role != role {
-            return refuse(format!("the delegation is for {} as {}", word.node, word.role));
+            return refuse(format!(
+                "the delegation is for {} as {}",
+                word.node, word.role
+            ));
         }
         if word.expires <= clock::now() {
             return refuse("the delegation has expired".to_owned());
@@ -95,7 +106,10 @@ impl Office {
         tracing::info!(%node, name, %role, "joined");
         if role == Role::Miner {
             // A matchmaker that is being restarted looks at the links itself.
-            drop(self.matchmaker.cast(MatchmakerMsg::Joined { node, position: join.running }));
+            drop(self.matchmaker.cast(MatchmakerMsg::Joined {
+                node,
+                position: join.running,
+            }));
         }
         let (sender, _) = exchange.into_stream();
         let why = stream(connection, sender, commands).await;
@@ -108,37 +122,76 @@ impl Office {
     /// Checks a join and writes the node down.
     async fn record(&self, connection: &Connection, join: &Join) -> Result<NodeRecord, ErrorBody> {
         let node = connection.peer_node();
-        let role = if join.listen.is_some() { Role::Storage } else { Role::Miner };
+        let role = if join.listen.is_some() {
+            Role::Storage
+        } else {
+            Role::Miner
+        };
         let owner = self.delegated(&join.delegation, node, role)?;
         let mut capacity = join.capacity.clone();
         capacity.devices.truncate(MAX_DEVICES);
-        capacity.devices.iter_mut().for_each(|device| *device = plain(device));
-        let address = join.listen.as_deref().map(|listen| seen_address(listen, connection));
+        capacity
+            .devices
+            .iter_mut()
+            .for_each(|device| *device = plain(device));
+        let address = join
+            .listen
+            .as_deref()
+            .map(|listen| seen_address(listen, connection));
         let name = plain(&join.name);
         let seen = clock::now();
-        let record = NodeRecord { node, name, role, owner, address, capacity, seen };
+        let record = NodeRecord {
+            node,
+            name,
+            role,
+            owner,
+            address,
+            capacity,
+            seen,
+        };
         let mut batch = Batch::new();
         batch.put(&record);
-        self.store.commit(batch).await.map_err(ErrorBody::internal)?;
+        self.store
+            .commit(batch)
+            .await
+            .map_err(ErrorBody::internal)?;
         Ok(record)
     }
 
     async fn news(&self, node: NodeId, request: Request) -> Result<Ack, ErrorBody> {
         let told = match request {
             Request::Offer { task, ring_address } => {
-                let offered = |reply| MatchmakerMsg::Offered { node, task, ring_address, reply };
+                let offered = |reply| MatchmakerMsg::Offered {
+                    node,
+                    task,
+                    ring_address,
+                    reply,
+                };
                 self.matchmaker.call(offered, MATCHMAKER_LIMIT).await
             }
             Request::Decline { task, reason } => {
                 let reason = reason.chars().take(200).collect();
-                let declined = |reply| MatchmakerMsg::Declined { node, task, reason, reply };
+                let declined = |reply| MatchmakerMsg::Declined {
+                    node,
+                    task,
+                    reason,
+                    reply,
+                };
                 self.matchmaker.call(declined, MATCHMAKER_LIMIT).await
             }
-            Request::Report { task, attempt, report } => {
-                self.report(node, task, attempt, report).await
-            }
+            Request::Report {
+                task,
+                attempt,
+                report,
+            } => self.report(node, task, attempt, report).await,
             Request::Activity { from, to, task } => {
-                let change = |reply| MatchmakerMsg::Activity { node, from, to, task, reply };
+                let change = |reply| MatchmakerMsg::Activity {
+                    node,
+                    from,
+                    to,
+                    task,
+                    reply,
+                };
                 self.matchmaker.call(change, MATCHMAKER_LIMIT).await
             }
             Request::Enrol { .. } | Request::Join(_) => {
@@ -156,14 +209,24 @@ impl Office {
         report: Report,
     ) -> Result<Result<(), ErrorBody>, ErrorBody> {
         let stored_by = match &report {
-            Report::Checkpoint { stored: Some((file, receipt)), .. } => {
-                Some(self.stored_by(std::slice::from_ref(file), std::slice::from_ref(receipt))?)
-            }
-            Report::Finished { files, receipts, .. } => Some(self.stored_by(files, receipts)?),
+            Report::Checkpoint {
+                stored: Some((file, receipt)),
+                ..
+            } => Some(self.stored_by(std::slice::from_ref(file), std::slice::from_ref(receipt))?),
+            Report::Finished {
+                files, receipts, ..
+            } => Some(self.stored_by(files, receipts)?),
             _ => None,
         };
         let report = Box::new(report);
-        let told = |reply| MatchmakerMsg::Reported { node, task, attempt, report, stored_by, reply };
+        let told = |reply| MatchmakerMsg::Reported {
+            node,
+            task,
+            attempt,
+            report,
+            stored_by,
+            reply,
+        };
         self.matchmaker.call(told, MATCHMAKER_LIMIT).await
     }
 

@@ -52,7 +52,13 @@ impl Tickets {
         task: Option<TaskId>,
         now: Timestamp,
     ) -> Signed {
-        let ticket = Ticket { version: 1, bearer, right, task, expires: now.plus_ms(VALID_MS) };
+        let ticket = Ticket {
+            version: 1,
+            bearer,
+            right,
+            task,
+            expires: now.plus_ms(VALID_MS),
+        };
         Signed::sign(&ticket, &self.network, &self.key)
     }
 }

@@ -27,8 +27,19 @@ impl Office {
             let message = "the transaction is signed by another key than this connection's";
             return Err(ErrorBody::auth("wrong_account", message));
         }
-        let Transaction { id, account, valid_until, action, .. } = transaction;
-        let stamp = Stamp { account, id, payload: Hash::of(&signed.payload), valid_until };
+        let Transaction {
+            id,
+            account,
+            valid_until,
+            action,
+            ..
+        } = transaction;
+        let stamp = Stamp {
+            account,
+            id,
+            payload: Hash::of(&signed.payload),
+            valid_until,
+        };
         let question = |reply| LedgerMsg::AnswerOf(stamp.clone(), reply);
         if let Some(outcome) = self.ledger.call(question, LEDGER_LIMIT).await?? {
             return Ok(outcome);
@@ -49,13 +60,22 @@ impl Office {
             }
             Action::Faucet {} => self.faucet(stamp).await,
             Action::Send { to, amount } => {
-                let op = Op::Send { from: stamp.account, to, amount };
+                let op = Op::Send {
+                    from: stamp.account,
+                    to,
+                    amount,
+                };
                 self.pay(stamp, op, amount).await
             }
             Action::Post { spec } => {
                 let materials = Box::new(self.materials(&spec).await?);
                 let spec = Box::new(spec);
-                let post = |reply| MatchmakerMsg::Post { stamp, spec, materials, reply };
+                let post = |reply| MatchmakerMsg::Post {
+                    stamp,
+                    spec,
+                    materials,
+                    reply,
+                };
                 self.matchmaker.call(post, MATCHMAKER_LIMIT).await?
             }
             Action::Cancel { task } => {
@@ -63,7 +83,12 @@ impl Office {
                 self.matchmaker.call(cancel, MATCHMAKER_LIMIT).await?
             }
             Action::Rate { task, stars } => {
-                let rate = |reply| RatingMsg::Rate { stamp, task, stars, reply };
+                let rate = |reply| RatingMsg::Rate {
+                    stamp,
+                    task,
+                    stars,
+                    reply,
+                };
                 self.rating.call(rate, RATING_LIMIT).await?
             }
         }
@@ -71,19 +96,36 @@ impl Office {
 
     async fn faucet(&self, stamp: Stamp) -> Result<Outcome, ErrorBody> {
         if self.genesis.kind != NetworkKind::Development {
-            return Err(ErrorBody::user("no_faucet", "this network has no test money")
-                .with_help("test money is for development networks: `cryptomind dev`"));
+            return Err(
+                ErrorBody::user("no_faucet", "this network has no test money")
+                    .with_help("test money is for development networks: `cryptomind dev`"),
+            );
         }
         let amount = self.config.faucet.amount;
-        let op = Op::Faucet { to: stamp.account, amount };
+        let op = Op::Faucet {
+            to: stamp.account,
+            amount,
+        };
         self.pay(stamp, op, amount).await
     }
 
     async fn pay(&self, stamp: Stamp, op: Op, amount: Amount) -> Result<Outcome, ErrorBody> {
         let outcome = Outcome::Moved { amount };
         let answers = Some((stamp, outcome.clone()));
-        match self.ledger.post(Posting { answers, ops: vec![op], ..Posting::default() }).await {
-            Ok(posted) => posted.commit.await.map(|()| outcome).map_err(ErrorBody::internal),
+        match self
+            .ledger
+            .post(Posting {
+                answers,
+                ops: vec![op],
+                ..Posting::default()
+            })
+            .await
+        {
+            Ok(posted) => posted
+                .commit
+                .await
+                .map(|()| outcome)
+                .map_err(ErrorBody::internal),
             Err(Unposted::Answered(before)) => Ok(before),
             Err(Unposted::Refused(refusal)) => Err(refusal),
         }

@@ -2,9 +2,9 @@
 
 use cryptomind_core::ledger::Transfer;
 use cryptomind_core::run::Run;
+use cryptomind_protocol::ItemId;
 use cryptomind_protocol::api::TransferView;
 use cryptomind_protocol::task::{TaskState, TaskView};
-use cryptomind_protocol::ItemId;
 
 /// A task for its client.
 pub(super) fn task(run: Run) -> TaskView {

@@ -17,7 +17,10 @@ impl Watchers {
     pub fn follow(&self, task: TaskId) -> watch::Receiver<u64> {
         let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.retain(|_, sender| sender.receiver_count() > 0);
-        tasks.entry(task).or_insert_with(|| watch::channel(0).0).subscribe()
+        tasks
+            .entry(task)
+            .or_insert_with(|| watch::channel(0).0)
+            .subscribe()
     }
 
     /// New events of this task are durable.

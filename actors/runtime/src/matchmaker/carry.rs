@@ -37,7 +37,10 @@ pub(super) type Ack = RpcReplyPort<Result<(), ErrorBody>>;
 
 impl Caller {
     pub(super) fn ack(ack: Option<Ack>) -> Self {
-        Self { ack, ..Self::default() }
+        Self {
+            ack,
+            ..Self::default()
+        }
     }
 
     /// Nothing changed: the caller hears the refusal, or the answer of the same transaction before.
@@ -70,15 +73,12 @@ struct Plan {
 
 impl Desk {
     /// Gives a run news. News of a task that is not open is acknowledged and changes nothing.
-    pub(super) async fn feed(
-        &mut self,
-        task: TaskId,
-        input: Input,
-        ack: Option<Ack>,
-    ) {
+    pub(super) async fn feed(&mut self, task: TaskId, input: Input, ack: Option<Ack>) {
         let before = self.runs.get(&task);
         let mut run = before.cloned();
-        let effects = run.iter_mut().flat_map(|run| run.apply(input.clone(), clock::now()));
+        let effects = run
+            .iter_mut()
+            .flat_map(|run| run.apply(input.clone(), clock::now()));
         let effects: Vec<_> = effects.collect();
         match run.filter(|run| !effects.is_empty() || Some(run) != before) {
             Some(run) => self.carry_out(run, effects, Caller::ack(ack)).await,
@@ -90,13 +90,18 @@ impl Desk {
     /// Posts a run and its effects in one write transaction. What cannot be posted has not happened.
     pub(super) async fn carry_out(&mut self, run: Run, effects: Vec<Effect>, mut caller: Caller) {
         let (now, task) = (clock::now(), run.task);
-        let planned = self.plan(&run, effects, std::mem::take(&mut caller.ops), now).await;
+        let planned = self
+            .plan(&run, effects, std::mem::take(&mut caller.ops), now)
+            .await;
         let mut plan = match planned {
             Ok(plan) => plan,
             Err(refusal) => return caller.refuse(Unposted::Refused(refusal)),
         };
         let posting = Posting {
-            answers: caller.answer.as_ref().map(|(stamp, outcome, _)| (stamp.clone(), outcome.clone())),
+            answers: caller
+                .answer
+                .as_ref()
+                .map(|(stamp, outcome, _)| (stamp.clone(), outcome.clone())),
             ops: std::mem::take(&mut plan.ops),
             batch: std::mem::take(&mut plan.batch),
             then: Some(Box::new({
@@ -142,7 +147,10 @@ impl Desk {
         ops: Vec<Op>,
         now: Timestamp,
     ) -> Result<Plan, ErrorBody> {
-        let mut plan = Plan { ops, ..Plan::default() };
+        let mut plan = Plan {
+            ops,
+            ..Plan::default()
+        };
         let task = run.task;
         for (index, effect) in effects.into_iter().enumerate() {
             // Unique within the task: events are counted, and each effect has its place.
@@ -165,7 +173,12 @@ impl Desk {
                     plan.tell(vec![node], Command::Stop { task, reason });
                 }
                 Effect::Tell { number, event } => {
-                    plan.batch.put(&EventRecord { task, number, at: now, event });
+                    plan.batch.put(&EventRecord {
+                        task,
+                        number,
+                        at: now,
+                        event,
+                    });
                 }
                 Effect::Earn { checkpoint, shares } => {
                     let share = |(member, amount): (cryptomind_protocol::task::Member, _)| Share {
@@ -174,7 +187,11 @@ impl Desk {
                         amount,
                     };
                     let shares = shares.into_iter().map(share).collect();
-                    plan.ops.push(Op::Earn { task, checkpoint, shares });
+                    plan.ops.push(Op::Earn {
+                        task,
+                        checkpoint,
+                        shares,
+                    });
                 }
                 Effect::Settle(fees) => {
                     plan.ops.push(Op::Settle { task, fees });
@@ -227,7 +244,13 @@ impl Desk {
             source: format!("trained by {} on {}", run.task, data.manifest.name),
         };
         let item = ItemId::of_task(&run.task);
-        Ok(ItemRecord { item, owner, manifest, published: now, uses: 0 })
+        Ok(ItemRecord {
+            item,
+            owner,
+            manifest,
+            published: now,
+            uses: 0,
+        })
     }
 
     fn count_uses(&self, run: &Run, plan: &mut Plan) -> Result<(), ErrorBody> {
@@ -269,12 +292,20 @@ impl Desk {
 
 impl Plan {
     fn tell(&mut self, nodes: Vec<NodeId>, command: Command) {
-        let each = nodes.into_iter().map(|node| Delivery::Command(node, command.clone()));
+        let each = nodes
+            .into_iter()
+            .map(|node| Delivery::Command(node, command.clone()));
         self.deliveries.extend(each);
     }
 
     fn hear(&mut self, task: TaskId, number: u64, node: NodeId, evidence: Evidence, at: Timestamp) {
-        let record = EvidenceRecord { task, number, node, at, evidence };
+        let record = EvidenceRecord {
+            task,
+            number,
+            node,
+            at,
+            evidence,
+        };
         self.batch.put(&record);
         self.deliveries.push(Delivery::Heard(record));
     }
@@ -292,7 +323,12 @@ fn records(mut run: Run, settles: bool, changes: &Changes, now: Timestamp) -> (R
         let hold = changes.holds.iter().find(|hold| hold.task == run.task);
         let payments: Vec<Payment> = hold.map(|h| h.payments().to_vec()).unwrap_or_default();
         if let Effect::Tell { number, event } = run.settled(payments) {
-            batch.put(&EventRecord { task: run.task, number, at: now, event });
+            batch.put(&EventRecord {
+                task: run.task,
+                number,
+                at: now,
+                event,
+            });
         }
     }
     batch.put(&run);

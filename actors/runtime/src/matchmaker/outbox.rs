@@ -14,7 +14,10 @@ use crate::catalog::CatalogMsg;
 use crate::rating::RatingMsg;
 
 /// What is told, and to whom.
-#[allow(clippy::large_enum_variant, reason = "a delivery is on its way, never kept")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a delivery is on its way, never kept"
+)]
 pub(super) enum Delivery {
     /// A node.
     Command(NodeId, Command),
@@ -50,7 +53,10 @@ impl Outbox {
                 deliver(&carrier, parcel).await;
             }
         });
-        Self { parcels, world: world.clone() }
+        Self {
+            parcels,
+            world: world.clone(),
+        }
     }
 
     pub(super) fn send(&self, parcel: Parcel) {

@@ -39,10 +39,13 @@ impl Materials {
             ItemKind::Dataset(_) => Err(wrong_kind("model", record)),
         };
         self.model.as_ref().map(info).transpose()?;
-        Ok(self.model.as_ref().and_then(|record| match &record.manifest.kind {
-            ItemKind::Model(info) => Some(info),
-            ItemKind::Dataset(_) => None,
-        }))
+        Ok(self
+            .model
+            .as_ref()
+            .and_then(|record| match &record.manifest.kind {
+                ItemKind::Model(info) => Some(info),
+                ItemKind::Dataset(_) => None,
+            }))
     }
 
     /// What `account` pays for each, or why it may not use one.
@@ -57,7 +60,11 @@ impl Materials {
                     Access::Paid { fee } => fee,
                     Access::Owner => return Err(not_yours(record)),
                 };
-                Ok(ItemUse { item: record.item, payee: record.owner, fee })
+                Ok(ItemUse {
+                    item: record.item,
+                    payee: record.owner,
+                    fee,
+                })
             })
             .collect()
     }
@@ -65,13 +72,19 @@ impl Materials {
 
 fn wrong_kind(wanted: &str, record: &ItemRecord) -> ErrorBody {
     let (name, kind) = (&record.manifest.name, record.manifest.kind.name());
-    ErrorBody::user("wrong_item_kind", format!("`{name}` is a {kind}, a {wanted} is needed"))
-        .with_help(format!("see `cryptomind {wanted} ls`"))
+    ErrorBody::user(
+        "wrong_item_kind",
+        format!("`{name}` is a {kind}, a {wanted} is needed"),
+    )
+    .with_help(format!("see `cryptomind {wanted} ls`"))
 }
 
 fn not_yours(record: &ItemRecord) -> ErrorBody {
     let name = &record.manifest.name;
-    ErrorBody::auth("item_closed", format!("`{name}` may be used by its owner alone"))
+    ErrorBody::auth(
+        "item_closed",
+        format!("`{name}` may be used by its owner alone"),
+    )
 }
 
 impl Desk {
@@ -83,7 +96,11 @@ impl Desk {
     ) -> Result<Terms, ErrorBody> {
         spec.check().map_err(|e| ErrorBody::user("bad_task", e))?;
         let extent = Extent::of(spec, materials.dataset()?, materials.model()?)?;
-        Ok(Terms::new(extent, materials.uses(account)?, self.world.prices)?)
+        Ok(Terms::new(
+            extent,
+            materials.uses(account)?,
+            self.world.prices,
+        )?)
     }
 
     pub(super) async fn quote(
@@ -98,7 +115,9 @@ impl Desk {
 
     async fn candidates(&self) -> Result<Vec<Candidate>, ErrorBody> {
         let links = self.world.links.of_role(Role::Miner);
-        let ratings = self.ratings(links.iter().map(|l| l.record.node).collect()).await?;
+        let ratings = self
+            .ratings(links.iter().map(|l| l.record.node).collect())
+            .await?;
         let candidate = |(link, rating): (&_, cryptomind_protocol::api::RatingView)| {
             let link: &crate::coordinator::links::Link = link;
             let member = member(link);
@@ -130,9 +149,22 @@ impl Desk {
         let task = TaskId::of_transaction(&account, stamp.id.as_bytes());
         let (free, limits, now) = (self.free_miners(), self.world.limits, clock::now());
         let (run, effects) = Run::open(task, account, spec, terms, limits, free, now);
-        let ops = vec![Op::OpenHold { task, payer: account, amount: held }];
+        let ops = vec![Op::OpenHold {
+            task,
+            payer: account,
+            amount: held,
+        }];
         let answer = Some((stamp, Outcome::Posted { task, held }, reply));
-        self.carry_out(run, effects, Caller { ops, answer, ack: None }).await;
+        self.carry_out(
+            run,
+            effects,
+            Caller {
+                ops,
+                answer,
+                ack: None,
+            },
+        )
+        .await;
     }
 
     /// The terms of a task that can be posted now.
@@ -147,8 +179,11 @@ impl Desk {
         let (needed, online) = (spec.miners as usize, self.counts().miners);
         if online < needed {
             let message = format!("the task asks for {needed} miners, {online} are online");
-            return Err(ErrorBody::new(ErrorClass::Capacity, "not_enough_miners", message)
-                .with_help(format!("set group.miners to {online} or less, or wait for more miners")));
+            return Err(
+                ErrorBody::new(ErrorClass::Capacity, "not_enough_miners", message).with_help(
+                    format!("set group.miners to {online} or less, or wait for more miners"),
+                ),
+            );
         }
         Ok(terms)
     }
@@ -159,7 +194,10 @@ impl Desk {
         task: TaskId,
         reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
     ) {
-        let run = self.runs.get(&task).filter(|run| run.client == stamp.account);
+        let run = self
+            .runs
+            .get(&task)
+            .filter(|run| run.client == stamp.account);
         let Some(mut run) = run.cloned() else {
             let refusal = ErrorBody::not_found("task", format!("you have no open task {task}"))
                 .with_help("see `cryptomind task ls`");
@@ -167,13 +205,27 @@ impl Desk {
         };
         let effects = run.apply(Input::Cancel, clock::now());
         let answer = Some((stamp, Outcome::Cancelling { task }, reply));
-        self.carry_out(run, effects, Caller { ops: Vec::new(), answer, ack: None }).await;
+        self.carry_out(
+            run,
+            effects,
+            Caller {
+                ops: Vec::new(),
+                answer,
+                ack: None,
+            },
+        )
+        .await;
     }
 
     /// A repeated transaction is refused by its own effect; then the first answer counts.
     async fn before(&self, stamp: Stamp, refusal: ErrorBody) -> Result<Outcome, ErrorBody> {
         let question = |reply| crate::ledger::LedgerMsg::AnswerOf(stamp, reply);
-        match self.world.ledger.call(question, crate::ledger::LEDGER_LIMIT).await {
+        match self
+            .world
+            .ledger
+            .call(question, crate::ledger::LEDGER_LIMIT)
+            .await
+        {
             Ok(Ok(Some(outcome))) => Ok(outcome),
             _ => Err(refusal),
         }

@@ -27,14 +27,23 @@ impl Desk {
         let ItemKind::Dataset(info) = data.kind else {
             return Err(ErrorBody::internal("the task's dataset is none"));
         };
-        let model = model.map(|item| self.item(item)).transpose()?.map(|record| record.manifest);
+        let model = model
+            .map(|item| self.item(item))
+            .transpose()?
+            .map(|record| record.manifest);
         let (model, model_files) = match model.map(|m| (m.kind, m.files)) {
             Some((ItemKind::Model(info), files)) => (Some(info), files),
             _ => (None, Vec::new()),
         };
         let node = run.seats[rank].member.node;
-        let files = data.files.iter().chain(&model_files).map(|file: &FileEntry| file.blob);
-        let blobs = files.chain(run.verified_file.iter().map(|file| file.blob)).collect();
+        let files = data
+            .files
+            .iter()
+            .chain(&model_files)
+            .map(|file: &FileEntry| file.blob);
+        let blobs = files
+            .chain(run.verified_file.iter().map(|file| file.blob))
+            .collect();
         let tickets = &self.world.tickets;
         Ok(Match {
             task: run.task,
@@ -45,10 +54,17 @@ impl Desk {
             model,
             model_files,
             members: run.seats.iter().map(|seat| seat.member.clone()).collect(),
-            ring_addresses: run.seats.iter().map(|seat| seat.ring_address.clone()).collect(),
+            ring_addresses: run
+                .seats
+                .iter()
+                .map(|seat| seat.ring_address.clone())
+                .collect(),
             rank: rank as u32,
             start_step: run.start_step,
-            resume: run.verified_file.clone().filter(|_| run.verified_step == run.start_step),
+            resume: run
+                .verified_file
+                .clone()
+                .filter(|_| run.verified_step == run.start_step),
             sources: self.world.links.sources(),
             get_ticket: tickets.get_for(node, blobs, run.task, now),
             put_ticket: tickets.put(node.key(), room(run), Some(run.task), now),
@@ -57,9 +73,18 @@ impl Desk {
 
     /// Every miner that ever joined. Owners' nicknames are the caller's to add.
     pub(super) async fn miners(&self) -> Result<Vec<MinerView>, ErrorBody> {
-        let records = self.world.store.load::<NodeRecord>().map_err(ErrorBody::internal)?;
-        let miners: Vec<_> = records.into_iter().filter(|r| r.role == Role::Miner).collect();
-        let ratings = self.ratings(miners.iter().map(|r| r.node).collect()).await?;
+        let records = self
+            .world
+            .store
+            .load::<NodeRecord>()
+            .map_err(ErrorBody::internal)?;
+        let miners: Vec<_> = records
+            .into_iter()
+            .filter(|r| r.role == Role::Miner)
+            .collect();
+        let ratings = self
+            .ratings(miners.iter().map(|r| r.node).collect())
+            .await?;
         let view = |(record, rating): (NodeRecord, _)| {
             let link = self.world.links.get(&record.node);
             MinerView {
@@ -86,8 +111,15 @@ impl Desk {
 
 /// How many bytes a task's members may store: every checkpoint twice, and its results.
 fn room(run: &Run) -> u64 {
-    let Work::Train { model, train, .. } = &run.spec.work else { return RESULT_ROOM_BYTES };
+    let Work::Train { model, train, .. } = &run.spec.work else {
+        return RESULT_ROOM_BYTES;
+    };
     let checkpoints = run.terms.extent.steps / u64::from(train.checkpoint_steps.max(1)) + 2;
-    let each = model.parameter_count().saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER) + (1 << 16);
-    each.saturating_mul(checkpoints).saturating_mul(2).saturating_add(RESULT_ROOM_BYTES)
+    let each = model
+        .parameter_count()
+        .saturating_mul(CHECKPOINT_BYTES_PER_PARAMETER)
+        + (1 << 16);
+    each.saturating_mul(checkpoints)
+        .saturating_mul(2)
+        .saturating_add(RESULT_ROOM_BYTES)
 }

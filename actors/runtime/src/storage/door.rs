@@ -26,7 +26,13 @@ const MAX_TRANSFERS: usize = 128;
 pub(crate) struct Quotas(Mutex<BTreeMap<Hash, (u64, Timestamp)>>);
 
 impl Quotas {
-    fn take(&self, ticket: &Signed, right: u64, bytes: u64, ends: Timestamp) -> Result<(), ErrorBody> {
+    fn take(
+        &self,
+        ticket: &Signed,
+        right: u64,
+        bytes: u64,
+        ends: Timestamp,
+    ) -> Result<(), ErrorBody> {
         let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock::now();
         used.retain(|_, (_, ends)| *ends > now);
@@ -60,7 +66,9 @@ pub(super) async fn open(endpoint: Endpoint, keep: Arc<Keep>) {
 async fn serve(connection: Connection, keep: Arc<Keep>, permits: Arc<Semaphore>) {
     let mut transfers = JoinSet::new();
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-        let Some(exchange) = connection.accept_request().await else { break };
+        let Some(exchange) = connection.accept_request().await else {
+            break;
+        };
         let (keep, connection) = (Arc::clone(&keep), connection.clone());
         transfers.spawn(async move {
             keep.answer(&connection, exchange).await;
@@ -74,12 +82,23 @@ impl Keep {
     async fn answer(&self, connection: &Connection, exchange: Exchange) {
         match exchange.decode::<Request>(&METHODS) {
             Ok(Request::Has { blob, ticket }) => {
-                exchange.answer(self.has(connection, blob, &ticket).await).await;
+                exchange
+                    .answer(self.has(connection, blob, &ticket).await)
+                    .await;
             }
-            Ok(Request::Get { blob, first_chunk, ticket }) => {
-                self.get(connection, exchange, blob, first_chunk, &ticket).await;
+            Ok(Request::Get {
+                blob,
+                first_chunk,
+                ticket,
+            }) => {
+                self.get(connection, exchange, blob, first_chunk, &ticket)
+                    .await;
             }
-            Ok(Request::Put { blob, bytes, ticket }) => {
+            Ok(Request::Put {
+                blob,
+                bytes,
+                ticket,
+            }) => {
                 self.put(connection, exchange, blob, bytes, &ticket).await;
             }
             Err(refusal) => exchange.answer(Err::<Ack, _>(refusal)).await,
@@ -115,7 +134,10 @@ impl Keep {
     ) -> Result<(), ErrorBody> {
         match self.right(connection, ticket)?.right {
             Right::Get { blobs } if blobs.contains(blob) => Ok(()),
-            _ => Err(ErrorBody::auth("bad_ticket", "the ticket is not for reading this blob")),
+            _ => Err(ErrorBody::auth(
+                "bad_ticket",
+                "the ticket is not for reading this blob",
+            )),
         }
     }
 
@@ -129,7 +151,10 @@ impl Keep {
         self.right(connection, ticket)?;
         let store = self.store.clone();
         let bytes = blocking(move || store.has(&blob)).await?;
-        Ok(HasOk { present: bytes.is_some(), bytes: bytes.unwrap_or(0) })
+        Ok(HasOk {
+            present: bytes.is_some(),
+            bytes: bytes.unwrap_or(0),
+        })
     }
 
     async fn get(
@@ -184,8 +209,7 @@ impl Keep {
             Ok(()) => blocking(move || sink.0.finish()).await,
             Err(error) => Err(error),
         };
-        let receipt =
-            receipt.map(|()| StoredReceipt::sign(blob, bytes, clock::now(), &self.key));
+        let receipt = receipt.map(|()| StoredReceipt::sign(blob, bytes, clock::now(), &self.key));
         if let Err(error) = &receipt {
             tracing::info!(%blob, %error, "an upload broke off");
         }
@@ -204,7 +228,10 @@ impl Keep {
     ) -> Result<BlobWriter, ErrorBody> {
         let read = self.right(connection, ticket)?;
         let Right::Put { max_bytes } = read.right else {
-            return Err(ErrorBody::auth("bad_ticket", "the ticket is not for storing"));
+            return Err(ErrorBody::auth(
+                "bad_ticket",
+                "the ticket is not for storing",
+            ));
         };
         self.quotas.take(ticket, max_bytes, bytes, read.expires)?;
         let store = self.store.clone();
@@ -216,7 +243,9 @@ impl Keep {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, ErrorBody> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(ErrorBody::internal)?;
+    let done = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(ErrorBody::internal)?;
     done.map_err(ErrorBody::from)
 }
 

@@ -43,14 +43,21 @@ impl Membership {
                 Ok(()) => ErrorBody::network("connection_closed", "the coordinator closed"),
             };
             tracing::info!(%error, "not joined");
-            wait = if was_joined { BACK_OFF.0 } else { (wait * 2).min(BACK_OFF.1) };
+            wait = if was_joined {
+                BACK_OFF.0
+            } else {
+                (wait * 2).min(BACK_OFF.1)
+            };
             let refused = error.class == cryptomind_protocol::ErrorClass::Auth;
             tokio::time::sleep(if refused { REFUSED_PAUSE } else { wait }).await;
         }
     }
 
     async fn once(&self, delegation: &mut Option<Signed>) -> Result<(), ErrorBody> {
-        let connection = self.dialler.dial(&self.coordinator, ALPN_NODE, &self.key).await?;
+        let connection = self
+            .dialler
+            .dial(&self.coordinator, ALPN_NODE, &self.key)
+            .await?;
         let word = match delegation {
             Some(word) => word.clone(),
             None => delegation.insert(self.enrol(&connection).await?).clone(),
@@ -59,7 +66,10 @@ impl Membership {
             delegation: word,
             name: self.name.clone(),
             listen: Some(self.listen.clone()),
-            capacity: Capacity { free_bytes: self.store.free_bytes(), ..Capacity::default() },
+            capacity: Capacity {
+                free_bytes: self.store.free_bytes(),
+                ..Capacity::default()
+            },
             activity: Activity::Idle,
             running: None,
         };
@@ -80,7 +90,14 @@ impl Membership {
         })?;
         let node = NodeId::of_key(&self.key.public());
         let name = self.name.clone();
-        let word = Applicant { node, role: Role::Storage, name, owner }.enrol(connection).await?;
+        let word = Applicant {
+            node,
+            role: Role::Storage,
+            name,
+            owner,
+        }
+        .enrol(connection)
+        .await?;
         enrol::write(&self.delegation_file, &word)?;
         Ok(word)
     }
