@@ -155,7 +155,7 @@ impl Demo<'_> {
     }
 
     fn line(&self, text: impl AsRef<str>) -> std::io::Result<()> {
-        self.output.say(format!("   {}", text.as_ref()))
+        self.output.say(format!("   {}", text.as_ref()).trim_end())
     }
 
     /// A table or another text of many lines, as a part of the story.

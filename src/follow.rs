@@ -3,9 +3,11 @@
 //! On a terminal the curve and the bar stay at the bottom and sentences scroll above them; elsewhere
 //! there are plain lines, a progress line every tenth of the way. In JSON every event is a line.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use cryptomind_protocol::task::{Event, LossPoint, Metrics, TaskEvent};
+use cryptomind_protocol::NodeId;
+use cryptomind_protocol::task::{Activity, Event, LossPoint, Metrics, TaskEvent};
 use indicatif::ProgressBar;
 
 use crate::chart;
@@ -23,6 +25,8 @@ pub struct Follow {
     points: Vec<LossPoint>,
     tenth: u64,
     indent: &'static str,
+    /// What miners that prepare did before.
+    before: BTreeMap<NodeId, Activity>,
 }
 
 impl Follow {
@@ -34,6 +38,7 @@ impl Follow {
             points: Vec::new(),
             tenth: 0,
             indent: "",
+            before: BTreeMap::new(),
         }
     }
 
@@ -62,9 +67,31 @@ impl Follow {
         if matches!(event.event, Event::Stored { .. } | Event::Settled { .. }) {
             self.finish();
         }
-        match sentence(&event.event) {
+        match sentence(&self.without_preparing(&event.event)) {
             Some((tone, text)) => self.say(tone, &text),
             None => Ok(()),
+        }
+    }
+
+    /// Preparing lasts a moment: what counts is that mining gave way to training.
+    fn without_preparing(&mut self, event: &Event) -> Event {
+        let mut event = event.clone();
+        if let Event::Activity { node, from, to, .. } = &mut event {
+            if *to == Activity::Preparing {
+                self.before.entry(*node).or_insert(*from);
+            } else if *from == Activity::Preparing {
+                *from = self.before.remove(node).unwrap_or(*from);
+            }
+        }
+        event
+    }
+
+    /// A heading of one's own among the events.
+    pub fn heading(&self, text: &str) -> std::io::Result<()> {
+        let line = format!("\n{}", self.output.paint(Tone::Strong, text));
+        match &self.bar {
+            Some(bar) => bar.suspend(|| self.output.say(line)),
+            None => self.output.say(line),
         }
     }
 
@@ -136,9 +163,14 @@ impl Drop for Follow {
     }
 }
 
-/// An event for people; progress has its own form.
+/// An event for people; progress has its own form, and some say nothing new.
 pub fn sentence(event: &Event) -> Option<(Tone, String)> {
     Some(match event {
+        Event::Fetched { bytes: 0, .. } => return None,
+        Event::Activity {
+            to: Activity::Preparing,
+            ..
+        } => return None,
         Event::Announced { miners, needed } => (
             Tone::Dim,
             format!("announced to {miners} miners; {needed} needed"),
@@ -235,21 +267,32 @@ pub fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cryptomind_protocol::task::Activity;
-    use cryptomind_protocol::{Amount, NodeId};
+    use cryptomind_protocol::Amount;
+
+    fn activity(from: Activity, to: Activity) -> Event {
+        Event::Activity {
+            node: NodeId::new([1; 32]),
+            name: "ann".into(),
+            from,
+            to,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn preparing_is_no_sentence_of_its_own() {
+        let mut follow = Follow::new(Output::new(crate::output::Wish::default()));
+        let mut told = |from, to| sentence(&follow.without_preparing(&activity(from, to)));
+        assert_eq!(told(Activity::Mining, Activity::Preparing), None);
+        let (_, text) = told(Activity::Preparing, Activity::Training).unwrap();
+        assert!(text.contains("mining → training"), "{text}");
+        let (_, text) = told(Activity::Training, Activity::Mining).unwrap();
+        assert!(text.contains("training → mining"), "{text}");
+    }
 
     #[test]
     fn events_read_as_sentences() {
         let node = NodeId::new([1; 32]);
-        let (_, text) = sentence(&Event::Activity {
-            node,
-            name: "ann".into(),
-            from: Activity::Mining,
-            to: Activity::Training,
-            reason: None,
-        })
-        .unwrap();
-        assert!(text.contains("mining → training"), "{text}");
         let (tone, text) = sentence(&Event::Lost {
             node,
             name: "ben".into(),

@@ -127,7 +127,7 @@ impl Demo<'_> {
         let drawn = predictions.iter().take(DRAWN);
         let images: Vec<&[f32]> = drawn.clone().filter_map(image).collect();
         let captions: Vec<String> = drawn
-            .map(|p| format!("it is a {} ({:.0} %)", p.class, p.probability * 100.0))
+            .map(|p| format!("a {} ({:.0} %)", p.class, p.probability * 100.0))
             .collect();
         self.block(&digits::draw(&images, &captions))?;
         let right = |p: &&Prediction| test.labels.get(p.index) == Some(&p.label);

@@ -10,7 +10,6 @@ use super::publishing::Posted;
 use super::{Demo, Trained};
 use crate::exit;
 use crate::follow::Follow;
-use crate::output::Tone;
 
 /// The miner dies when this part of the steps is done, in percent.
 const KILL_AT_PERCENT: u64 = 40;
@@ -88,10 +87,9 @@ impl Demo<'_> {
         let victim = members.get(members.len() / 2);
         let name = victim.map(|member| member.name.clone()).unwrap_or_default();
         let id = self.network.kill(&name).await?;
-        screen.say(
-            Tone::Strong,
-            &format!("4. SIGKILL to {name} (process {id}): will the others go on?"),
-        )?;
+        screen.heading(&format!(
+            "4. SIGKILL to {name} (process {id}): will the others go on?"
+        ))?;
         Ok(name)
     }
 }
