@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use cryptomind_protocol::ErrorBody;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::exit;
 
@@ -26,6 +26,8 @@ const SHOWN_LINES: usize = 8;
 pub struct Process {
     name: String,
     child: Child,
+    /// Held here, not in the child: waiting for a child closes its input.
+    tether: Option<ChildStdin>,
     output: Option<BufReader<ChildStdout>>,
     log: PathBuf,
 }
@@ -49,6 +51,7 @@ impl Process {
             .map_err(|e| ErrorBody::internal(format!("{name} cannot be started: {e}")))?;
         Ok(Self {
             name: name.to_owned(),
+            tether: child.stdin.take(),
             output: child.stdout.take().map(BufReader::new),
             child,
             log: log.to_owned(),
@@ -107,7 +110,7 @@ impl Process {
 
     /// Asks it to end.
     fn ask_to_end(&mut self) {
-        drop(self.child.stdin.take());
+        drop(self.tether.take());
         if let Some(id) = self.child.id() {
             system::ask_to_end(id);
         }
