@@ -26,7 +26,7 @@ const SHOWN_LINES: usize = 8;
 pub struct Process {
     name: String,
     child: Child,
-    /// Held here, not in the child: waiting for a child closes its input.
+    /// Kept apart from `child`, whose `wait` would close it and so end the part.
     tether: Option<ChildStdin>,
     output: Option<BufReader<ChildStdout>>,
     log: PathBuf,
@@ -51,8 +51,8 @@ impl Process {
             .map_err(|e| ErrorBody::internal(format!("{name} cannot be started: {e}")))?;
         Ok(Self {
             name: name.to_owned(),
-            tether: child.stdin.take(),
             output: child.stdout.take().map(BufReader::new),
+            tether: child.stdin.take(),
             child,
             log: log.to_owned(),
         })

@@ -66,6 +66,15 @@ async fn kill_in_the_middle(victim: Victim) {
     })
     .await;
     assert!(killed, "{victim:?}");
+    let lost = events
+        .iter()
+        .filter(|e| matches!(e.event, Event::Lost { .. }))
+        .count();
+    let expected = usize::from(matches!(victim, Victim::Worker));
+    assert_eq!(
+        lost, expected,
+        "{victim:?}: a coordinator's actor costs no miner its place"
+    );
     let view = client.task(task).await.unwrap();
     assert_eq!(
         view.state,

@@ -69,7 +69,12 @@ async fn history(context: &Context, limit: u32) -> Result<()> {
 }
 
 fn transfer_row(transfer: &TransferView, own: AccountId) -> Vec<String> {
-    let sign = if transfer.payee == own { "+" } else { "-" };
+    // What a hold gives back had never left the account: it neither adds nor takes.
+    let sign = match (transfer.payer == own, transfer.payee == own) {
+        (true, true) => "",
+        (_, true) => "+",
+        _ => "-",
+    };
     vec![
         moment::text(transfer.at),
         format!("{sign}{}", transfer.amount),

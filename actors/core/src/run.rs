@@ -183,6 +183,9 @@ pub enum Input {
         /// Where.
         position: Option<Position>,
     },
+    /// A member has been connected all along; where it is was not asked. After a restart of the
+    /// matchmaker alone.
+    Present(NodeId),
     /// A member's connection is gone.
     Disconnected(NodeId),
     /// A member reports.
@@ -335,6 +338,7 @@ impl Run {
             Input::Offered(offer) => self.offered(offer, now, &mut effects),
             Input::Declined { node, .. } => self.declined(node, now, &mut effects),
             Input::Joined { node, position } => self.joined(node, position, now, &mut effects),
+            Input::Present(node) => self.present(node, &mut effects),
             Input::Disconnected(node) => self.disconnected(node, now),
             Input::Reported {
                 node,
@@ -556,6 +560,22 @@ impl Run {
                 let reason = "it restarted and lost the run's state".to_owned();
                 self.lose(&[(node, reason)], true, now, effects);
             }
+        }
+    }
+
+    /// What the matchmaker meant to tell it may be lost: it is told again, and ignores what it knows.
+    fn present(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
+        let (state, attempt) = (self.state, self.attempt);
+        let Some(seat) = self.seat(node) else { return };
+        seat.away_since = None;
+        if state == TaskState::Regrouping {
+            let attempt = attempt + 1;
+            effects.push(Effect::Pause {
+                nodes: vec![node],
+                attempt,
+            });
+        } else if !seat.ready {
+            effects.push(Effect::Match { only: Some(node) });
         }
     }
 

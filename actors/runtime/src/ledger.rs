@@ -18,7 +18,7 @@ use cryptomind_core::ledger::{Account, Changes, Hold, Ledger, Op, Transfer};
 use cryptomind_protocol::key::{Hash, Nonce};
 use cryptomind_protocol::transaction::Outcome;
 use cryptomind_protocol::{AccountId, Amount, ErrorBody, Timestamp};
-use cryptomind_storage::state::{Batch, Commit, StateStore};
+use cryptomind_storage::state::{Batch, Commit, Record, StateStore};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use crate::clock;
@@ -26,6 +26,9 @@ use crate::supervisor::Handle;
 
 /// How long anybody waits for the ledger's decision. It decides in microseconds.
 pub const LEDGER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Below so many answers, old ones are not looked for.
+const MIN_ANSWERS: usize = 1024;
 
 /// Reaches the ledger.
 pub type LedgerRef = Handle<LedgerMsg>;
@@ -117,6 +120,8 @@ pub struct Books {
     store: StateStore,
     ledger: Ledger,
     answers: BTreeMap<(AccountId, Nonce), AnswerRecord>,
+    /// How many answers there are when old ones are looked for next.
+    look_at: usize,
 }
 
 impl Actor for LedgerActor {
@@ -163,6 +168,7 @@ impl Books {
             store,
             ledger,
             answers,
+            look_at: MIN_ANSWERS,
         })
     }
 
@@ -170,12 +176,13 @@ impl Books {
         if let Some((stamp, _)) = &posting.answers {
             match self.answer_of(stamp).map_err(Unposted::Refused)? {
                 Some(outcome) => return Err(Unposted::Answered(outcome)),
-                None => self.forget_old_answers(now),
+                None => {}
             }
         }
         let changes = self.ledger.apply_all(posting.ops, now);
         let changes = changes.map_err(|refusal| Unposted::Refused(refusal.into()))?;
         let mut batch = posting.batch;
+        self.forget_old_answers(now, &mut batch);
         if let Some(then) = posting.then {
             then(&changes, &mut batch);
         }
@@ -203,9 +210,18 @@ impl Books {
         }
     }
 
-    /// An answer is kept while its transaction could come again.
-    fn forget_old_answers(&mut self, now: Timestamp) {
-        self.answers.retain(|_, record| record.valid_until >= now);
+    /// An answer is kept while its transaction could come again. Looked at now and then.
+    fn forget_old_answers(&mut self, now: Timestamp, batch: &mut Batch) {
+        if self.answers.len() < self.look_at {
+            return;
+        }
+        let old = self
+            .answers
+            .values()
+            .filter(|answer| answer.valid_until < now);
+        old.for_each(|answer| batch.delete::<AnswerRecord>(&answer.key()));
+        self.answers.retain(|_, answer| answer.valid_until >= now);
+        self.look_at = self.answers.len() * 2 + MIN_ANSWERS;
     }
 
     fn balances_of(&self, account: AccountId) -> Balances {

@@ -324,8 +324,12 @@ impl Desk {
             self.carry_out(run, effects, Caller::default()).await;
         }
         for link in self.world.links.of_role(Role::Miner) {
-            self.joined(link.record.node, link.position).await;
+            let node = link.record.node;
+            for task in self.tasks_of(&node) {
+                self.feed(task, Input::Present(node), None).await;
+            }
         }
+        self.ask_free = true;
     }
 
     async fn tick(&mut self) {
@@ -341,11 +345,7 @@ impl Desk {
     }
 
     async fn joined(&mut self, node: NodeId, position: Option<Position>) {
-        let seated = self
-            .runs
-            .values()
-            .filter(|run| run.seats.iter().any(|s| s.member.node == node));
-        let mut concerned: Vec<_> = seated.map(|run| run.task).collect();
+        let mut concerned = self.tasks_of(&node);
         match position.map(|p| p.task) {
             Some(task) if self.runs.contains_key(&task) => concerned.push(task),
             // It is in a run that has ended.
@@ -359,6 +359,16 @@ impl Desk {
                 .await;
         }
         self.offer_work(vec![node]).await;
+    }
+
+    /// The open runs in whose groups a node is.
+    fn tasks_of(&self, node: &NodeId) -> Vec<TaskId> {
+        let seated = |run: &&Run| run.seats.iter().any(|seat| seat.member.node == *node);
+        self.runs
+            .values()
+            .filter(seated)
+            .map(|run| run.task)
+            .collect()
     }
 
     async fn left(&mut self, node: NodeId) {

@@ -416,6 +416,19 @@ fn nobody_comes_and_all_is_refunded() {
     assert_eq!(world.paid(80), 1_000_000);
 }
 
+/// The matchmaker alone restarts in the middle: members that stayed connected are neither lost nor blamed.
+#[test]
+fn a_restarted_matchmaker_blames_nobody() {
+    let mut world = World::new();
+    world.match_three();
+    let effects = world.run.resume(nodes(), world.now);
+    world.carry_out(effects);
+    (1..=3).for_each(|n| world.feed(Input::Present(node(n))));
+    world.pass(AWAY_LIMIT_MS);
+    assert_eq!(world.run.state, TaskState::Running);
+    assert!(world.blamed.is_empty() && world.lost.is_empty());
+}
+
 #[test]
 fn cancelling_pays_what_was_earned() {
     let mut world = World::new();
@@ -487,6 +500,7 @@ fn random_news(world: &mut World, dice: &mut Dice) {
             node: node(n),
             reason: "busy".into(),
         }),
+        3 if dice.roll(2) == 0 => world.feed(Input::Present(node(n))),
         3 => world.feed(Input::Disconnected(node(n))),
         4 => world.feed(Input::Joined {
             node: node(n),

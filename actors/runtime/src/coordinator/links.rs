@@ -10,7 +10,7 @@ use cryptomind_core::journal::NodeRecord;
 use cryptomind_protocol::NodeId;
 use cryptomind_protocol::blob::Source;
 use cryptomind_protocol::delegation::Role;
-use cryptomind_protocol::node::{Command, Position};
+use cryptomind_protocol::node::Command;
 use cryptomind_protocol::task::Activity;
 use tokio::sync::mpsc;
 
@@ -26,8 +26,6 @@ pub struct Link {
     pub record: NodeRecord,
     /// What its machine is busy with.
     pub activity: Activity,
-    /// The run that it said it is in.
-    pub position: Option<Position>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -48,12 +46,7 @@ impl Links {
     }
 
     /// A node connected; an earlier connection of it is forgotten and its commands end.
-    pub fn enter(
-        &self,
-        record: NodeRecord,
-        activity: Activity,
-        position: Option<Position>,
-    ) -> (u64, mpsc::Receiver<Command>) {
+    pub fn enter(&self, record: NodeRecord, activity: Activity) -> (u64, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(MAX_WAITING_COMMANDS);
         let mut inner = self.inner();
         inner.last_session += 1;
@@ -64,24 +57,23 @@ impl Links {
                 session,
                 record,
                 activity,
-                position,
                 commands,
             },
         );
         (session, receiver)
     }
 
-    /// A connection ended. Whether the node is gone with it, and not connected anew.
+    /// A connection ended. Whether the node is gone with it: it may have connected anew.
     pub fn leave(&self, node: NodeId, session: u64) -> bool {
         let mut inner = self.inner();
-        let is_last = inner
+        if inner
             .nodes
             .get(&node)
-            .is_some_and(|link| link.session == session);
-        if is_last {
+            .is_some_and(|link| link.session == session)
+        {
             inner.nodes.remove(&node);
         }
-        is_last
+        !inner.nodes.contains_key(&node)
     }
 
     /// Tells a node something. A node that is not connected asks again when it joins; one that does

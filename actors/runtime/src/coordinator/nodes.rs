@@ -102,7 +102,7 @@ impl Office {
             Err(refusal) => return exchange.answer(Err::<Ack, _>(refusal)).await,
         };
         let (node, name, role) = (record.node, record.name.clone(), record.role);
-        let (session, commands) = self.links.enter(record, join.activity, join.running);
+        let (session, commands) = self.links.enter(record, join.activity);
         tracing::info!(%node, name, %role, "joined");
         if role == Role::Miner {
             // A matchmaker that is being restarted looks at the links itself.

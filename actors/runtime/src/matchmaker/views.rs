@@ -7,7 +7,7 @@ use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::item::{FileEntry, ItemKind};
 use cryptomind_protocol::node::Match;
 use cryptomind_protocol::task::{Activity, Work};
-use cryptomind_protocol::{ErrorBody, NodeId, TaskId, Timestamp};
+use cryptomind_protocol::{ErrorBody, Timestamp};
 
 use super::Desk;
 
@@ -94,18 +94,13 @@ impl Desk {
                 owner_name: record.owner.short(),
                 online: link.is_some(),
                 activity: link.map_or(Activity::Idle, |link| link.activity),
-                task: self.task_of(&record.node),
+                task: self.tasks_of(&record.node).pop(),
                 mflops: record.capacity.mflops,
                 devices: record.capacity.devices,
                 rating,
             }
         };
         Ok(miners.into_iter().zip(ratings).map(view).collect())
-    }
-
-    fn task_of(&self, node: &NodeId) -> Option<TaskId> {
-        let seated = |run: &&Run| run.seats.iter().any(|seat| seat.member.node == *node);
-        self.runs.values().find(seated).map(|run| run.task)
     }
 }
 
