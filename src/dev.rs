@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::cli::DevArgs;
 use crate::context::Context;
-use crate::local_network::{LocalNetwork, register_once};
+use crate::local_network::{COORDINATOR, LocalNetwork, register_once};
 use crate::output::{Output, Tone};
 use crate::platform;
 
@@ -60,13 +60,26 @@ async fn keep(output: Output, network: &mut LocalNetwork, up: Duration) -> Resul
     tell(output, network, &client, up)?;
     let ended = tokio::select! {
         never = approve_all(output, &client) => never,
-        name = network.broken() => Err(ErrorBody::internal(format!("{name} ended by itself"))
-            .with_help(format!("its log: {}", network.dir().join(format!("logs/{name}.log")).display()))
-            .into()),
+        why = watch_parts(output, network) => Err(why),
         _ = tokio::signal::ctrl_c() => Ok(()),
     };
     client.close().await;
     ended
+}
+
+/// Tells of every part that ends by itself; without the coordinator there is no network.
+async fn watch_parts(output: Output, network: &mut LocalNetwork) -> anyhow::Error {
+    loop {
+        let name = network.broken().await;
+        let log = network.dir().join(format!("logs/{name}.log"));
+        let log = format!("its log: {}", log.display());
+        if name == COORDINATOR {
+            return ErrorBody::internal("the coordinator ended by itself")
+                .with_help(log)
+                .into();
+        }
+        let _ = output.note(format!("{name} ended, the others go on; {log}"));
+    }
 }
 
 fn tell(output: Output, network: &LocalNetwork, client: &Client, up: Duration) -> Result<()> {

@@ -28,6 +28,9 @@ pub const MINER_OWNERS: [&str; 3] = ["ann", "ben", "cat"];
 /// The storage node's owner.
 pub const STORAGE_OWNER: &str = "stan";
 
+/// The coordinator's name among the parts.
+pub const COORDINATOR: &str = "coordinator";
+
 /// The owners' usual program, in the place of a real one: it runs and costs next to nothing.
 const IDLE_COMMAND: &str = r#"["sh", "-c", "while :; do sleep 1; done"]"#;
 /// Until every part is seen by the coordinator.
@@ -105,7 +108,7 @@ impl LocalNetwork {
         ];
         let config = write_config::<Coordinator>(&home, &settings)?;
         let log = dir.join("logs/coordinator.log");
-        let mut process = Process::start("coordinator", "coordinator", &config, &log)?;
+        let mut process = Process::start(COORDINATOR, "coordinator", &config, &log)?;
         let said: NodeAddress = process
             .ready()
             .await?
@@ -219,7 +222,7 @@ impl LocalNetwork {
         Ok(id)
     }
 
-    /// Resolves with a part's name when it has ended by itself.
+    /// Waits until a part has ended by itself, and gives its name. Each is told once.
     pub async fn broken(&mut self) -> String {
         let ended = self.parts.iter_mut().map(|part| {
             let name = part.name().to_owned();
@@ -228,20 +231,25 @@ impl LocalNetwork {
                 name
             })
         });
-        first(ended.collect()).await
+        let name = first(ended.collect()).await;
+        self.parts.retain(|part| part.name() != name);
+        name
     }
 
     /// Ends every part in good order: those that depend on others first.
     pub async fn shutdown(mut self) {
-        while self.parts.len() > 1 {
-            let last = self.parts.drain(1..).map(Process::stop);
-            let stopping: Vec<_> = last.map(tokio::spawn).collect();
-            for part in stopping {
-                let _ = part.await;
+        let (coordinator, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.parts)
+            .into_iter()
+            .partition(|part| part.name() == COORDINATOR);
+        for parts in [others, coordinator] {
+            let stopping: Vec<_> = parts
+                .into_iter()
+                .map(Process::stop)
+                .map(tokio::spawn)
+                .collect();
+            for stopped in stopping {
+                let _ = stopped.await;
             }
-        }
-        if let Some(coordinator) = self.parts.pop() {
-            coordinator.stop().await;
         }
     }
 }
