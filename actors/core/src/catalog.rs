@@ -130,6 +130,29 @@ impl Catalog {
             .expect("an account has fewer than 2^64 items")
     }
 
+    /// Refuses files that are another owner's, who does not give them away: publishing them anew would.
+    fn check_open(&self, owner: &AccountId, manifest: &Manifest) -> Result<(), ErrorBody> {
+        let closed =
+            |item: &&ItemRecord| item.owner != *owner && item.manifest.access != Access::Free;
+        let mut blobs = self
+            .items
+            .values()
+            .filter(closed)
+            .flat_map(|item| &item.manifest.files);
+        let taken = blobs.find(|file| manifest.files.iter().any(|mine| mine.blob == file.blob));
+        match taken {
+            None => Ok(()),
+            Some(file) => Err(ErrorBody::auth(
+                "file_closed",
+                format!(
+                    "the file {} belongs to another owner's closed or paid item",
+                    file.blob
+                ),
+            )
+            .with_help("use that item by its name instead")),
+        }
+    }
+
     /// Publishes an item of `owner`: a manifest whose files one of the storage nodes, as `is_storage`
     /// knows them, has acknowledged. Codes: `bad_manifest`, `not_registered`, `item_exists`,
     /// `too_many_receipts`, `file_not_stored`.
@@ -147,6 +170,7 @@ impl Catalog {
         if self.items.contains_key(&item) {
             return Err(item::exists(&self.name_of(&owner), &manifest.name, &item));
         }
+        self.check_open(&owner, &manifest)?;
         receipts::check(&manifest, receipts, is_storage)?;
         let record = ItemRecord {
             item,

@@ -33,7 +33,7 @@ mod regroup;
 mod settle;
 
 /// How long members have to answer a pause.
-pub const PAUSE_LIMIT_MS: u64 = 2_000;
+pub const PAUSE_LIMIT_MS: u64 = 5_000;
 /// How long a suspected member may still answer once all others have.
 pub const SUSPECT_LIMIT_MS: u64 = 300;
 /// How long a member may be without a connection to the coordinator before it counts as lost.
@@ -42,6 +42,8 @@ pub const AWAY_LIMIT_MS: u64 = 10_000;
 pub const STALL_LIMIT_MS: u64 = 300_000;
 /// How often a task is begun with a new group before the network gives up.
 pub const MAX_EXECUTIONS: u32 = 3;
+/// How often a group may form again without getting anywhere.
+pub const MAX_FRUITLESS_ATTEMPTS: u32 = 5;
 /// How often one node may fail the same task before it is not asked again.
 pub const MAX_STRIKES: usize = 2;
 /// The most progress events of a task: what is thinner is enough for a curve.
@@ -148,6 +150,10 @@ pub struct Run {
     pub earned: Amount,
     /// Who stores the result.
     pub stored_by: Option<AccountId>,
+    /// Attempts since the last progress.
+    pub fruitless: u32,
+    /// Members of this attempt that say that the task itself is at fault.
+    pub faults: Vec<NodeId>,
     /// The result, while the last checkpoint waits for its verification.
     pub result: Option<(Vec<ResultFile>, Metrics)>,
     /// Payments, once settled.
@@ -310,6 +316,8 @@ impl Run {
             checkpoints: Vec::new(),
             earned: Amount::ZERO,
             stored_by: None,
+            fruitless: 0,
+            faults: Vec::new(),
             result: None,
             payments: Vec::new(),
             events: 0,
@@ -339,7 +347,7 @@ impl Run {
             Input::Declined { node, .. } => self.declined(node, now, &mut effects),
             Input::Joined { node, position } => self.joined(node, position, now, &mut effects),
             Input::Present(node) => self.present(node, &mut effects),
-            Input::Disconnected(node) => self.disconnected(node, now),
+            Input::Disconnected(node) => self.disconnected(node, now, &mut effects),
             Input::Reported {
                 node,
                 attempt,
@@ -395,9 +403,12 @@ impl Run {
         self.seats.iter().map(|seat| seat.member.node).collect()
     }
 
+    fn strikes_of(&self, node: NodeId) -> usize {
+        self.strikes.iter().filter(|n| **n == node).count()
+    }
+
     fn may_ask(&self, node: NodeId) -> bool {
-        let strikes = self.strikes.iter().filter(|n| **n == node).count();
-        strikes < MAX_STRIKES
+        self.strikes_of(node) < MAX_STRIKES
             && !self.asked.contains(&node)
             && !self.offers.iter().any(|offer| offer.member.node == node)
     }
@@ -428,8 +439,18 @@ impl Run {
         }
     }
 
+    /// Forgets offers of nodes that have meanwhile joined other groups.
+    pub fn forget_offers(&mut self, engaged: impl Fn(&NodeId) -> bool) {
+        self.offers.retain(|offer| !engaged(&offer.member.node));
+    }
+
     fn offered(&mut self, offer: Offer, now: Timestamp, effects: &mut Vec<Effect>) {
         let node = offer.member.node;
+        if self.strikes_of(node) >= MAX_STRIKES {
+            let reason = "it failed this task before".to_owned();
+            effects.push(Effect::Withdraw { node, reason });
+            return;
+        }
         if self.state != TaskState::Waiting {
             let reason = "the group is complete".to_owned();
             if self.seat(node).is_none() {
@@ -504,6 +525,8 @@ impl Run {
 
     fn begin_attempt(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.attempt += 1;
+        self.fruitless += 1;
+        self.faults.clear();
         self.state = TaskState::Matched;
         self.deadline = now.plus_ms(self.limits.prepare_ms);
         self.reason = "the group prepares".to_owned();
@@ -556,10 +579,9 @@ impl Run {
                 effects.push(Effect::Match { only: Some(node) });
             }
             (_, Some(_)) => {}
-            (_, None) => {
-                let reason = "it restarted and lost the run's state".to_owned();
-                self.lose(&[(node, reason)], true, now, effects);
-            }
+            // It has lost the run, or has done its part and its report is still on its way: its
+            // silence tells.
+            (_, None) => seat.away_since = Some(now),
         }
     }
 
@@ -579,9 +601,10 @@ impl Run {
         }
     }
 
-    fn disconnected(&mut self, node: NodeId, now: Timestamp) {
-        self.asked.retain(|asked| *asked != node);
-        self.offers.retain(|offer| offer.member.node != node);
+    fn disconnected(&mut self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.state == TaskState::Waiting {
+            return self.declined(node, now, effects);
+        }
         if let Some(seat) = self.seat(node) {
             seat.away_since = seat.away_since.or(Some(now));
         }
@@ -596,6 +619,7 @@ impl Run {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
+        let steps = self.terms.extent.steps;
         let pausing = self.state == TaskState::Regrouping && attempt == self.attempt + 1;
         let present = attempt == self.attempt || pausing;
         let is_rank_0 = self
@@ -635,7 +659,7 @@ impl Run {
                 prepared,
                 ring_address,
             } => {
-                if pausing {
+                if pausing && committed <= steps {
                     seat.ring_address = ring_address;
                     seat.paused = Some(Paused {
                         committed,
@@ -651,7 +675,7 @@ impl Run {
             Report::Failed {
                 task_fault: true,
                 reason,
-            } => self.fail(reason, now, effects),
+            } => self.faulty(node, reason, now, effects),
             Report::Failed {
                 task_fault: false,
                 reason,
@@ -698,6 +722,7 @@ impl Run {
             return;
         }
         self.step = step;
+        self.fruitless = 0;
         self.deadline = now.plus_ms(STALL_LIMIT_MS);
         let total_steps = self.terms.extent.steps;
         let spacing = total_steps / MAX_PROGRESS_EVENTS;
@@ -765,7 +790,8 @@ impl Run {
             .iter()
             .filter_map(|s| s.away_since)
             .map(|t| t.plus_ms(AWAY_LIMIT_MS));
-        let window = (self.state == TaskState::Waiting && !self.asked.is_empty())
+        let complete = self.offers.len() >= self.spec.miners as usize;
+        let window = (self.state == TaskState::Waiting && (complete || !self.asked.is_empty()))
             .then_some(self.window_ends);
         let suspects =
             (self.state == TaskState::Regrouping).then(|| self.paused_at.plus_ms(SUSPECT_LIMIT_MS));

@@ -213,17 +213,22 @@ impl TrainSpec {
 
     /// Steps of the whole run over `samples` samples.
     pub const fn total_steps(&self, samples: u64) -> u64 {
-        self.steps_per_epoch(samples) * self.epochs as u64
+        self.steps_per_epoch(samples)
+            .saturating_mul(self.epochs as u64)
     }
 
-    /// Samples that `steps` first steps of the run process.
+    /// Samples that the first `steps` steps of the run process; all of them where it has no more.
     pub fn samples_after(&self, steps: u64, samples: u64) -> u64 {
         let per_epoch = self.steps_per_epoch(samples);
         if per_epoch == 0 {
             return 0;
         }
+        let steps = steps.min(self.total_steps(samples));
         let (epochs, rest) = (steps / per_epoch, steps % per_epoch);
-        epochs * samples + (rest * u64::from(self.global_batch)).min(samples)
+        let begun = rest
+            .saturating_mul(u64::from(self.global_batch))
+            .min(samples);
+        epochs.saturating_mul(samples).saturating_add(begun)
     }
 }
 

@@ -385,10 +385,22 @@ impl Desk {
         ring_address: String,
         reply: RpcReplyPort<Result<(), ErrorBody>>,
     ) {
-        let Some(link) = self.world.links.get(&node) else {
-            let refusal = ErrorBody::user("not_joined", "an offer comes after node.join");
+        let link = self
+            .world
+            .links
+            .get(&node)
+            .filter(|l| l.record.role == Role::Miner);
+        let Some(link) = link else {
+            let refusal =
+                ErrorBody::user("not_joined", "an offer comes from a miner that has joined");
             return drop(reply.send(Err(refusal)));
         };
+        if self.is_busy(&node) {
+            let reason = "it is in another group".to_owned();
+            return self
+                .feed(task, Input::Declined { node, reason }, Some(reply))
+                .await;
+        }
         let rating_milli = match self.ratings(vec![node]).await {
             Ok(ratings) => ratings.first().map_or(0, |r| r.rating_milli),
             Err(refusal) => return drop(reply.send(Err(refusal))),

@@ -69,7 +69,9 @@ impl Run {
         self.verified_step = checkpoint.step;
         self.step = self.step.max(checkpoint.step);
         self.earn(checkpoint.step, effects);
-        if let Some((files, metrics)) = self.result.take() {
+        self.fruitless = 0;
+        let complete = self.verified_step >= self.terms.extent.steps;
+        if let Some((files, metrics)) = self.result.take_if(|_| complete) {
             self.deliver(files, metrics, now, effects);
         }
     }

@@ -3,7 +3,10 @@
 use cryptomind_protocol::task::{Event, TaskState};
 use cryptomind_protocol::{Amount, NodeId, Timestamp};
 
-use super::{Effect, MAX_EXECUTIONS, PAUSE_LIMIT_MS, Run, SUSPECT_LIMIT_MS, work_after};
+use super::{
+    Effect, MAX_EXECUTIONS, MAX_FRUITLESS_ATTEMPTS, PAUSE_LIMIT_MS, Run, SUSPECT_LIMIT_MS,
+    work_after,
+};
 
 impl Run {
     pub(super) fn ring_broken(
@@ -56,6 +59,15 @@ impl Run {
             })
             .collect();
         self.drop_members(&lost, true, effects);
+        if self.fruitless > MAX_FRUITLESS_ATTEMPTS {
+            let reason = "its group formed again and again without getting anywhere".to_owned();
+            let all: Vec<_> = self
+                .nodes()
+                .into_iter()
+                .map(|node| (node, reason.clone()))
+                .collect();
+            self.drop_members(&all, false, effects);
+        }
         if self.seats.is_empty() {
             return self.begin_again(now, effects);
         }
@@ -97,6 +109,11 @@ impl Run {
             return;
         }
         self.drop_members(lost, blamed, effects);
+        // What the others vouch for may have waited for the lost ones alone.
+        self.verify_checkpoints(now, effects);
+        if self.state.is_final() {
+            return;
+        }
         if self.seats.is_empty() {
             self.begin_again(now, effects);
         } else if self.state == TaskState::Regrouping {
@@ -110,6 +127,11 @@ impl Run {
         let done = work_after(self, self.step).checked_sub(work_after(self, self.verified_step));
         let unpaid = self.shares(done.unwrap_or(Amount::ZERO));
         let remaining = self.seats.len().saturating_sub(lost.len()) as u32;
+        let first = self.seats.first().map(|seat| seat.member.node);
+        if lost.iter().any(|(node, _)| Some(*node) == first) {
+            // The result was its word.
+            self.result = None;
+        }
         for (node, reason) in lost {
             let Some((member, amount)) = unpaid.iter().find(|(member, _)| member.node == *node)
             else {
@@ -141,6 +163,7 @@ impl Run {
 
     fn begin_again(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.checkpoints.clear();
+        self.fruitless = 0;
         self.result = None;
         if self.executions >= MAX_EXECUTIONS {
             let reason = format!("{MAX_EXECUTIONS} groups of miners failed it");

@@ -2,7 +2,7 @@
 
 use cryptomind_protocol::genesis::FEES;
 use cryptomind_protocol::task::{Event, Payment, TaskState};
-use cryptomind_protocol::{AccountId, Timestamp};
+use cryptomind_protocol::{AccountId, NodeId, Timestamp};
 
 use super::{Effect, Run};
 use crate::ledger::Fee;
@@ -18,7 +18,23 @@ impl Run {
         );
     }
 
-    pub(super) fn fail(&mut self, reason: String, now: Timestamp, effects: &mut Vec<Effect>) {
+    /// The task itself is at fault when most of its members say so: one alone may be lying.
+    pub(super) fn faulty(
+        &mut self,
+        node: NodeId,
+        reason: String,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.faults.contains(&node) {
+            self.faults.push(node);
+        }
+        if self.faults.len() * 2 > self.seats.len() {
+            self.fail(reason, now, effects);
+        }
+    }
+
+    fn fail(&mut self, reason: String, now: Timestamp, effects: &mut Vec<Effect>) {
         self.end(TaskState::Failed, reason, now, effects);
     }
 

@@ -404,6 +404,88 @@ fn a_member_that_computes_something_else_is_lost() {
     );
 }
 
+/// One that was asked dies unanswered: the others have answered, and are not kept waiting for it.
+#[test]
+fn a_group_does_not_wait_for_the_dead() {
+    let mut world = World::new();
+    (1..=3).for_each(|n| world.feed(Input::Offered(offer(n))));
+    assert_eq!(
+        world.run.state,
+        TaskState::Waiting,
+        "the fourth may still offer"
+    );
+    world.feed(Input::Disconnected(node(4)));
+    assert_eq!(world.run.state, TaskState::Matched);
+}
+
+/// A member's word about itself is held against what can be: absurd numbers change nothing.
+#[test]
+fn absurd_numbers_are_passed_over() {
+    let mut world = World::new();
+    world.match_three();
+    world.report(
+        1,
+        Report::Progress {
+            step: u64::MAX,
+            loss: 0.0,
+            samples_per_s: u64::MAX,
+        },
+    );
+    let reason = "r".to_owned();
+    world.report(
+        1,
+        Report::RingBroken {
+            committed: u64::MAX,
+            suspect: None,
+            reason,
+        },
+    );
+    let report = Report::Paused {
+        committed: u64::MAX,
+        prepared: true,
+        ring_address: "r".into(),
+    };
+    let attempt = world.run.attempt + 1;
+    world.feed(Input::Reported {
+        node: node(1),
+        attempt,
+        report,
+        stored_by: None,
+    });
+    world.pass(PAUSE_LIMIT_MS);
+    assert!(world.run.step <= STEPS && world.run.start_step <= STEPS);
+    assert_eq!(
+        super::work_after(&world.run, u64::MAX),
+        world.run.terms.work_cost
+    );
+}
+
+/// One member alone cannot fail a task for all.
+#[test]
+fn a_fault_of_the_task_takes_a_majority() {
+    let mut world = World::new();
+    world.match_three();
+    let fault = || Report::Failed {
+        task_fault: true,
+        reason: "NaN".into(),
+    };
+    world.report(1, fault());
+    world.report(1, fault());
+    assert_eq!(world.run.state, TaskState::Running);
+    world.report(2, fault());
+    assert_eq!(world.run.state, TaskState::Failed);
+}
+
+/// A result that is sent before the work is done is not believed early.
+#[test]
+fn a_result_before_its_time_ends_nothing() {
+    let mut world = World::new();
+    world.match_three();
+    world.report(1, finished());
+    world.checkpoint(&[1, 2, 3], 10);
+    assert_eq!((world.run.state, world.settled), (TaskState::Running, 0));
+}
+
 #[test]
 fn nobody_comes_and_all_is_refunded() {
     let mut world = World::new();

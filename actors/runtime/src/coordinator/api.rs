@@ -21,6 +21,7 @@ use cryptomind_storage::run::numbered_key;
 use cryptomind_storage::state::{Batch, after_prefix};
 use serde::Serialize;
 
+use super::door::Permit;
 use super::{Office, views};
 use crate::catalog::{CATALOG_LIMIT, CatalogMsg, ItemName};
 use crate::clock;
@@ -31,7 +32,12 @@ use crate::matchmaker::{MATCHMAKER_LIMIT, MatchmakerMsg};
 const EVENTS_AT_ONCE: usize = 64;
 
 /// Answers one request of a client.
-pub(super) async fn answer(office: Arc<Office>, connection: Connection, exchange: Exchange) {
+pub(super) async fn answer(
+    office: Arc<Office>,
+    connection: Connection,
+    exchange: Exchange,
+    permit: Permit,
+) {
     let key = connection.peer();
     let me = AccountId::of_key(&key);
     let request = match exchange.decode::<Request>(&METHODS) {
@@ -69,7 +75,10 @@ pub(super) async fn answer(office: Arc<Office>, connection: Connection, exchange
         }
         Request::Tasks { state, limit } => exchange.answer(office.tasks(me, state, limit)).await,
         Request::Watch { task, from } => match office.task(me, task) {
-            Ok(_) => watch(&office, &connection, exchange.into_stream().0, task, from).await,
+            Ok(_) => {
+                drop(permit);
+                watch(&office, &connection, exchange.into_stream().0, task, from).await;
+            }
             Err(refusal) => exchange.answer(Err::<Ack, _>(refusal)).await,
         },
         Request::Miners {} => exchange.answer(office.miners().await).await,
@@ -379,6 +388,9 @@ async fn send_events(
         .range::<EventRecord>(&first, &end, EVENTS_AT_ONCE, false);
     let events = events.map_err(ErrorBody::internal)?;
     let mut progress = Progress::CaughtUp;
+    if events.is_empty() && has_ended(office, task, *next)? {
+        return Ok(Progress::Ended);
+    }
     for EventRecord {
         number, at, event, ..
     } in events
@@ -393,6 +405,15 @@ async fn send_events(
         };
     }
     Ok(progress)
+}
+
+/// Whether there is nothing to come from event `next` on.
+fn has_ended(office: &Office, task: TaskId, next: u64) -> Result<bool, ErrorBody> {
+    let run = office
+        .store
+        .get::<Run>(task.as_bytes())
+        .map_err(ErrorBody::internal)?;
+    Ok(run.is_none_or(|run| run.state.is_final() && next >= run.events))
 }
 
 async fn send<T: Serialize>(sender: &mut Sender, value: T) -> Result<(), ErrorBody> {

@@ -10,6 +10,9 @@ use tokio::task::JoinSet;
 
 use super::{Office, api, nodes};
 
+/// The right to work on a request. What lasts, such as a watch, gives it back before it begins.
+pub(super) type Permit = tokio::sync::OwnedSemaphorePermit;
+
 /// Requests that are worked on at once, over all connections. Streams beyond wait at their senders.
 const MAX_REQUESTS: usize = 1024;
 
@@ -28,14 +31,14 @@ async fn admit(pending: Pending, office: Arc<Office>, permits: Arc<Semaphore>) {
     let remote = pending.remote();
     match pending.establish().await {
         Ok(connection) if connection.alpn() == ALPN_NODE => {
-            serve(connection, permits, |c, e| {
-                nodes::answer(Arc::clone(&office), c, e)
+            serve(connection, permits, |c, e, p| {
+                nodes::answer(Arc::clone(&office), c, e, p)
             })
             .await;
         }
         Ok(connection) => {
-            serve(connection, permits, |c, e| {
-                api::answer(Arc::clone(&office), c, e)
+            serve(connection, permits, |c, e, p| {
+                api::answer(Arc::clone(&office), c, e, p)
             })
             .await;
         }
@@ -47,21 +50,17 @@ async fn admit(pending: Pending, office: Arc<Office>, permits: Arc<Semaphore>) {
 async fn serve<F>(
     connection: Connection,
     permits: Arc<Semaphore>,
-    answer: impl Fn(Connection, Exchange) -> F,
+    answer: impl Fn(Connection, Exchange, Permit) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
     let mut requests = JoinSet::new();
-    // The permit is taken before the next request is read: QUIC then holds the sender back.
-    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-        let Some(exchange) = connection.accept_request().await else {
+    // One request a connection may wait for its permit; QUIC holds back the rest.
+    while let Some(exchange) = connection.accept_request().await {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
             break;
         };
-        let answering = answer(connection.clone(), exchange);
-        requests.spawn(async move {
-            answering.await;
-            drop(permit);
-        });
+        requests.spawn(answer(connection.clone(), exchange, permit));
         while requests.try_join_next().is_some() {}
     }
     // What was asked is still decided; only the answers find nobody.

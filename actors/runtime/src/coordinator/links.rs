@@ -17,6 +17,9 @@ use tokio::sync::mpsc;
 /// Commands that may wait for a slow node before its connection is given up.
 pub const MAX_WAITING_COMMANDS: usize = 256;
 
+/// The most storage nodes that are named at once.
+const MAX_SOURCES: usize = 16;
+
 /// A connected node.
 #[derive(Debug, Clone)]
 pub struct Link {
@@ -116,6 +119,7 @@ impl Links {
     pub fn sources(&self) -> Vec<Source> {
         let stores = self.of_role(Role::Storage).into_iter();
         stores
+            .take(MAX_SOURCES)
             .filter_map(|l| {
                 l.record.address.map(|address| Source {
                     node: l.record.node,

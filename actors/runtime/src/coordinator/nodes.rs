@@ -7,6 +7,7 @@ use cryptomind_net::{Connection, Exchange, Sender};
 use cryptomind_protocol::api::EnrolmentRequest;
 use cryptomind_protocol::delegation::{Delegation, Role};
 use cryptomind_protocol::error::Answer;
+use cryptomind_protocol::item::{MAX_FILE_BYTES, MAX_FILES, is_file_name};
 use cryptomind_protocol::node::{Ack, Command, Enrolment, Join, METHODS, Report, Request};
 use cryptomind_protocol::task::ResultFile;
 use cryptomind_protocol::transaction::StoredReceipt;
@@ -15,6 +16,7 @@ use cryptomind_storage::state::Batch;
 use tokio::sync::mpsc;
 
 use super::Office;
+use super::door::Permit;
 use crate::clock;
 use crate::matchmaker::{MATCHMAKER_LIMIT, MatchmakerMsg};
 
@@ -22,12 +24,24 @@ use crate::matchmaker::{MATCHMAKER_LIMIT, MatchmakerMsg};
 const MAX_NAME_CHARS: usize = 64;
 /// The most devices that a node may name, and characters of each.
 const MAX_DEVICES: usize = 32;
+/// The most bytes of an address.
+const MAX_ADDRESS_BYTES: usize = 256;
+/// The most characters of a reason.
+const MAX_REASON_CHARS: usize = 300;
 
 /// Answers one request of a node.
-pub(super) async fn answer(office: Arc<Office>, connection: Connection, exchange: Exchange) {
+pub(super) async fn answer(
+    office: Arc<Office>,
+    connection: Connection,
+    exchange: Exchange,
+    permit: Permit,
+) {
     let node = connection.peer_node();
     match exchange.decode::<Request>(&METHODS) {
-        Ok(Request::Join(join)) => office.join(&connection, *join, exchange).await,
+        Ok(Request::Join(join)) => {
+            drop(permit);
+            office.join(&connection, *join, exchange).await;
+        }
         Ok(Request::Enrol { owner, role, name }) => {
             let address = connection.remote().to_string();
             let request = EnrolmentRequest {
@@ -128,6 +142,7 @@ impl Office {
             Role::Miner
         };
         let owner = self.delegated(&join.delegation, node, role)?;
+        join.listen.as_deref().map_or(Ok(()), check_address)?;
         let mut capacity = join.capacity.clone();
         capacity.devices.truncate(MAX_DEVICES);
         capacity
@@ -161,6 +176,7 @@ impl Office {
     async fn news(&self, node: NodeId, request: Request) -> Result<Ack, ErrorBody> {
         let told = match request {
             Request::Offer { task, ring_address } => {
+                check_address(&ring_address)?;
                 let offered = |reply| MatchmakerMsg::Offered {
                     node,
                     task,
@@ -170,7 +186,7 @@ impl Office {
                 self.matchmaker.call(offered, MATCHMAKER_LIMIT).await
             }
             Request::Decline { task, reason } => {
-                let reason = reason.chars().take(200).collect();
+                let reason = short(&reason);
                 let declined = |reply| MatchmakerMsg::Declined {
                     node,
                     task,
@@ -208,6 +224,7 @@ impl Office {
         attempt: u32,
         report: Report,
     ) -> Result<Result<(), ErrorBody>, ErrorBody> {
+        let report = vetted(report)?;
         let stored_by = match &report {
             Report::Checkpoint {
                 stored: Some((file, receipt)),
@@ -252,6 +269,71 @@ impl Office {
         }
         owner.map_or_else(|| refuse("a result has at least one file".to_owned()), Ok)
     }
+}
+
+/// A reason from outside, fit for a client's eyes.
+fn short(reason: &str) -> String {
+    reason
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_REASON_CHARS)
+        .collect()
+}
+
+/// Refuses what is not `host:port`: others would have to dial it.
+fn check_address(address: &str) -> Result<(), ErrorBody> {
+    let port = address
+        .rsplit_once(':')
+        .map(|(_, port)| port.parse::<u16>().is_ok());
+    if address.len() <= MAX_ADDRESS_BYTES && port == Some(true) {
+        return Ok(());
+    }
+    Err(ErrorBody::user(
+        "bad_address",
+        "an address is host:port, of at most 256 bytes",
+    ))
+}
+
+fn check_files(files: &[ResultFile]) -> Result<(), ErrorBody> {
+    let fits = |f: &ResultFile| is_file_name(&f.name) && f.bytes <= MAX_FILE_BYTES;
+    if files.len() <= MAX_FILES && files.iter().all(fits) {
+        return Ok(());
+    }
+    Err(ErrorBody::user(
+        "bad_files",
+        format!("a result has at most {MAX_FILES} files with plain names"),
+    ))
+}
+
+/// A report whose texts and lists fit: others get them, and a frame has an end.
+fn vetted(report: Report) -> Result<Report, ErrorBody> {
+    match &report {
+        Report::Paused { ring_address, .. } => check_address(ring_address)?,
+        Report::Finished { files, .. } => check_files(files)?,
+        Report::Checkpoint {
+            stored: Some((file, _)),
+            ..
+        } => {
+            check_files(std::slice::from_ref(file))?;
+        }
+        _ => {}
+    }
+    Ok(match report {
+        Report::RingBroken {
+            committed,
+            suspect,
+            reason,
+        } => Report::RingBroken {
+            committed,
+            suspect,
+            reason: short(&reason),
+        },
+        Report::Failed { task_fault, reason } => Report::Failed {
+            task_fault,
+            reason: short(&reason),
+        },
+        other => other,
+    })
 }
 
 /// An unspecified host means: as the coordinator sees the node.

@@ -76,6 +76,9 @@ impl Desk {
     pub(super) async fn feed(&mut self, task: TaskId, input: Input, ack: Option<Ack>) {
         let before = self.runs.get(&task);
         let mut run = before.cloned();
+        if let Some(run) = &mut run {
+            run.forget_offers(|node| self.is_busy(node));
+        }
         let effects = run
             .iter_mut()
             .flat_map(|run| run.apply(input.clone(), clock::now()));

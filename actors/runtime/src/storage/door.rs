@@ -65,8 +65,8 @@ pub(super) async fn open(endpoint: Endpoint, keep: Arc<Keep>) {
 
 async fn serve(connection: Connection, keep: Arc<Keep>, permits: Arc<Semaphore>) {
     let mut transfers = JoinSet::new();
-    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-        let Some(exchange) = connection.accept_request().await else {
+    while let Some(exchange) = connection.accept_request().await {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
             break;
         };
         let (keep, connection) = (Arc::clone(&keep), connection.clone());
