@@ -17,7 +17,9 @@ use cryptomind_sdk::{Client, ErrorBody, ItemId};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = std::env::args().nth(1).ok_or("name a dataset, such as dev/iris")?;
+    let path = std::env::args()
+        .nth(1)
+        .ok_or("name a dataset, such as dev/iris")?;
     let address = std::env::var("CRYPTOMIND_COORDINATOR")?.parse()?;
     let key = std::fs::read_to_string(std::env::var("CRYPTOMIND_KEY_FILE")?)?.parse()?;
     let client = Client::connect(address, key).await?;
