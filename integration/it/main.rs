@@ -2,10 +2,14 @@
 //!
 //! - [`layers`]: which crate may use which, from `cargo metadata`;
 //! - [`actors`]: each actor dies in the middle of a task;
+//! - [`bad_input`]: what is wrong is refused by name, costs nothing and stops nobody;
+//! - [`processes`]: the demo, and nodes that die as in a power cut and are started again;
 //! - [`nodes`]: what the other tests start.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod actors;
+mod bad_input;
 mod layers;
 mod nodes;
+mod processes;

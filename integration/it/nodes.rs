@@ -46,7 +46,7 @@ pub fn key(number: u8) -> SecretKey {
     SecretKey::from_seed([number; 32])
 }
 
-fn delegate(owner: &SecretKey, node: &SecretKey, role: Role, network: &GenesisHash) -> Signed {
+pub fn delegate(owner: &SecretKey, node: &SecretKey, role: Role, network: &GenesisHash) -> Signed {
     let node = NodeId::of_key(&node.public());
     let expires = Timestamp::from_ms(u64::MAX / 2);
     Signed::sign(

@@ -174,9 +174,9 @@ impl Books {
 
     fn post(&mut self, posting: Posting, now: Timestamp) -> Result<Posted, Unposted> {
         if let Some((stamp, _)) = &posting.answers {
-            match self.answer_of(stamp).map_err(Unposted::Refused)? {
-                Some(outcome) => return Err(Unposted::Answered(outcome)),
-                None => {}
+            let before = self.answer_of(stamp).map_err(Unposted::Refused)?;
+            if let Some(outcome) = before {
+                return Err(Unposted::Answered(outcome));
             }
         }
         let changes = self.ledger.apply_all(posting.ops, now);

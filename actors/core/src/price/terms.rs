@@ -1,7 +1,7 @@
 //! A task's terms: everything that its settlement depends on, settled when it is posted.
 
 use cryptomind_protocol::task::Reason;
-use cryptomind_protocol::{AccountId, Amount, ErrorBody, ItemId};
+use cryptomind_protocol::{AccountId, Amount, ErrorBody, ErrorClass, ItemId};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -94,7 +94,7 @@ impl Terms {
             return Ok(());
         }
         let message = format!("the cap of {cap} is below what the task may cost, {needed}");
-        let error = ErrorBody::user("cap_too_low", message);
+        let error = ErrorBody::new(ErrorClass::Funds, "cap_too_low", message);
         Err(error.with_help(format!("set budget.max_cost to {needed} or more")))
     }
 

@@ -1,0 +1,350 @@
+//! A seeded simulation of the market on virtual time: several tasks share one ledger and one set of miners that die,
+//! rejoin, lie, repeat themselves and fall silent, under clients that cancel and a coordinator that restarts.
+//!
+//! Whatever happens, nothing is paid twice, no miner sits in two groups, every task ends and is settled once,
+//! and the supply stays. A seed replays its schedule; a failure names it.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use cryptomind_core::ledger::{Ledger, Op, Share};
+use cryptomind_core::market::Offer;
+use cryptomind_core::price::{Extent, ItemUse, Prices, Terms};
+use cryptomind_core::rating::{self, Evidence, Rating};
+use cryptomind_core::run::{Effect, Input, Limits, Run};
+use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo};
+use cryptomind_protocol::key::Hash;
+use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::money::SUPPLY;
+use cryptomind_protocol::node::{Position, Report};
+use cryptomind_protocol::task::{
+    Member, Metrics, Optimizer, ResultFile, TaskSpec, TaskState, TrainSpec, Work,
+};
+use cryptomind_protocol::transaction::StoredReceipt;
+use cryptomind_protocol::{
+    AccountId, Amount, BlobId, ItemId, NodeId, SecretKey, TaskId, Timestamp,
+};
+
+mod miners;
+
+const SEEDS: u64 = 200;
+const MINERS: u8 = 7;
+const STEPS: u64 = 40;
+const CAP: Amount = Amount::from_base_units(1_000_000);
+const STORAGE: AccountId = AccountId::new([95; 20]);
+
+/// A small generator (SplitMix64), so that a seed replays a schedule.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        ((z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 33) % sides
+    }
+
+    fn one_in(&mut self, sides: u64) -> bool {
+        self.roll(sides) == 0
+    }
+}
+
+#[derive(Default, Clone)]
+struct Miner {
+    dead: bool,
+    /// The task that it offered for or works on.
+    engaged: Option<TaskId>,
+    position: Option<Position>,
+}
+
+struct Market {
+    seed: u64,
+    dice: Dice,
+    now: Timestamp,
+    ledger: Ledger,
+    runs: Vec<Run>,
+    miners: BTreeMap<NodeId, Miner>,
+    ratings: BTreeMap<NodeId, Rating>,
+    earned: BTreeSet<(TaskId, u64)>,
+    settled: BTreeSet<TaskId>,
+    inbox: VecDeque<(usize, Input)>,
+    receipt: StoredReceipt,
+}
+
+impl Drop for Market {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("this happened with seed {}", self.seed);
+        }
+    }
+}
+
+fn account(n: u8) -> AccountId {
+    AccountId::new([n; 20])
+}
+
+fn file() -> ResultFile {
+    let (name, blob) = ("f".into(), BlobId::new([1; 32]));
+    ResultFile {
+        name,
+        blob,
+        bytes: 10,
+    }
+}
+
+fn spec(miners: u32) -> TaskSpec {
+    let optimizer = Optimizer::adamw(1e-3);
+    let train = TrainSpec {
+        epochs: 4,
+        global_batch: 10,
+        optimizer,
+        seed: 1,
+        checkpoint_steps: 10,
+    };
+    let model = ModelSpec {
+        input: vec![4],
+        layers: vec![Layer::Linear { out: 2 }],
+    };
+    let work = Work::Train {
+        dataset: ItemId::new([1; 16]),
+        model,
+        train,
+    };
+    TaskSpec {
+        name: "sim".into(),
+        work,
+        miners,
+        max_cost: CAP,
+        access: Access::Owner,
+    }
+}
+
+fn terms(spec: &TaskSpec) -> Terms {
+    let dataset = DatasetInfo {
+        format: DataFormat::Csv {
+            file: "a.csv".into(),
+            label: "y".into(),
+            split_seed: 0,
+        },
+        train_samples: 100,
+        test_samples: 10,
+        input: vec![4],
+        classes: vec!["a".into(), "b".into()],
+    };
+    let units = Amount::from_base_units;
+    let prices = Prices {
+        unit_price: units(1_000_000_000_000),
+        storage_per_mib: units(7),
+        network_fee_ppm: 10_000,
+    };
+    let item = ItemUse {
+        item: ItemId::new([1; 16]),
+        payee: account(90),
+        fee: units(500),
+    };
+    let terms = Terms::new(
+        Extent::of(spec, &dataset, None).unwrap(),
+        vec![item],
+        prices,
+    )
+    .unwrap();
+    terms.check_cap(CAP).unwrap();
+    terms
+}
+
+impl Market {
+    fn new(seed: u64) -> Self {
+        let (now, units) = (Timestamp::from_ms(1000), Amount::from_base_units);
+        let rest = SUPPLY.checked_sub(units(5_000_000)).unwrap();
+        let clients = [
+            (account(80), units(2_500_000)),
+            (account(81), units(2_500_000)),
+        ];
+        let allocations = clients.into_iter().chain([(account(82), rest)]).collect();
+        let mut ledger = Ledger::default();
+        ledger.apply(Op::Genesis { allocations }, now).unwrap();
+        let nodes = (1..=MINERS).map(|n| NodeId::new([n; 32]));
+        let key = SecretKey::from_seed([1; 32]);
+        Self {
+            seed,
+            dice: Dice(seed),
+            now,
+            ledger,
+            runs: Vec::new(),
+            miners: nodes.clone().map(|n| (n, Miner::default())).collect(),
+            ratings: nodes.map(|n| (n, Rating::new(n, now))).collect(),
+            earned: BTreeSet::new(),
+            settled: BTreeSet::new(),
+            inbox: VecDeque::new(),
+            receipt: StoredReceipt::sign(file().blob, 10, now, &key),
+        }
+    }
+
+    fn free(&self) -> Vec<NodeId> {
+        let free = |m: &Miner| !m.dead && m.engaged.is_none();
+        self.miners
+            .iter()
+            .filter(|(_, m)| free(m))
+            .map(|(n, _)| *n)
+            .collect()
+    }
+
+    /// A client posts a task, where it has the money.
+    fn post(&mut self) {
+        let (payer, task) = (account(80 + self.dice.roll(2) as u8), self.runs.len() as u8);
+        let (task, spec) = (TaskId::new([task; 16]), spec(1 + self.dice.roll(3) as u32));
+        let (available, op) = (
+            self.ledger.balance(&payer).available,
+            Op::OpenHold {
+                task,
+                payer,
+                amount: CAP,
+            },
+        );
+        let opened = self.ledger.apply(op, self.now);
+        assert_eq!(opened.is_ok(), available >= CAP);
+        if opened.is_ok() {
+            let limits = Limits {
+                offer_window_ms: 400,
+                wait_ms: 60_000,
+                prepare_ms: 20_000,
+            };
+            let terms = terms(&spec);
+            let (run, effects) = Run::open(task, payer, spec, terms, limits, self.free(), self.now);
+            self.runs.push(run);
+            self.carry_out(self.runs.len() - 1, effects);
+            self.drain();
+        }
+    }
+
+    fn feed(&mut self, at: usize, input: Input) {
+        self.inbox.push_back((at, input));
+        self.drain();
+    }
+
+    /// News arrives in the order in which it was sent, and before anything else happens.
+    fn drain(&mut self) {
+        while let Some((at, input)) = self.inbox.pop_front() {
+            let effects = self.runs[at].apply(input, self.now);
+            self.carry_out(at, effects);
+        }
+    }
+
+    fn feed_all(&mut self, input: &Input) {
+        (0..self.runs.len()).for_each(|at| self.feed(at, input.clone()));
+    }
+
+    /// What holds at every moment.
+    fn check(&self) {
+        self.ledger.check_invariants().unwrap();
+        assert_eq!(self.ledger.supply(), SUPPLY);
+        let mut seated = BTreeSet::new();
+        for run in self.runs.iter().filter(|run| !run.state.is_final()) {
+            assert!(
+                run.seats.iter().all(|seat| seated.insert(seat.member.node)),
+                "a miner in two groups"
+            );
+            assert!(run.earned <= run.terms.work_cost);
+            assert_eq!(self.ledger.hold(&run.task).unwrap().earned(), run.earned);
+        }
+        let waits_for = |task: &TaskId| {
+            self.runs
+                .iter()
+                .any(|r| r.task == *task && r.state.is_final())
+        };
+        let in_vain = |m: &&Miner| m.engaged.as_ref().is_some_and(waits_for);
+        assert_eq!(
+            self.miners.values().filter(in_vain).count(),
+            0,
+            "a miner was not told that a task is over"
+        );
+    }
+
+    fn carry_out(&mut self, at: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            self.carry(at, effect);
+        }
+    }
+
+    fn carry(&mut self, at: usize, effect: Effect) {
+        let (task, now) = (self.runs[at].task, self.now);
+        match effect {
+            Effect::Announce(nodes) => nodes.into_iter().for_each(|node| self.asked(at, node)),
+            Effect::AskFree => {
+                let free = self.free();
+                self.inbox
+                    .extend(free.into_iter().map(|node| (at, Input::Free(node))));
+            }
+            Effect::Withdraw { node, .. } | Effect::Stop { node, .. } => self.release(node, task),
+            Effect::Match { only } => self.matched(at, only),
+            Effect::Pause { nodes, attempt } => nodes
+                .into_iter()
+                .for_each(|node| self.paused(at, node, attempt)),
+            Effect::Earn { checkpoint, shares } => {
+                assert!(
+                    self.earned.insert((task, checkpoint)),
+                    "a checkpoint earned twice"
+                );
+                let share = |(m, amount): (Member, Amount)| Share {
+                    account: m.owner,
+                    node: m.node,
+                    amount,
+                };
+                let shares = shares.into_iter().map(share).collect();
+                let op = Op::Earn {
+                    task,
+                    checkpoint,
+                    shares,
+                };
+                self.ledger.apply(op.clone(), now).unwrap();
+                let before = self.ledger.hold(&task).cloned();
+                drop(self.ledger.apply(op, now));
+                assert_eq!(
+                    self.ledger.hold(&task).cloned(),
+                    before,
+                    "a repeated report earned again"
+                );
+            }
+            Effect::Settle(fees) => {
+                assert!(self.settled.insert(task), "settled twice");
+                let op = Op::Settle { task, fees };
+                let changes = self.ledger.apply(op.clone(), now).unwrap();
+                self.ledger.apply(op, now).unwrap_err();
+                let payments = changes.holds[0].payments().to_vec();
+                assert_eq!(Amount::sum(payments.iter().map(|p| p.amount)), Some(CAP));
+                self.runs[at].settled(payments);
+            }
+            Effect::Praise(node) => self.rate(node, Evidence::Done),
+            Effect::Blame { node, reason } => self.rate(node, Evidence::Failed { reason }),
+            Effect::Tell { .. } | Effect::Publish { .. } => {}
+        }
+    }
+
+    fn rate(&mut self, node: NodeId, evidence: Evidence) {
+        let worse = matches!(evidence, Evidence::Failed { .. });
+        let rated =
+            rating::apply(self.ratings.get_mut(&node).unwrap(), evidence, self.now).unwrap();
+        assert_eq!(worse, rated.after_milli < rated.before_milli);
+    }
+}
+
+#[test]
+fn every_task_ends_settled_once_and_the_supply_stays() {
+    let mut ends = BTreeMap::<String, u32>::new();
+    for seed in 0..SEEDS {
+        let mut market = Market::new(seed);
+        market.live(100 + seed * 3);
+        market.fall_silent();
+        assert_eq!(market.ledger.open_holds().count(), 0);
+        assert_eq!(market.ledger.held(), Amount::ZERO);
+        assert_eq!(market.settled.len(), market.runs.len());
+        for run in &market.runs {
+            assert!(run.state.is_final() && !run.reason.is_empty() && run.ended.is_some());
+            *ends.entry(run.state.to_string()).or_default() += 1;
+        }
+    }
+    use TaskState::{Abandoned, Cancelled, Expired, Failed, Finished};
+    for state in [Finished, Cancelled, Failed, Abandoned, Expired] {
+        let seen = ends.get(&state.to_string()).copied().unwrap_or_default();
+        assert!(seen >= 5, "the simulation tells too little: {ends:?}");
+    }
+}
