@@ -339,7 +339,7 @@ impl Run {
             Input::Declined { node, .. } => self.declined(node, now, &mut effects),
             Input::Joined { node, position } => self.joined(node, position, now, &mut effects),
             Input::Present(node) => self.present(node, &mut effects),
-            Input::Disconnected(node) => self.disconnected(node, now),
+            Input::Disconnected(node) => self.disconnected(node, now, &mut effects),
             Input::Reported {
                 node,
                 attempt,
@@ -579,12 +579,12 @@ impl Run {
         }
     }
 
-    fn disconnected(&mut self, node: NodeId, now: Timestamp) {
-        self.asked.retain(|asked| *asked != node);
-        self.offers.retain(|offer| offer.member.node != node);
+    fn disconnected(&mut self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
         if let Some(seat) = self.seat(node) {
             seat.away_since = seat.away_since.or(Some(now));
         }
+        // It will not answer: perhaps it was the last that was waited for.
+        self.declined(node, now, effects);
     }
 
     fn reported(
