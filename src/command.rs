@@ -29,9 +29,9 @@ pub use miner::stars;
 /// Runs a command that needs a network. Ctrl-C ends it.
 pub async fn run(context: &Context, command: Command) -> Result<()> {
     match command {
-        // A watch has something to say when it is interrupted.
+        // These follow tasks, and have something to say when they are interrupted.
         Command::Task(command) => task::run(context, command).await,
-        Command::Model(command) => interruptible(model::run(context, command)).await,
+        Command::Model(command) => model::run(context, command).await,
         Command::Register { nickname } => interruptible(wallet::register(context, &nickname)).await,
         Command::Wallet(command) => interruptible(wallet::run(context, command)).await,
         Command::Dataset(command) => interruptible(dataset::run(context, command)).await,

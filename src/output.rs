@@ -163,7 +163,10 @@ impl Output {
             printable(&error.message)
         ));
         if let Some(help) = &error.help {
-            aside(&format!("  help: {}", printable(help)));
+            aside(&format!(
+                "  help: {}",
+                printable(help).replace('\n', "\n        ")
+            ));
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{Reader, Settings};
 /// How answers are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Format {
-    /// For people on a terminal, JSON otherwise.
+    /// For people; with colours and progress bars where a terminal is.
     #[default]
     Auto,
     /// Tables and sentences.

@@ -1,23 +1,24 @@
 //! `model`: list, fetch, run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use cryptomind_protocol::TaskId;
 use cryptomind_protocol::item::{Access, ItemKind, ItemView};
 use cryptomind_protocol::money::SUPPLY;
-use cryptomind_protocol::task::{TaskSpec, Work};
+use cryptomind_protocol::task::{TaskSpec, TaskView, Work};
 
 use crate::cli::{GetArgs, InferArgs, ModelCommand};
 use crate::command::dataset::{access_text, shape};
-use crate::command::{files, task};
+use crate::command::{files, interruptible, task};
 use crate::context::Context;
 use crate::resolve;
 
-/// Runs a `model` command.
+/// Runs a `model` command. Following an inference has its own answer to Ctrl-C.
 pub async fn run(context: &Context, command: ModelCommand) -> Result<()> {
     match command {
-        ModelCommand::Ls => list(context).await,
-        ModelCommand::Get(args) => get(context, args).await,
+        ModelCommand::Ls => interruptible(list(context)).await,
+        ModelCommand::Get(args) => interruptible(get(context, args)).await,
         ModelCommand::Infer(args) => infer(context, args).await,
     }
 }
@@ -69,21 +70,33 @@ fn row(item: &ItemView) -> Vec<String> {
 }
 
 async fn infer(context: &Context, args: InferArgs) -> Result<()> {
+    let (id, name) = interruptible(post(context, &args)).await?;
+    let ended = task::follow_or_detach(context, id, 0).await?;
+    let dir = args.output.unwrap_or_else(|| PathBuf::from(name));
+    interruptible(fetch(context, &ended, &dir)).await
+}
+
+/// Posts the task, with the upper end of the quote as its cap where none is given. Gives id and name.
+async fn post(context: &Context, args: &InferArgs) -> Result<(TaskId, String)> {
     let client = context.client().await?;
     let model = resolve::item(client, &args.model).await?;
     let dataset = resolve::item(client, &args.dataset).await?;
     let mut spec = inference(&model, &dataset, args.split.into());
     let quote = client.quote(&spec).await?;
     spec.max_cost = args.max_cost.unwrap_or(quote.cost_high);
-    let (id, held) = client.post(spec.clone()).await?;
+    let name = spec.name.clone();
+    let (id, held) = client.post(spec).await?;
     context
         .output
         .note(format!("{id} posted, {held} held until it ends"))?;
-    let ended = task::follow(context, id, 0).await?;
-    let placement = client.locate_task(id).await?;
-    let dir = args.output.unwrap_or_else(|| PathBuf::from(&spec.name));
+    Ok((id, name))
+}
+
+async fn fetch(context: &Context, ended: &TaskView, dir: &Path) -> Result<()> {
+    let client = context.client().await?;
+    let placement = client.locate_task(ended.task).await?;
     let entries = files::entries(&ended.files);
-    let paths = files::download(context.output, client, &placement, &entries, &dir).await?;
+    let paths = files::download(context.output, client, &placement, &entries, dir).await?;
     files::tell(context.output, &paths)
 }
 

@@ -58,16 +58,21 @@ fn how_to_go_on(task: TaskId) -> String {
     format!("watch:  cryptomind task watch {task}\ncancel: cryptomind task cancel {task}")
 }
 
-/// Follows a task to its end, or until Ctrl-C: then it goes on without us.
+/// Follows a task to its end and says where its results are.
 async fn watch(context: &Context, task: TaskId, from: u64) -> Result<()> {
+    let ended = follow_or_detach(context, task, from).await?;
+    if ended.item.is_some() || !ended.files.is_empty() {
+        context
+            .output
+            .note(format!("results: cryptomind task get {task}"))?;
+    }
+    Ok(())
+}
+
+/// Follows a task to its end, or until Ctrl-C: then it goes on without us.
+pub async fn follow_or_detach(context: &Context, task: TaskId, from: u64) -> Result<TaskView> {
     tokio::select! {
-        ended = follow(context, task, from) => {
-            let ended = ended?;
-            if ended.item.is_some() || !ended.files.is_empty() {
-                context.output.note(format!("results: cryptomind task get {task}"))?;
-            }
-            Ok(())
-        }
+        ended = follow(context, task, from) => ended,
         _ = tokio::signal::ctrl_c() => Err(exit::interrupted("detached; the task goes on")
             .with_help(how_to_go_on(task))
             .into()),
@@ -75,7 +80,7 @@ async fn watch(context: &Context, task: TaskId, from: u64) -> Result<()> {
 }
 
 /// Shows a task's events from number `from` on. An error where it ends otherwise than finished.
-pub async fn follow(context: &Context, task: TaskId, from: u64) -> Result<TaskView> {
+async fn follow(context: &Context, task: TaskId, from: u64) -> Result<TaskView> {
     let client = context.client().await?;
     let mut screen = Follow::new(context.output);
     let mut events = client.watch(task, from);

@@ -37,6 +37,9 @@ impl Demo<'_> {
         let watched = tokio::time::timeout(LIMIT, self.watch_training(&posted)).await;
         let seen =
             watched.map_err(|_| ErrorBody::internal("the training did not end in time"))??;
+        if self.calm {
+            self.heading(4, "Nobody is killed: --calm")?;
+        }
         if let Some(state) = seen.state {
             exit::of_task(state, &seen.reason)?;
         }

@@ -602,12 +602,11 @@ impl Run {
     }
 
     fn disconnected(&mut self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
-        if self.state == TaskState::Waiting {
-            return self.declined(node, now, effects);
-        }
         if let Some(seat) = self.seat(node) {
             seat.away_since = seat.away_since.or(Some(now));
         }
+        // It will not answer: perhaps it was the last that was waited for.
+        self.declined(node, now, effects);
     }
 
     fn reported(

@@ -94,6 +94,19 @@ impl Link {
 
     /// Dials until the first connection stands or [`Limits::connect`] is over.
     pub(crate) async fn first(&self) -> Result<Connection, ErrorBody> {
+        let limit = self.limits.connect;
+        tokio::time::timeout(limit, self.dial_until_it_stands())
+            .await
+            .unwrap_or_else(|_| {
+                let (address, ms) = (&self.address, limit.as_millis());
+                let message = format!("{} does not answer within {ms} ms", address.socket());
+                Err(ErrorBody::network("unreachable", message).with_help(
+                    "check that the node runs, its address and UDP port, and firewalls on the way",
+                ))
+            })
+    }
+
+    async fn dial_until_it_stands(&self) -> Result<Connection, ErrorBody> {
         let mut retry = Retry::new(self.limits.connect);
         loop {
             match self.connection().await {

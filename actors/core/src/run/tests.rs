@@ -500,6 +500,15 @@ fn nobody_comes_and_all_is_refunded() {
 
 /// The matchmaker alone restarts in the middle: members that stayed connected are neither lost nor blamed.
 #[test]
+fn a_miner_that_dies_before_it_answers_is_not_waited_for() {
+    let mut world = World::new();
+    (1..=3).for_each(|n| world.feed(Input::Offered(offer(n))));
+    assert_eq!(world.run.state, TaskState::Waiting);
+    world.feed(Input::Disconnected(node(4)));
+    assert_eq!(world.run.state, TaskState::Matched);
+}
+
+#[test]
 fn a_restarted_matchmaker_blames_nobody() {
     let mut world = World::new();
     world.match_three();
