@@ -149,6 +149,18 @@ struct Model {
 }
 
 impl Demo<'_> {
+    /// A task that takes longer than it ever should: where to look for the reason.
+    fn late(&self, what: &str, limit: Duration) -> ErrorBody {
+        ErrorBody::internal(format!(
+            "the {what} did not end within {} s",
+            limit.as_secs()
+        ))
+        .with_help(format!(
+            "what each part did: {}",
+            self.network.dir().join("logs").display()
+        ))
+    }
+
     fn heading(&self, number: u32, text: &str) -> std::io::Result<()> {
         let line = format!("\n{number}. {text}");
         self.output.say(self.output.paint(Tone::Strong, &line))

@@ -63,6 +63,15 @@ impl KeyFileError {
         }
     }
 
+    /// Why a new file cannot be written. Only a file that is there already is one to be used.
+    fn unwritable(path: &Path, error: std::io::Error) -> Self {
+        let path = path.to_owned();
+        if error.kind() == ErrorKind::AlreadyExists && path.is_file() {
+            return Self::Exists { path };
+        }
+        Self::Io { path, error }
+    }
+
     /// What to do about it.
     pub fn help(&self) -> String {
         match self {
@@ -114,9 +123,9 @@ pub fn create(path: &Path, seed: [u8; 32]) -> Result<SecretKey, KeyFileError> {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder {
-        std::fs::create_dir_all(folder).map_err(|e| KeyFileError::io(folder, e))?;
+        std::fs::create_dir_all(folder).map_err(|e| KeyFileError::unwritable(folder, e))?;
     }
-    write_new(path, &key).map_err(|e| KeyFileError::io(path, e))?;
+    write_new(path, &key).map_err(|e| KeyFileError::unwritable(path, e))?;
     rights::sync_folder(folder.unwrap_or(Path::new("."))).map_err(|e| KeyFileError::io(path, e))?;
     Ok(key)
 }

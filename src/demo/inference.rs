@@ -17,7 +17,7 @@ use crate::exit;
 use crate::follow::{Follow, size};
 
 /// Beyond it something hangs.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(30);
 /// Digits that are drawn.
 const DRAWN: usize = 3;
 
@@ -55,8 +55,7 @@ impl Demo<'_> {
         let (task, held) = self.bob.post(spec).await?;
         self.line(format!("{task} posted, {held} held"))?;
         let watched = tokio::time::timeout(LIMIT, self.watch_inference(task)).await;
-        let watched =
-            watched.map_err(|_| ErrorBody::internal("the inference did not end in time"))?;
+        let watched = watched.map_err(|_| self.late("inference", LIMIT))?;
         let (payments, fetched) = watched?;
         self.tell_fetched(model, fetched)?;
         let predictions = self.fetch_predictions(task).await?;
