@@ -144,9 +144,7 @@ impl Endpoint {
         key: &SecretKey,
     ) -> Result<Connection, ErrorBody> {
         let quic = self.reach(to, alpn).await?;
-        let proven = hello::call(&quic, to.node, alpn, key)
-            .await
-            .map_err(|refusal| refuse(&quic, refusal))?;
+        let proven = hello::call(&quic, to.node, alpn, key).await?;
         transport::after_auth(&quic, SERVER_STREAMS);
         let deadline = Limits::default().frame_deadline;
         Ok(Connection::new(
@@ -268,13 +266,6 @@ async fn connect(
         .map_err(|e| fault::not_reached(to, &e))
 }
 
-/// Closes for the refusal's reason. Where the peer was first, its reason is the error.
-fn refuse(quic: &quinn::Connection, refusal: Refusal) -> ErrorBody {
-    let by_peer = quic.close_reason().map(|e| fault::lost(&e));
-    refusal.close.apply(quic);
-    by_peer.unwrap_or(refusal.error)
-}
-
 impl Door {
     fn certificate(&self) -> Arc<Certificate> {
         let mut current = self
@@ -369,9 +360,7 @@ impl Pending {
             .map_err(late)?
             .map_err(|e| fault::lost(&e))?;
         let greeted = tokio::time::timeout_at(deadline, door.greet(&quic, &certificate)).await;
-        let (peer, alpn) = greeted
-            .unwrap_or_else(|_| Err(too_slow()))
-            .map_err(|refusal| refuse(&quic, refusal))?;
+        let (peer, alpn) = greeted.unwrap_or_else(|_| Err(Refusal::too_slow().tell(&quic)))?;
         let frame_deadline = door.limits.frame_deadline;
         Ok(Connection::new(
             quic,
@@ -384,23 +373,15 @@ impl Pending {
     }
 }
 
-fn too_slow() -> Refusal {
-    let close = Close::HandshakeTimeout;
-    Refusal {
-        close,
-        error: close.error(),
-    }
-}
-
 impl Door {
     async fn greet(
         &self,
         quic: &quinn::Connection,
         certificate: &Certificate,
-    ) -> Result<(cryptomind_protocol::PublicKey, &'static str), Refusal> {
-        let alpn = self.negotiated(quic).ok_or_else(|| Refusal {
-            close: Close::HelloMalformed,
-            error: ErrorBody::internal("TLS let a caller in without a protocol"),
+    ) -> Result<(cryptomind_protocol::PublicKey, &'static str), ErrorBody> {
+        let alpn = self.negotiated(quic).ok_or_else(|| {
+            let error = ErrorBody::internal("TLS let a caller in without a protocol");
+            Refusal::from(error).tell(quic)
         })?;
         let server = Server {
             key: &self.key,

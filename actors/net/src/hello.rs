@@ -36,6 +36,29 @@ impl Refusal {
     fn unproven(message: &str) -> Self {
         Self::new(Close::NotProven, ErrorBody::auth("not_proven", message))
     }
+
+    pub(crate) fn too_slow() -> Self {
+        let close = Close::HandshakeTimeout;
+        Self::new(close, close.error())
+    }
+
+    /// Closes for this reason and returns this side's error.
+    ///
+    /// To be called while the hello stream is still open: once it is dropped the peer may see a stream that
+    /// ended early before it sees the reason.
+    pub(crate) fn tell(self, quic: &quinn::Connection) -> ErrorBody {
+        let by_peer = quic.close_reason().map(|e| fault::lost(&e));
+        self.close.apply(quic);
+        self.beside(by_peer)
+    }
+
+    /// What is known here stands; a frame that did not come is explained by the peer's reason, if it gave one.
+    fn beside(self, by_peer: Option<ErrorBody>) -> ErrorBody {
+        match self.close {
+            Close::WrongNode | Close::NotProven => self.error,
+            _ => by_peer.unwrap_or(self.error),
+        }
+    }
 }
 
 /// A frame that did not come, or should not have.
@@ -85,15 +108,28 @@ fn now_ms() -> u64 {
     since.map_or(0, |d| d.as_millis() as u64)
 }
 
-/// The caller's part. The server must be `pinned`.
+/// The caller's part. The server must be `pinned`. A refusal has closed the connection.
 pub(crate) async fn call(
     quic: &quinn::Connection,
     pinned: NodeId,
     alpn: &'static str,
     key: &SecretKey,
+) -> Result<Proven, ErrorBody> {
+    let mut talk = match quic.open_bi().await {
+        Ok(stream) => Talk::new(stream),
+        Err(lost) => return Err(fault::lost(&lost)),
+    };
+    let proven = prove(quic, &mut talk, pinned, alpn, key).await;
+    proven.map_err(|refusal| refusal.tell(quic))
+}
+
+async fn prove(
+    quic: &quinn::Connection,
+    talk: &mut Talk,
+    pinned: NodeId,
+    alpn: &'static str,
+    key: &SecretKey,
 ) -> Result<Proven, Refusal> {
-    let lost = |e| Refusal::from(fault::lost(&e));
-    let mut talk = Talk::new(quic.open_bi().await.map_err(lost)?);
     let hello = Hello {
         nonce: fresh()?,
         caller: key.public(),
@@ -160,15 +196,28 @@ pub(crate) struct Server<'a> {
     pub(crate) certificate: Hash,
 }
 
-/// The server's part. `open_up` runs between the proof and the welcome, so that the caller finds it done.
+/// The server's part. `open_up` runs between the proof and the welcome, so that the caller finds it done. A
+/// refusal has closed the connection.
 pub(crate) async fn answer(
     quic: &quinn::Connection,
     server: &Server<'_>,
     alpn: &'static str,
     open_up: impl FnOnce(),
+) -> Result<PublicKey, ErrorBody> {
+    let mut talk = match quic.accept_bi().await {
+        Ok(stream) => Talk::new(stream),
+        Err(lost) => return Err(fault::lost(&lost)),
+    };
+    let greeted = greet(&mut talk, server, alpn, open_up).await;
+    greeted.map_err(|refusal| refusal.tell(quic))
+}
+
+async fn greet(
+    talk: &mut Talk,
+    server: &Server<'_>,
+    alpn: &'static str,
+    open_up: impl FnOnce(),
 ) -> Result<PublicKey, Refusal> {
-    let stream = quic.accept_bi().await;
-    let mut talk = Talk::new(stream.map_err(|e| Refusal::from(fault::lost(&e)))?);
     let hello: Hello = talk.read.message().await?;
     if hello.caller == server.key.public() {
         return Err(Refusal::unproven("the caller claims this server's own key"));
@@ -210,4 +259,24 @@ fn hello_ok(
         signature: signed.sign(SERVER_TAG, server.key),
     };
     Ok((answer, signed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The peer closes for its own reasons when it sees this side go: that must not hide what was found here.
+    #[test]
+    fn what_was_found_here_stands_beside_the_peers_reason() {
+        let by_peer = || Some(Close::HelloMalformed.error());
+        let wrong = || Refusal::new(Close::WrongNode, Close::WrongNode.error());
+        assert_eq!(wrong().beside(by_peer()).code, "wrong_node");
+        assert_eq!(
+            Refusal::unproven("why").beside(by_peer()).code,
+            "not_proven"
+        );
+        let cut = || Refusal::from(ErrorBody::internal("no frame came"));
+        assert_eq!(cut().beside(by_peer()).code, "malformed_hello");
+        assert_eq!(cut().beside(None).code, "internal");
+    }
 }
