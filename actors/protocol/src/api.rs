@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::blob::Source;
 use crate::delegation::Role;
 use crate::genesis::Genesis;
+use crate::key::Hash;
 use crate::task::{Activity, Reason, TaskSpec, TaskState};
-use crate::{
-    AccountId, Amount, GenesisHash, ItemId, NodeId, Signed, TaskId, Timestamp, TransferId,
-};
+use crate::{AccountId, Amount, GenesisHash, ItemId, NodeId, ReceiptId, Signed, TaskId, Timestamp};
 
 /// A request from a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,7 +20,7 @@ pub enum Request {
     /// What network is this? Answered by [`NetworkStatus`].
     #[serde(rename = "network.status")]
     Status {},
-    /// Change something. The payload is a [`crate::transaction::Transaction`]; answered by [`crate::transaction::Outcome`].
+    /// Change something. The payload is a [`crate::transaction::Transaction`]; answered by [`crate::transaction::Accepted`].
     #[serde(rename = "transaction.submit")]
     Submit {
         /// Signed by the account.
@@ -38,6 +37,8 @@ pub enum Request {
     /// The caller's transfers, newest first. Answered by a list of [`TransferView`].
     #[serde(rename = "account.history")]
     History {
+        /// Only those of entries before this one: the next page.
+        before: Option<ReceiptId>,
         /// At most this many, at most 1000.
         limit: u32,
     },
@@ -105,6 +106,27 @@ pub enum Request {
     /// Nodes that ask the caller to let them work for it. Answered by a list of [`EnrolmentRequest`].
     #[serde(rename = "delegation.requests")]
     EnrolmentRequests {},
+    /// How the chain stands. Answered by [`LedgerStatus`].
+    #[serde(rename = "ledger.status")]
+    Ledger {},
+    /// One block. Answered by [`crate::block::Block`].
+    #[serde(rename = "ledger.block")]
+    Block {
+        /// Its height.
+        height: u64,
+    },
+    /// Blocks from a height on, as they become final. Answered by [`crate::block::Block`]s without end.
+    #[serde(rename = "ledger.follow")]
+    Follow {
+        /// The first block wanted.
+        from: u64,
+    },
+    /// An entry with everything that proves it. Answered by [`crate::block::ReceiptFile`].
+    #[serde(rename = "ledger.receipt")]
+    Receipt {
+        /// Which.
+        receipt: ReceiptId,
+    },
     /// Let a node work for the caller. The payload is a [`crate::delegation::Delegation`]; answered by [`crate::node::Ack`].
     #[serde(rename = "delegation.grant")]
     Grant {
@@ -114,7 +136,7 @@ pub enum Request {
 }
 
 /// Every method of this protocol.
-pub const METHODS: [&str; 15] = [
+pub const METHODS: [&str; 19] = [
     "network.status",
     "transaction.submit",
     "account.get",
@@ -129,6 +151,10 @@ pub const METHODS: [&str; 15] = [
     "task.watch",
     "miner.list",
     "delegation.requests",
+    "ledger.status",
+    "ledger.block",
+    "ledger.follow",
+    "ledger.receipt",
     "delegation.grant",
 ];
 
@@ -173,13 +199,54 @@ pub struct AccountView {
     pub held: Amount,
     /// Earned in open holds of others, not yet paid out.
     pub earning: Amount,
+    /// Its own, but not to be spent yet: withheld earnings, and what is still vesting.
+    pub locked: Amount,
+    /// When the next part of that is released.
+    pub unlocks: Option<Timestamp>,
+}
+
+/// How the chain stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerStatus {
+    /// Whose chain.
+    pub network: GenesisHash,
+    /// What makes blocks final.
+    pub engine: String,
+    /// How many of the makers of blocks may fail or lie without harm.
+    pub tolerates: u32,
+    /// Height of the last block.
+    pub height: u64,
+    /// Its time.
+    pub time: Timestamp,
+    /// Its hash.
+    pub head: Hash,
+    /// Hash of the state after it.
+    pub state: Hash,
+    /// Entries in the whole chain.
+    pub entries: u64,
+    /// Accounts that ever had a token or changed their key.
+    pub accounts: u64,
+    /// Holds that are not settled.
+    pub open_holds: u64,
+    /// Amounts that are locked until a time.
+    pub locks: u64,
+    /// Sum of all balances and holds.
+    pub supply: Amount,
+    /// Tokens in open holds.
+    pub held: Amount,
+    /// What the state takes on the disk, in bytes.
+    pub disk_bytes: u64,
+    /// Times that the disk was told to make writes durable, since the coordinator started.
+    pub syncs: u64,
 }
 
 /// A transfer as an account sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransferView {
-    /// Its id.
-    pub transfer: TransferId,
+    /// The entry that it belongs to.
+    pub receipt: ReceiptId,
+    /// Its place among that entry's transfers, from 0.
+    pub number: u32,
     /// When.
     pub at: Timestamp,
     /// From.

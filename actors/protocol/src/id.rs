@@ -237,8 +237,8 @@ id!(
     BlobId, 32, "blob", "cmb1"
 );
 id!(
-    /// One immutable movement of tokens.
-    TransferId, 16, "transfer", "cmx1"
+    /// An entry of the chain and its receipt: the block's height, 8 bytes, and the place in the block, 4 bytes.
+    ReceiptId, 12, "receipt", "cmr1"
 );
 id!(
     /// A network: BLAKE3 of its genesis. Every signature is bound to it.
@@ -305,6 +305,30 @@ fn derive16(tag: &str, account: &AccountId, transaction: &[u8; 16]) -> [u8; 16] 
     let mut id = [0; 16];
     id.copy_from_slice(&hash[..16]);
     id
+}
+
+impl ReceiptId {
+    /// The entry at `index` of the block at `height`.
+    pub fn at(height: u64, index: u32) -> Self {
+        let mut bytes = [0; Self::LEN];
+        bytes[..8].copy_from_slice(&height.to_be_bytes());
+        bytes[8..].copy_from_slice(&index.to_be_bytes());
+        Self(bytes)
+    }
+
+    /// The height of its block.
+    pub fn height(&self) -> u64 {
+        self.0[..8]
+            .iter()
+            .fold(0, |n, byte| (n << 8) | u64::from(*byte))
+    }
+
+    /// Its place in the block, from 0.
+    pub fn index(&self) -> u32 {
+        self.0[8..]
+            .iter()
+            .fold(0, |n, byte| (n << 8) | u32::from(*byte))
+    }
 }
 
 impl BlobId {

@@ -11,6 +11,7 @@
 pub mod address;
 pub mod api;
 pub mod blob;
+pub mod block;
 pub mod codec;
 pub mod delegation;
 pub mod error;
@@ -31,7 +32,7 @@ pub mod transaction;
 
 pub use address::NodeAddress;
 pub use error::{ErrorBody, ErrorClass};
-pub use id::{AccountId, BlobId, GenesisHash, ItemId, NodeId, TaskId, TransferId};
+pub use id::{AccountId, BlobId, GenesisHash, ItemId, NodeId, ReceiptId, TaskId};
 pub use key::{PublicKey, SecretKey, Signature};
 pub use money::Amount;
 pub use signed::Signed;

@@ -340,6 +340,10 @@ pub enum Reason {
     NetworkFee,
     /// What a hold did not spend, back to its payer.
     Refund,
+    /// For carrying out a transaction.
+    TransactionFee,
+    /// The reward fund's share of fees.
+    RewardFund,
 }
 
 impl std::fmt::Display for Reason {
@@ -353,6 +357,8 @@ impl std::fmt::Display for Reason {
             Self::Storage => "storage",
             Self::NetworkFee => "network fee",
             Self::Refund => "refund",
+            Self::TransactionFee => "transaction fee",
+            Self::RewardFund => "reward fund",
         })
     }
 }

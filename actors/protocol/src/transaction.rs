@@ -8,7 +8,10 @@ use crate::item::Manifest;
 use crate::key::Nonce;
 use crate::signed::Payload;
 use crate::task::TaskSpec;
-use crate::{AccountId, Amount, BlobId, ItemId, NodeId, PublicKey, Signature, TaskId, Timestamp};
+use crate::{
+    AccountId, Amount, BlobId, GenesisHash, ItemId, NodeId, PublicKey, ReceiptId, SecretKey,
+    Signature, TaskId, Timestamp,
+};
 
 /// What an account wants changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +55,13 @@ pub enum Action {
         /// 1 to 5.
         stars: u8,
     },
+    /// Sign with another key from now on. The account's id stays.
+    RotateKey {
+        /// The new key.
+        key: PublicKey,
+        /// By the new key: see [`sign_rotation`].
+        proof: Signature,
+    },
 }
 
 /// A signed change.
@@ -64,10 +74,18 @@ pub struct Transaction {
     pub id: Nonce,
     /// Whose change: the account of the signing key.
     pub account: AccountId,
-    /// After this the network refuses it.
+    /// After this block time the network refuses it.
     pub valid_until: Timestamp,
+    /// The most that the account pays for its being carried out.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub max_fee: Amount,
     /// What to change.
     pub action: Action,
+}
+
+/// The form that serde wants.
+const fn is_nothing(amount: &Amount) -> bool {
+    amount.is_zero()
 }
 
 impl Payload for Transaction {
@@ -114,6 +132,46 @@ pub enum Outcome {
         /// Which.
         task: TaskId,
     },
+    /// The account signs with this key from now on.
+    Rotated {
+        /// The new key.
+        key: PublicKey,
+    },
+}
+
+/// The answer to a transaction: it is in the chain, and this is what it did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Where in the chain.
+    pub receipt: ReceiptId,
+    /// What it did.
+    pub outcome: Outcome,
+}
+
+const ROTATION_TAG: &str = "cryptomind/rotation/1";
+
+fn rotation(network: &GenesisHash, account: &AccountId) -> Vec<u8> {
+    let mut m = Vec::with_capacity(128);
+    m.extend_from_slice(&(ROTATION_TAG.len() as u32).to_be_bytes());
+    m.extend_from_slice(ROTATION_TAG.as_bytes());
+    m.extend_from_slice(network.as_bytes());
+    m.extend_from_slice(account.as_bytes());
+    m
+}
+
+/// A new key's consent to sign for `account`: nobody can claim a key that is not theirs.
+pub fn sign_rotation(network: &GenesisHash, account: &AccountId, new: &SecretKey) -> Signature {
+    new.sign(&rotation(network, account))
+}
+
+/// Whether `key` consented to sign for `account`.
+pub fn is_rotation_signed(
+    network: &GenesisHash,
+    account: &AccountId,
+    key: &PublicKey,
+    proof: &Signature,
+) -> bool {
+    key.verify(&rotation(network, account), proof)
 }
 
 /// A storage node's word that a blob is durably there.
@@ -149,7 +207,7 @@ impl StoredReceipt {
     }
 
     /// A storage node's receipt.
-    pub fn sign(blob: BlobId, bytes: u64, at: Timestamp, key: &crate::SecretKey) -> Self {
+    pub fn sign(blob: BlobId, bytes: u64, at: Timestamp, key: &SecretKey) -> Self {
         let node = NodeId::of_key(&key.public());
         let signature = key.sign(&Self::message(&blob, bytes, &node, at));
         Self {
