@@ -1,11 +1,9 @@
-//! What the coordinator writes down besides money: answers, events, evidence, nodes.
+//! What the coordinator writes down besides money: events, evidence, nodes.
 
 use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::genesis::Genesis;
-use cryptomind_protocol::key::{Hash, Nonce};
 use cryptomind_protocol::node::Capacity;
 use cryptomind_protocol::task::Event;
-use cryptomind_protocol::transaction::Outcome;
 use cryptomind_protocol::{AccountId, NodeId, Signed, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -16,21 +14,6 @@ use crate::rating::Evidence;
 pub struct GenesisRecord {
     /// It.
     pub genesis: Genesis,
-}
-
-/// The answer that a transaction got: the same bytes get it again.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AnswerRecord {
-    /// Whose transaction.
-    pub account: AccountId,
-    /// The client's id of it.
-    pub id: Nonce,
-    /// Hash of the signed bytes: other bytes under this id are a conflict.
-    pub payload: Hash,
-    /// What it did.
-    pub outcome: Outcome,
-    /// Until when the same transaction could come again.
-    pub valid_until: Timestamp,
 }
 
 /// An event of a task.

@@ -17,12 +17,15 @@
 
 pub mod batch;
 pub mod catalog;
+pub mod chain;
+pub mod consensus;
 pub mod journal;
 pub mod ledger;
 pub mod market;
 pub mod merkle;
 pub mod price;
 pub mod rating;
+pub mod receipt;
 pub mod ring;
 pub mod run;
 pub mod state_hash;

@@ -12,7 +12,7 @@ pub mod blobs;
 mod catalog;
 pub mod error;
 mod journal;
-mod ledger;
+pub mod ledger;
 pub mod run;
 pub mod state;
 
