@@ -78,6 +78,8 @@ pub struct Market {
     pub wait_limit_s: u64,
     /// A matched group that is not ready after this is dissolved, seconds.
     pub prepare_limit_s: u64,
+    /// A task that has not ended after this ends: what was earned is paid, the rest comes back, seconds.
+    pub hold_limit_s: u64,
 }
 
 /// `[limits]`: what is admitted.
@@ -146,6 +148,7 @@ impl Default for Market {
             offer_window_ms: 400,
             wait_limit_s: 600,
             prepare_limit_s: 60,
+            hold_limit_s: 7 * 24 * 3600,
         }
     }
 }
@@ -292,6 +295,9 @@ impl Market {
             }),
             prepare_limit_s: reader.take("market.prepare_limit_s", default.prepare_limit_s, |e| {
                 whole(e, 1..=86_400)
+            }),
+            hold_limit_s: reader.take("market.hold_limit_s", default.hold_limit_s, |e| {
+                whole(e, 1..=31_536_000)
             }),
         }
     }
