@@ -1,134 +1,184 @@
 //! The ledger: who has how much, what is held for which task, and what has been earned in it.
-//!
-//! Owned by the ledger actor, which stores [`Changes`] before anyone hears of them. Pure: an
-//! [`Op`] either changes everything that it names or, as a [`Refusal`], nothing.
-//!
-//! Money moves between accounts by double entry. An [`Account`] has four counters: debits and
-//! credits, pending and posted. Pending is what open holds have reserved, posted is what
-//! [`Transfer`]s have moved; transfers are never changed or undone.
-//!
-//! The life of a [`Hold`]:
-//!
-//! ```text
-//!   OpenHold            Earn, any number of times            Settle, once
-//! ─────────────▶ open ──────────────────────────────▶ open ──────────────▶ settled
-//!   payer:    debits pending + cap                          posted: − cap, in parts:
-//!   escrow:   credits pending + cap    − share              earned shares, fees, refund
-//!   payee:                             credits pending +    credits posted +
-//! ```
-//!
-//! Invariants, checked by [`Ledger::check_invariants`]: debits equal credits, pending and posted
-//! apart; the accounts' balances sum to the supply; an account never spends more than it has; what
-//! is pending is exactly what open holds say; free + earned + paid + returned is a hold's amount.
-//!
-//! Not here: who may ask (signatures, idempotency: `transaction` and the actor), what things cost
-//! (`price`), when a task ends (the run).
 
 mod account;
+mod changes;
 mod draft;
 mod hold;
 mod invariants;
+mod lock;
 mod op;
 mod refusal;
-mod transfer;
+mod rules;
+mod settlement;
+mod system;
+mod touched;
 
 pub use account::{Account, Balance, Total};
-pub use hold::{Earning, Hold, Settlement};
+pub use changes::Changes;
+pub use hold::{Earning, Hold};
 pub use invariants::Broken;
-pub use op::{Fee, Op, Share};
+pub use lock::{Lock, LockKey};
+pub use op::Op;
 pub use refusal::Refusal;
-pub use transfer::Transfer;
+pub use rules::Rules;
+pub use settlement::most;
+pub use system::{ESCROW, Kind, LOCKED, MINT, system_names};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use cryptomind_protocol::genesis::{ALLOCATION_PERCENT, FEES};
-use cryptomind_protocol::{AccountId, Amount, TaskId, Timestamp};
+use cryptomind_protocol::{AccountId, Amount, NodeId, PublicKey, TaskId, Timestamp};
 
 use draft::Draft;
+use system::SYSTEM;
 
-/// System account that owes the supply to everybody else: the genesis mints from it.
-pub const MINT: &str = "genesis";
-/// System account that stands for what open holds have not earned yet. Only ever pending.
-pub const ESCROW: &str = "escrow";
-/// System account that pays test money on development networks.
-pub const BOUNTY: &str = "bounty";
+/// From this many transfers on, [`Op::Due`] begins no further hold: the rest is due still, in the next block.
+/// A block so stays within its limit.
+pub const MAX_DUE_TRANSFERS: usize = 1024;
 
-/// Names of the accounts that nobody has a key for.
-pub fn system_names() -> impl Iterator<Item = &'static str> {
-    let allocated = ALLOCATION_PERCENT.iter().map(|(name, _)| *name);
-    allocated.chain([FEES, MINT, ESCROW])
+/// The most locks that one [`Op::Due`] ends; the rest is due still, in the next block.
+pub const MAX_DUE_LOCKS: usize = 4096;
+
+/// A lock by its account: whose, when it ends, which node's.
+type Unlock = (AccountId, Timestamp, Option<NodeId>);
+
+const fn unlock_entry(lock: &Lock) -> Unlock {
+    (lock.account, lock.until, lock.node)
 }
 
-/// The records that an operation changed, in their new form. Empty where there was nothing to do.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// Accounts, by id.
-    pub accounts: Vec<Account>,
-    /// Holds, by task.
-    pub holds: Vec<Hold>,
-    /// New transfers, in order.
-    pub transfers: Vec<Transfer>,
-}
-
-impl Changes {
-    /// Whether nothing changed.
-    pub fn is_empty(&self) -> bool {
-        self.accounts.is_empty() && self.holds.is_empty() && self.transfers.is_empty()
-    }
-}
-
-/// All accounts and holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// All accounts, open holds and locks, and what is found by them.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ledger {
+    rules: Rules,
     accounts: BTreeMap<AccountId, Account>,
     holds: BTreeMap<TaskId, Hold>,
+    locks: BTreeMap<LockKey, Lock>,
+    /// Open holds by expiry.
+    expiries: BTreeSet<(Timestamp, TaskId)>,
+    /// Locks by account.
+    unlocks: BTreeSet<Unlock>,
+    /// Every key that an account was ever given after its first.
+    keys: BTreeMap<PublicKey, AccountId>,
+    /// The accounts whose first key each of these would be: their keys sign for others.
+    unreachable: BTreeSet<AccountId>,
+    held: Amount,
 }
 
 impl Ledger {
-    /// The ledger that these stored records are. The caller runs [`Ledger::check_invariants`] on
-    /// what came from a disk.
-    pub fn rebuild(
-        accounts: impl IntoIterator<Item = Account>,
-        holds: impl IntoIterator<Item = Hold>,
-    ) -> Self {
+    /// A ledger of nothing, before the genesis.
+    pub const fn new(rules: Rules) -> Self {
         Self {
-            accounts: accounts.into_iter().map(|a| (a.id, a)).collect(),
-            holds: holds.into_iter().map(|h| (h.task, h)).collect(),
+            rules,
+            accounts: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            locks: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+            unlocks: BTreeSet::new(),
+            keys: BTreeMap::new(),
+            unreachable: BTreeSet::new(),
+            held: Amount::ZERO,
         }
     }
 
-    /// Carries out `op` whole, or refuses it and changes nothing.
-    pub fn apply(&mut self, op: Op, now: Timestamp) -> Result<Changes, Refusal> {
-        let changes = self.plan(op, now)?;
-        self.absorb(&changes);
-        Ok(changes)
+    /// The ledger that these stored records are. The caller runs [`Ledger::check_invariants`] on
+    /// what came from a disk.
+    pub fn rebuild(
+        rules: Rules,
+        accounts: impl IntoIterator<Item = Account>,
+        holds: impl IntoIterator<Item = Hold>,
+        locks: impl IntoIterator<Item = Lock>,
+    ) -> Self {
+        let mut ledger = Self::new(rules);
+        accounts.into_iter().for_each(|a| ledger.put_account(a));
+        for hold in holds {
+            ledger.put_hold(hold.task, Some(hold));
+        }
+        for lock in locks {
+            ledger.put_lock(lock.key(), Some(lock));
+        }
+        ledger
     }
 
-    /// Carries out all of `ops` in order, or refuses one of them and changes nothing.
-    pub fn apply_all(
-        &mut self,
+    /// The rules that it goes by.
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// What `ops`, carried out in order, would change, without changing it; or why one of them is refused.
+    /// The changes have passed the check of the touched rows.
+    pub fn plan(
+        &self,
         ops: impl IntoIterator<Item = Op>,
         now: Timestamp,
     ) -> Result<Changes, Refusal> {
         let mut draft = Draft::new(self, now);
         ops.into_iter().try_for_each(|op| draft.carry_out(op))?;
         let changes = draft.into_changes();
+        touched::check(self, &changes)?;
+        Ok(changes)
+    }
+
+    /// Takes over what [`Ledger::plan`] found.
+    pub fn absorb(&mut self, changes: &Changes) {
+        for account in &changes.accounts {
+            self.put_account(account.clone());
+        }
+        for (task, hold) in &changes.holds {
+            self.put_hold(*task, hold.clone());
+        }
+        for (key, lock) in &changes.locks {
+            self.put_lock(*key, lock.clone());
+        }
+    }
+
+    /// Carries out all of `ops` in order, or refuses one of them and changes nothing.
+    pub fn apply(
+        &mut self,
+        ops: impl IntoIterator<Item = Op>,
+        now: Timestamp,
+    ) -> Result<Changes, Refusal> {
+        let changes = self.plan(ops, now)?;
         self.absorb(&changes);
         Ok(changes)
     }
 
-    /// What `op` would change, without changing it.
-    pub fn plan(&self, op: Op, now: Timestamp) -> Result<Changes, Refusal> {
-        let mut draft = Draft::new(self, now);
-        draft.carry_out(op)?;
-        Ok(draft.into_changes())
+    fn put_account(&mut self, account: Account) {
+        let known = self.accounts.get(&account.id);
+        let known = known.map_or(0, |a| a.keys.len());
+        for key in account.keys.iter().skip(known) {
+            self.keys.insert(*key, account.id);
+            self.unreachable.insert(AccountId::of_key(key));
+        }
+        self.accounts.insert(account.id, account);
     }
 
-    fn absorb(&mut self, changes: &Changes) {
-        let accounts = changes.accounts.iter().cloned();
-        self.accounts.extend(accounts.map(|a| (a.id, a)));
-        let holds = changes.holds.iter().cloned();
-        self.holds.extend(holds.map(|h| (h.task, h)));
+    fn put_hold(&mut self, task: TaskId, hold: Option<Hold>) {
+        if let Some(hold) = &hold {
+            self.expiries.insert((hold.terms.expires, task));
+            self.held = sum(self.held, hold.amount);
+        }
+        let before = match hold {
+            Some(hold) => self.holds.insert(task, hold),
+            None => self.holds.remove(&task),
+        };
+        let Some(before) = before else { return };
+        self.held = difference(self.held, before.amount);
+        let kept = self.holds.get(&task).map(|h| h.terms.expires);
+        if kept != Some(before.terms.expires) {
+            self.expiries.remove(&(before.terms.expires, task));
+        }
+    }
+
+    fn put_lock(&mut self, key: LockKey, lock: Option<Lock>) {
+        match lock {
+            Some(lock) => {
+                self.unlocks.insert(unlock_entry(&lock));
+                self.locks.insert(key, lock);
+            }
+            None => {
+                self.unlocks.remove(&(key.account, key.until, key.node));
+                self.locks.remove(&key);
+            }
+        }
     }
 
     /// Whether the genesis has not been carried out yet.
@@ -136,46 +186,150 @@ impl Ledger {
         self.accounts.is_empty()
     }
 
-    /// An account's record, where it ever had a token.
+    /// An account's record, where it ever had a token or another key.
     pub fn account(&self, account: &AccountId) -> Option<&Account> {
         self.accounts.get(account)
     }
 
     /// What an account has; zeros where it never had a token.
     pub fn balance(&self, account: &AccountId) -> Balance {
-        self.accounts
-            .get(account)
-            .map(Account::balance)
-            .unwrap_or_default()
+        let Some(found) = self.accounts.get(account) else {
+            return Balance::default();
+        };
+        let locked = self.locks_of(account).map(|lock| lock.amount);
+        let locked = Amount::sum(locked).unwrap_or(found.debits_pending);
+        Balance {
+            available: found.available(),
+            held: difference(found.debits_pending, locked),
+            earning: found.credits_pending,
+            locked,
+        }
     }
 
-    /// A task's hold, open or settled.
+    /// A task's hold, as long as it is open.
     pub fn hold(&self, task: &TaskId) -> Option<&Hold> {
         self.holds.get(task)
     }
 
-    /// The holds that are not settled yet, by task.
-    pub fn open_holds(&self) -> impl Iterator<Item = &Hold> {
-        self.holds.values().filter(|hold| hold.is_open())
+    /// A lock, until it ends.
+    pub fn lock(&self, key: &LockKey) -> Option<&Lock> {
+        self.locks.get(key)
     }
 
-    /// Sum of all balances, held or free: what the genesis minted, for ever.
+    /// An account's locks, by their ends.
+    pub fn locks_of(&self, account: &AccountId) -> impl Iterator<Item = &Lock> {
+        let (from, account) = ((*account, Timestamp::default(), None), *account);
+        let own = self.unlocks.range(from..);
+        let own = own.take_while(move |(owner, ..)| *owner == account);
+        own.filter_map(|(account, until, node)| {
+            self.locks.get(&LockKey {
+                until: *until,
+                account: *account,
+                node: *node,
+            })
+        })
+    }
+
+    /// When the first of an account's locks ends.
+    pub fn unlocks(&self, account: &AccountId) -> Option<Timestamp> {
+        self.locks_of(account).next().map(|lock| lock.until)
+    }
+
+    /// When something is due next: a hold's expiry, a lock's end.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let expiry = self.expiries.first().map(|(expires, _)| *expires);
+        let unlock = self.locks.keys().next().map(|key| key.until);
+        expiry.into_iter().chain(unlock).min()
+    }
+
+    /// The tasks whose holds have expired by `now`, earliest first.
+    fn expired(&self, now: Timestamp) -> impl Iterator<Item = TaskId> {
+        let due = self.expiries.iter();
+        let due = due.take_while(move |(expires, _)| *expires <= now);
+        due.map(|(_, task)| *task)
+    }
+
+    /// All accounts that ever had a token, by id.
+    pub fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.values()
+    }
+
+    /// All open holds, by task.
+    pub fn holds(&self) -> impl Iterator<Item = &Hold> {
+        self.holds.values()
+    }
+
+    /// All locks, by key.
+    pub fn locks(&self) -> impl Iterator<Item = &Lock> {
+        self.locks.values()
+    }
+
+    /// How many accounts have a record.
+    pub fn account_count(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// How many holds are open.
+    pub fn hold_count(&self) -> usize {
+        self.holds.len()
+    }
+
+    /// How many locks there are.
+    pub fn lock_count(&self) -> usize {
+        self.locks.len()
+    }
+
+    /// The key that signs for an account, where its first is no longer valid.
+    pub fn signer(&self, account: &AccountId) -> Option<PublicKey> {
+        self.accounts.get(account).and_then(Account::key)
+    }
+
+    /// The account that a key signs for: its own, whose first key it is, or the one that was given it. Nothing
+    /// where the key is retired.
+    pub fn account_of(&self, key: &PublicKey) -> Option<AccountId> {
+        if let Some(owner) = self.keys.get(key) {
+            return (self.signer(owner) == Some(*key)).then_some(*owner);
+        }
+        let own = AccountId::of_key(key);
+        self.signer(&own).is_none().then_some(own)
+    }
+
+    /// All tokens, wherever they are: what the genesis minted, for ever.
     pub fn supply(&self) -> Amount {
-        let mint = AccountId::of_system(MINT);
-        let owned = self.accounts.values().filter(|a| a.id != mint);
-        Amount::from_base_units(owned.map(|a| a.owned().base_units()).sum())
+        let minted = self.accounts.get(&SYSTEM.mint).map(|mint| {
+            let (minted, back) = (mint.debits_posted, mint.credits_posted);
+            minted.base_units().saturating_sub(back.base_units())
+        });
+        let minted = minted.unwrap_or(0);
+        Amount::from_base_units(u64::try_from(minted).unwrap_or(u64::MAX))
     }
 
     /// Tokens in open holds.
-    pub fn held(&self) -> Amount {
-        let held = self.accounts.values().map(|a| a.debits_pending);
-        Amount::from_base_units(held.map(Amount::base_units).sum())
+    pub const fn held(&self) -> Amount {
+        self.held
     }
 
-    /// Looks for a broken invariant, over all accounts and holds.
-    pub fn check_invariants(&self) -> Result<(), Broken> {
-        invariants::check(&self.accounts, &self.holds)
+    /// Tokens in locks.
+    pub fn locked(&self) -> Amount {
+        let locked = self.accounts.get(&SYSTEM.locked);
+        locked.map_or(Amount::ZERO, |account| account.credits_pending)
     }
+
+    /// Looks for a broken invariant, over all accounts, holds, locks and indexes.
+    pub fn check_invariants(&self) -> Result<(), Broken> {
+        invariants::check(self)
+    }
+}
+
+/// The largest amount where records are damaged: the check of the invariants reports it.
+fn sum(a: Amount, b: Amount) -> Amount {
+    a.checked_add(b)
+        .unwrap_or(Amount::from_base_units(u64::MAX))
+}
+
+/// Nothing where records are damaged: the check of the invariants reports it.
+fn difference(a: Amount, b: Amount) -> Amount {
+    a.checked_sub(b).unwrap_or(Amount::ZERO)
 }
 
 #[cfg(test)]

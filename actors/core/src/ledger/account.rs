@@ -1,7 +1,9 @@
-//! Accounts: four counters each.
+//! Accounts: four counters each, and the keys that sign for them.
 
-use cryptomind_protocol::{AccountId, Amount};
+use cryptomind_protocol::{AccountId, Amount, PublicKey};
 use serde::{Deserialize, Serialize};
+
+use super::system::Kind;
 
 /// A sum of amounts that only grows, in base units.
 ///
@@ -31,10 +33,13 @@ impl Total {
 /// pending credits part of open holds, and both lie within the supply of 10¹⁷ base units, far
 /// below 2⁶⁴. Additions are checked all the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Parts", into = "Parts")]
 pub struct Account {
     /// Its id.
     pub id: AccountId,
-    /// Reserved by its open holds.
+    /// What it is for.
+    pub kind: Kind,
+    /// Reserved by its open holds, and kept back by locks.
     pub debits_pending: Amount,
     /// Paid by it, ever.
     pub debits_posted: Total,
@@ -42,6 +47,8 @@ pub struct Account {
     pub credits_pending: Amount,
     /// Paid to it, ever.
     pub credits_posted: Total,
+    /// Every key that it was given after its first, oldest first. The last one signs, the others are retired.
+    pub keys: Vec<PublicKey>,
 }
 
 /// What an account has, as its owner sees it.
@@ -53,21 +60,28 @@ pub struct Balance {
     pub held: Amount,
     /// Earned in open holds of others, not paid out yet.
     pub earning: Amount,
+    /// Its own, but not to be spent before a block time.
+    pub locked: Amount,
 }
 
 impl Account {
+    /// The most keys that an account may ever be given after its first: records stay small.
+    pub const MAX_KEYS: usize = 256;
+
     /// An account that never had a token.
     pub fn new(id: AccountId) -> Self {
         Self {
             id,
+            kind: Kind::of(&id),
             debits_pending: Amount::ZERO,
             debits_posted: Total::default(),
             credits_pending: Amount::ZERO,
             credits_posted: Total::default(),
+            keys: Vec::new(),
         }
     }
 
-    /// What it has, held or free: posted credits less posted debits. Zero for the mint, which owes.
+    /// What it has, held, locked or free: posted credits less posted debits. Zero for the mint, which owes.
     pub fn owned(&self) -> Amount {
         let (credits, debits) = (self.credits_posted, self.debits_posted);
         let owned = credits.base_units().saturating_sub(debits.base_units());
@@ -76,17 +90,53 @@ impl Account {
 
     /// What it may spend or put into a hold.
     pub fn available(&self) -> Amount {
-        self.owned()
-            .checked_sub(self.debits_pending)
-            .unwrap_or(Amount::ZERO)
+        let free = self.owned().checked_sub(self.debits_pending);
+        free.unwrap_or(Amount::ZERO)
     }
 
-    /// What it has, as its owner sees it.
-    pub fn balance(&self) -> Balance {
-        Balance {
-            available: self.available(),
-            held: self.debits_pending,
-            earning: self.credits_pending,
+    /// The key that signs for it, where that is not its first any more.
+    pub fn key(&self) -> Option<PublicKey> {
+        self.keys.last().copied()
+    }
+}
+
+/// As an array: a ledger keeps millions.
+type Parts = (
+    AccountId,
+    Kind,
+    Amount,
+    Total,
+    Amount,
+    Total,
+    Vec<PublicKey>,
+);
+
+impl From<Parts> for Account {
+    fn from(parts: Parts) -> Self {
+        let (id, kind, debits_pending, debits_posted, credits_pending, credits_posted, keys) =
+            parts;
+        Self {
+            id,
+            kind,
+            debits_pending,
+            debits_posted,
+            credits_pending,
+            credits_posted,
+            keys,
         }
+    }
+}
+
+impl From<Account> for Parts {
+    fn from(a: Account) -> Self {
+        (
+            a.id,
+            a.kind,
+            a.debits_pending,
+            a.debits_posted,
+            a.credits_pending,
+            a.credits_posted,
+            a.keys,
+        )
     }
 }

@@ -1,24 +1,32 @@
-//! A draft: the ledger with the changes of one operation laid over it, dropped on a refusal.
+//! A draft: the ledger with the changes of some operations laid over it, dropped on a refusal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use cryptomind_protocol::block::{Ending, HoldTerms, Share, Transfer};
+use cryptomind_protocol::genesis::Allocation;
 use cryptomind_protocol::money::SUPPLY;
-use cryptomind_protocol::task::{Payment, Reason};
-use cryptomind_protocol::{AccountId, Amount, NodeId, TaskId, Timestamp};
+use cryptomind_protocol::task::Reason;
+use cryptomind_protocol::{AccountId, Amount, PublicKey, TaskId, Timestamp};
 
 use super::account::Account;
-use super::hold::{Earning, Hold, Settlement};
-use super::op::{Fee, Op, Share};
+use super::changes::Changes;
+use super::hold::Hold;
+use super::lock::{Lock, LockKey, schedule};
+use super::op::Op;
 use super::refusal::Refusal;
-use super::transfer::{Transfer, transfer_id};
-use super::{BOUNTY, Changes, ESCROW, Ledger, MINT};
+use super::settlement::{most, payments};
+use super::system::{Kind, SYSTEM};
+use super::{Ledger, MAX_DUE_LOCKS, MAX_DUE_TRANSFERS};
 
 pub(super) struct Draft<'a> {
     ledger: &'a Ledger,
     now: Timestamp,
     accounts: BTreeMap<AccountId, Account>,
-    holds: BTreeMap<TaskId, Hold>,
+    holds: BTreeMap<TaskId, Option<Hold>>,
+    locks: BTreeMap<LockKey, Option<Lock>>,
     transfers: Vec<Transfer>,
+    /// Keys that accounts were given in this group, with the accounts whose first keys they would be.
+    given: Vec<(PublicKey, AccountId, AccountId)>,
 }
 
 impl<'a> Draft<'a> {
@@ -28,101 +36,166 @@ impl<'a> Draft<'a> {
             now,
             accounts: BTreeMap::new(),
             holds: BTreeMap::new(),
+            locks: BTreeMap::new(),
             transfers: Vec::new(),
+            given: Vec::new(),
         }
     }
 
     pub(super) fn into_changes(self) -> Changes {
         Changes {
             accounts: self.accounts.into_values().collect(),
-            holds: self.holds.into_values().collect(),
+            holds: self.holds.into_iter().collect(),
+            locks: self.locks.into_iter().collect(),
             transfers: self.transfers,
         }
     }
 
     pub(super) fn carry_out(&mut self, op: Op) -> Result<(), Refusal> {
         match op {
-            Op::Genesis { allocations } => self.genesis(&allocations),
-            Op::Faucet { to, amount } => self.faucet(to, amount),
-            Op::Send { from, to, amount } => self.send(from, to, amount, Reason::Send),
+            Op::Mint {
+                allocations,
+                created,
+            } => self.mint(&allocations, created),
+            Op::Faucet { to } => self.faucet(to),
+            Op::Send { from, to, amount } => self.send(from, to, amount),
+            Op::Charge { account, fee } => self.charge(account, fee),
             Op::OpenHold {
                 task,
                 payer,
                 amount,
-            } => self.open_hold(task, payer, amount),
+                terms,
+            } => self.open_hold(task, payer, amount, terms),
             Op::Earn {
                 task,
                 checkpoint,
                 shares,
             } => self.earn(task, checkpoint, &shares),
-            Op::Settle { task, fees } => self.settle(task, &fees),
+            Op::Settle { task, ending } => self.settle(task, &ending),
+            Op::Due => self.due(),
+            Op::RotateKey { account, key } => self.rotate_key(account, key),
         }
     }
 
-    fn genesis(&mut self, allocations: &[(AccountId, Amount)]) -> Result<(), Refusal> {
-        if !self.ledger.is_empty() {
-            return Err(Refusal::GenesisTwice);
+    fn mint(&mut self, allocations: &[Allocation], created: Timestamp) -> Result<(), Refusal> {
+        if !self.ledger.is_empty() || !self.accounts.is_empty() {
+            return Err(Refusal::MintedTwice);
         }
-        let sum = Amount::sum(allocations.iter().map(|(_, amount)| *amount));
+        let sum = Amount::sum(allocations.iter().map(|a| a.amount));
         if sum != Some(SUPPLY) {
-            return Err(Refusal::GenesisSum(sum));
+            return Err(Refusal::MintSum(sum));
         }
-        let mint = AccountId::of_system(MINT);
-        for (to, amount) in allocations {
-            refuse_internal(*to)?;
-            refuse_zero(*amount)?;
-            self.post(mint, *to, *amount, Reason::Genesis, None, None);
-        }
-        Ok(())
+        let mut allocations = allocations.iter();
+        allocations.try_for_each(|allocation| self.allocate(allocation, created))
     }
 
-    fn faucet(&mut self, to: AccountId, amount: Amount) -> Result<(), Refusal> {
-        let sent = self.send(AccountId::of_system(BOUNTY), to, amount, Reason::Faucet);
-        sent.map_err(|refusal| match refusal {
-            Refusal::InsufficientFunds {
-                needed, available, ..
-            } => Refusal::FaucetEmpty { needed, available },
-            other => other,
+    fn allocate(&mut self, allocation: &Allocation, created: Timestamp) -> Result<(), Refusal> {
+        let (account, amount) = (allocation.account, allocation.amount);
+        if Kind::of(&account).is_internal() {
+            return Err(Refusal::SystemAccount(account));
+        }
+        refuse_zero(amount)?;
+        self.move_tokens(SYSTEM.mint, account, amount, Reason::Genesis);
+        let Some(vesting) = allocation.vesting else {
+            return Ok(());
+        };
+        let parts = schedule(amount, vesting, created);
+        let mut parts = parts
+            .ok_or_else(|| Refusal::Vesting(allocation.name.clone()))?
+            .into_iter();
+        parts.try_for_each(|(until, amount)| {
+            self.lock(Lock {
+                account,
+                until,
+                node: None,
+                amount,
+            })
         })
     }
 
-    fn send(
-        &mut self,
-        from: AccountId,
-        to: AccountId,
-        amount: Amount,
-        reason: Reason,
-    ) -> Result<(), Refusal> {
-        refuse_zero(amount)?;
-        refuse_internal(from)?;
-        refuse_internal(to)?;
+    fn faucet(&mut self, to: AccountId) -> Result<(), Refusal> {
+        let amount = self.ledger.rules.faucet;
+        if amount.is_zero() {
+            return Err(Refusal::NoFaucet);
+        }
+        self.refuse_payee(to)?;
+        let available = self.available(SYSTEM.bounty);
+        if amount > available {
+            let needed = amount;
+            return Err(Refusal::FaucetEmpty { needed, available });
+        }
+        self.move_tokens(SYSTEM.bounty, to, amount, Reason::Faucet);
+        Ok(())
+    }
+
+    fn send(&mut self, from: AccountId, to: AccountId, amount: Amount) -> Result<(), Refusal> {
+        self.refuse_dust(amount)?;
+        refuse_system(from)?;
+        self.refuse_payee(to)?;
         if from == to {
             return Err(Refusal::SameAccount);
         }
         self.refuse_overdraft(from, amount)?;
-        self.post(from, to, amount, reason, None, None);
+        self.move_tokens(from, to, amount, Reason::Send);
         Ok(())
     }
 
-    fn open_hold(&mut self, task: TaskId, payer: AccountId, amount: Amount) -> Result<(), Refusal> {
-        refuse_zero(amount)?;
-        refuse_internal(payer)?;
+    fn charge(&mut self, account: AccountId, fee: Amount) -> Result<(), Refusal> {
+        if fee.is_zero() {
+            return Ok(());
+        }
+        refuse_system(account)?;
+        self.refuse_overdraft(account, fee)?;
+        let (network, fund) = self.ledger.rules.divide_fee(fee);
+        self.move_tokens(account, SYSTEM.fees, network, Reason::TransactionFee);
+        self.move_tokens(account, SYSTEM.reward_fund, fund, Reason::RewardFund);
+        Ok(())
+    }
+
+    fn open_hold(
+        &mut self,
+        task: TaskId,
+        payer: AccountId,
+        amount: Amount,
+        terms: HoldTerms,
+    ) -> Result<(), Refusal> {
+        self.refuse_dust(amount)?;
+        refuse_system(payer)?;
         if self.hold(&task).is_some() {
             return Err(Refusal::HoldExists(task));
         }
+        self.refuse_terms(task, amount, &terms)?;
         self.refuse_overdraft(payer, amount)?;
         add(&mut self.account(payer).debits_pending, amount)?;
-        add(&mut self.escrow().credits_pending, amount)?;
+        add(&mut self.account(SYSTEM.escrow).credits_pending, amount)?;
         let hold = Hold {
             task,
             payer,
             amount,
             opened: self.now,
+            terms,
             checkpoint: None,
             earnings: Vec::new(),
-            settled: None,
         };
-        self.holds.insert(task, hold);
+        self.holds.insert(task, Some(hold));
+        Ok(())
+    }
+
+    fn refuse_terms(&self, task: TaskId, amount: Amount, terms: &HoldTerms) -> Result<(), Refusal> {
+        if terms.expires <= self.now {
+            return Err(Refusal::TermsExpired(task));
+        }
+        refuse_many("items", terms.items.len(), Hold::MAX_PAYEES)?;
+        let mut owners = terms.items.iter();
+        owners.try_for_each(|(owner, _)| refuse_system(*owner))?;
+        let needed = most(terms).ok_or(Refusal::Overflow)?;
+        if amount < needed {
+            return Err(Refusal::CapTooLow {
+                task,
+                amount,
+                needed,
+            });
+        }
         Ok(())
     }
 
@@ -131,101 +204,231 @@ impl<'a> Draft<'a> {
         if hold.checkpoint.is_some_and(|last| checkpoint <= last) {
             return Ok(());
         }
-        let wanted = sum(shares.iter().map(|share| share.amount))?;
-        refuse_beyond(&hold, wanted)?;
-        for share in shares.iter().filter(|share| !share.amount.is_zero()) {
-            refuse_internal(share.account)?;
-            add(
-                &mut self.account(share.account).credits_pending,
-                share.amount,
-            )?;
-            add_earning(&mut hold.earnings, share)?;
+        let wanted = Amount::sum(shares.iter().map(|share| share.amount));
+        let wanted = wanted.ok_or(Refusal::Overflow)?;
+        let free = hold.work_left();
+        if wanted > free {
+            return Err(Refusal::HoldExceeded { task, wanted, free });
         }
-        take(&mut self.escrow().credits_pending, wanted)?;
+        for share in shares.iter().filter(|share| !share.amount.is_zero()) {
+            refuse_system(share.account)?;
+            let earned = &mut self.account(share.account).credits_pending;
+            add(earned, share.amount)?;
+            hold.earn(share).ok_or(Refusal::Overflow)?;
+        }
+        refuse_many("nodes that earn", hold.earnings.len(), Hold::MAX_EARNINGS)?;
+        take(&mut self.account(SYSTEM.escrow).credits_pending, wanted)?;
         hold.checkpoint = Some(checkpoint);
-        self.holds.insert(task, hold);
+        self.holds.insert(task, Some(hold));
         Ok(())
     }
 
-    fn settle(&mut self, task: TaskId, fees: &[Fee]) -> Result<(), Refusal> {
-        let mut hold = self.open(task)?;
-        let payments = payments(&hold, fees)?;
-        take(&mut self.escrow().credits_pending, hold.free())?;
+    fn settle(&mut self, task: TaskId, ending: &Ending) -> Result<(), Refusal> {
+        let hold = self.open(task)?;
+        self.refuse_ending(ending)?;
+        self.close(&hold, ending)
+    }
+
+    fn refuse_ending(&self, ending: &Ending) -> Result<(), Refusal> {
+        refuse_many("storage nodes", ending.stored.len(), Hold::MAX_PAYEES)?;
+        let mut owners = ending.stored.iter();
+        owners.try_for_each(|(owner, _)| refuse_system(*owner))?;
+        let max_ppm = self.ledger.rules.withheld_max_ppm();
+        let too_much = ending.withheld.iter().find(|(_, ppm)| *ppm > max_ppm);
+        too_much.map_or(Ok(()), |(_, ppm)| {
+            Err(Refusal::WithheldTooMuch { ppm: *ppm, max_ppm })
+        })
+    }
+
+    /// Pays a hold out, whole and once: afterwards it is gone.
+    fn close(&mut self, hold: &Hold, ending: &Ending) -> Result<(), Refusal> {
+        let payments = payments(hold, ending, &self.ledger.rules)?;
+        take(
+            &mut self.account(SYSTEM.escrow).credits_pending,
+            hold.free(),
+        )?;
         for earning in &hold.earnings {
-            take(
-                &mut self.account(earning.account).credits_pending,
-                earning.amount,
-            )?;
+            let pending = &mut self.account(earning.account).credits_pending;
+            take(pending, earning.amount)?;
         }
         take(&mut self.account(hold.payer).debits_pending, hold.amount)?;
-        for p in &payments {
-            self.post(p.payer, p.payee, p.amount, p.reason, Some(task), p.node);
-        }
-        hold.settled = Some(Settlement {
-            at: self.now,
-            payments,
-        });
-        self.holds.insert(task, hold);
+        payments.into_iter().for_each(|p| self.post(p));
+        self.withhold(hold, ending)?;
+        self.holds.insert(hold.task, None);
         Ok(())
     }
 
-    /// Moves tokens. What the payer may spend is the caller's to check.
-    fn post(
-        &mut self,
-        payer: AccountId,
-        payee: AccountId,
-        amount: Amount,
-        reason: Reason,
-        task: Option<TaskId>,
-        node: Option<NodeId>,
-    ) {
-        let debits = &mut self.account(payer).debits_posted;
-        let id = transfer_id(&payer, *debits);
-        *debits = debits.plus(amount);
-        let credits = &mut self.account(payee).credits_posted;
-        *credits = credits.plus(amount);
-        self.transfers.push(Transfer {
-            id,
-            at: self.now,
-            index: self.transfers.len() as u32,
+    /// Locks the withheld share of what was just paid for work, rounded down.
+    fn withhold(&mut self, hold: &Hold, ending: &Ending) -> Result<(), Refusal> {
+        let rules = self.ledger.rules;
+        let until = rules.withheld_until(self.now);
+        if until <= self.now {
+            return Ok(());
+        }
+        // The first that is said of a node counts.
+        let shares: BTreeMap<_, _> = ending.withheld.iter().rev().copied().collect();
+        for earning in &hold.earnings {
+            let ppm = shares.get(&earning.node).copied().unwrap_or(0);
+            let amount = rules.share(earning.amount, ppm);
+            if !amount.is_zero() {
+                self.lock(Lock {
+                    account: earning.account,
+                    until,
+                    node: Some(earning.node),
+                    amount,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn due(&mut self) -> Result<(), Refusal> {
+        let ended = self.locks_due();
+        ended.into_iter().try_for_each(|key| self.release(key))?;
+        for task in self.ledger.expired(self.now) {
+            if self.transfers.len() >= MAX_DUE_TRANSFERS {
+                break;
+            }
+            if let Some(hold) = self.hold(&task).cloned() {
+                let ending = ending_of_expired(&hold);
+                self.close(&hold, &ending)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn locks_due(&self) -> BTreeSet<LockKey> {
+        let end = |key: &LockKey| key.until <= self.now;
+        let stored = self.ledger.locks.keys().take_while(|key| end(key));
+        let drafted = self.locks.keys().take_while(|key| end(key));
+        let all: BTreeSet<LockKey> = stored
+            .take(MAX_DUE_LOCKS)
+            .chain(drafted.take(MAX_DUE_LOCKS))
+            .copied()
+            .collect();
+        all.into_iter().take(MAX_DUE_LOCKS).collect()
+    }
+
+    /// Reserves what `lock` says out of what its account was just given.
+    fn lock(&mut self, mut lock: Lock) -> Result<(), Refusal> {
+        let key = lock.key();
+        add(&mut self.account(lock.account).debits_pending, lock.amount)?;
+        add(
+            &mut self.account(SYSTEM.locked).credits_pending,
+            lock.amount,
+        )?;
+        if let Some(before) = self.locked(&key) {
+            add(&mut lock.amount, before.amount)?;
+        }
+        self.locks.insert(key, Some(lock));
+        Ok(())
+    }
+
+    fn release(&mut self, key: LockKey) -> Result<(), Refusal> {
+        let Some(amount) = self.locked(&key).map(|lock| lock.amount) else {
+            return Ok(());
+        };
+        take(&mut self.account(key.account).debits_pending, amount)?;
+        take(&mut self.account(SYSTEM.locked).credits_pending, amount)?;
+        self.locks.insert(key, None);
+        Ok(())
+    }
+
+    fn rotate_key(&mut self, account: AccountId, key: PublicKey) -> Result<(), Refusal> {
+        refuse_system(account)?;
+        self.refuse_key(&key)?;
+        let keys = &mut self.account(account).keys;
+        if keys.len() >= Account::MAX_KEYS {
+            return Err(Refusal::TooManyKeys);
+        }
+        keys.push(key);
+        self.given.push((key, account, AccountId::of_key(&key)));
+        Ok(())
+    }
+
+    /// Refuses a key that any account has or had, as its first or later.
+    fn refuse_key(&self, key: &PublicKey) -> Result<(), Refusal> {
+        let own = AccountId::of_key(key);
+        let given = self.given.iter().find(|(given, ..)| given == key);
+        let given = given.map(|(_, owner, _)| owner);
+        if let Some(owner) = given.or_else(|| self.ledger.keys.get(key)) {
+            let signs = self.known(owner).and_then(Account::key) == Some(*key);
+            return Err(if signs {
+                Refusal::KeyInUse
+            } else {
+                Refusal::KeyRetired
+            });
+        }
+        match self.known(&own) {
+            Some(owner) if owner.keys.is_empty() => Err(Refusal::KeyInUse),
+            Some(_) => Err(Refusal::KeyRetired),
+            None => Ok(()),
+        }
+    }
+
+    fn move_tokens(&mut self, payer: AccountId, payee: AccountId, amount: Amount, reason: Reason) {
+        if amount.is_zero() {
+            return;
+        }
+        self.post(Transfer {
             payer,
             payee,
             amount,
             reason,
-            task,
-            node,
+            task: None,
+            node: None,
         });
+    }
+
+    /// Moves tokens. What the payer may spend is the caller's to check.
+    fn post(&mut self, transfer: Transfer) {
+        let debits = &mut self.account(transfer.payer).debits_posted;
+        *debits = debits.plus(transfer.amount);
+        let credits = &mut self.account(transfer.payee).credits_posted;
+        *credits = credits.plus(transfer.amount);
+        self.transfers.push(transfer);
     }
 
     fn account(&mut self, id: AccountId) -> &mut Account {
         let ledger = self.ledger;
+        let stored = || ledger.account(&id).cloned();
         self.accounts
             .entry(id)
-            .or_insert_with(|| ledger.account(&id).cloned().unwrap_or(Account::new(id)))
+            .or_insert_with(|| stored().unwrap_or_else(|| Account::new(id)))
     }
 
-    fn escrow(&mut self) -> &mut Account {
-        self.account(AccountId::of_system(ESCROW))
+    /// As earlier operations of the same group left it; so are the next ones.
+    fn known(&self, id: &AccountId) -> Option<&Account> {
+        self.accounts.get(id).or_else(|| self.ledger.account(id))
     }
 
-    /// As earlier operations of the same group left it.
     fn hold(&self, task: &TaskId) -> Option<&Hold> {
-        self.holds.get(task).or_else(|| self.ledger.holds.get(task))
-    }
-
-    fn open(&self, task: TaskId) -> Result<Hold, Refusal> {
-        match self.hold(&task) {
-            Some(hold) if hold.is_open() => Ok(hold.clone()),
-            Some(_) => Err(Refusal::AlreadySettled(task)),
-            None => Err(Refusal::HoldNotFound(task)),
+        match self.holds.get(task) {
+            Some(changed) => changed.as_ref(),
+            None => self.ledger.hold(task),
         }
     }
 
+    fn locked(&self, key: &LockKey) -> Option<&Lock> {
+        match self.locks.get(key) {
+            Some(changed) => changed.as_ref(),
+            None => self.ledger.lock(key),
+        }
+    }
+
+    /// A hold that may be earned in and settled: from its expiry on, only [`Op::Due`] settles it.
+    fn open(&self, task: TaskId) -> Result<Hold, Refusal> {
+        let open = self.hold(&task).filter(|h| h.terms.expires > self.now);
+        open.cloned().ok_or(Refusal::HoldNotOpen(task))
+    }
+
+    fn available(&self, account: AccountId) -> Amount {
+        let known = self.known(&account).map(Account::available);
+        known.unwrap_or_default()
+    }
+
     fn refuse_overdraft(&self, account: AccountId, needed: Amount) -> Result<(), Refusal> {
-        let changed = self.accounts.get(&account).map(Account::balance);
-        let available = changed
-            .unwrap_or_else(|| self.ledger.balance(&account))
-            .available;
+        let available = self.available(account);
         if needed <= available {
             return Ok(());
         }
@@ -235,84 +438,54 @@ impl<'a> Draft<'a> {
             available,
         })
     }
+
+    fn refuse_dust(&self, amount: Amount) -> Result<(), Refusal> {
+        refuse_zero(amount)?;
+        let least = self.ledger.rules.fees.least;
+        if amount < least {
+            return Err(Refusal::DustAmount { amount, least });
+        }
+        Ok(())
+    }
+
+    /// Refuses to give tokens to an account that nobody can sign for.
+    fn refuse_payee(&self, account: AccountId) -> Result<(), Refusal> {
+        refuse_system(account)?;
+        let drafted = self.given.iter().any(|(.., own)| *own == account);
+        if drafted || self.ledger.unreachable.contains(&account) {
+            return Err(Refusal::Unreachable(account));
+        }
+        Ok(())
+    }
 }
 
-/// Everything that `hold` pays when it is settled with `fees`: together its amount.
-fn payments(hold: &Hold, fees: &[Fee]) -> Result<Vec<Payment>, Refusal> {
-    let charged = sum(fees.iter().map(|fee| fee.amount))?;
-    refuse_beyond(hold, charged)?;
-    let pay = |payee, amount, reason, node| Payment {
-        payer: hold.payer,
-        payee,
-        amount,
-        reason,
-        node,
-    };
-    let work = hold.earnings.iter();
-    let mut payments: Vec<Payment> = work
-        .map(|e| pay(e.account, e.amount, Reason::Work, Some(e.node)))
-        .collect();
-    for fee in fees {
-        refuse_internal(fee.payee)?;
-        refuse_other_than_fee(fee.reason)?;
-        payments.push(pay(fee.payee, fee.amount, fee.reason, None));
+/// Nobody said how the task ended: what was earned is paid, and whoever earned had used the items.
+fn ending_of_expired(hold: &Hold) -> Ending {
+    Ending {
+        items_used: !hold.earned().is_zero(),
+        ..Ending::default()
     }
-    let rest = hold.free().checked_sub(charged).ok_or(Refusal::Overflow)?;
-    payments.push(pay(hold.payer, rest, Reason::Refund, None));
-    payments.retain(|payment| !payment.amount.is_zero());
-    Ok(payments)
-}
-
-fn add_earning(earnings: &mut Vec<Earning>, share: &Share) -> Result<(), Refusal> {
-    let same = |e: &&mut Earning| e.account == share.account && e.node == share.node;
-    if let Some(earning) = earnings.iter_mut().find(same) {
-        return add(&mut earning.amount, share.amount);
-    }
-    earnings.push(Earning {
-        account: share.account,
-        node: share.node,
-        amount: share.amount,
-    });
-    Ok(())
-}
-
-fn refuse_beyond(hold: &Hold, wanted: Amount) -> Result<(), Refusal> {
-    let free = hold.free();
-    if wanted <= free {
-        return Ok(());
-    }
-    Err(Refusal::HoldExceeded {
-        task: hold.task,
-        wanted,
-        free,
-    })
 }
 
 const fn refuse_zero(amount: Amount) -> Result<(), Refusal> {
     if amount.is_zero() {
-        Err(Refusal::ZeroAmount)
-    } else {
-        Ok(())
+        return Err(Refusal::ZeroAmount);
     }
+    Ok(())
 }
 
-fn refuse_internal(account: AccountId) -> Result<(), Refusal> {
-    if [MINT, ESCROW].map(AccountId::of_system).contains(&account) {
-        Err(Refusal::SystemAccount(account))
-    } else {
-        Ok(())
+fn refuse_system(account: AccountId) -> Result<(), Refusal> {
+    if Kind::of(&account) == Kind::User {
+        return Ok(());
     }
+    Err(Refusal::SystemAccount(account))
 }
 
-const fn refuse_other_than_fee(reason: Reason) -> Result<(), Refusal> {
-    match reason {
-        Reason::ItemFee | Reason::Storage | Reason::NetworkFee => Ok(()),
-        other => Err(Refusal::NotAFee(other)),
+const fn refuse_many(what: &'static str, count: usize, most: usize) -> Result<(), Refusal> {
+    if count > most {
+        return Err(Refusal::TooMany { what, most });
     }
-}
-
-fn sum(amounts: impl Iterator<Item = Amount>) -> Result<Amount, Refusal> {
-    Amount::sum(amounts).ok_or(Refusal::Overflow)
+    Ok(())
 }
 
 fn add(counter: &mut Amount, amount: Amount) -> Result<(), Refusal> {

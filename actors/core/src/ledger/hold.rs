@@ -1,32 +1,24 @@
 //! Holds: a task's whole price cap, reserved until the task has ended.
 
-use cryptomind_protocol::task::{Payment, Reason};
+use cryptomind_protocol::block::{HoldTerms, Share};
 use cryptomind_protocol::{AccountId, Amount, NodeId, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What a node has earned in a hold for its owner's account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "EarningParts", into = "EarningParts")]
 pub struct Earning {
     /// Who is paid.
     pub account: AccountId,
     /// Whose work it was.
     pub node: NodeId,
-    /// Over all checkpoints so far.
+    /// Over all checkpoints so far; never nothing.
     pub amount: Amount,
 }
 
-/// How a hold was paid out. Written once.
+/// A task's hold, open. It only ever moves by its own rules: opened, earned in, settled; then it is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settlement {
-    /// When.
-    pub at: Timestamp,
-    /// Work by order of first earning, then fees, then the refund; parts of nothing are left out.
-    /// They sum to the hold's amount.
-    pub payments: Vec<Payment>,
-}
-
-/// A task's hold. It only ever moves by its own rules: opened, earned in, settled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Parts", into = "Parts")]
 pub struct Hold {
     /// The task that it pays for.
     pub task: TaskId,
@@ -36,62 +28,50 @@ pub struct Hold {
     pub amount: Amount,
     /// When it was opened.
     pub opened: Timestamp,
+    /// What its settlement follows.
+    pub terms: HoldTerms,
     /// Number of the last checkpoint that was earned.
     pub checkpoint: Option<u64>,
-    /// What was earned, by order of first earning. It stays as it was when the hold is settled.
+    /// What was earned, by order of first earning.
     pub earnings: Vec<Earning>,
-    /// How it was paid out, once it was.
-    pub settled: Option<Settlement>,
 }
 
 impl Hold {
-    /// Whether it is not settled yet.
-    pub const fn is_open(&self) -> bool {
-        self.settled.is_none()
-    }
+    /// The most nodes that may earn in one hold: so its settlement fits a block.
+    pub const MAX_EARNINGS: usize = 4096;
+    /// The most items of a hold's terms, and the most storage nodes of an ending.
+    pub const MAX_PAYEES: usize = 256;
 
-    /// Earned by miners, whether paid out yet or not.
-    pub fn earned_ever(&self) -> Amount {
+    /// Earned by miners, to be paid when the hold is settled.
+    pub fn earned(&self) -> Amount {
         total(self.earnings.iter().map(|e| e.amount))
     }
 
-    /// Earned and waiting for the settlement; nothing once it is settled.
-    pub fn earned(&self) -> Amount {
-        if self.is_open() {
-            self.earned_ever()
-        } else {
-            Amount::ZERO
-        }
-    }
-
-    /// Not earned yet; nothing once it is settled.
+    /// Not earned yet.
     pub fn free(&self) -> Amount {
-        if self.is_open() {
-            let free = self.amount.checked_sub(self.earned_ever());
-            free.unwrap_or(Amount::ZERO)
-        } else {
-            Amount::ZERO
+        let free = self.amount.checked_sub(self.earned());
+        free.unwrap_or(Amount::ZERO)
+    }
+
+    /// What miners can still earn.
+    pub fn work_left(&self) -> Amount {
+        let left = self.terms.work_max.checked_sub(self.earned());
+        left.unwrap_or(Amount::ZERO)
+    }
+
+    /// Adds a share to what its node has earned. Nothing where the amounts do not fit.
+    pub(super) fn earn(&mut self, share: &Share) -> Option<()> {
+        let same = |e: &&mut Earning| e.account == share.account && e.node == share.node;
+        if let Some(earning) = self.earnings.iter_mut().find(same) {
+            earning.amount = earning.amount.checked_add(share.amount)?;
+            return Some(());
         }
-    }
-
-    /// Paid to others; nothing before it is settled.
-    pub fn paid(&self) -> Amount {
-        self.sum_of(|reason| reason != Reason::Refund)
-    }
-
-    /// Given back to the payer; nothing before it is settled.
-    pub fn returned(&self) -> Amount {
-        self.sum_of(|reason| reason == Reason::Refund)
-    }
-
-    /// Every payment out of it; none before it is settled.
-    pub fn payments(&self) -> &[Payment] {
-        self.settled.as_ref().map_or(&[], |s| &s.payments)
-    }
-
-    fn sum_of(&self, which: impl Fn(Reason) -> bool) -> Amount {
-        let payments = self.payments().iter().filter(|p| which(p.reason));
-        total(payments.map(|p| p.amount))
+        self.earnings.push(Earning {
+            account: share.account,
+            node: share.node,
+            amount: share.amount,
+        });
+        Some(())
     }
 }
 
@@ -99,4 +79,60 @@ impl Hold {
 /// largest amount stands for it, and the check of the invariants reports it.
 fn total(parts: impl Iterator<Item = Amount>) -> Amount {
     Amount::sum(parts).unwrap_or(Amount::from_base_units(u64::MAX))
+}
+
+type EarningParts = (AccountId, NodeId, Amount);
+
+impl From<EarningParts> for Earning {
+    fn from((account, node, amount): EarningParts) -> Self {
+        Self {
+            account,
+            node,
+            amount,
+        }
+    }
+}
+
+impl From<Earning> for EarningParts {
+    fn from(earning: Earning) -> Self {
+        (earning.account, earning.node, earning.amount)
+    }
+}
+
+type Parts = (
+    TaskId,
+    AccountId,
+    Amount,
+    Timestamp,
+    HoldTerms,
+    Option<u64>,
+    Vec<Earning>,
+);
+
+impl From<Parts> for Hold {
+    fn from((task, payer, amount, opened, terms, checkpoint, earnings): Parts) -> Self {
+        Self {
+            task,
+            payer,
+            amount,
+            opened,
+            terms,
+            checkpoint,
+            earnings,
+        }
+    }
+}
+
+impl From<Hold> for Parts {
+    fn from(h: Hold) -> Self {
+        (
+            h.task,
+            h.payer,
+            h.amount,
+            h.opened,
+            h.terms,
+            h.checkpoint,
+            h.earnings,
+        )
+    }
 }

@@ -1,44 +1,23 @@
 //! Operations: everything that can happen to money.
 
-use cryptomind_protocol::task::Reason;
-use cryptomind_protocol::{AccountId, Amount, NodeId, TaskId};
-
-/// A node's part of a verified checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Share {
-    /// Its owner's account, which will be paid.
-    pub account: AccountId,
-    /// The node.
-    pub node: NodeId,
-    /// How much. A share of nothing is passed over.
-    pub amount: Amount,
-}
-
-/// A payment out of a hold to somebody who is no miner.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fee {
-    /// Who receives.
-    pub payee: AccountId,
-    /// How much. A fee of nothing is passed over.
-    pub amount: Amount,
-    /// [`Reason::ItemFee`], [`Reason::Storage`] or [`Reason::NetworkFee`].
-    pub reason: Reason,
-}
+use cryptomind_protocol::block::{Ending, HoldTerms, Share};
+use cryptomind_protocol::genesis::Allocation;
+use cryptomind_protocol::{AccountId, Amount, PublicKey, TaskId, Timestamp};
 
 /// What shall happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Mint the supply, once, into the first accounts.
-    Genesis {
+    /// Mint the supply, once, into the first accounts. What vests is locked.
+    Mint {
         /// Who starts with what; together exactly the supply.
-        allocations: Vec<(AccountId, Amount)>,
+        allocations: Vec<Allocation>,
+        /// When the genesis was made: vesting counts from here.
+        created: Timestamp,
     },
-    /// Give test money from the bounty account. The caller sees to it that this is a development network.
+    /// Give test money from the bounty account, as much as the rules say.
     Faucet {
         /// To whom.
         to: AccountId,
-        /// How much.
-        amount: Amount,
     },
     /// Move tokens from one account to another.
     Send {
@@ -49,14 +28,23 @@ pub enum Op {
         /// How much.
         amount: Amount,
     },
+    /// Take the fee for carrying out a transaction. A fee of nothing changes nothing.
+    Charge {
+        /// Whose transaction.
+        account: AccountId,
+        /// How much.
+        fee: Amount,
+    },
     /// Reserve a task's whole price cap.
     OpenHold {
         /// The task.
         task: TaskId,
         /// Whose money.
         payer: AccountId,
-        /// The cap.
+        /// The cap: no less than the most that the terms can pay, see [`super::most`].
         amount: Amount,
+        /// What the settlement follows.
+        terms: HoldTerms,
     },
     /// A checkpoint is verified: its shares are earned, within the hold.
     Earn {
@@ -66,14 +54,23 @@ pub enum Op {
         /// One that is not above the last was earned already, and nothing changes: a repeated
         /// report earns once, in whatever attempt it is repeated.
         checkpoint: u64,
-        /// Who earned what.
+        /// Who earned what. A share of nothing is passed over.
         shares: Vec<Share>,
     },
     /// The task has ended, in whatever way: pay what was earned, pay fees, give back the rest.
     Settle {
         /// The task.
         task: TaskId,
-        /// Who else is paid, in this order.
-        fees: Vec<Fee>,
+        /// How it ended.
+        ending: Ending,
+    },
+    /// Everything that is due happens: holds expire, locks end. See [`super::MAX_DUE_TRANSFERS`].
+    Due,
+    /// Another key signs for the account from now on. The caller has seen both keys' signatures.
+    RotateKey {
+        /// Whose.
+        account: AccountId,
+        /// Never used by any account before.
+        key: PublicKey,
     },
 }

@@ -1,8 +1,10 @@
 //! Why the ledger does not do something.
 
 use cryptomind_protocol::money::SUPPLY;
-use cryptomind_protocol::task::Reason;
 use cryptomind_protocol::{AccountId, Amount, ErrorBody, ErrorClass, TaskId};
+
+use super::account::Account;
+use super::invariants::Broken;
 
 /// Why an operation was refused. Nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,10 +19,13 @@ pub enum Refusal {
         /// What is free.
         available: Amount,
     },
+    /// This network gives no test money.
+    #[error("this network gives no test money")]
+    NoFaucet,
     /// The bounty account cannot give that much test money any more.
     #[error("the bounty account has {available} of test money left, not {needed}")]
     FaucetEmpty {
-        /// What was asked for.
+        /// What a request gives.
         needed: Amount,
         /// What is left.
         available: Amount,
@@ -28,21 +33,42 @@ pub enum Refusal {
     /// Moving nothing is a mistake.
     #[error("the amount is 0")]
     ZeroAmount,
+    /// Too little to be worth a record.
+    #[error("{amount} are less than {least}, the least that may be sent or held")]
+    DustAmount {
+        /// What was asked for.
+        amount: Amount,
+        /// What the network allows.
+        least: Amount,
+    },
     /// Payer and payee are the same.
     #[error("payer and payee are the same account")]
     SameAccount,
-    /// The mint and the escrow take part in the ledger's own operations only.
+    /// Nobody has a key for this account: it takes part in the ledger's own operations only.
     #[error("{} is an account of the ledger itself: nobody could ever spend what it has", .0.short())]
     SystemAccount(AccountId),
+    /// This account's first key signs for another one.
+    #[error("the key of {} signs for another account: nobody could ever spend what it gets", .0.short())]
+    Unreachable(AccountId),
     /// The task has a hold already.
     #[error("task {} has a hold already", .0.short())]
     HoldExists(TaskId),
-    /// No hold was opened for this task.
-    #[error("task {} has no hold", .0.short())]
-    HoldNotFound(TaskId),
-    /// The hold was paid out: what it paid stands, see [`super::Hold::payments`].
-    #[error("the hold of task {} is settled already", .0.short())]
-    AlreadySettled(TaskId),
+    /// The task has no hold, or it was settled, or it has expired and only `Due` settles it.
+    #[error("the hold of task {} is not open: there is none, or it is settled", .0.short())]
+    HoldNotOpen(TaskId),
+    /// The terms' expiry has passed.
+    #[error("the hold of task {} would expire before it opens", .0.short())]
+    TermsExpired(TaskId),
+    /// The cap does not cover the most that the terms can pay.
+    #[error("the cap of {amount} is below what task {} may cost, {needed}", .task.short())]
+    CapTooLow {
+        /// The task.
+        task: TaskId,
+        /// The cap.
+        amount: Amount,
+        /// The most that can be paid.
+        needed: Amount,
+    },
     /// More than the hold has left.
     #[error("{wanted} are more than the {free} that the hold of task {} has left", .task.short())]
     HoldExceeded {
@@ -53,18 +79,46 @@ pub enum Refusal {
         /// What the hold has left for it.
         free: Amount,
     },
-    /// A settlement pays fees for items, storage and the network; the rest it finds itself.
-    #[error("`{0}` is not a fee")]
-    NotAFee(Reason),
+    /// More would be withheld than the network's rules allow.
+    #[error("{ppm} millionths of a node's earnings cannot be withheld: at most {max_ppm}")]
+    WithheldTooMuch {
+        /// What was to be withheld.
+        ppm: u32,
+        /// The most, by the genesis.
+        max_ppm: u32,
+    },
+    /// A list is longer than a block can carry out.
+    #[error("a hold has at most {most} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The most.
+        most: usize,
+    },
+    /// The key signs for an account already.
+    #[error("the key signs for an account already")]
+    KeyInUse,
+    /// The key was replaced by another one.
+    #[error("the key was retired: it signs for nobody any more")]
+    KeyRetired,
+    /// The account has changed its key too often.
+    #[error("an account can change its key {} times in all", Account::MAX_KEYS)]
+    TooManyKeys,
     /// The genesis was carried out before.
     #[error("this ledger has begun already")]
-    GenesisTwice,
+    MintedTwice,
     /// The allocations do not make up the supply.
     #[error("the allocations sum to {}, not to the supply of {SUPPLY}", shown(.0))]
-    GenesisSum(Option<Amount>),
+    MintSum(Option<Amount>),
+    /// An allocation vests in no parts or in too many.
+    #[error("the allocation `{0}` vests in no parts, or in too many")]
+    Vesting(String),
     /// The amounts sum to more than any ledger holds.
     #[error("the amounts sum to more than 2^64 base units")]
     Overflow,
+    /// The operation would break an invariant: a fault of this software, stopped before it did harm.
+    #[error(transparent)]
+    Broken(#[from] Broken),
 }
 
 fn shown(sum: &Option<Amount>) -> String {
@@ -72,33 +126,47 @@ fn shown(sum: &Option<Amount>) -> String {
 }
 
 impl Refusal {
-    const fn code(&self) -> &'static str {
+    /// The stable slug of its error.
+    pub const fn code(&self) -> &'static str {
         match self {
             Self::InsufficientFunds { .. } => "insufficient_funds",
+            Self::NoFaucet => "no_faucet",
             Self::FaucetEmpty { .. } => "faucet_empty",
             Self::ZeroAmount => "zero_amount",
+            Self::DustAmount { .. } => "dust_amount",
             Self::SameAccount => "same_account",
             Self::SystemAccount(_) => "system_account",
+            Self::Unreachable(_) => "unreachable_account",
             Self::HoldExists(_) => "hold_exists",
-            Self::HoldNotFound(_) => "hold_not_found",
-            Self::AlreadySettled(_) => "already_settled",
+            Self::HoldNotOpen(_) => "hold_not_open",
+            Self::TermsExpired(_) => "terms_expired",
+            Self::CapTooLow { .. } => "cap_too_low",
             Self::HoldExceeded { .. } => "hold_exceeded",
-            Self::NotAFee(_) => "not_a_fee",
-            Self::GenesisTwice => "genesis_twice",
-            Self::GenesisSum(_) => "genesis_sum",
+            Self::WithheldTooMuch { .. } => "withheld_too_much",
+            Self::TooMany { .. } => "too_many",
+            Self::KeyInUse => "key_in_use",
+            Self::KeyRetired => "key_retired",
+            Self::TooManyKeys => "too_many_keys",
+            Self::MintedTwice => "minted_twice",
+            Self::MintSum(_) => "mint_sum",
+            Self::Vesting(_) => "vesting_parts",
             Self::Overflow => "amount_overflow",
+            Self::Broken(_) => "ledger_broken",
         }
     }
 
     const fn class(&self) -> ErrorClass {
         match self {
-            Self::InsufficientFunds { .. } => ErrorClass::Funds,
+            Self::InsufficientFunds { .. } | Self::CapTooLow { .. } => ErrorClass::Funds,
             Self::FaucetEmpty { .. } => ErrorClass::Capacity,
             // These come from other decisions of this network, never from a request.
             Self::HoldExceeded { .. }
-            | Self::NotAFee(_)
-            | Self::GenesisTwice
-            | Self::GenesisSum(_) => ErrorClass::Internal,
+            | Self::WithheldTooMuch { .. }
+            | Self::TooMany { .. }
+            | Self::MintedTwice
+            | Self::MintSum(_)
+            | Self::Vesting(_)
+            | Self::Broken(_) => ErrorClass::Internal,
             _ => ErrorClass::User,
         }
     }
@@ -113,9 +181,14 @@ impl Refusal {
                     "{missing} are missing: receive them first, or ask for less"
                 ))
             }
-            Self::FaucetEmpty { available, .. } => Some(format!("ask for at most {available}")),
+            Self::NoFaucet => Some("ask somebody for tokens, or use a development network".into()),
             Self::ZeroAmount => Some("give an amount above 0, such as 0.25".into()),
+            Self::DustAmount { least, .. } => Some(format!("give {least} or more")),
             Self::SameAccount => Some("name another account".into()),
+            Self::CapTooLow { needed, .. } => {
+                Some(format!("set budget.max_cost to {needed} or more"))
+            }
+            Self::KeyInUse | Self::KeyRetired => Some("make a new key and use that".into()),
             _ => None,
         }
     }
