@@ -18,17 +18,16 @@
 
 use std::collections::BTreeSet;
 
-use cryptomind_protocol::block::{Block, Decision, Entry, Header, MAX_BLOCK_BYTES, Receipt};
+use cryptomind_protocol::block::{Block, Decision, Entry, Header, Receipt};
 use cryptomind_protocol::genesis::{Genesis, NetworkKind};
-use cryptomind_protocol::key::{Hash, Nonce};
 use cryptomind_protocol::transaction::Action;
 use cryptomind_protocol::{
-    AccountId, Amount, ErrorBody, GenesisHash, PublicKey, ReceiptId, TaskId, Timestamp, codec,
+    AccountId, Amount, ErrorBody, GenesisHash, ReceiptId, TaskId, Timestamp, codec,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::consensus::{Consensus, Executor, Proposal, Solo};
-use crate::ledger::{Account, Broken, Changes, Hold, Ledger, Lock, LockKey, Op, Rules};
+use crate::consensus::{Executor, Proposal, Solo};
+use crate::ledger::{Account, Changes, Hold, Ledger, Lock, LockKey, Op, Rules};
 use crate::merkle;
 use crate::state_hash::StateHash;
 use crate::transaction::{self, Verified};
@@ -41,7 +40,7 @@ pub use verify::{Divergence, Seen};
 pub const VERSION: u8 = 1;
 
 /// When a block holds this much it is closed, whatever else waits: with its last entry it stays below
-/// [`MAX_BLOCK_BYTES`].
+/// [`cryptomind_protocol::block::MAX_BLOCK_BYTES`].
 const FULL_BYTES: usize = 256 * 1024;
 
 /// What shall happen, all or nothing.
@@ -159,14 +158,14 @@ impl Chain {
     ///
     /// # Errors
     /// Where an invariant is broken, or the records are not those that the last block left.
-    pub fn restore(genesis: Genesis, head: Head, ledger: Ledger) -> Result<Self, Broken> {
-        ledger.check_invariants()?;
+    pub fn restore(genesis: Genesis, head: Head, ledger: Ledger) -> Result<Self, ErrorBody> {
+        ledger.check_invariants().map_err(ErrorBody::internal)?;
         let state = state_of(&ledger);
         let stored = [head.state.digest(), state.digest()];
         if stored.iter().any(|digest| *digest != head.header.state) {
             let height = head.header.height;
             let message = format!("the stored records are not those that block {height} left");
-            return Err(Broken::new(message));
+            return Err(ErrorBody::internal(message));
         }
         Ok(Self {
             network: genesis.hash(),

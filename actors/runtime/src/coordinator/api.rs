@@ -45,7 +45,7 @@ pub(super) async fn answer(
         Err(refusal) => return exchange.answer(Err::<Ack, _>(refusal)).await,
     };
     match request {
-        Request::Status {} => exchange.answer(office.status().await).await,
+        Request::Status {} => exchange.answer(office.status(me).await).await,
         Request::Submit { transaction } => {
             exchange.answer(office.submit(key, transaction).await).await;
         }
@@ -103,14 +103,15 @@ pub(super) async fn answer(
 }
 
 impl Office {
-    async fn status(&self) -> Result<NetworkStatus, ErrorBody> {
+    async fn status(&self, me: AccountId) -> Result<NetworkStatus, ErrorBody> {
         let totals = self.ledger.call(LedgerMsg::TotalsOf, LEDGER_LIMIT).await?;
         let counts = self
             .matchmaker
             .call(MatchmakerMsg::CountsOf, MATCHMAKER_LIMIT)
             .await?;
         Ok(NetworkStatus {
-            network: self.genesis.hash(),
+            network: self.network,
+            account: me,
             genesis: self.genesis.clone(),
             now: clock::now(),
             miners: counts.miners as u32,

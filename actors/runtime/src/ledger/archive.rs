@@ -25,7 +25,7 @@ pub fn chain(store: &StateStore, genesis: Genesis) -> Result<Chain, ErrorBody> {
         store.load::<Hold>().map_err(ErrorBody::internal)?,
         store.load::<Lock>().map_err(ErrorBody::internal)?,
     );
-    Chain::restore(genesis, head, ledger).map_err(ErrorBody::internal)
+    Chain::restore(genesis, head, ledger)
 }
 
 /// Adds the index rows of one entry.
