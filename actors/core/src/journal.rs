@@ -16,6 +16,13 @@ pub struct GenesisRecord {
     pub genesis: Genesis,
 }
 
+/// Says that a task's run has not ended, so that a restart need not look at those that have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRun {
+    /// The task.
+    pub task: TaskId,
+}
+
 /// An event of a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventRecord {

@@ -217,6 +217,7 @@ async fn staff(
         tickets: tickets.clone(),
         watchers: watchers.clone(),
         prices: prices(&config, &genesis),
+        withheld_max_ppm: genesis.withholding.max_ppm,
         limits: limits(&config),
     };
     let children = vec![
@@ -261,6 +262,7 @@ const fn limits(config: &Coordinator) -> Limits {
         offer_window_ms: config.market.offer_window_ms,
         wait_ms: config.market.wait_limit_s * 1000,
         prepare_ms: config.market.prepare_limit_s * 1000,
+        hold_ms: config.market.hold_limit_s * 1000,
     }
 }
 

@@ -159,6 +159,8 @@ pub struct Totals {
 pub enum LedgerMsg {
     /// From actors and sessions: change this, all or nothing.
     Post(Box<Posting>, RpcReplyPort<Result<Posted, Unanswered>>),
+    /// From actors: records that change without an entry of the chain, in order with what was posted before.
+    Record(Batch, RpcReplyPort<Durable>),
     /// From actors: was this transaction answered before? A conflict is an error.
     AnswerOf(Box<Verified>, RpcReplyPort<Result<Option<Answered>, ErrorBody>>),
     /// From sessions: what has this account?
@@ -262,6 +264,7 @@ impl Actor for LedgerActor {
         // A caller that no longer waits is no concern of the ledger: hence the ignored sends.
         match message {
             LedgerMsg::Post(posting, reply) => drop(reply.send(books.post(*posting, clock::now()))),
+            LedgerMsg::Record(batch, reply) => drop(reply.send(books.record(batch))),
             LedgerMsg::AnswerOf(verified, reply) => drop(reply.send(books.answer_of(&verified))),
             LedgerMsg::BalancesOf(account, reply) => drop(reply.send(books.balances_of(account))),
             LedgerMsg::TotalsOf(reply) => drop(reply.send(books.totals())),
@@ -344,6 +347,21 @@ impl Books {
         }
         self.world.signers.follow(&posted.receipt, stamp.map(|s| s.0));
         Ok(posted)
+    }
+
+    /// Records go with the open block, or to the disk at once where none is open: never before what was posted earlier.
+    fn record(&mut self, batch: Batch) -> Durable {
+        if self.chain.waiting() > 0 {
+            return self.sealing.add(batch);
+        }
+        let (stored, durable) = watch::channel(false);
+        let commit = self.world.store.commit(batch);
+        tokio::spawn(async move {
+            if commit.await.is_ok() {
+                stored.send_replace(true);
+            }
+        });
+        Durable(durable)
     }
 
     /// Begins a block, where none has entries, and does what is due at its time.
@@ -522,6 +540,11 @@ impl LedgerRef {
                 Err(refusal) => Err(Unposted::Refused(refusal)),
             },
         }
+    }
+
+    /// Writes records that go without an entry of the chain.
+    pub async fn record(&self, batch: Batch) -> Result<Durable, ErrorBody> {
+        self.call(|reply| LedgerMsg::Record(batch, reply), LEDGER_LIMIT).await
     }
 
     /// The durable answer that this transaction got before, where it did.
