@@ -5,4 +5,7 @@
 mod backend;
 mod blobs;
 mod crash;
+mod matrix;
+mod money;
 mod state;
+mod trace;
