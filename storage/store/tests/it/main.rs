@@ -5,6 +5,8 @@
 mod backend;
 mod blobs;
 mod crash;
+mod damage;
+mod faults;
 mod matrix;
 mod money;
 mod state;

@@ -40,7 +40,7 @@ pub trait Workload: Sync {
 
     /// Stands for all that the store holds, such as a hash of all records: two stores have the same
     /// one only if they hold the same. It differs after every step.
-    fn content(&self, store: &StateStore) -> Result<[u8; 32], String>;
+    fn content(&self, store: &StateStore) -> Result<Vec<u8>, String>;
 
     /// The invariants, on a store that holds the first `steps` steps. The error says what is wrong.
     fn check(&self, store: &StateStore, steps: usize) -> Result<(), String>;
@@ -49,8 +49,10 @@ pub trait Workload: Sync {
 /// What is wrong with a store that was opened after a power cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
-    /// It cannot be opened or read, or panics.
+    /// It cannot be opened or read.
     Refused(String),
+    /// It panics.
+    Panicked,
     /// An acknowledged batch is not there.
     Lost { acknowledged: usize, found: usize },
     /// It holds what no number of batches makes.
@@ -116,7 +118,7 @@ pub struct Script<'a, W> {
     workload: &'a W,
     batches: Vec<Batch>,
     /// How many batches make this content.
-    lengths: HashMap<[u8; 32], usize>,
+    lengths: HashMap<Vec<u8>, usize>,
 }
 
 impl<'a, W: Workload> Script<'a, W> {
@@ -256,21 +258,14 @@ impl<'a, W: Workload> Script<'a, W> {
     /// All cuts of the record of a run, each with these losses, and the recovery of one image of
     /// each cut with the second ones.
     pub fn matrix(&self, trace: &Trace, losses: &[Loss], second: &[Loss]) -> Report {
-        let threads = thread::available_parallelism().map_or(1, |count| count.get().min(8));
-        let part = |thread: usize| {
+        let mut report = Report::default();
+        let parts = in_parts(|part, parts| {
             let mut report = Report::default();
-            let cuts = trace.cuts(0).skip(thread).step_by(threads);
+            let cuts = trace.cuts(0).skip(part).step_by(parts);
             cuts.for_each(|cut| report += self.cut(&cut, losses, second));
             report
-        };
-        let mut report = Report::default();
-        thread::scope(|scope| {
-            let parts = (0..threads).map(|thread| scope.spawn(move || part(thread)));
-            let parts = parts.collect::<Vec<_>>();
-            parts
-                .into_iter()
-                .for_each(|part| report += part.join().unwrap());
         });
+        parts.into_iter().for_each(|part| report += part);
         report.findings.sort_by_key(|finding| finding.first.0);
         report
     }
@@ -310,7 +305,7 @@ impl<'a, W: Workload> Script<'a, W> {
         losses: &[Loss],
     ) -> Report {
         let mut report = Report::default();
-        let mut finding = |second, violation| Finding {
+        let finding = |second, violation| Finding {
             first,
             second,
             violation,
@@ -337,21 +332,32 @@ impl<'a, W: Workload> Script<'a, W> {
     }
 }
 
+/// Runs `part` on all processors at once, with the number of the part and how many there are.
+pub fn in_parts<T: Send>(part: impl Fn(usize, usize) -> T + Sync) -> Vec<T> {
+    let parts = thread::available_parallelism().map_or(1, |count| count.get().min(8));
+    let part = &part;
+    thread::scope(|scope| {
+        let threads = (0..parts).map(|number| scope.spawn(move || part(number, parts)));
+        let threads = threads.collect::<Vec<_>>();
+        let results = threads.into_iter().map(|thread| thread.join().unwrap());
+        results.collect()
+    })
+}
+
 /// Whether redb never finished making this file: it has no magic number yet.
 pub fn is_unborn(image: &[u8]) -> bool {
     !image.starts_with(b"redb")
 }
 
 /// A store on this disk which does not end the process when it fails.
-pub fn open(backend: impl StorageBackend) -> Result<StateStore, Violation> {
+fn open(backend: impl StorageBackend) -> Result<StateStore, Violation> {
     let carry_on = OnFailure::call(|_| ());
     StateStore::with_backend(backend, carry_on).map_err(|e| Violation::Refused(e.to_string()))
 }
 
 /// A panic is a violation as well.
 fn caught<T>(run: impl FnOnce() -> Result<T, Violation>) -> Result<T, Violation> {
-    let panicked = |_| Err(Violation::Refused("it panicked".into()));
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(panicked)
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or(Err(Violation::Panicked))
 }
 
 struct Acknowledge(Arc<Plan>, usize);

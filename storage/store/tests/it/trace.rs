@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// One thing done to a disk.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
     /// These bytes at this offset.
     Write(u64, Box<[u8]>),
@@ -46,7 +46,7 @@ pub fn overwrite(image: &mut [u8], offset: u64, data: &[u8]) {
 }
 
 /// A disk and all that was done to it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
     /// The disk before it.
     pub base: Vec<u8>,
@@ -67,10 +67,29 @@ pub struct Cut<'a> {
 }
 
 impl Trace {
-    /// Number of [`Self::cuts`].
-    pub fn cut_count(&self) -> usize {
-        let syncs = |access: &&Access| matches!(access, Access::Sync);
-        self.accesses.iter().filter(syncs).count() + 1
+    /// Whether the disk became longer.
+    pub fn grows(&self) -> bool {
+        !self.lengths().is_sorted_by(|one, next| one >= next)
+    }
+
+    /// Whether the disk became shorter.
+    pub fn shrinks(&self) -> bool {
+        !self.lengths().is_sorted()
+    }
+
+    /// The disk after it, when nothing is lost.
+    pub fn image(&self) -> Vec<u8> {
+        let mut image = self.base.clone();
+        let accesses = self.accesses.iter();
+        accesses.for_each(|access| access.apply(&mut image));
+        image
+    }
+
+    fn lengths(&self) -> impl Iterator<Item = u64> {
+        self.accesses.iter().filter_map(|access| match access {
+            Access::SetLen(len) => Some(*len),
+            _ => None,
+        })
     }
 
     /// The times between two syncs, from before the first to after the last. `acknowledged` batches
@@ -107,7 +126,7 @@ pub enum Loss {
     Subset(u64),
     /// All but one, by chance.
     One(u64),
-    /// The last alone: the disk wrote in another order.
+    /// All but the last: the disk wrote in another order.
     AllButLast,
     /// Each unit of so many bytes of each write by chance: torn writes.
     Torn { unit: usize, seed: u64 },
@@ -157,7 +176,7 @@ impl Cut<'_> {
     pub fn image(&self, loss: Loss) -> Vec<u8> {
         let mut image = self.durable.clone();
         let count = self.pending.len();
-        let mut dice = |seed| Dice::new(seed ^ (self.number as u64) << 32);
+        let dice = |seed| Dice::new(seed ^ ((self.number as u64) << 32));
         let mut keep = |wanted: &mut dyn FnMut(usize) -> bool| {
             for (index, access) in self.pending.iter().enumerate() {
                 if wanted(index) {
