@@ -92,11 +92,6 @@ impl Plan {
         self.lock().calls
     }
 
-    /// What the process sees on the disk: written, though perhaps not synced.
-    pub fn image(&self) -> Vec<u8> {
-        self.lock().bytes.clone()
-    }
-
     /// Writes down from now on what is done to the disk.
     pub fn record(&self) {
         self.lock().trace = Some(Vec::new());

@@ -13,9 +13,14 @@
 //! - what is changed while the file is open: redb looks at the hashes when it opens a file, not when
 //!   it reads a page.
 
-use crate::matrix::{Script, Violation, in_parts};
+use std::fs::File;
+
+use cryptomind_storage::StoreError;
+use cryptomind_storage::state::StateStore;
+
+use crate::matrix::{Script, Violation, in_parts, is_unborn};
 use crate::money::Money;
-use crate::trace::Dice;
+use crate::trace::{Dice, Loss};
 
 const STEPS: usize = 120;
 const HEADER_BYTES: usize = 320;
@@ -190,7 +195,7 @@ fn a_file_that_is_cut_or_longer_is_seen_or_harmless() {
     let script = Script::new(&Money, STEPS);
     let files = Files::new(&script);
     let sectors = files.crashed.0.len().min(files.closed.0.len()) / 512;
-    // Not to nothing: redb makes a new database of an empty file.
+    // Not to nothing: that is another test, as redb makes a new database of an empty file.
     let cut = files.expect_seen(sectors * 3, |image, number| {
         image.truncate(number / 3 * 512 + [1, 511, 512][number % 3]);
     });
@@ -200,4 +205,45 @@ fn a_file_that_is_cut_or_longer_is_seen_or_harmless() {
     });
     println!("refused: cut {cut:?}, longer {longer:?}");
     assert!(cut.0 > 0);
+}
+
+#[test]
+fn a_file_cut_to_nothing_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.redb");
+    let script = Script::new(&Money, 3);
+    let store = StateStore::open(&path).unwrap();
+    store.commit(script.batch(0)).wait().unwrap();
+    drop(store);
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    let refusal = StateStore::open(&path).unwrap_err();
+    assert!(matches!(refusal, StoreError::Open { .. }), "{refusal}");
+    assert_eq!(path.metadata().unwrap().len(), 0, "nothing was written");
+}
+
+#[test]
+fn a_file_whose_making_broke_off_is_made_again() {
+    let script = Script::new(&Money, 3);
+    let trace = script.record(|disk| disk);
+    let mut unborn = 0;
+    for cut in trace.cuts(0).take_while(|cut| cut.acknowledged == 0) {
+        for (_, image) in cut.images(&Loss::kinds(2)) {
+            unborn += usize::from(is_unborn(&image));
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("state.redb");
+            std::fs::write(folder.path().join("state.redb.new"), image).unwrap();
+            let store = StateStore::open(&path).unwrap();
+            store.commit(script.batch(0)).wait().unwrap();
+            drop(store);
+            let image = std::fs::read(&path).unwrap();
+            assert_eq!(script.examine(image, 1), Ok(1));
+            assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+        }
+    }
+    assert!(unborn > 2, "{unborn} broken off");
 }
