@@ -128,7 +128,7 @@ impl Plan {
             .changed
             .wait_timeout_while(self.lock(), limit, |state| busy(state))
             .unwrap();
-        assert!(!waited.timed_out(), "the store does nothing");
+        assert!(!waited.timed_out(), "nothing happens any more");
         state
     }
 
@@ -151,9 +151,9 @@ impl Plan {
     fn gate(&self) {
         let mut state = self.lock();
         state.waiting = state.held;
+        drop(state);
         self.changed.notify_all();
-        state = self.changed.wait_while(state, |s| s.held).unwrap();
-        state.waiting = false;
+        self.wait_while(|s| s.held).waiting = false;
     }
 }
 

@@ -23,6 +23,13 @@ const RUN: usize = 3;
 const EVERY: usize = 30;
 const FAULTS: [Fault; 4] = [Fault::Error, Fault::Once, Fault::NoSpace, Fault::Short];
 
+const LOSSES: [Loss; 4] = [
+    Loss::Everything,
+    Loss::Subset(3),
+    Loss::Torn { unit: 512, seed: 3 },
+    Loss::Short(3),
+];
+
 /// A run over a disk that fails.
 struct Run {
     trace: Trace,
@@ -87,7 +94,7 @@ fn check(script: &Script<'_, Money>, run: &Run, what: &str) {
     let found = script.recover(live, run.acknowledged);
     assert!(found.is_ok(), "{what}: {found:?}");
     let cut = run.trace.cuts(run.acknowledged).last().unwrap();
-    for (loss, image) in cut.images(&Loss::kinds(1)) {
+    for (loss, image) in cut.images(&LOSSES) {
         if is_unborn(&image) && run.acknowledged == 0 {
             continue;
         }

@@ -14,7 +14,8 @@
 //! good as acknowledged. Everything comes from seeds: a finding names the cut and the loss that
 //! make its image again.
 //!
-//! This knows no workload: to check another, write its [`Workload`] hand it to [`Script::new`].
+//! This knows no workload: to check another, write its [`Workload`] and hand it to [`Script::new`].
+//! Another crate's tests can mount this file, `backend.rs` and `trace.rs` by `#[path]`.
 
 use std::collections::HashMap;
 use std::future::Future;
