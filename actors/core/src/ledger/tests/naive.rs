@@ -324,7 +324,7 @@ impl Naive {
         check(!signs, "key_in_use")?;
         check(!self.retired.contains(&key), "key_retired")?;
         let first_of = self.known.contains(&key);
-        check(!(first_of && !self.signs.contains_key(&key)), "key_in_use")?;
+        check(!first_of || self.signs.contains_key(&key), "key_in_use")?;
         check(!first_of, "key_retired")?;
         check(key != account, "key_in_use")?;
         self.meet(account);
