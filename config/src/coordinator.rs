@@ -1,9 +1,9 @@
 //! `coordinator.toml`: the network, its market, its limits.
 
-use cryptomind_protocol::Amount;
-use cryptomind_protocol::genesis::NetworkKind;
+use cryptomind_protocol::genesis::{FeeTable, Genesis, NetworkKind, Withholding};
+use cryptomind_protocol::{AccountId, Amount, PublicKey, Timestamp};
 
-use crate::convert::{amount, name, whole};
+use crate::convert::{amount, name, parsed, whole};
 use crate::{CoordinatorNode, Reader, Settings};
 
 /// A coordinator's settings.
@@ -28,8 +28,41 @@ pub struct Network {
     pub name: String,
     /// Real money or test money.
     pub kind: NetworkKind,
-    /// Share of a task's settlement that goes to the network, in millionths.
-    pub fee_ppm: u32,
+    /// `[network.fees]`: what is charged. The file's `network_ppm` is the table's `network_fee_ppm`.
+    pub fees: FeeTable,
+    /// `[network.withholding]`: how a miner's earnings are withheld.
+    pub withholding: Withholding,
+    /// `[network.allocations]`: who gets the first tokens.
+    pub allocations: Allocations,
+}
+
+/// `[network.allocations]`: the accounts of the white paper's table. A part that nobody is named for goes to a
+/// system account, for which nobody can sign.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Allocations {
+    /// 70 %.
+    pub investors: Option<AccountId>,
+    /// 10 %.
+    pub reserve: Option<AccountId>,
+    /// 15 %, released over four years.
+    pub team: Option<AccountId>,
+    /// 3 %. On a development network it pays the test money, so nobody else can have it there.
+    pub bounty: Option<AccountId>,
+    /// 2 %.
+    pub advisors: Option<AccountId>,
+}
+
+impl Allocations {
+    fn account(&self, name: &str) -> Option<AccountId> {
+        match name {
+            "investors" => self.investors,
+            "reserve" => self.reserve,
+            "team" => self.team,
+            "bounty" => self.bounty,
+            "advisors" => self.advisors,
+            _ => None,
+        }
+    }
 }
 
 /// `[market]`: prices and time limits.
@@ -45,6 +78,8 @@ pub struct Market {
     pub wait_limit_s: u64,
     /// A matched group that is not ready after this is dissolved, seconds.
     pub prepare_limit_s: u64,
+    /// A task that has not ended after this ends: what was earned is paid, the rest comes back, seconds.
+    pub hold_limit_s: u64,
 }
 
 /// `[limits]`: what is admitted.
@@ -56,24 +91,52 @@ pub struct Limits {
     pub max_per_address: usize,
 }
 
-/// `[faucet]`: test money on a development network. A main network has none, whatever this says.
+/// `[faucet]`: test money on a development network, fixed in the genesis too. A main network has none, whatever
+/// this says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faucet {
     /// What one request gives.
     pub amount: Amount,
 }
 
+/// A year.
+const MAX_WITHHOLDING_S: u64 = 365 * 24 * 3600;
+
 const fn ctm_thousandths(n: u64) -> Amount {
     Amount::from_base_units(n * 1_000_000)
 }
 
-impl Default for Network {
-    fn default() -> Self {
+impl Network {
+    /// What a network of this kind has where the file is silent.
+    fn of_kind(kind: NetworkKind) -> Self {
+        let is_main = matches!(kind, NetworkKind::Main);
+        let fee = if is_main {
+            ctm_thousandths(1)
+        } else {
+            Amount::ZERO
+        };
         Self {
             name: "cryptomind-dev".into(),
-            kind: NetworkKind::Development,
-            fee_ppm: 10_000,
+            kind,
+            fees: FeeTable {
+                send: fee,
+                post: fee,
+                least: Amount::from_base_units(1000),
+                network_fee_ppm: 10_000,
+                reward_fund_ppm: 100_000,
+            },
+            withholding: Withholding {
+                period_ms: if is_main { 7 * 24 * 3_600_000 } else { 60_000 },
+                max_ppm: 200_000,
+            },
+            allocations: Allocations::default(),
         }
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self::of_kind(NetworkKind::Development)
     }
 }
 
@@ -85,6 +148,7 @@ impl Default for Market {
             offer_window_ms: 400,
             wait_limit_s: 600,
             prepare_limit_s: 60,
+            hold_limit_s: 7 * 24 * 3600,
         }
     }
 }
@@ -116,17 +180,99 @@ fn positive(entry: &crate::reader::Entry<'_>) -> crate::convert::Converted<Amoun
 
 impl Network {
     fn read(reader: &mut Reader<'_>) -> Self {
-        let default = Self::default();
         let kinds = [
             ("development", NetworkKind::Development),
             ("main", NetworkKind::Main),
         ];
+        let kind = reader.choice("network.kind", NetworkKind::Development, &kinds);
+        let default = Self::of_kind(kind);
         Self {
             name: reader.take("network.name", default.name, name),
-            kind: reader.choice("network.kind", default.kind, &kinds),
-            fee_ppm: reader.take("network.fee_ppm", default.fee_ppm, |e| {
-                whole(e, 0..=500_000)
-            }),
+            kind,
+            fees: read_fees(reader, default.fees),
+            withholding: read_withholding(reader, default.withholding),
+            allocations: Allocations::read(reader, kind),
+        }
+    }
+}
+
+fn read_fees(reader: &mut Reader<'_>, default: FeeTable) -> FeeTable {
+    let share = |most: u32| move |entry: &crate::reader::Entry<'_>| whole(entry, 0..=most);
+    FeeTable {
+        send: reader.take("network.fees.send", default.send, amount),
+        post: reader.take("network.fees.post", default.post, amount),
+        least: reader.take("network.fees.least", default.least, positive),
+        network_fee_ppm: reader.take(
+            "network.fees.network_ppm",
+            default.network_fee_ppm,
+            share(500_000),
+        ),
+        reward_fund_ppm: reader.take(
+            "network.fees.reward_fund_ppm",
+            default.reward_fund_ppm,
+            share(1_000_000),
+        ),
+    }
+}
+
+fn read_withholding(reader: &mut Reader<'_>, default: Withholding) -> Withholding {
+    let in_ms = |entry: &crate::reader::Entry<'_>| {
+        whole(entry, 1..=MAX_WITHHOLDING_S).map(|seconds| seconds * 1000)
+    };
+    Withholding {
+        period_ms: reader.take("network.withholding.period_s", default.period_ms, in_ms),
+        max_ppm: reader.take("network.withholding.max_ppm", default.max_ppm, |e| {
+            whole(e, 0..=500_000)
+        }),
+    }
+}
+
+impl Allocations {
+    fn read(reader: &mut Reader<'_>, kind: NetworkKind) -> Self {
+        let mut account = |key| reader.optional(key, |e| parsed(e, "cm1…"));
+        let allocations = Self {
+            investors: account("network.allocations.investors"),
+            reserve: account("network.allocations.reserve"),
+            team: account("network.allocations.team"),
+            bounty: account("network.allocations.bounty"),
+            advisors: account("network.allocations.advisors"),
+        };
+        if kind == NetworkKind::Development {
+            reader.forbid(
+                "network.allocations.bounty",
+                "on a development network the bounty pays the test money",
+                "leave it out, or set kind = \"main\"",
+            );
+        }
+        allocations
+    }
+}
+
+impl Coordinator {
+    /// The genesis that these settings ask for. It is made once, at the first start: a stored one stands,
+    /// whatever the settings say later.
+    pub fn genesis(&self, created: Timestamp, coordinator: PublicKey) -> Genesis {
+        let network = &self.network;
+        let mut allocations = Genesis::standard_allocations();
+        for part in &mut allocations {
+            part.account = network
+                .allocations
+                .account(&part.name)
+                .unwrap_or(part.account);
+        }
+        Genesis {
+            version: 1,
+            name: network.name.clone(),
+            kind: network.kind,
+            created,
+            coordinator,
+            allocations,
+            fees: network.fees,
+            withholding: network.withholding,
+            faucet: match network.kind {
+                NetworkKind::Main => Amount::ZERO,
+                NetworkKind::Development => self.faucet.amount,
+            },
         }
     }
 }
@@ -149,6 +295,9 @@ impl Market {
             }),
             prepare_limit_s: reader.take("market.prepare_limit_s", default.prepare_limit_s, |e| {
                 whole(e, 1..=86_400)
+            }),
+            hold_limit_s: reader.take("market.hold_limit_s", default.hold_limit_s, |e| {
+                whole(e, 1..=31_536_000)
             }),
         }
     }

@@ -1,7 +1,7 @@
 //! A TOML text with its name: where a byte stands in it, and its keys as a flat list.
 //!
-//! Configuration has sections of one level, so a key's full name is `section.key`, or `key` above the
-//! first section. Every value keeps its place for errors.
+//! A key's full name is `section.key`, or `key` above the first section; a section within another is
+//! `section.inner`. Every value keeps its place for errors.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -94,7 +94,7 @@ impl Document {
             sections: BTreeMap::new(),
             text: String::new(),
         };
-        let parsed = DeTable::parse(&text).map(|table| document.flatten(table.get_ref()));
+        let parsed = DeTable::parse(&text).map(|table| document.flatten("", table.get_ref()));
         document.text = text;
         match parsed {
             Ok(()) => Ok(document),
@@ -102,14 +102,13 @@ impl Document {
         }
     }
 
-    fn flatten(&mut self, table: &DeTable<'_>) {
+    /// Adds a section's values, and those of the sections in it. The parser has limited the nesting.
+    fn flatten(&mut self, prefix: &str, table: &DeTable<'_>) {
         for (key, value) in table {
-            let name = key.get_ref().to_string();
+            let name = format!("{prefix}{}", key.get_ref());
             match value.get_ref() {
                 DeValue::Table(inner) => {
-                    for (key, value) in inner {
-                        self.add(format!("{name}.{}", key.get_ref()), key.span(), value);
-                    }
+                    self.flatten(&format!("{name}."), inner);
                     self.sections.insert(name, key.span());
                 }
                 _ => self.add(name, key.span(), value),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use crate::document::{Document, Value};
-use crate::reader::{Layer, Reader, TextSetting, suggest};
+use crate::reader::{Layer, Reader, TextSetting, section_of, suggest};
 use crate::{ConfigError, sample};
 
 /// What every environment variable of a setting starts with.
@@ -189,10 +189,16 @@ fn environment(
 /// A variable that names a section of the type, but no key in it, is a typing error.
 fn mistyped(variable: &str, keys: &[&'static str]) -> Option<ConfigError> {
     let rest = variable.strip_prefix(VARIABLE_PREFIX)?.to_lowercase();
-    let sections = keys.iter().filter_map(|key| key.split_once('.'));
-    let (section, short) = sections
-        .filter_map(|(section, _)| Some((section, rest.strip_prefix(section)?.strip_prefix('_')?)))
-        .next()?;
+    let short_in = |section: &str| {
+        rest.strip_prefix(&section.replace('.', "_"))?
+            .strip_prefix('_')
+    };
+    // The innermost section that the variable can mean.
+    let (section, short) = keys
+        .iter()
+        .filter_map(|key| section_of(key))
+        .filter_map(|section| Some((section, short_in(section)?)))
+        .max_by_key(|(section, _)| section.len())?;
     let message = format!("no setting `{short}` in [{section}]");
     let place = Origin::Environment {
         variable: variable.to_owned(),

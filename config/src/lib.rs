@@ -28,7 +28,7 @@ pub mod task;
 
 pub use client::{Client, Format};
 pub use convert::PortRange;
-pub use coordinator::{Coordinator, Faucet, Limits, Market, Network};
+pub use coordinator::{Allocations, Coordinator, Faucet, Limits, Market, Network};
 pub use error::ConfigError;
 pub use layers::{Layers, Loaded, Origin, Settings, load};
 pub use miner::{Cache, Compute, Idle, Miner, Ring};

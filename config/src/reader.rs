@@ -232,8 +232,9 @@ pub(crate) fn choose<T: Copy>(entry: &Entry<'_>, words: &[(&str, T)]) -> Convert
     })
 }
 
-fn section_of(key: &str) -> Option<&str> {
-    key.split_once('.').map(|(section, _)| section)
+/// `network.fees` of `network.fees.send`.
+pub(crate) fn section_of(key: &str) -> Option<&str> {
+    key.rsplit_once('.').map(|(section, _)| section)
 }
 
 fn refuse(layer: &Layer, key: &str, origin: &Origin, problem: &Problem) -> ConfigError {
@@ -310,7 +311,7 @@ fn unknown_in_file(document: &Document, known: &[&'static str]) -> Option<Config
 
 /// What an unknown key may have meant: a near key of its section, the same key elsewhere, or the list.
 pub(crate) fn suggest(key: &str, known: &[&str]) -> String {
-    let (section, short) = match key.split_once('.') {
+    let (section, short) = match key.rsplit_once('.') {
         Some((section, short)) => (Some(section), short),
         None => (None, key),
     };

@@ -1,7 +1,8 @@
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
-use cryptomind_protocol::{AccountId, NodeAddress, NodeId};
+use cryptomind_protocol::genesis::Genesis;
+use cryptomind_protocol::{AccountId, NodeAddress, NodeId, PublicKey, Timestamp};
 
 use super::*;
 use crate::layers::{keys, variable_of};
@@ -55,7 +56,9 @@ fn sample_is_right<T: Settings + PartialEq + Debug>(default: T, needs_coordinato
     in_sample.sort();
     assert_eq!(in_sample, keys::<T>(), "{}", T::FILE_NAME);
 
-    std::fs::write(dir.path().join("test.toml"), all_on(T::SAMPLE)).unwrap();
+    // Some of a coordinator's settings are for a main network only.
+    let all = all_on(T::SAMPLE).replace("kind = \"development\"", "kind = \"main\"");
+    std::fs::write(dir.path().join("test.toml"), all).unwrap();
     let layers = Layers {
         file: layers.file,
         ..Layers::default()
@@ -154,7 +157,37 @@ fn what_is_wrong_is_shown_where_it_stands() {
         ),
         ("[node]\nname = \"Big Rig\"", 2, "cannot be a name"),
         ("[network]\nkind = \"mian\"", 2, "did you mean \"main\"?"),
-        ("[network]\nfee_ppm = 1000001", 2, "from 0 to 500000"),
+        (
+            "[network.fees]\nnetwork_ppm = 1000001",
+            2,
+            "from 0 to 500000",
+        ),
+        ("[network.fees]\nleast = \"0 CTM\"", 2, "more than nothing"),
+        ("[network.fees]\nsend = 1", 2, "\"1 CTM\""),
+        ("[network.fees]\nsned = 1", 2, "did you mean `send`?"),
+        ("[network.fee]\nsend = 1", 1, "did you mean [network.fees]?"),
+        (
+            "[network]\nfees = 10",
+            2,
+            "write [network.fees] and its keys below",
+        ),
+        (
+            "[network]\nperiod_s = 10",
+            2,
+            "`period_s` belongs under [network.withholding]",
+        ),
+        ("[network.withholding]\nperiod_s = 0", 2, "out of range"),
+        (
+            "[network.withholding]\nmax_ppm = 500001",
+            2,
+            "from 0 to 500000",
+        ),
+        (
+            "[network.allocations]\nteam = \"cm1abc\"",
+            2,
+            "not a whole account id",
+        ),
+        ("[node.listen]\nport = 1", 1, "`node.listen` is a key"),
         ("[market]\nunit_price = 10", 2, "\"10 CTM\""),
         ("[market]\nunit_price = 0.5", 2, "\"0.5 CTM\""),
         ("[market]\nunit_price = \"0 CTM\"", 2, "more than nothing"),
@@ -180,6 +213,76 @@ fn what_is_wrong_is_shown_where_it_stands() {
         assert!(error.to_string().contains(says), "{text}:\n{error}");
         assert_eq!(error.line, line, "{text}:\n{error}");
     }
+}
+
+fn genesis_of(text: &str) -> Genesis {
+    let config = load::<Coordinator>(&file(text).1).unwrap().value;
+    config.genesis(Timestamp::from_ms(7), PublicKey::new([9; 32]))
+}
+
+#[test]
+fn a_genesis_says_what_the_file_says() {
+    let account = AccountId::new(ACCOUNT);
+    let text = format!(
+        "[network]\nname = \"cryptomind\"\nkind = \"main\"\n\
+         [network.fees]\nsend = \"0.5 CTM\"\nnetwork_ppm = 7\n\
+         [network.withholding]\nperiod_s = 3\n\
+         [network.allocations]\ninvestors = \"{account}\"\nteam = \"{account}\"\n\
+         bounty = \"{account}\"\nadvisors = \"{account}\""
+    );
+    let genesis = genesis_of(&text);
+    assert_eq!(genesis.created.as_ms(), 7);
+    assert_eq!(genesis.coordinator, PublicKey::new([9; 32]));
+    assert_eq!(genesis.fees.send, "0.5 CTM".parse().unwrap());
+    assert_eq!(genesis.fees.post, "0.001 CTM".parse().unwrap());
+    assert_eq!(genesis.fees.network_fee_ppm, 7);
+    assert_eq!(genesis.withholding.period_ms, 3000);
+    // Money of a main network is never given away.
+    assert!(genesis.faucet.is_zero());
+    for (given, standard) in genesis
+        .allocations
+        .iter()
+        .zip(Genesis::standard_allocations())
+    {
+        let named = given.name != "reserve";
+        let expected = if named { account } else { standard.account };
+        assert_eq!(given.account, expected, "{}", given.name);
+        assert_eq!(given.amount, standard.amount);
+        assert_eq!(given.vesting, standard.vesting);
+    }
+}
+
+#[test]
+fn a_development_network_is_free_and_gives_test_money() {
+    let genesis = genesis_of("");
+    assert!(genesis.fees.send.is_zero() && genesis.fees.post.is_zero());
+    assert_eq!(genesis.faucet, Coordinator::default().faucet.amount);
+    assert_eq!(genesis.allocations, Genesis::standard_allocations());
+    let text = format!(
+        "[network.allocations]\nbounty = \"{}\"",
+        AccountId::new(ACCOUNT)
+    );
+    let error = refused::<Coordinator>(&text);
+    assert!(error.to_string().contains("pays the test money"), "{error}");
+    assert_eq!(error.line, 2);
+}
+
+#[test]
+fn a_section_in_a_section_has_variables_too() {
+    let variable = |name: &str, value: &str| Layers {
+        environment: vec![(name.into(), value.into())],
+        ..Layers::default()
+    };
+    let layers = variable("CRYPTOMIND_NETWORK_FEES_SEND", "2 CTM");
+    let network = load::<Coordinator>(&layers).unwrap().value.network;
+    assert_eq!(network.fees.send, "2 CTM".parse().unwrap());
+    let layers = variable("CRYPTOMIND_NETWORK_FEES_SNED", "2 CTM");
+    let error = load::<Coordinator>(&layers).unwrap_err().to_string();
+    assert!(
+        error.contains("no setting `sned` in [network.fees]"),
+        "{error}"
+    );
+    assert!(error.contains("did you mean `send`?"), "{error}");
 }
 
 #[test]

@@ -1,11 +1,9 @@
-//! What the coordinator writes down besides money: answers, events, evidence, nodes.
+//! What the coordinator writes down besides money: events, evidence, nodes.
 
 use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::genesis::Genesis;
-use cryptomind_protocol::key::{Hash, Nonce};
 use cryptomind_protocol::node::Capacity;
 use cryptomind_protocol::task::Event;
-use cryptomind_protocol::transaction::Outcome;
 use cryptomind_protocol::{AccountId, NodeId, Signed, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -18,19 +16,11 @@ pub struct GenesisRecord {
     pub genesis: Genesis,
 }
 
-/// The answer that a transaction got: the same bytes get it again.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AnswerRecord {
-    /// Whose transaction.
-    pub account: AccountId,
-    /// The client's id of it.
-    pub id: Nonce,
-    /// Hash of the signed bytes: other bytes under this id are a conflict.
-    pub payload: Hash,
-    /// What it did.
-    pub outcome: Outcome,
-    /// Until when the same transaction could come again.
-    pub valid_until: Timestamp,
+/// Says that a task's run has not ended, so that a restart need not look at those that have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRun {
+    /// The task.
+    pub task: TaskId,
 }
 
 /// An event of a task.

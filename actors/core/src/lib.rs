@@ -8,7 +8,8 @@
 //! Reading order: [`ledger`] (who has what), [`price`] (what a task costs and when its parts are
 //! earned), [`batch`] (which samples a step trains on, and which of them a rank takes), [`rating`],
 //! [`catalog`], [`transaction`]; then [`run`] (the life of a task) and [`market`] (who is chosen);
-//! [`journal`] is what else the coordinator writes down.
+//! [`journal`] is what else the coordinator writes down. [`merkle`] and [`state_hash`] are the two hashes
+//! of many things that a block's header names.
 //!
 //! The actors of `cryptomind-actors` own one of these states each, apply inputs in turn, store the
 //! changed records with `cryptomind-storage`, and only then answer.
@@ -16,11 +17,16 @@
 
 pub mod batch;
 pub mod catalog;
+pub mod chain;
+pub mod consensus;
 pub mod journal;
 pub mod ledger;
 pub mod market;
+pub mod merkle;
 pub mod price;
 pub mod rating;
+pub mod receipt;
 pub mod ring;
 pub mod run;
+pub mod state_hash;
 pub mod transaction;

@@ -1,6 +1,6 @@
 //! What a task costs, when its parts are earned, and how an amount is divided.
 //!
-//! Used by the market (quotes, caps), the run (earnings, fees) and the clients' `quote`. Pure
+//! Used by the market (quotes, caps), the run (earnings), the ledger (settlements) and the clients' `quote`. Pure
 //! integer arithmetic; the only figures that are estimates are the times of a [`quote`].
 //!
 //! The unit price is fixed: so much for one CU (10¹² floating-point operations as the model's graph
@@ -23,7 +23,7 @@ mod terms;
 pub use extent::Extent;
 pub use quote::{GROUP_START_MS, STEP_HOP_US, best_first, quote};
 pub use split::split;
-pub use terms::{Ending, ItemUse, Terms};
+pub use terms::{ItemUse, Terms};
 
 use cryptomind_protocol::{Amount, ErrorBody};
 use serde::{Deserialize, Serialize};

@@ -14,7 +14,10 @@
 //! rating is computed in integers, as one fraction rounded down once, so it is monotone: work
 //! done or five stars never lower it, a failure or one star never raises it.
 //!
-//! Not here: what a rating leads to (`market`), whose evidence counts (the run; one vote a task).
+//! A rating also says how much of a node's earnings is withheld for a while when they are paid: see
+//! [`withheld_ppm`]. That is all that a miner can lose, and so it needs no money to start.
+//!
+//! Not here: what else a rating leads to (`market`), whose evidence counts (the run; one vote a task).
 
 use cryptomind_protocol::api::RatingView;
 use cryptomind_protocol::{ErrorBody, NodeId, Timestamp};
@@ -24,6 +27,14 @@ use serde::{Deserialize, Serialize};
 pub const BEST_MILLI: u32 = 5000;
 /// A newcomer's rating, in thousandths of a star.
 pub const NEWCOMER_MILLI: u32 = 3500;
+/// Withheld of the earnings of a node that is rated nothing, before the bounds, in millionths.
+const WITHHELD_AT_WORST_PPM: u32 = 300_000;
+/// What the best rating takes off that.
+const WITHHELD_RANGE_PPM: u32 = 250_000;
+/// The least that is withheld, where a network withholds so much at all.
+pub const WITHHELD_LEAST_PPM: u32 = 50_000;
+/// The most that is withheld.
+pub const WITHHELD_MOST_PPM: u32 = 250_000;
 /// Reasons are kept up to this many characters.
 const MAX_REASON_CHARS: usize = 200;
 
@@ -153,6 +164,17 @@ fn reason(evidence: Evidence) -> String {
         Evidence::Stars(1) => "a user gave 1 star".into(),
         Evidence::Stars(stars) => format!("a user gave {stars} stars"),
     }
+}
+
+/// Share of a node's earnings that is withheld for a while, in millionths: 0.30 − 0.25·R, within 0.05 and 0.25, where R
+/// is the rating as a part of the best one; never above `max_ppm`, which the genesis sets.
+pub fn withheld_ppm(rating_milli: u32, max_ppm: u32) -> u32 {
+    let rating = rating_milli.min(BEST_MILLI);
+    // 250,000 · 5000 is well within u32's range.
+    let earned_trust = WITHHELD_RANGE_PPM * rating / BEST_MILLI;
+    (WITHHELD_AT_WORST_PPM - earned_trust)
+        .clamp(WITHHELD_LEAST_PPM, WITHHELD_MOST_PPM)
+        .min(max_ppm)
 }
 
 /// Takes evidence into account. Refuses stars outside 1 to 5 and changes nothing then.

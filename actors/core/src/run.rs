@@ -3,19 +3,38 @@
 //! **Owns**: one task's state, group, checkpoints and earnings. **Talked to by**: the matchmaker actor, which
 //! stores the [`Run`] and carries out its [`Effect`]s, both before anyone hears of them.
 //!
-//! | state | what it waits for | timer | when nobody answers |
-//! |---|---|---|---|
-//! | waiting | enough offers | offer window, then the wait limit | expired, all is refunded |
-//! | matched | every member's `Ready` | prepare limit | silent members are lost, the rest regroup |
-//! | running | progress, checkpoints, the result | [`STALL_LIMIT_MS`] after the last news | members that are away are lost |
-//! | regrouping | every member's `Paused` | [`PAUSE_LIMIT_MS`] | silent members are lost, the rest go on |
-//! | finished, cancelled, failed, abandoned, expired | – | – | settled |
+//! Nothing waits without a limit. Each row is a wait; all of them are tested in `run/tests/timers.rs`.
+//!
+//! | state | waits for | timer | when it comes | when nobody answers | the hold |
+//! |---|---|---|---|---|---|
+//! | waiting | answers of the miners that were asked | [`Limits::offer_window_ms`] | the best offers form a group: matched | whoever is silent is not waited for any more | all of it held |
+//! | waiting | enough offers | [`Limits::wait_ms`] | matched | expired | settled |
+//! | matched | `Ready` of each member | [`Limits::prepare_ms`] | running | the silent are lost and blamed, the rest form the next attempt | unchanged |
+//! | running | progress | [`STALL_LIMIT_MS`] after the last news | the timer starts anew | nobody knows who it was: all are lost and blamed, the task begins again from the last verified checkpoint | earned stays earned |
+//! | running | the stored file of a checkpoint, from the first rank | [`STORE_LIMIT_MS`] after the first member told its fingerprint | its confirmation | the first rank is lost and blamed, the rest go on | unchanged |
+//! | running | fingerprints of a stored checkpoint, from each member | [`CONFIRM_LIMIT_MS`] after it was stored | it is verified: `Earn` | the silent are lost and blamed; what the others confirm is verified | the others earn |
+//! | running, all work verified | the result, from the first rank | [`STALL_LIMIT_MS`] after the last news | finished | the first rank is lost and blamed, the next one delivers | all work is earned already |
+//! | regrouping | `Paused` of each member | [`PAUSE_LIMIT_MS`]; [`SUSPECT_LIMIT_MS`] for who is suspected, once all others have answered | matched, as the next attempt | the silent are lost and blamed | unchanged |
+//! | any with a group | a member's connection | [`AWAY_LIMIT_MS`] after it broke, or after the coordinator came back | the member is told where the group stands | it is lost and blamed | what it earned is its own |
+//! | any with a group | a group that gets anywhere | [`MAX_FRUITLESS_ATTEMPTS`] without progress, [`MAX_ATTEMPTS_A_CHECKPOINT`] without a verified checkpoint | – | all are lost, nobody is blamed, the task begins again | unchanged |
+//! | waiting again | a further group | [`MAX_EXECUTIONS`] groups in all | matched | abandoned | settled |
+//! | any | the client | none: nothing waits for the client | `Cancel`: cancelled, settled | the task goes on to its end | settled as for all others |
+//! | any | the task's end | [`Limits::hold_ms`] after it was posted | – | expired | settled |
+//! | any | the coordinator | the hold's own expiry, [`Run::hold_expires`] | [`Run::resume`]: all timers but the last two start anew | the ledger settles the hold by itself; [`Input::HoldExpired`] ends the run | settled by the ledger |
+//! | finished, cancelled, failed, abandoned, expired | – | – | – | – | gone |
+//!
+//! *Settled*: every earned share is paid, however the task ended; the items' owners are due their fees if anything was earned,
+//! and where the group had the data and neither time nor the network was to blame; storage is paid for a result that was stored;
+//! the network takes its share of these; the rest goes back to the client. All in one posting, together with
+//! the run's last record.
 //!
 //! **Invariants**: a run settles once; what it earned never shrinks and never exceeds the price of the
-//! work; a new attempt is granted here alone, so two halves of a group never both go on.
+//! work; a new attempt is granted here alone, so two halves of a group never both go on. No timer ends early because a clock
+//! stepped back, and none is counted while the coordinator was away.
 //!
 //! **Is not**: the choice of a group (that is [`crate::market`]), nor money (that is [`crate::ledger`]).
 
+use cryptomind_protocol::block::{Ending, Share};
 use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::node::{Position, Report};
 use cryptomind_protocol::task::{
@@ -24,13 +43,15 @@ use cryptomind_protocol::task::{
 use cryptomind_protocol::{AccountId, Amount, NodeId, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::Fee;
 use crate::market::{self, Offer};
 use crate::price::Terms;
 
 mod checkpoint;
 mod regroup;
 mod settle;
+mod timers;
+
+pub use settle::payments;
 
 /// How long members have to answer a pause.
 pub const PAUSE_LIMIT_MS: u64 = 5_000;
@@ -40,10 +61,16 @@ pub const SUSPECT_LIMIT_MS: u64 = 300;
 pub const AWAY_LIMIT_MS: u64 = 10_000;
 /// How long a group may be without any news.
 pub const STALL_LIMIT_MS: u64 = 300_000;
+/// How long the first rank has to store a checkpoint whose fingerprint others have told.
+pub const STORE_LIMIT_MS: u64 = 240_000;
+/// How long members have to confirm a checkpoint that is stored.
+pub const CONFIRM_LIMIT_MS: u64 = 60_000;
 /// How often a task is begun with a new group before the network gives up.
 pub const MAX_EXECUTIONS: u32 = 3;
 /// How often a group may form again without getting anywhere.
 pub const MAX_FRUITLESS_ATTEMPTS: u32 = 5;
+/// How often a group may form again on its way from one verified checkpoint to the next.
+pub const MAX_ATTEMPTS_A_CHECKPOINT: u32 = 50;
 /// How often one node may fail the same task before it is not asked again.
 pub const MAX_STRIKES: usize = 2;
 /// The most progress events of a task: what is thinner is enough for a curve.
@@ -60,6 +87,8 @@ pub struct Limits {
     pub wait_ms: u64,
     /// For a group to prepare: to stop idle commands, to fetch data, to close its ring.
     pub prepare_ms: u64,
+    /// For all of it, from its posting: then it has ended.
+    pub hold_ms: u64,
 }
 
 /// A member's place in the group.
@@ -134,7 +163,7 @@ pub struct Run {
     pub seats: Vec<Seat>,
     /// Nodes that failed this task, once a failure.
     pub strikes: Vec<NodeId>,
-    /// Whether the group ever had the data: then items' owners are due their fees.
+    /// Whether a group ever had the data.
     pub delivered: bool,
     /// Steps done when the attempt began.
     pub start_step: u64,
@@ -146,12 +175,20 @@ pub struct Run {
     pub verified_file: Option<ResultFile>,
     /// Checkpoints that are not verified yet, oldest first.
     pub checkpoints: Vec<PendingCheckpoint>,
+    /// Since when a checkpoint that is not verified is known from its members' fingerprints.
+    pub heard_since: Option<Timestamp>,
+    /// Since when a checkpoint is stored that not all members confirm.
+    pub stored_since: Option<Timestamp>,
     /// Earned inside the hold.
     pub earned: Amount,
+    /// The nodes that earned it, by order of first earning.
+    pub earners: Vec<NodeId>,
     /// Who stores the result.
     pub stored_by: Option<AccountId>,
     /// Attempts since the last progress.
     pub fruitless: u32,
+    /// Attempts since the last verified checkpoint.
+    pub unverified_attempts: u32,
     /// Members of this attempt that say that the task itself is at fault.
     pub faults: Vec<NodeId>,
     /// The result, while the last checkpoint waits for its verification.
@@ -207,6 +244,8 @@ pub enum Input {
     },
     /// The client cancels.
     Cancel,
+    /// Nobody settled the hold in time: the ledger has done so by itself, with these payments.
+    HoldExpired(Vec<Payment>),
     /// Time has passed.
     Tick,
 }
@@ -256,11 +295,11 @@ pub enum Effect {
         /// Steps that the verified checkpoint covers; earned once.
         checkpoint: u64,
         /// Who earned what.
-        shares: Vec<(Member, Amount)>,
+        shares: Vec<Share>,
     },
-    /// Pay the hold out: what was earned, these fees, the rest back. The caller records the payments
-    /// with [`Run::settled`].
-    Settle(Vec<Fee>),
+    /// Pay the hold out by its own rules. The caller adds what is withheld of each of [`Run::earners`], and records the
+    /// payments with [`Run::settled`].
+    Settle(Ending),
     /// A node did its part.
     Praise(NodeId),
     /// A node failed.
@@ -314,9 +353,13 @@ impl Run {
             verified_step: 0,
             verified_file: None,
             checkpoints: Vec::new(),
+            heard_since: None,
+            stored_since: None,
             earned: Amount::ZERO,
+            earners: Vec::new(),
             stored_by: None,
             fruitless: 0,
+            unverified_attempts: 0,
             faults: Vec::new(),
             result: None,
             payments: Vec::new(),
@@ -357,6 +400,7 @@ impl Run {
                 self.reported(node, attempt, report, stored_by, now, &mut effects);
             }
             Input::Cancel => self.cancel(now, &mut effects),
+            Input::HoldExpired(payments) => self.hold_expired(payments, now, &mut effects),
             Input::Tick => self.tick(now, &mut effects),
         }
         effects
@@ -369,6 +413,9 @@ impl Run {
         for seat in &mut self.seats {
             seat.away_since = Some(now);
         }
+        self.paused_at = now;
+        self.heard_since = self.heard_since.map(|_| now);
+        self.stored_since = self.stored_since.map(|_| now);
         match self.state {
             TaskState::Waiting => {
                 self.offers.clear();
@@ -403,6 +450,18 @@ impl Run {
         self.seats.iter().map(|seat| seat.member.node).collect()
     }
 
+    /// Whether a node plays a part in it: it was asked, has offered, or is a member.
+    pub fn concerns(&self, node: &NodeId) -> bool {
+        self.seats.iter().any(|seat| seat.member.node == *node)
+            || self.asked.contains(node)
+            || self.offers.iter().any(|offer| offer.member.node == *node)
+    }
+
+    /// Whether a node that is free would be asked.
+    pub fn wants(&self, node: NodeId) -> bool {
+        self.state == TaskState::Waiting && self.may_ask(node)
+    }
+
     fn strikes_of(&self, node: NodeId) -> usize {
         self.strikes.iter().filter(|n| **n == node).count()
     }
@@ -430,7 +489,7 @@ impl Run {
     }
 
     fn ask(&mut self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
-        if self.state == TaskState::Waiting && self.may_ask(node) {
+        if self.wants(node) {
             self.asked.push(node);
             self.window_ends = self
                 .window_ends
@@ -526,6 +585,14 @@ impl Run {
     fn begin_attempt(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.attempt += 1;
         self.fruitless += 1;
+        self.unverified_attempts += 1;
+        // Whoever went back has to get there again before it can confirm it again.
+        self.heard_since = None;
+        let start = self.start_step;
+        let reached = |c: &PendingCheckpoint| c.stored.is_some() && c.step <= start;
+        if !self.checkpoints.iter().any(reached) {
+            self.stored_since = None;
+        }
         self.faults.clear();
         self.state = TaskState::Matched;
         self.deadline = now.plus_ms(self.limits.prepare_ms);
@@ -563,7 +630,7 @@ impl Run {
             }
             return self.ask(node, now, effects);
         };
-        seat.away_since = None;
+        let away_since = seat.away_since.take().unwrap_or(now);
         let here = position.filter(|p| p.task == task);
         match (state, here) {
             (TaskState::Regrouping, Some(_)) => {
@@ -581,7 +648,7 @@ impl Run {
             (_, Some(_)) => {}
             // It has lost the run, or has done its part and its report is still on its way: its
             // silence tells.
-            (_, None) => seat.away_since = Some(now),
+            (_, None) => seat.away_since = Some(away_since),
         }
     }
 
@@ -737,67 +804,6 @@ impl Run {
                 effects,
             );
         }
-    }
-
-    // Time.
-
-    fn tick(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        match self.state {
-            TaskState::Waiting if now >= self.deadline => {
-                let reason = format!("not enough miners were free in time: {}", self.reason);
-                self.end(TaskState::Expired, reason, now, effects);
-            }
-            TaskState::Waiting => self.choose(now, effects),
-            TaskState::Regrouping => self.regroup_if_answered(now, effects),
-            TaskState::Matched | TaskState::Running => self.look_for_lost(now, effects),
-            _ => {}
-        }
-    }
-
-    fn look_for_lost(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let late = now >= self.deadline;
-        let preparing = self.state == TaskState::Matched;
-        let lost: Vec<_> = self
-            .seats
-            .iter()
-            .filter_map(|seat| {
-                let away = seat
-                    .away_since
-                    .is_some_and(|at| now.ms_since(at) >= AWAY_LIMIT_MS);
-                let reason = if away {
-                    format!("no connection for {} s", AWAY_LIMIT_MS / 1000)
-                } else if late && preparing && !seat.ready {
-                    format!("not ready within {} s", self.limits.prepare_ms / 1000)
-                } else if late && !preparing {
-                    format!("no news for {} s", STALL_LIMIT_MS / 1000)
-                } else {
-                    return None;
-                };
-                Some((seat.member.node, reason))
-            })
-            .collect();
-        self.lose(&lost, true, now, effects);
-    }
-
-    /// When this run wants a [`Input::Tick`] next.
-    pub fn next_timer(&self) -> Option<Timestamp> {
-        if self.state.is_final() {
-            return None;
-        }
-        let away = self
-            .seats
-            .iter()
-            .filter_map(|s| s.away_since)
-            .map(|t| t.plus_ms(AWAY_LIMIT_MS));
-        let complete = self.offers.len() >= self.spec.miners as usize;
-        let window = (self.state == TaskState::Waiting && (complete || !self.asked.is_empty()))
-            .then_some(self.window_ends);
-        let suspects =
-            (self.state == TaskState::Regrouping).then(|| self.paused_at.plus_ms(SUSPECT_LIMIT_MS));
-        away.chain(window)
-            .chain(suspects)
-            .chain([self.deadline])
-            .min()
     }
 }
 

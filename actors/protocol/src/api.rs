@@ -168,6 +168,8 @@ pub struct NetworkStatus {
     pub genesis: Genesis,
     /// Its id.
     pub network: GenesisHash,
+    /// The caller's own account: that which its key signs for.
+    pub account: AccountId,
     /// The coordinator's clock.
     pub now: Timestamp,
     /// Miners online.

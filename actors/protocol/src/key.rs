@@ -64,7 +64,7 @@ macro_rules! fixed {
 }
 
 fixed!(
-    /// An ed25519 public key as it came over the wire. Whether it is a good one shows at verification.
+    /// An ed25519 public key as it came over the wire. Whether it is a good one: [`PublicKey::is_usable`].
     PublicKey, 32, "a public key"
 );
 fixed!(
@@ -88,14 +88,40 @@ impl Hash {
 }
 
 impl PublicKey {
-    /// Whether `signature` over `message` was made by this key. Weak keys and malleable signatures fail.
-    pub fn verify(&self, message: &[u8], signature: &Signature) -> bool {
-        let Ok(key) = VerifyingKey::from_bytes(&self.0) else {
-            return false;
-        };
-        let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        !key.is_weak() && key.verify_strict(message, &signature).is_ok()
+    /// Whether anything can be signed with this key: it is a point of the curve in its one canonical form, and
+    /// not one of the few of small order, for which a signature fits nearly every message.
+    pub fn is_usable(&self) -> bool {
+        self.point().is_some()
     }
+
+    /// Whether `signature` over `message` was made by this key. Weak keys and malleable signatures fail, and so do
+    /// signatures that fit only the equation times eight, as verifiers of whole batches check it: two verifiers
+    /// of one chain must never differ.
+    pub fn verify(&self, message: &[u8], signature: &Signature) -> bool {
+        self.point()
+            .is_some_and(|key| is_signed(&key, message, signature))
+    }
+
+    /// As [`PublicKey::verify`], with a weak key told from a wrong signature.
+    pub(crate) fn verify_as_usable(&self, message: &[u8], signature: &Signature) -> Option<bool> {
+        Some(is_signed(&self.point()?, message, signature))
+    }
+
+    fn point(&self) -> Option<VerifyingKey> {
+        let key = VerifyingKey::from_bytes(&self.0).ok()?;
+        (self.is_canonical() && !key.is_weak()).then_some(key)
+    }
+
+    /// Whether the y coordinate, the low 255 bits, is below the field's prime, 2²⁵⁵ − 19.
+    fn is_canonical(&self) -> bool {
+        let [first, middle @ .., last] = &self.0;
+        last & 0x7f != 0x7f || *first < 0xed || middle.iter().any(|byte| *byte != 0xff)
+    }
+}
+
+fn is_signed(key: &VerifyingKey, message: &[u8], signature: &Signature) -> bool {
+    let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
+    key.verify_strict(message, &signature).is_ok()
 }
 
 /// An ed25519 secret key. It leaves memory when dropped and is never shown.

@@ -41,6 +41,9 @@ pub enum VerifyError {
         /// The limit.
         max: usize,
     },
+    /// The signer's key is no key: of small order, or no canonical point of the curve.
+    #[error("the signer's key is weak or no key at all: make another with `cryptomind key new`")]
+    WeakKey,
     /// Not signed by this key, for this purpose, on this network.
     #[error("the signature does not fit: wrong key, wrong network or changed bytes")]
     Signature,
@@ -71,7 +74,7 @@ impl Signed {
         }
     }
 
-    /// Checks the signature first and reads the payload after.
+    /// Checks size, key and signature first and reads the payload after.
     pub fn verify<T: Payload>(&self, network: &GenesisHash) -> Result<T, VerifyError> {
         if self.payload.len() > T::MAX_BYTES {
             return Err(VerifyError::TooLarge {
@@ -79,13 +82,12 @@ impl Signed {
                 max: T::MAX_BYTES,
             });
         }
-        if !self
-            .signer
-            .verify(&message(T::TAG, network, &self.payload), &self.signature)
-        {
-            return Err(VerifyError::Signature);
+        let message = message(T::TAG, network, &self.payload);
+        match self.signer.verify_as_usable(&message, &self.signature) {
+            None => Err(VerifyError::WeakKey),
+            Some(false) => Err(VerifyError::Signature),
+            Some(true) => Ok(codec::decode(&self.payload)?),
         }
-        Ok(codec::decode(&self.payload)?)
     }
 }
 
@@ -137,6 +139,11 @@ mod tests {
             signed.verify::<Pay>(&GenesisHash::new([2; 32])),
             Err(VerifyError::Signature)
         );
+        let weak = Signed {
+            signer: PublicKey::new([0; 32]),
+            ..signed.clone()
+        };
+        assert_eq!(weak.verify::<Pay>(&here), Err(VerifyError::WeakKey));
         for byte in 0..signed.payload.len() {
             let mut changed = signed.clone();
             changed.payload[byte] ^= 1;

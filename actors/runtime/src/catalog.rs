@@ -9,13 +9,14 @@ use cryptomind_core::catalog::{Catalog, ItemRecord, Nickname};
 use cryptomind_core::journal::NodeRecord;
 use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::item::{ItemView, Manifest};
-use cryptomind_protocol::transaction::{Outcome, StoredReceipt};
+use cryptomind_core::transaction::Verified;
+use cryptomind_protocol::transaction::{Accepted, StoredReceipt};
 use cryptomind_protocol::{AccountId, ErrorBody, ItemId, NodeId};
 use cryptomind_storage::state::{Batch, StateStore};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use crate::clock;
-use crate::ledger::{LedgerRef, Posting, Stamp, Unposted};
+use crate::ledger::{LedgerRef, Posting, Unposted};
 use crate::rating::answer_when_durable;
 use crate::supervisor::Handle;
 
@@ -37,12 +38,16 @@ pub enum ItemName {
 /// What the catalog is told and asked.
 pub enum CatalogMsg {
     /// From sessions: take a nickname.
-    Register(Stamp, String, RpcReplyPort<Result<Outcome, ErrorBody>>),
+    Register(
+        Box<Verified>,
+        String,
+        RpcReplyPort<Result<Accepted, ErrorBody>>,
+    ),
     /// From sessions: publish an item.
     Publish(
-        Stamp,
+        Box<Verified>,
         Box<(Manifest, Vec<StoredReceipt>)>,
-        RpcReplyPort<Result<Outcome, ErrorBody>>,
+        RpcReplyPort<Result<Accepted, ErrorBody>>,
     ),
     /// From the matchmaker: which name is free for a trained model of this owner?
     NameFor(AccountId, String, RpcReplyPort<String>),
@@ -92,7 +97,7 @@ impl Actor for CatalogActor {
         _: ActorRef<CatalogMsg>,
         arguments: CatalogArguments,
     ) -> Result<Shelf, ActorProcessingErr> {
-        let catalog = read(&arguments.store).await?;
+        let catalog = read(&arguments).await?;
         Ok(Shelf { arguments, catalog })
     }
 
@@ -104,10 +109,12 @@ impl Actor for CatalogActor {
     ) -> Result<(), ActorProcessingErr> {
         // Whoever no longer waits does not need the answer: hence the ignored sends.
         match message {
-            CatalogMsg::Register(stamp, nickname, reply) => {
-                shelf.register(stamp, nickname, reply).await?;
+            CatalogMsg::Register(transaction, nickname, reply) => {
+                shelf.register(*transaction, nickname, reply).await?;
             }
-            CatalogMsg::Publish(stamp, item, reply) => shelf.publish(stamp, *item, reply).await?,
+            CatalogMsg::Publish(transaction, item, reply) => {
+                shelf.publish(*transaction, *item, reply).await?;
+            }
             CatalogMsg::NameFor(owner, wanted, reply) => {
                 drop(reply.send(shelf.catalog.free_name(&owner, &wanted)));
             }
@@ -147,33 +154,32 @@ impl Shelf {
 
     async fn register(
         &mut self,
-        stamp: Stamp,
+        transaction: Verified,
         nickname: String,
-        reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
+        reply: RpcReplyPort<Result<Accepted, ErrorBody>>,
     ) -> Result<(), ActorProcessingErr> {
-        let account = stamp.account;
+        let account = transaction.account();
         let record = match self.catalog.register(account, &nickname, clock::now()) {
             Ok(record) => record,
             Err(refusal) => {
-                self.refuse(stamp, refusal, reply).await;
+                self.refuse(&transaction, refusal, reply).await;
                 return Ok(());
             }
         };
         let mut batch = Batch::new();
         batch.put(&record);
-        let outcome = Outcome::Registered { nickname };
-        self.post(stamp, outcome, batch, reply).await
+        self.post(transaction, batch, reply).await
     }
 
     async fn publish(
         &mut self,
-        stamp: Stamp,
+        transaction: Verified,
         (manifest, receipts): (Manifest, Vec<StoredReceipt>),
-        reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
+        reply: RpcReplyPort<Result<Accepted, ErrorBody>>,
     ) -> Result<(), ActorProcessingErr> {
-        let id = ItemId::of_transaction(&stamp.account, stamp.id.as_bytes());
+        let id = ItemId::of_transaction(&transaction.account(), transaction.id().as_bytes());
         let decided = self.storage_nodes().and_then(|nodes| {
-            let (account, now) = (stamp.account, clock::now());
+            let (account, now) = (transaction.account(), clock::now());
             let is_storage = |node: &NodeId| nodes.contains(node);
             self.catalog
                 .publish(id, account, manifest, &receipts, is_storage, now)
@@ -181,14 +187,13 @@ impl Shelf {
         let record = match decided {
             Ok(record) => record,
             Err(refusal) => {
-                self.refuse(stamp, refusal, reply).await;
+                self.refuse(&transaction, refusal, reply).await;
                 return Ok(());
             }
         };
         let mut batch = Batch::new();
         batch.put(&record);
-        let outcome = Outcome::Published { item: id };
-        self.post(stamp, outcome, batch, reply).await
+        self.post(transaction, batch, reply).await
     }
 
     fn storage_nodes(&self) -> Result<Vec<NodeId>, ErrorBody> {
@@ -207,48 +212,34 @@ impl Shelf {
     /// A repeated transaction is refused by its own effect; then the first answer counts.
     async fn refuse(
         &self,
-        stamp: Stamp,
+        transaction: &Verified,
         refusal: ErrorBody,
-        reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
+        reply: RpcReplyPort<Result<Accepted, ErrorBody>>,
     ) {
-        let before = self
-            .arguments
-            .ledger
-            .call(
-                |reply| crate::ledger::LedgerMsg::AnswerOf(stamp, reply),
-                CATALOG_LIMIT,
-            )
-            .await;
-        let answer = match before {
-            Ok(Ok(Some(outcome))) => Ok(outcome),
-            _ => Err(refusal),
-        };
-        drop(reply.send(answer));
+        let before = self.arguments.ledger.answer_of(transaction).await;
+        drop(reply.send(before.and_then(|before| before.ok_or(refusal))));
     }
 
-    /// Posts a change that memory has already taken, with its answer. Where it is not taken, memory is read
-    /// anew.
+    /// Posts a change that memory has already taken. Where it is not taken, memory is read anew.
     async fn post(
         &mut self,
-        stamp: Stamp,
-        outcome: Outcome,
+        transaction: Verified,
         batch: Batch,
-        reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
+        reply: RpcReplyPort<Result<Accepted, ErrorBody>>,
     ) -> Result<(), ActorProcessingErr> {
-        let answers = Some((stamp, outcome.clone()));
         let posting = Posting {
-            answers,
+            transaction: Some(transaction),
             batch,
             ..Posting::default()
         };
         let unposted = match self.arguments.ledger.post(posting).await {
             Ok(posted) => {
-                answer_when_durable(posted.commit, outcome, reply);
+                answer_when_durable(posted, reply);
                 return Ok(());
             }
             Err(unposted) => unposted,
         };
-        self.catalog = read(&self.arguments.store).await?;
+        self.catalog = read(&self.arguments).await?;
         drop(reply.send(match unposted {
             Unposted::Answered(before) => Ok(before),
             Unposted::Refused(refusal) => Err(refusal),
@@ -257,9 +248,10 @@ impl Shelf {
     }
 }
 
-async fn read(store: &StateStore) -> Result<Catalog, ActorProcessingErr> {
-    // What was queued before is part of the catalog.
-    store.commit(Batch::new()).await?;
+async fn read(arguments: &CatalogArguments) -> Result<Catalog, ActorProcessingErr> {
+    // What was carried out before is part of the catalog, durable or not.
+    let store = &arguments.store;
+    arguments.ledger.settled(store).await?;
     Ok(Catalog::rebuild(
         store.load::<Nickname>()?,
         store.load::<ItemRecord>()?,

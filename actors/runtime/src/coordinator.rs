@@ -15,18 +15,19 @@ use std::time::Duration;
 
 use cryptomind_config::Coordinator;
 use cryptomind_core::journal::GenesisRecord;
-use cryptomind_core::ledger::{Account, Op};
 use cryptomind_core::price::Prices;
 use cryptomind_core::run::Limits;
 use cryptomind_net::Endpoint;
 use cryptomind_protocol::frame::{ALPN_API, ALPN_NODE};
 use cryptomind_protocol::genesis::Genesis;
-use cryptomind_protocol::{ErrorBody, NodeAddress, NodeId, SecretKey};
+use cryptomind_protocol::{ErrorBody, GenesisHash, NodeAddress, NodeId, SecretKey};
 use cryptomind_storage::state::{Batch, StateStore};
+
+use tokio::sync::watch;
 
 use crate::catalog::{CatalogActor, CatalogArguments, CatalogRef};
 use crate::clock;
-use crate::ledger::{LedgerActor, LedgerRef, Posting, Unposted};
+use crate::ledger::{LedgerActor, LedgerArguments, LedgerRef};
 use crate::matchmaker::{MatchmakerActor, MatchmakerArguments, MatchmakerRef};
 use crate::rating::{RatingActor, RatingArguments, RatingRef};
 use crate::supervisor::{self, Child, Tree, seat};
@@ -34,8 +35,10 @@ use crate::supervisor::{self, Child, Tree, seat};
 mod api;
 mod door;
 mod enrolment;
+mod ledger;
 pub mod links;
 mod nodes;
+pub mod signers;
 pub mod tickets;
 mod transactions;
 mod views;
@@ -43,6 +46,7 @@ pub mod watchers;
 
 use enrolment::Enrolments;
 use links::Links;
+use signers::Signers;
 use tickets::Tickets;
 use watchers::Watchers;
 
@@ -54,6 +58,11 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 /// What every door needs.
 pub(crate) struct Office {
     pub(crate) genesis: Genesis,
+    /// The genesis' hash.
+    pub(crate) network: GenesisHash,
+    pub(crate) signers: Signers,
+    /// Says which block was stored last.
+    pub(crate) grown: watch::Sender<u64>,
     pub(crate) config: Coordinator,
     pub(crate) store: StateStore,
     pub(crate) ledger: LedgerRef,
@@ -103,7 +112,6 @@ pub async fn start(config: Coordinator, key: SecretKey) -> Result<CoordinatorNod
         network,
     };
     let (office, tree) = staff(config, genesis.clone(), store, tickets).await?;
-    mint(&office.ledger, &office.store).await?;
     let local = endpoint.local_addr();
     let address = NodeAddress {
         node: NodeId::of_key(&key.public()),
@@ -162,14 +170,7 @@ fn genesis(
         }
         return Ok(record.genesis);
     }
-    let genesis = Genesis {
-        version: 1,
-        name: config.network.name.clone(),
-        kind: config.network.kind,
-        created: clock::now(),
-        coordinator: key.public(),
-        network_fee_ppm: config.network.fee_ppm,
-    };
+    let genesis = config.genesis(clock::now(), key.public());
     let mut batch = Batch::new();
     batch.put(&GenesisRecord {
         genesis: genesis.clone(),
@@ -190,7 +191,15 @@ async fn staff(
     let (catalog_seat, catalog) = seat("catalog");
     let (matchmaker_seat, matchmaker) = seat("matchmaker");
     let (links, watchers) = (Links::default(), Watchers::default());
-    let for_ledger = store.clone();
+    let (signers, grown) = (Signers::default(), watch::Sender::new(0));
+    let for_ledger = LedgerArguments {
+        store: store.clone(),
+        genesis: genesis.clone(),
+        key: tickets.key.clone(),
+        signers: signers.clone(),
+        matchmaker: matchmaker.clone(),
+        grown: grown.clone(),
+    };
     let for_rating = RatingArguments {
         store: store.clone(),
         ledger: ledger.clone(),
@@ -208,6 +217,7 @@ async fn staff(
         tickets: tickets.clone(),
         watchers: watchers.clone(),
         prices: prices(&config, &genesis),
+        withheld_max_ppm: genesis.withholding.max_ppm,
         limits: limits(&config),
     };
     let children = vec![
@@ -221,7 +231,10 @@ async fn staff(
     let tree = Tree::start(supervisor::Limits::default(), children).await?;
     let enrolments = Enrolments::default();
     let office = Office {
+        network: genesis.hash(),
         genesis,
+        signers,
+        grown,
         config,
         store,
         ledger,
@@ -240,7 +253,7 @@ fn prices(config: &Coordinator, genesis: &Genesis) -> Prices {
     Prices {
         unit_price: config.market.unit_price,
         storage_per_mib: config.market.storage_price_per_mib,
-        network_fee_ppm: genesis.network_fee_ppm,
+        network_fee_ppm: genesis.fees.network_fee_ppm,
     }
 }
 
@@ -249,34 +262,7 @@ const fn limits(config: &Coordinator) -> Limits {
         offer_window_ms: config.market.offer_window_ms,
         wait_ms: config.market.wait_limit_s * 1000,
         prepare_ms: config.market.prepare_limit_s * 1000,
-    }
-}
-
-/// Mints the supply, once.
-async fn mint(ledger: &LedgerRef, store: &StateStore) -> Result<(), ErrorBody> {
-    if !store
-        .load::<Account>()
-        .map_err(ErrorBody::internal)?
-        .is_empty()
-    {
-        return Ok(());
-    }
-    let allocations = Genesis::allocations()
-        .into_iter()
-        .map(|(_, to, amount)| (to, amount));
-    let ops = vec![Op::Genesis {
-        allocations: allocations.collect(),
-    }];
-    match ledger
-        .post(Posting {
-            ops,
-            ..Posting::default()
-        })
-        .await
-    {
-        Ok(posted) => posted.commit.await.map_err(ErrorBody::internal),
-        Err(Unposted::Refused(refusal)) => Err(refusal),
-        Err(Unposted::Answered(_)) => Err(ErrorBody::internal("the genesis is no transaction")),
+        hold_ms: config.market.hold_limit_s * 1000,
     }
 }
 

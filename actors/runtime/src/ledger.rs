@@ -1,95 +1,129 @@
 //! The ledger actor: money moves here alone, and with it everything that must change in the same breath.
 //!
-//! **Owns**: accounts, holds, and the answers that transactions got. **Talked to by**: the other
-//! actors of the coordinator and, for plain payments, the sessions.
+//! **Owns**: the [`Chain`], the block being made, and the consensus engine. **Talked to by**: the other actors of the
+//! coordinator and, for plain payments, the sessions.
 //!
-//! A [`Posting`] carries operations on money, records of other nouns and the answer to a transaction. The
-//! ledger decides in memory, queues everything as one write transaction, and hands back a
-//! [`Commit`]: whoever tells the world waits for that first.
+//! A [`Posting`] carries one entry of the chain and records of other nouns. The chain decides in memory at once; what it
+//! did waits in the open block until the last block is durable; then the block is closed, and all of it goes to the
+//! disk in one write transaction. Whoever tells the world waits for the posting's [`Durable`] first.
 //!
-//! **Invariant**: memory is what the store will hold once all queued commits are done. So a restarted
-//! ledger first waits for those, then reads.
+//! ```text
+//! Post ─▶ open block ─(last commit is back)─▶ closed ─▶ consensus ─▶ one redb transaction ─▶ Durable
+//! Tick ─▶ open block with what is due, where the earliest expiry has come
+//! ```
+//!
+//! **Invariant**: memory is what the store will hold once all closed blocks are committed and the open one is closed. A
+//! restarted ledger waits for the former and reads; the open block is lost with all that waited for it, and
+//! nobody was told.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cryptomind_core::journal::AnswerRecord;
-use cryptomind_core::ledger::{Account, Changes, Hold, Ledger, Op, Transfer};
+use cryptomind_core::chain::{Chain, Executed, Work};
+use cryptomind_core::consensus::{Consensus, Executor, Solo, Step};
+use cryptomind_core::transaction::Verified;
+use cryptomind_protocol::block::{Block, Decision, Receipt};
+use cryptomind_protocol::genesis::Genesis;
 use cryptomind_protocol::key::{Hash, Nonce};
-use cryptomind_protocol::transaction::Outcome;
-use cryptomind_protocol::{AccountId, Amount, ErrorBody, Timestamp};
-use cryptomind_storage::state::{Batch, Commit, Record, StateStore};
+use cryptomind_protocol::task::Payment;
+use cryptomind_protocol::transaction::Accepted;
+use cryptomind_protocol::{
+    AccountId, Amount, ErrorBody, ReceiptId, SecretKey, TaskId, Timestamp,
+};
+use cryptomind_storage::state::{Batch, StateStore};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::sync::watch;
 
 use crate::clock;
+use crate::coordinator::signers::Signers;
+use crate::matchmaker::{MatchmakerMsg, MatchmakerRef};
 use crate::supervisor::Handle;
+
+mod sealing;
+
+/// The chain as it lies in the store.
+pub use cryptomind_storage::chain as archive;
+
+use sealing::Sealing;
 
 /// How long anybody waits for the ledger's decision. It decides in microseconds.
 pub const LEDGER_LIMIT: Duration = Duration::from_secs(5);
-
-/// Below so many answers, old ones are not looked for.
-const MIN_ANSWERS: usize = 1024;
+/// How often the ledger looks whether something is due.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Reaches the ledger.
 pub type LedgerRef = Handle<LedgerMsg>;
 
-/// Which transaction a posting answers, and how.
-#[derive(Debug, Clone)]
-pub struct Stamp {
-    /// Whose transaction.
-    pub account: AccountId,
-    /// The client's id of it.
-    pub id: Nonce,
-    /// Hash of its signed bytes.
-    pub payload: Hash,
-    /// Until when it is valid.
-    pub valid_until: Timestamp,
-}
+/// Adds records that tell what the entry did.
+pub type Then = Box<dyn FnOnce(&Receipt, &mut Batch) + Send>;
 
-/// Adds records that tell what money did.
-pub type Then = Box<dyn FnOnce(&Changes, &mut Batch) + Send>;
-
-/// What changes together.
+/// What changes together: one entry of the chain, with records of other nouns.
 #[derive(Default)]
 pub struct Posting {
-    /// The transaction that it answers, with the answer.
-    pub answers: Option<(Stamp, Outcome)>,
-    /// Movements of money, in order; all or none.
-    pub ops: Vec<Op>,
+    /// The transaction that it answers.
+    pub transaction: Option<Verified>,
+    /// What the coordinator decides with it, in order; all or none.
+    pub decisions: Vec<Decision>,
     /// Records of other nouns.
     pub batch: Batch,
-    /// Further records, made of what money did.
+    /// Further records, made of what the entry did.
     pub then: Option<Then>,
 }
 
-/// A posting that was decided and queued.
+/// A posting that was carried out. It holds once it is durable, and not before.
 #[derive(Debug)]
 pub struct Posted {
-    /// What money did.
-    pub changes: Changes,
-    /// Resolves when all of it is durable.
-    pub commit: Commit,
+    /// Where in the chain.
+    pub id: ReceiptId,
+    /// What it did.
+    pub receipt: Receipt,
+    /// Resolves when its block is on the disk.
+    pub durable: Durable,
+}
+
+impl Posted {
+    /// What the transaction's sender is told, once it is durable.
+    ///
+    /// # Errors
+    /// Where the entry carried no transaction.
+    pub fn accepted(&self) -> Result<Accepted, ErrorBody> {
+        let outcome = self.receipt.outcome.clone();
+        let receipt = self.id;
+        outcome
+            .map(|outcome| Accepted { receipt, outcome })
+            .ok_or_else(|| ErrorBody::internal("an entry without a transaction has no answer"))
+    }
+}
+
+/// The wait for a block to be on the disk.
+#[derive(Debug, Clone)]
+pub struct Durable(watch::Receiver<bool>);
+
+impl Durable {
+    /// Returns when the block is on the disk.
+    ///
+    /// # Errors
+    /// When the ledger ended before: whether the block is there shows when the same transaction is sent again.
+    pub async fn wait(mut self) -> Result<(), ErrorBody> {
+        let stored = self.0.wait_for(|stored| *stored).await;
+        stored.map(drop).map_err(|_| {
+            ErrorBody::internal("the ledger was restarted before this was stored")
+                .with_help("send the same transaction again: it counts once")
+                .with_retry_after_ms(100)
+        })
+    }
 }
 
 /// Why a posting changed nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Unposted {
-    /// The same transaction was answered before: this is that answer.
-    Answered(Outcome),
+    /// The same transaction was answered before: this is that answer, and it is durable.
+    Answered(Accepted),
     /// A rule forbids it.
     Refused(ErrorBody),
 }
 
-/// What the ledger has in all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Totals {
-    /// Sum of everything.
-    pub supply: Amount,
-    /// In open holds.
-    pub held: Amount,
-}
-
-/// Balances of one account.
+/// What an account has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Balances {
     /// Free to spend.
@@ -98,18 +132,94 @@ pub struct Balances {
     pub held: Amount,
     /// Earned in others' open holds.
     pub earning: Amount,
+    /// Its own, but not to be spent yet.
+    pub locked: Amount,
+    /// When the next part of that is released.
+    pub unlocks: Option<Timestamp>,
+}
+
+/// What there is in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Sum of everything.
+    pub supply: Amount,
+    /// In open holds.
+    pub held: Amount,
+    /// Accounts.
+    pub accounts: u64,
+    /// Holds that are not settled.
+    pub open_holds: u64,
+    /// Locks that have not ended.
+    pub locks: u64,
+    /// What makes blocks final, and how many of its makers may fail.
+    pub engine: (&'static str, u32),
 }
 
 /// What the ledger is asked.
 pub enum LedgerMsg {
     /// From actors and sessions: change this, all or nothing.
-    Post(Box<Posting>, RpcReplyPort<Result<Posted, Unposted>>),
-    /// From sessions: was this transaction answered before? A conflict is an error.
-    AnswerOf(Stamp, RpcReplyPort<Result<Option<Outcome>, ErrorBody>>),
+    Post(Box<Posting>, RpcReplyPort<Result<Posted, Unanswered>>),
+    /// From actors: records that change without an entry of the chain, in order with what was posted before.
+    Record(Batch, RpcReplyPort<Durable>),
+    /// From actors: was this transaction answered before? A conflict is an error.
+    AnswerOf(Box<Verified>, RpcReplyPort<Result<Option<Answered>, ErrorBody>>),
     /// From sessions: what has this account?
     BalancesOf(AccountId, RpcReplyPort<Balances>),
     /// From sessions: what is there in all?
     TotalsOf(RpcReplyPort<Totals>),
+    /// From the matchmaker: which of these tasks have an open hold?
+    OpenHolds(Vec<TaskId>, RpcReplyPort<Vec<bool>>),
+    /// From actors that read the store: the wait for what was carried out so far.
+    DurableOf(RpcReplyPort<Option<Durable>>),
+    /// From itself: the entries that came together make a block.
+    Close,
+    /// From itself: the block of this height is on the disk.
+    Stored(u64),
+    /// From its own timer.
+    Tick,
+}
+
+/// An answer that was given before, and the wait for it to be durable.
+#[derive(Debug)]
+pub struct Answered {
+    accepted: Accepted,
+    durable: Option<Durable>,
+}
+
+impl Answered {
+    /// The answer, once it is durable.
+    async fn wait(self) -> Result<Accepted, ErrorBody> {
+        match self.durable {
+            Some(durable) => durable.wait().await.map(|()| self.accepted),
+            None => Ok(self.accepted),
+        }
+    }
+}
+
+/// Why a posting changed nothing, as the actor says it: without waiting.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// The same transaction was answered before.
+    Answered(Answered),
+    /// A rule forbids it.
+    Refused(ErrorBody),
+}
+
+/// What the ledger actor needs.
+#[derive(Clone)]
+pub struct LedgerArguments {
+    /// Where the chain lies.
+    pub store: StateStore,
+    /// What the network started from.
+    pub genesis: Genesis,
+    /// Makes blocks final.
+    pub key: SecretKey,
+    /// Which accounts sign with another key than their first.
+    pub signers: Signers,
+    /// Hears of holds that expired.
+    pub matchmaker: MatchmakerRef,
+    /// Says which block was stored last.
+    pub grown: watch::Sender<u64>,
 }
 
 /// The actor. Its state is a [`Books`].
@@ -117,26 +227,32 @@ pub struct LedgerActor;
 
 /// What the ledger holds in memory.
 pub struct Books {
-    store: StateStore,
-    ledger: Ledger,
-    answers: BTreeMap<(AccountId, Nonce), AnswerRecord>,
-    /// How many answers there are when old ones are looked for next.
-    look_at: usize,
+    world: LedgerArguments,
+    chain: Chain,
+    engine: Solo,
+    sealing: Sealing,
+    /// Answers that are not in the store yet, by account and client's id.
+    answers: BTreeMap<(AccountId, Nonce), (Hash, Accepted, Durable)>,
+    me: ActorRef<LedgerMsg>,
 }
 
 impl Actor for LedgerActor {
     type Msg = LedgerMsg;
     type State = Books;
-    type Arguments = StateStore;
+    type Arguments = LedgerArguments;
 
     async fn pre_start(
         &self,
-        _: ActorRef<LedgerMsg>,
-        store: StateStore,
+        me: ActorRef<LedgerMsg>,
+        world: LedgerArguments,
     ) -> Result<Books, ActorProcessingErr> {
-        // What an earlier self queued is part of the state.
-        store.commit(Batch::new()).await?;
-        Ok(Books::read(store)?)
+        // What an earlier self closed is part of the state.
+        world.store.commit(Batch::new()).await?;
+        let mut books = Books::read(world, me.clone())?;
+        books.found().await?;
+        // Ends with the actor.
+        drop(me.send_interval(TICK, || LedgerMsg::Tick));
+        Ok(books)
     }
 
     async fn handle(
@@ -148,140 +264,322 @@ impl Actor for LedgerActor {
         // A caller that no longer waits is no concern of the ledger: hence the ignored sends.
         match message {
             LedgerMsg::Post(posting, reply) => drop(reply.send(books.post(*posting, clock::now()))),
-            LedgerMsg::AnswerOf(stamp, reply) => drop(reply.send(books.answer_of(&stamp))),
+            LedgerMsg::Record(batch, reply) => drop(reply.send(books.record(batch))),
+            LedgerMsg::AnswerOf(verified, reply) => drop(reply.send(books.answer_of(&verified))),
             LedgerMsg::BalancesOf(account, reply) => drop(reply.send(books.balances_of(account))),
             LedgerMsg::TotalsOf(reply) => drop(reply.send(books.totals())),
+            LedgerMsg::OpenHolds(tasks, reply) => drop(reply.send(books.open_holds(&tasks))),
+            LedgerMsg::DurableOf(reply) => drop(reply.send(books.durable())),
+            LedgerMsg::Close => books.close()?,
+            LedgerMsg::Stored(height) => books.stored(height)?,
+            LedgerMsg::Tick => books.tick(clock::now())?,
         }
         Ok(())
     }
 }
 
 impl Books {
-    fn read(store: StateStore) -> Result<Self, cryptomind_storage::StoreError> {
-        let ledger = Ledger::rebuild(store.load::<Account>()?, store.load::<Hold>()?);
-        let answers = store.load::<AnswerRecord>()?;
-        let answers = answers
-            .into_iter()
-            .map(|a| ((a.account, a.id), a))
-            .collect();
+    fn read(world: LedgerArguments, me: ActorRef<LedgerMsg>) -> Result<Self, ActorProcessingErr> {
+        let chain = archive::chain(&world.store, world.genesis.clone())?;
+        world.signers.replace(chain.ledger());
         Ok(Self {
-            store,
-            ledger,
-            answers,
-            look_at: MIN_ANSWERS,
+            engine: Solo::maker(world.key.clone()),
+            world,
+            chain,
+            sealing: Sealing::default(),
+            answers: BTreeMap::new(),
+            me,
         })
     }
 
-    fn post(&mut self, posting: Posting, now: Timestamp) -> Result<Posted, Unposted> {
-        if let Some((stamp, _)) = &posting.answers {
-            let before = self.answer_of(stamp).map_err(Unposted::Refused)?;
-            if let Some(outcome) = before {
-                return Err(Unposted::Answered(outcome));
+    /// Makes block 0 durable, at the first start.
+    async fn found(&mut self) -> Result<(), ActorProcessingErr> {
+        let durable = self.sealing.durable();
+        if self.chain.waiting() > 0 {
+            self.seal()?;
+            durable.wait().await?;
+        }
+        Ok(())
+    }
+
+    fn post(&mut self, posting: Posting, now: Timestamp) -> Result<Posted, Unanswered> {
+        if let Some(verified) = &posting.transaction {
+            let before = self.answer_of(verified).map_err(Unanswered::Refused)?;
+            if let Some(answered) = before {
+                return Err(Unanswered::Answered(answered));
             }
         }
-        let changes = self.ledger.apply_all(posting.ops, now);
-        let changes = changes.map_err(|refusal| Unposted::Refused(refusal.into()))?;
-        let mut batch = posting.batch;
-        self.forget_old_answers(now, &mut batch);
-        if let Some(then) = posting.then {
-            then(&changes, &mut batch);
-        }
-        write(&changes, &mut batch);
-        if let Some((stamp, outcome)) = posting.answers {
-            let record = stamp.record(outcome);
-            batch.put(&record);
-            self.answers.insert((record.account, record.id), record);
-        }
-        Ok(Posted {
-            changes,
-            commit: self.store.commit(batch),
-        })
+        self.carry_out(posting, now).map_err(Unanswered::Refused)
     }
 
-    fn answer_of(&self, stamp: &Stamp) -> Result<Option<Outcome>, ErrorBody> {
-        match self.answers.get(&(stamp.account, stamp.id)) {
-            None => Ok(None),
-            Some(record) if record.payload == stamp.payload => Ok(Some(record.outcome.clone())),
-            Some(_) => Err(ErrorBody::user(
+    fn carry_out(&mut self, posting: Posting, now: Timestamp) -> Result<Posted, ErrorBody> {
+        if self.chain.is_full() {
+            self.seal()?;
+        }
+        self.begin(now)?;
+        let stamp = posting
+            .transaction
+            .as_ref()
+            .map(|t| (t.account(), t.id(), t.payload_hash()));
+        let (transaction, decisions) = (posting.transaction, posting.decisions);
+        let executed = self.chain.execute(Work {
+            transaction,
+            decisions,
+        });
+        // What was due may have happened even where this did not.
+        self.close_soon();
+        let Executed { id, receipt, .. } = executed?;
+        let mut batch = posting.batch;
+        if let Some(then) = posting.then {
+            then(&receipt, &mut batch);
+        }
+        archive::note(id, &receipt, stamp.map(|(account, id, _)| (account, id)), &mut batch);
+        let durable = self.sealing.add(batch);
+        let posted = Posted {
+            id,
+            receipt,
+            durable,
+        };
+        if let Some((account, id, payload)) = stamp {
+            let answer = (payload, posted.accepted()?, posted.durable.clone());
+            self.answers.insert((account, id), answer);
+            self.sealing.answered((account, id));
+        }
+        self.world.signers.follow(&posted.receipt, stamp.map(|s| s.0));
+        Ok(posted)
+    }
+
+    /// Records go with the open block, or to the disk at once where none is open: never before what was posted earlier.
+    fn record(&mut self, batch: Batch) -> Durable {
+        if self.chain.waiting() > 0 {
+            return self.sealing.add(batch);
+        }
+        let (stored, durable) = watch::channel(false);
+        let commit = self.world.store.commit(batch);
+        tokio::spawn(async move {
+            if commit.await.is_ok() {
+                stored.send_replace(true);
+            }
+        });
+        Durable(durable)
+    }
+
+    /// Begins a block, where none has entries, and does what is due at its time.
+    fn begin(&mut self, now: Timestamp) -> Result<(), ErrorBody> {
+        let Some(due) = self.chain.begin(now)? else {
+            return Ok(());
+        };
+        let mut batch = Batch::new();
+        archive::note(due.id, &due.receipt, None, &mut batch);
+        let durable = self.sealing.add(batch);
+        let expired = expired(&due.receipt);
+        if !expired.is_empty() {
+            let matchmaker = self.world.matchmaker.clone();
+            tokio::spawn(async move {
+                if durable.wait().await.is_ok() {
+                    // A matchmaker that is being restarted asks which holds are open.
+                    drop(matchmaker.cast(MatchmakerMsg::HoldsExpired(expired)));
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Closes the block when the messages that are here already have been handled, unless one is on its way to the
+    /// disk: then when that is back.
+    fn close_soon(&mut self) {
+        if self.chain.waiting() > 0 && self.sealing.may_close() {
+            self.sealing.closing();
+            // The actor itself is there as long as it handles messages.
+            drop(self.me.cast(LedgerMsg::Close));
+        }
+    }
+
+    fn close(&mut self) -> Result<(), ErrorBody> {
+        self.sealing.closed();
+        if self.chain.waiting() > 0 && !self.sealing.is_storing() {
+            self.seal()?;
+        }
+        Ok(())
+    }
+
+    /// Closes the open block and sends it to the disk.
+    fn seal(&mut self) -> Result<(), ErrorBody> {
+        let Some(proposal) = self.chain.propose() else {
+            return Ok(());
+        };
+        for step in self.engine.propose(proposal, clock::now()) {
+            match step {
+                Step::Decided(block) => self.store(&block)?,
+                // One maker of blocks has nobody to ask, nobody to tell and nothing to wait for.
+                Step::Judge(_) | Step::Send(..) | Step::Wake(_) => {}
+                Step::Discard(height) => {
+                    let message = format!("the proposal of block {height} lost");
+                    return Err(ErrorBody::internal(message));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, block: &Block) -> Result<(), ErrorBody> {
+        let (mut batch, stored) = self.sealing.take(block.header.height);
+        archive::put(block, &mut self.chain, &mut batch)?;
+        let commit = self.world.store.commit(batch);
+        let (height, me, grown) = (block.header.height, self.me.clone(), self.world.grown.clone());
+        tokio::spawn(async move {
+            if commit.await.is_ok() {
+                stored.send_replace(true);
+                grown.send_replace(height);
+                // An actor that was restarted meanwhile knows it from the store.
+                drop(me.cast(LedgerMsg::Stored(height)));
+            }
+        });
+        Ok(())
+    }
+
+    fn stored(&mut self, height: u64) -> Result<(), ErrorBody> {
+        for answered in self.sealing.stored(height) {
+            self.answers.remove(&answered);
+        }
+        self.close()
+    }
+
+    /// An empty block is made when the earliest expiry is due: an idle chain strands nothing.
+    fn tick(&mut self, now: Timestamp) -> Result<(), ErrorBody> {
+        if self.chain.next_due().is_some_and(|due| due <= now) {
+            self.begin(now)?;
+            self.close_soon();
+        }
+        Ok(())
+    }
+
+    fn answer_of(&self, verified: &Verified) -> Result<Option<Answered>, ErrorBody> {
+        let (account, id, payload) = (verified.account(), verified.id(), verified.payload_hash());
+        let found = match self.answers.get(&(account, id)) {
+            Some((payload, accepted, durable)) => {
+                let (accepted, durable) = (accepted.clone(), Some(durable.clone()));
+                Some((*payload, Answered { accepted, durable }))
+            }
+            None => archive::answer(&self.world.store, &account, &id)?.map(|(payload, accepted)| {
+                let durable = None;
+                (payload, Answered { accepted, durable })
+            }),
+        };
+        match found {
+            Some((first, _)) if first != payload => Err(ErrorBody::user(
                 "transaction_conflict",
                 "another transaction of this account has the same id",
             )
             .with_help("draw a fresh random id for each transaction")),
+            found => Ok(found.map(|(_, answered)| answered)),
         }
-    }
-
-    /// An answer is kept while its transaction could come again. Looked at now and then.
-    fn forget_old_answers(&mut self, now: Timestamp, batch: &mut Batch) {
-        if self.answers.len() < self.look_at {
-            return;
-        }
-        let old = self
-            .answers
-            .values()
-            .filter(|answer| answer.valid_until < now);
-        old.for_each(|answer| batch.delete::<AnswerRecord>(&answer.key()));
-        self.answers.retain(|_, answer| answer.valid_until >= now);
-        self.look_at = self.answers.len() * 2 + MIN_ANSWERS;
     }
 
     fn balances_of(&self, account: AccountId) -> Balances {
-        let balance = self.ledger.balance(&account);
+        let ledger = self.chain.ledger();
+        let balance = ledger.balance(&account);
         Balances {
             available: balance.available,
             held: balance.held,
             earning: balance.earning,
+            locked: balance.locked,
+            unlocks: ledger.unlocks(&account),
         }
     }
 
     fn totals(&self) -> Totals {
+        let ledger = self.chain.ledger();
         Totals {
-            supply: self.ledger.supply(),
-            held: self.ledger.held(),
+            supply: ledger.supply(),
+            held: ledger.held(),
+            accounts: ledger.accounts().count() as u64,
+            open_holds: ledger.holds().count() as u64,
+            locks: ledger.locks().count() as u64,
+            engine: (self.engine.name(), self.engine.tolerates()),
         }
+    }
+
+    fn durable(&self) -> Option<Durable> {
+        (self.chain.waiting() > 0).then(|| self.sealing.durable())
+    }
+
+    fn open_holds(&self, tasks: &[TaskId]) -> Vec<bool> {
+        let is_open = |task| self.chain.ledger().hold(task).is_some();
+        tasks.iter().map(is_open).collect()
     }
 }
 
-fn write(changes: &Changes, batch: &mut Batch) {
-    changes
-        .accounts
-        .iter()
-        .for_each(|record: &Account| batch.put(record));
-    changes
-        .holds
-        .iter()
-        .for_each(|record: &Hold| batch.put(record));
-    changes
-        .transfers
-        .iter()
-        .for_each(|record: &Transfer| batch.put(record));
-}
-
-impl Stamp {
-    fn record(self, outcome: Outcome) -> AnswerRecord {
-        let Self {
-            account,
-            id,
-            payload,
-            valid_until,
-        } = self;
-        AnswerRecord {
-            account,
-            id,
-            payload,
-            outcome,
-            valid_until,
+/// What holds paid that were settled by what was due, by task.
+fn expired(receipt: &Receipt) -> Vec<(TaskId, Vec<Payment>)> {
+    let mut tasks: BTreeMap<TaskId, Vec<Payment>> = BTreeMap::new();
+    for transfer in &receipt.transfers {
+        if let Some(task) = transfer.task {
+            tasks.entry(task).or_default().push(Payment {
+                payer: transfer.payer,
+                payee: transfer.payee,
+                amount: transfer.amount,
+                reason: transfer.reason,
+                node: transfer.node,
+            });
         }
     }
+    tasks.into_iter().collect()
 }
 
 impl LedgerRef {
-    /// Posts, and tells refusals from answers given before.
+    /// Posts, and tells refusals from answers given before, for which it waits until they are durable.
     pub async fn post(&self, posting: Posting) -> Result<Posted, Unposted> {
-        self.call(
-            |reply| LedgerMsg::Post(Box::new(posting), reply),
-            LEDGER_LIMIT,
-        )
-        .await
-        .map_err(Unposted::Refused)?
+        let message = |reply| LedgerMsg::Post(Box::new(posting), reply);
+        let posted = self.call(message, LEDGER_LIMIT).await;
+        match posted.map_err(Unposted::Refused)? {
+            Ok(posted) => Ok(posted),
+            Err(Unanswered::Refused(refusal)) => Err(Unposted::Refused(refusal)),
+            Err(Unanswered::Answered(answered)) => match answered.wait().await {
+                Ok(accepted) => Err(Unposted::Answered(accepted)),
+                Err(refusal) => Err(Unposted::Refused(refusal)),
+            },
+        }
+    }
+
+    /// Writes records that go without an entry of the chain.
+    pub async fn record(&self, batch: Batch) -> Result<Durable, ErrorBody> {
+        self.call(|reply| LedgerMsg::Record(batch, reply), LEDGER_LIMIT).await
+    }
+
+    /// The durable answer that this transaction got before, where it did.
+    pub async fn answer_of(&self, verified: &Verified) -> Result<Option<Accepted>, ErrorBody> {
+        let message = |reply| LedgerMsg::AnswerOf(Box::new(verified.clone()), reply);
+        match self.call(message, LEDGER_LIMIT).await?? {
+            Some(answered) => answered.wait().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Posts and answers, once it is durable.
+    pub async fn submit(&self, posting: Posting) -> Result<Accepted, ErrorBody> {
+        match self.post(posting).await {
+            Ok(posted) => {
+                let accepted = posted.accepted()?;
+                posted.durable.wait().await.map(|()| accepted)
+            }
+            Err(Unposted::Answered(before)) => Ok(before),
+            Err(Unposted::Refused(refusal)) => Err(refusal),
+        }
+    }
+
+    /// Returns when everything that was carried out so far is in the store: an actor that begins by reading the store
+    /// misses nothing.
+    pub async fn settled(&self, store: &StateStore) -> Result<(), ErrorBody> {
+        if let Some(durable) = self.call(LedgerMsg::DurableOf, LEDGER_LIMIT).await? {
+            durable.wait().await?;
+        }
+        // Blocks that were closed before lie in the store's queue.
+        store.commit(Batch::new()).await.map_err(ErrorBody::internal)
+    }
+
+    /// Which of these tasks have an open hold.
+    pub async fn open_holds(&self, tasks: Vec<TaskId>) -> Result<Vec<bool>, ErrorBody> {
+        self.call(|reply| LedgerMsg::OpenHolds(tasks, reply), LEDGER_LIMIT).await
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! **Owns**: all open runs. **Talked to by**: sessions (clients' tasks, nodes' news) and its own timer. Each piece of
 //! news goes to a [`Run`], which decides; what follows is posted through the ledger in one write
-//! transaction with the run itself, and only when that is durable does anybody hear of it (see [`outbox`]).
+//! transaction with the run itself, and only when that is durable does anybody hear of it (see [`outbox`]). A hold that
+//! nobody settled in time the ledger settles by itself; the matchmaker hears of it, or asks when it starts.
 //!
 //! **Invariant**: if a posting fails, the run is as if the news had not come. Then nodes report again,
 //! since they got no answer, and timers fire again.
@@ -10,18 +11,22 @@
 //! **Is not**: a place for rules. `cryptomind_core::run` and `market` have them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cryptomind_core::market::Offer;
+use cryptomind_core::journal::OpenRun;
 use cryptomind_core::price::Prices;
+use cryptomind_core::rating;
 use cryptomind_core::run::{Input, Limits, Run};
+use cryptomind_core::transaction::Verified;
 use cryptomind_protocol::api::MinerView;
 use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::node::{Position, Report};
-use cryptomind_protocol::task::{Activity, Event, Member, Quote, TaskSpec};
-use cryptomind_protocol::transaction::Outcome;
-use cryptomind_protocol::{AccountId, ErrorBody, NodeId, TaskId};
-use cryptomind_storage::state::{Batch, StateStore};
+use cryptomind_protocol::task::{Activity, Event, Member, Payment, Quote, TaskSpec};
+use cryptomind_protocol::transaction::Accepted;
+use cryptomind_protocol::{AccountId, ErrorBody, NodeId, TaskId, Timestamp};
+use cryptomind_storage::StoreError;
+use cryptomind_storage::state::StateStore;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use crate::catalog::CatalogRef;
@@ -29,19 +34,24 @@ use crate::clock;
 use crate::coordinator::links::{Link, Links};
 use crate::coordinator::tickets::Tickets;
 use crate::coordinator::watchers::Watchers;
-use crate::ledger::{LedgerRef, Stamp};
+use crate::ledger::LedgerRef;
 use crate::rating::{RATING_LIMIT, RatingMsg, RatingRef};
 use crate::supervisor::Handle;
 
 mod carry;
+mod expiry;
 mod outbox;
 mod post;
+mod runs;
+mod timekeeper;
 mod views;
 
 pub use post::Materials;
 
 use carry::Caller;
 use outbox::Outbox;
+use runs::Runs;
+use timekeeper::Timekeeper;
 
 /// How long anybody waits for the matchmaker.
 pub const MATCHMAKER_LIMIT: Duration = Duration::from_secs(10);
@@ -56,22 +66,22 @@ pub enum MatchmakerMsg {
     /// From sessions: post this task.
     Post {
         /// The transaction.
-        stamp: Stamp,
+        transaction: Box<Verified>,
         /// The task.
         spec: Box<TaskSpec>,
         /// The items that it names.
         materials: Box<Materials>,
-        /// The outcome, once durable.
-        reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
+        /// The answer, once durable.
+        reply: RpcReplyPort<Result<Accepted, ErrorBody>>,
     },
     /// From sessions: cancel this task.
     Cancel {
         /// The transaction.
-        stamp: Stamp,
+        transaction: Box<Verified>,
         /// Which.
         task: TaskId,
-        /// The outcome, once durable.
-        reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
+        /// The answer, once durable.
+        reply: RpcReplyPort<Result<Accepted, ErrorBody>>,
     },
     /// From sessions: what would this cost and take?
     QuoteOf {
@@ -147,6 +157,8 @@ pub enum MatchmakerMsg {
     MinersOf(RpcReplyPort<Result<Vec<MinerView>, ErrorBody>>),
     /// From sessions: how many tasks are open, and how many miners free?
     CountsOf(RpcReplyPort<Counts>),
+    /// From the ledger: it settled these tasks' holds by itself, with these payments. It is durable.
+    HoldsExpired(Vec<(TaskId, Vec<Payment>)>),
     /// From its own timer.
     Tick,
 }
@@ -184,6 +196,8 @@ pub struct MatchmakerArguments {
     pub watchers: Watchers,
     /// What things cost.
     pub prices: Prices,
+    /// The most that is withheld of earnings, in millionths, by the genesis.
+    pub withheld_max_ppm: u32,
     /// How long runs wait for what.
     pub limits: Limits,
 }
@@ -191,8 +205,11 @@ pub struct MatchmakerArguments {
 /// What the matchmaker holds in memory.
 pub struct Desk {
     world: MatchmakerArguments,
-    runs: BTreeMap<TaskId, Run>,
+    runs: Runs,
     outbox: Outbox,
+    timekeeper: Timekeeper,
+    /// Runs whose holds the ledger settled by itself, with the payments, until that is noted.
+    expired: BTreeMap<TaskId, Vec<Payment>>,
     /// A run wants to ask whoever is free: done at the next tick.
     ask_free: bool,
 }
@@ -207,19 +224,17 @@ impl Actor for MatchmakerActor {
         myself: ActorRef<MatchmakerMsg>,
         world: MatchmakerArguments,
     ) -> Result<Desk, ActorProcessingErr> {
-        world.store.commit(Batch::new()).await?;
-        let open = world
-            .store
-            .load::<Run>()?
-            .into_iter()
-            .filter(|run| !run.state.is_final());
-        let runs = open.map(|run| (run.task, run)).collect();
+        world.ledger.settled(&world.store).await?;
+        let runs = open_runs(&world.store)?.into_iter().collect();
         let outbox = Outbox::start(&world);
-        myself.send_interval(TICK, || MatchmakerMsg::Tick);
+        // Ends with the actor.
+        drop(myself.send_interval(TICK, || MatchmakerMsg::Tick));
         Ok(Desk {
             world,
             runs,
             outbox,
+            timekeeper: Timekeeper::new(clock::now(), Instant::now()),
+            expired: BTreeMap::new(),
             ask_free: false,
         })
     }
@@ -229,6 +244,7 @@ impl Actor for MatchmakerActor {
         _: ActorRef<MatchmakerMsg>,
         desk: &mut Desk,
     ) -> Result<(), ActorProcessingErr> {
+        desk.look_for_expired().await?;
         desk.resume().await;
         Ok(())
     }
@@ -241,14 +257,18 @@ impl Actor for MatchmakerActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             MatchmakerMsg::Post {
-                stamp,
+                transaction,
                 spec,
                 materials,
                 reply,
             } => {
-                desk.post(stamp, *spec, *materials, reply).await;
+                desk.post(*transaction, *spec, *materials, reply).await;
             }
-            MatchmakerMsg::Cancel { stamp, task, reply } => desk.cancel(stamp, task, reply).await,
+            MatchmakerMsg::Cancel {
+                transaction,
+                task,
+                reply,
+            } => desk.cancel(*transaction, task, reply).await,
             MatchmakerMsg::QuoteOf {
                 account,
                 spec,
@@ -304,17 +324,28 @@ impl Actor for MatchmakerActor {
             }
             MatchmakerMsg::MinersOf(reply) => drop(reply.send(desk.miners().await)),
             MatchmakerMsg::CountsOf(reply) => drop(reply.send(desk.counts())),
+            MatchmakerMsg::HoldsExpired(expired) => {
+                desk.expired.extend(expired);
+                desk.end_expired().await;
+            }
             MatchmakerMsg::Tick => desk.tick().await,
         }
         Ok(())
     }
 }
 
+/// The runs that have not ended, as they are stored.
+fn open_runs(store: &StateStore) -> Result<Vec<Run>, StoreError> {
+    let open = store.load::<OpenRun>()?.into_iter();
+    let runs = open.map(|open| store.get::<Run>(open.task.as_bytes()));
+    runs.filter_map(Result::transpose).collect()
+}
+
 impl Desk {
-    /// After a restart: timers start anew, and whoever is connected is taken as having joined.
+    /// After a restart, or when the machine's clock was set: timers start anew, and whoever is connected is taken as
+    /// having joined.
     async fn resume(&mut self) {
-        let tasks: Vec<_> = self.runs.keys().copied().collect();
-        for task in tasks {
+        for task in self.runs.tasks() {
             let free = self.free_miners();
             let Some(mut run) = self.runs.get(&task).cloned() else {
                 continue;
@@ -325,7 +356,7 @@ impl Desk {
         }
         for link in self.world.links.of_role(Role::Miner) {
             let node = link.record.node;
-            for task in self.tasks_of(&node) {
+            for task in self.runs.of_member(&node) {
                 self.feed(task, Input::Present(node), None).await;
             }
         }
@@ -334,9 +365,12 @@ impl Desk {
 
     async fn tick(&mut self) {
         let now = clock::now();
-        let due = |run: &&Run| run.next_timer().is_some_and(|at| at <= now);
-        let due: Vec<_> = self.runs.values().filter(due).map(|run| run.task).collect();
-        for task in due {
+        self.end_expired().await;
+        if self.timekeeper.has_stepped(now, Instant::now()) {
+            tracing::warn!("this machine's clock was set: the tasks' timers start anew");
+            self.resume().await;
+        }
+        for task in self.runs.due(now) {
             self.feed(task, Input::Tick, None).await;
         }
         if std::mem::take(&mut self.ask_free) {
@@ -345,9 +379,9 @@ impl Desk {
     }
 
     async fn joined(&mut self, node: NodeId, position: Option<Position>) {
-        let mut concerned = self.tasks_of(&node);
+        let mut concerned = self.runs.of_member(&node);
         match position.map(|p| p.task) {
-            Some(task) if self.runs.contains_key(&task) => concerned.push(task),
+            Some(task) if self.runs.get(&task).is_some() => concerned.push(task),
             // It is in a run that has ended.
             Some(task) => self.outbox.stop(node, task),
             None => {}
@@ -361,19 +395,8 @@ impl Desk {
         self.offer_work(vec![node]).await;
     }
 
-    /// The open runs in whose groups a node is.
-    fn tasks_of(&self, node: &NodeId) -> Vec<TaskId> {
-        let seated = |run: &&Run| run.seats.iter().any(|seat| seat.member.node == *node);
-        self.runs
-            .values()
-            .filter(seated)
-            .map(|run| run.task)
-            .collect()
-    }
-
     async fn left(&mut self, node: NodeId) {
-        let tasks: Vec<_> = self.runs.keys().copied().collect();
-        for task in tasks {
+        for task in self.runs.that(|run| run.concerns(&node)) {
             self.feed(task, Input::Disconnected(node), None).await;
         }
     }
@@ -395,7 +418,7 @@ impl Desk {
                 ErrorBody::user("not_joined", "an offer comes from a miner that has joined");
             return drop(reply.send(Err(refusal)));
         };
-        if self.is_busy(&node) {
+        if self.runs.is_member(&node) {
             let reason = "it is in another group".to_owned();
             return self
                 .feed(task, Input::Declined { node, reason }, Some(reply))
@@ -460,43 +483,42 @@ impl Desk {
             .await
     }
 
-    /// Miners that are connected and in no group.
-    fn free_miners(&self) -> Vec<NodeId> {
-        let links = self.world.links.of_role(Role::Miner);
-        links
-            .iter()
-            .map(|l| l.record.node)
-            .filter(|node| !self.is_busy(node))
-            .collect()
+    /// What is withheld of these nodes' earnings.
+    async fn withheld(&self, earners: &[NodeId]) -> Result<Vec<(NodeId, u32)>, ErrorBody> {
+        let max_ppm = self.world.withheld_max_ppm;
+        if earners.is_empty() || max_ppm == 0 {
+            return Ok(Vec::new());
+        }
+        let ratings = self.ratings(earners.to_vec()).await?.into_iter();
+        let ppm = ratings.map(|r| rating::withheld_ppm(r.rating_milli, max_ppm));
+        Ok(earners.iter().copied().zip(ppm).collect())
     }
 
-    fn is_busy(&self, node: &NodeId) -> bool {
-        self.runs
-            .values()
-            .any(|run| run.seats.iter().any(|seat| seat.member.node == *node))
+    /// Miners that are connected and in no group.
+    fn free_miners(&self) -> Vec<NodeId> {
+        let mut miners = self.world.links.nodes_of(Role::Miner);
+        miners.retain(|node| !self.runs.is_member(node));
+        miners
     }
 
     /// Asks these miners, as far as they are free, for all tasks that wait; older tasks first.
     async fn offer_work(&mut self, nodes: Vec<NodeId>) {
-        let mut waiting: Vec<_> = self
-            .runs
-            .values()
-            .map(|run| (run.posted, run.task))
-            .collect();
-        waiting.sort_unstable();
-        for (_, task) in waiting {
-            for node in nodes.clone() {
-                let there = self.world.links.get(&node);
-                let miner = there.is_some_and(|link| link.record.role == Role::Miner);
-                if miner && !self.is_busy(&node) {
-                    self.feed(task, Input::Free(node), None).await;
+        for task in self.runs.waiting() {
+            for node in &nodes {
+                let wanted = self.runs.get(&task).is_some_and(|run| run.wants(*node));
+                if wanted && self.is_free(node) {
+                    self.feed(task, Input::Free(*node), None).await;
                 }
             }
         }
     }
 
+    fn is_free(&self, node: &NodeId) -> bool {
+        self.world.links.has(node, Role::Miner) && !self.runs.is_member(node)
+    }
+
     fn counts(&self) -> Counts {
-        let miners = self.world.links.of_role(Role::Miner).len();
+        let miners = self.world.links.nodes_of(Role::Miner).len();
         let miners_free = self.free_miners().len();
         Counts {
             open_tasks: self.runs.len(),

@@ -11,13 +11,14 @@ use cryptomind_core::rating::{self, Evidence, Rating};
 use cryptomind_core::run::Run;
 use cryptomind_protocol::api::RatingView;
 use cryptomind_protocol::task::TaskState;
-use cryptomind_protocol::transaction::Outcome;
+use cryptomind_core::transaction::Verified;
+use cryptomind_protocol::transaction::Accepted;
 use cryptomind_protocol::{ErrorBody, NodeId, TaskId};
 use cryptomind_storage::state::{Batch, StateStore};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use crate::clock;
-use crate::ledger::{LedgerRef, Posting, Stamp, Unposted};
+use crate::ledger::{LedgerRef, Posted, Posting, Unposted};
 use crate::supervisor::Handle;
 
 /// How long anybody waits for the rating actor.
@@ -33,13 +34,13 @@ pub enum RatingMsg {
     /// From sessions: a client gives its finished task's miners stars.
     Rate {
         /// The transaction.
-        stamp: Stamp,
+        transaction: Box<Verified>,
         /// Which task.
         task: TaskId,
         /// 1 to 5.
         stars: u8,
         /// The outcome, once durable.
-        reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
+        reply: RpcReplyPort<Result<Accepted, ErrorBody>>,
     },
     /// From the matchmaker and sessions: how are these rated?
     RatingsOf(Vec<NodeId>, RpcReplyPort<Vec<RatingView>>),
@@ -74,7 +75,7 @@ impl Actor for RatingActor {
         _: ActorRef<RatingMsg>,
         arguments: RatingArguments,
     ) -> Result<Ratings, ActorProcessingErr> {
-        arguments.store.commit(Batch::new()).await?;
+        arguments.ledger.settled(&arguments.store).await?;
         let mut evidence = arguments.store.load::<EvidenceRecord>()?;
         evidence.sort_by_key(|record| (record.at, record.key()));
         let (ratings, heard) = (BTreeMap::new(), BTreeSet::new());
@@ -96,12 +97,12 @@ impl Actor for RatingActor {
         match message {
             RatingMsg::Heard(record) => state.hear(record),
             RatingMsg::Rate {
-                stamp,
+                transaction,
                 task,
                 stars,
                 reply,
             } => {
-                state.rate(stamp, task, stars, reply).await;
+                state.rate(*transaction, task, stars, reply).await;
             }
             RatingMsg::RatingsOf(nodes, reply) => {
                 let views = nodes.iter().map(|node| state.view(node)).collect();
@@ -134,32 +135,31 @@ impl Ratings {
 
     async fn rate(
         &mut self,
-        stamp: Stamp,
+        transaction: Verified,
         task: TaskId,
         stars: u8,
-        reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
+        reply: RpcReplyPort<Result<Accepted, ErrorBody>>,
     ) {
-        let votes = match self.votes(&stamp, task, stars) {
+        let votes = match self.votes(&transaction, task, stars) {
             Ok(votes) => votes,
-            Err(refusal) => return drop(reply.send(Err(refusal))),
+            // A repeated transaction is refused by its own effect; then the first answer counts.
+            Err(refusal) => {
+                let before = self.arguments.ledger.answer_of(&transaction).await;
+                let answer = before.and_then(|before| before.ok_or(refusal));
+                return drop(reply.send(answer));
+            }
         };
         let mut batch = Batch::new();
         votes.iter().for_each(|vote| batch.put(vote));
-        let outcome = Outcome::Rated { task };
-        let answers = Some((stamp, outcome.clone()));
-        match self
-            .arguments
-            .ledger
-            .post(Posting {
-                answers,
-                batch,
-                ..Posting::default()
-            })
-            .await
-        {
+        let posting = Posting {
+            transaction: Some(transaction),
+            batch,
+            ..Posting::default()
+        };
+        match self.arguments.ledger.post(posting).await {
             Ok(posted) => {
                 votes.into_iter().for_each(|vote| self.hear(vote));
-                answer_when_durable(posted.commit, outcome, reply);
+                answer_when_durable(posted, reply);
             }
             Err(Unposted::Answered(before)) => drop(reply.send(Ok(before))),
             Err(Unposted::Refused(refusal)) => drop(reply.send(Err(refusal))),
@@ -169,7 +169,7 @@ impl Ratings {
     /// One vote a settled task, for each member of its last group.
     fn votes(
         &self,
-        stamp: &Stamp,
+        transaction: &Verified,
         task: TaskId,
         stars: u8,
     ) -> Result<Vec<EvidenceRecord>, ErrorBody> {
@@ -180,7 +180,7 @@ impl Ratings {
             .store
             .get::<Run>(task.as_bytes())
             .map_err(ErrorBody::internal)?;
-        let Some(run) = run.filter(|run| run.client == stamp.account) else {
+        let Some(run) = run.filter(|run| run.client == transaction.account()) else {
             return Err(ErrorBody::not_found(
                 "task",
                 format!("you have no task {task}"),
@@ -207,14 +207,17 @@ impl Ratings {
     }
 }
 
-/// Answers once the commit is durable, without holding up the actor.
+/// Answers once the posting is durable, without holding up the actor.
 pub(crate) fn answer_when_durable(
-    commit: cryptomind_storage::state::Commit,
-    outcome: Outcome,
-    reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
+    posted: Posted,
+    reply: RpcReplyPort<Result<Accepted, ErrorBody>>,
 ) {
     tokio::spawn(async move {
-        let result = commit.await.map(|()| outcome).map_err(ErrorBody::internal);
-        drop(reply.send(result));
+        let answer = match posted.accepted() {
+            Ok(accepted) => posted.durable.wait().await.map(|()| accepted),
+            Err(error) => Err(error),
+        };
+        // Whoever no longer waits does not need it.
+        drop(reply.send(answer));
     });
 }

@@ -8,20 +8,25 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use cryptomind_protocol::api::{
-    AccountView, EnrolmentRequest, MAX_ROWS, MinerView, NetworkStatus, Placement, Request,
-    TransferView,
+    AccountView, EnrolmentRequest, LedgerStatus, MAX_ROWS, MinerView, NetworkStatus, Placement,
+    Request, TransferView,
 };
+use cryptomind_protocol::block::{Block, ReceiptFile};
 use cryptomind_protocol::delegation::{Delegation, Role};
 use cryptomind_protocol::item::{ItemView, Manifest};
 use cryptomind_protocol::node::Ack;
 use cryptomind_protocol::task::{Event, Quote, TaskSpec, TaskState, TaskView};
-use cryptomind_protocol::transaction::{Action, Outcome, StoredReceipt, Transaction};
+use cryptomind_protocol::genesis::Genesis;
+use cryptomind_protocol::transaction::{
+    Accepted, Action, Outcome, StoredReceipt, Transaction, sign_rotation,
+};
 use cryptomind_protocol::{
-    AccountId, Amount, ErrorBody, GenesisHash, ItemId, NodeAddress, NodeId, SecretKey, Signed,
-    TaskId, Timestamp,
+    AccountId, Amount, ErrorBody, GenesisHash, ItemId, NodeAddress, NodeId, ReceiptId, SecretKey,
+    Signed, TaskId, Timestamp,
 };
 use serde::de::DeserializeOwned;
 
+use crate::blocks::Blocks;
 use crate::link::{Limits, Link};
 use crate::watch::Watch;
 
@@ -40,6 +45,7 @@ pub struct Client {
 struct Inner {
     link: Link,
     account: AccountId,
+    genesis: Genesis,
     network: GenesisHash,
     /// Coordinator's clock minus ours, milliseconds.
     drift_ms: AtomicI64,
@@ -60,20 +66,35 @@ impl Client {
         key: SecretKey,
         limits: Limits,
     ) -> Result<Self, ErrorBody> {
-        let account = AccountId::of_key(&key.public());
         let link = Link::new(address, key, limits)?;
         let network = link.first().await?.network();
+        let asked = local_ms();
+        let status: NetworkStatus = link.request(&Request::Status {}).await?;
+        let drift_ms = AtomicI64::new(drift(asked, &status));
+        if status.genesis.hash() != network {
+            let message = "the coordinator's genesis is not that of its own network";
+            return Err(ErrorBody::auth("wrong_genesis", message));
+        }
         let inner = Inner {
             link,
-            account,
+            account: status.account,
+            genesis: status.genesis,
             network,
-            drift_ms: AtomicI64::new(0),
+            drift_ms,
         };
-        let client = Self {
+        Ok(Self {
             inner: Arc::new(inner),
-        };
-        client.status().await?;
-        Ok(client)
+        })
+    }
+
+    /// What the network started from: among other things, what it charges.
+    pub fn genesis(&self) -> &Genesis {
+        &self.inner.genesis
+    }
+
+    /// What carrying out `action` will cost, beside what the action itself moves.
+    pub fn fee(&self, action: &Action) -> Amount {
+        self.genesis().fees.of(action)
     }
 
     /// The account that this client acts for.
@@ -127,8 +148,7 @@ impl Client {
     pub async fn status(&self) -> Result<NetworkStatus, ErrorBody> {
         let asked = local_ms();
         let status: NetworkStatus = self.ask(Request::Status {}).await?;
-        let middle = asked.midpoint(local_ms());
-        let drift = status.now.as_ms() as i64 - middle as i64;
+        let drift = drift(asked, &status);
         self.inner.drift_ms.store(drift, Ordering::Relaxed);
         Ok(status)
     }
@@ -160,9 +180,34 @@ impl Client {
         .await
     }
 
-    /// This account's transfers, newest first; at most `limit`, at most 1000.
-    pub async fn history(&self, limit: u32) -> Result<Vec<TransferView>, ErrorBody> {
-        self.ask(Request::History { limit }).await
+    /// This account's transfers, newest first; at most `limit`, at most 1000. Those of entries before `before`,
+    /// where it is given: the next page.
+    pub async fn history(
+        &self,
+        before: Option<ReceiptId>,
+        limit: u32,
+    ) -> Result<Vec<TransferView>, ErrorBody> {
+        self.ask(Request::History { before, limit }).await
+    }
+
+    /// How the chain stands.
+    pub async fn ledger(&self) -> Result<LedgerStatus, ErrorBody> {
+        self.ask(Request::Ledger {}).await
+    }
+
+    /// One block of the chain. Code `block_not_found` where it is not there yet.
+    pub async fn block(&self, height: u64) -> Result<Block, ErrorBody> {
+        self.ask(Request::Block { height }).await
+    }
+
+    /// An entry with everything that proves it. Code `receipt_not_found` where the chain has no such entry.
+    pub async fn receipt(&self, receipt: ReceiptId) -> Result<ReceiptFile, ErrorBody> {
+        self.ask(Request::Receipt { receipt }).await
+    }
+
+    /// Blocks from height `from` on, as they become durable.
+    pub fn follow(&self, from: u64) -> Blocks {
+        Blocks::start(self.clone(), from)
     }
 
     /// Items of the catalog; of one kind (`dataset` or `model`) where it is given.
@@ -289,15 +334,21 @@ impl Client {
     /// Signs and submits `action` under a fresh id, valid for [`DEFAULT_VALIDITY_MS`].
     ///
     /// After an error of class network the outcome is unknown: the transaction may have arrived.
-    pub async fn submit(&self, action: Action) -> Result<Outcome, ErrorBody> {
-        let transaction = Transaction {
+    pub async fn submit(&self, action: Action) -> Result<Accepted, ErrorBody> {
+        let transaction = self.transaction(action)?;
+        self.submit_signed(self.sign(&transaction)).await
+    }
+
+    /// A transaction of this account under a fresh id, that allows for what the network charges.
+    pub fn transaction(&self, action: Action) -> Result<Transaction, ErrorBody> {
+        Ok(Transaction {
             version: 1,
             id: crate::random::new_nonce()?,
             account: self.inner.account,
             valid_until: self.now().plus_ms(DEFAULT_VALIDITY_MS),
+            max_fee: self.fee(&action),
             action,
-        };
-        self.submit_signed(self.sign(&transaction)).await
+        })
     }
 
     /// A transaction in its signed form, for [`Client::submit_signed`].
@@ -306,14 +357,14 @@ impl Client {
     }
 
     /// Submits a transaction that was signed before. The same bytes always get the same answer.
-    pub async fn submit_signed(&self, transaction: Signed) -> Result<Outcome, ErrorBody> {
+    pub async fn submit_signed(&self, transaction: Signed) -> Result<Accepted, ErrorBody> {
         self.ask(Request::Submit { transaction }).await
     }
 
     /// Takes a nickname for this account, once.
     pub async fn register(&self, nickname: &str) -> Result<(), ErrorBody> {
         let nickname = nickname.to_owned();
-        match self.submit(Action::Register { nickname }).await? {
+        match self.submit(Action::Register { nickname }).await?.outcome {
             Outcome::Registered { .. } => Ok(()),
             other => Err(unexpected(&other)),
         }
@@ -324,13 +375,28 @@ impl Client {
         self.moved(Action::Faucet {}).await
     }
 
-    /// Sends tokens to another account.
-    pub async fn send(&self, to: AccountId, amount: Amount) -> Result<Amount, ErrorBody> {
-        self.moved(Action::Send { to, amount }).await
+    /// Sends tokens to another account. Gives the payment's place in the chain.
+    pub async fn send(&self, to: AccountId, amount: Amount) -> Result<ReceiptId, ErrorBody> {
+        let accepted = self.submit(Action::Send { to, amount }).await?;
+        match accepted.outcome {
+            Outcome::Moved { .. } => Ok(accepted.receipt),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Makes `new` the account's key: the present one signs nothing any more. This client's connection ends with it.
+    pub async fn rotate_key(&self, new: &SecretKey) -> Result<ReceiptId, ErrorBody> {
+        let proof = sign_rotation(&self.inner.network, &self.inner.account, new);
+        let key = new.public();
+        let accepted = self.submit(Action::RotateKey { key, proof }).await?;
+        match accepted.outcome {
+            Outcome::Rotated { .. } => Ok(accepted.receipt),
+            other => Err(unexpected(&other)),
+        }
     }
 
     async fn moved(&self, action: Action) -> Result<Amount, ErrorBody> {
-        match self.submit(action).await? {
+        match self.submit(action).await?.outcome {
             Outcome::Moved { amount } => Ok(amount),
             other => Err(unexpected(&other)),
         }
@@ -345,7 +411,8 @@ impl Client {
         manifest.check().map_err(|e| {
             ErrorBody::user("bad_manifest", e).with_help("change what the message names")
         })?;
-        match self.submit(Action::Publish { manifest, receipts }).await? {
+        let accepted = self.submit(Action::Publish { manifest, receipts }).await?;
+        match accepted.outcome {
             Outcome::Published { item } => Ok(item),
             other => Err(unexpected(&other)),
         }
@@ -354,7 +421,7 @@ impl Client {
     /// Posts a task: its whole cap goes into a hold. Gives its id and what is held.
     pub async fn post(&self, spec: TaskSpec) -> Result<(TaskId, Amount), ErrorBody> {
         spec.check().map_err(|e| ErrorBody::user("bad_task", e))?;
-        match self.submit(Action::Post { spec }).await? {
+        match self.submit(Action::Post { spec }).await?.outcome {
             Outcome::Posted { task, held } => Ok((task, held)),
             other => Err(unexpected(&other)),
         }
@@ -362,7 +429,7 @@ impl Client {
 
     /// Cancels a task: what was earned is paid, the rest comes back.
     pub async fn cancel(&self, task: TaskId) -> Result<(), ErrorBody> {
-        match self.submit(Action::Cancel { task }).await? {
+        match self.submit(Action::Cancel { task }).await?.outcome {
             Outcome::Cancelling { .. } => Ok(()),
             other => Err(unexpected(&other)),
         }
@@ -370,7 +437,7 @@ impl Client {
 
     /// Gives the miners of a finished task 1 to 5 stars, once.
     pub async fn rate(&self, task: TaskId, stars: u8) -> Result<(), ErrorBody> {
-        match self.submit(Action::Rate { task, stars }).await? {
+        match self.submit(Action::Rate { task, stars }).await?.outcome {
             Outcome::Rated { .. } => Ok(()),
             other => Err(unexpected(&other)),
         }
@@ -394,6 +461,12 @@ fn unexpected(outcome: &Outcome) -> ErrorBody {
     ErrorBody::internal(format!(
         "the coordinator answered another action: {outcome:?}"
     ))
+}
+
+/// Coordinator's clock minus ours, milliseconds, by an answer to what was asked at `asked`.
+fn drift(asked: u64, status: &NetworkStatus) -> i64 {
+    let middle = asked.midpoint(local_ms());
+    status.now.as_ms() as i64 - middle as i64
 }
 
 fn local_ms() -> u64 {

@@ -25,6 +25,7 @@
 //! It is not: a wallet (it never writes a key), a cache, or a place for rules of the market.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod blocks;
 mod client;
 mod link;
 mod random;
@@ -32,6 +33,7 @@ mod retry;
 mod transfer;
 mod watch;
 
+pub use blocks::Blocks;
 pub use client::{Client, DEFAULT_VALIDITY_MS};
 pub use cryptomind_protocol as protocol;
 pub use cryptomind_protocol::{

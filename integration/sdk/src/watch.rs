@@ -1,4 +1,5 @@
-//! A task's events, each once and in order, over any number of connections.
+//! Numbered streams, such as a task's events and the chain's blocks: each item once and in order, over any number of
+//! connections.
 //!
 //! A task of its own subscribes, and subscribes again from the first missing number whenever the
 //! connection breaks, a number is skipped, or nothing was heard for [`SILENCE`]. What was seen is
@@ -10,6 +11,7 @@ use cryptomind_net::Subscription;
 use cryptomind_protocol::api::Request;
 use cryptomind_protocol::task::{Event, TaskEvent};
 use cryptomind_protocol::{ErrorBody, TaskId};
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -21,34 +23,71 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// Events that wait for a slow reader.
 const WAITING_EVENTS: usize = 256;
 
-type Item = Result<TaskEvent, ErrorBody>;
+/// A stream whose items are numbered without gaps.
+pub(crate) trait Numbered: Send + 'static {
+    /// What comes.
+    type Item: DeserializeOwned + Send + 'static;
+    /// Asks for the items from a number on.
+    fn request(&self, from: u64) -> Request;
+    /// An item's number.
+    fn number(item: &Self::Item) -> u64;
+    /// Whether nothing comes after it.
+    fn is_last(item: &Self::Item) -> bool;
+}
+
+/// Follows a stream from a number on, with room for so many items that a slow reader has not taken.
+pub(crate) fn start<S: Numbered>(
+    client: Client,
+    stream: S,
+    from: u64,
+    waiting: usize,
+) -> (mpsc::Receiver<Result<S::Item, ErrorBody>>, JoinHandle<()>) {
+    let (sender, items) = mpsc::channel(waiting);
+    let follower = Follower {
+        client,
+        stream,
+        next: from,
+        sender,
+    };
+    (items, tokio::spawn(follower.run()))
+}
+
+/// A task's events.
+struct Events(TaskId);
+
+impl Numbered for Events {
+    type Item = TaskEvent;
+
+    fn request(&self, from: u64) -> Request {
+        Request::Watch { task: self.0, from }
+    }
+
+    fn number(item: &TaskEvent) -> u64 {
+        item.number
+    }
+
+    fn is_last(item: &TaskEvent) -> bool {
+        matches!(item.event, Event::Settled { .. })
+    }
+}
 
 /// The events of one task. Dropping it ends the watching, never the task.
 pub struct Watch {
-    events: mpsc::Receiver<Item>,
+    events: mpsc::Receiver<Result<TaskEvent, ErrorBody>>,
     follower: JoinHandle<()>,
 }
 
 impl Watch {
     pub(crate) fn start(client: Client, task: TaskId, from: u64) -> Self {
-        let (sender, events) = mpsc::channel(WAITING_EVENTS);
-        let follower = Follower {
-            client,
-            task,
-            next: from,
-            sender,
-        };
-        Self {
-            events,
-            follower: tokio::spawn(follower.run()),
-        }
+        let (events, follower) = start(client, Events(task), from, WAITING_EVENTS);
+        Self { events, follower }
     }
 
     /// The next event. `None` after the last, which is [`Event::Settled`]; an error ends it too.
     /// Safe to cancel: an event that was not handed out comes with the next call.
     ///
     /// A task may rest for as long as its timers allow: put a limit around this where you have one.
-    pub async fn next(&mut self) -> Option<Item> {
+    pub async fn next(&mut self) -> Option<Result<TaskEvent, ErrorBody>> {
         self.events.recv().await
     }
 }
@@ -69,14 +108,14 @@ enum Ended {
     Again(ErrorBody),
 }
 
-struct Follower {
+struct Follower<S: Numbered> {
     client: Client,
-    task: TaskId,
+    stream: S,
     next: u64,
-    sender: mpsc::Sender<Item>,
+    sender: mpsc::Sender<Result<S::Item, ErrorBody>>,
 }
 
-impl Follower {
+impl<S: Numbered> Follower<S> {
     async fn run(mut self) {
         let patience = self.client.limits().patience;
         let mut retry = Retry::new(patience);
@@ -102,10 +141,7 @@ impl Follower {
 
     /// One subscription, for as long as it lasts.
     async fn follow(&mut self) -> Ended {
-        let request = Request::Watch {
-            task: self.task,
-            from: self.next,
-        };
+        let request = self.stream.request(self.next);
         let link = self.client.link();
         let (generation, subscription) = match link.subscribe(&request).await {
             Ok(opened) => opened,
@@ -123,20 +159,20 @@ impl Follower {
 
     async fn pass_on(&mut self, mut subscription: Subscription) -> Ended {
         loop {
-            let heard = tokio::time::timeout(SILENCE, subscription.next::<TaskEvent>()).await;
-            let event = match heard {
-                Ok(Some(Ok(event))) => event,
+            let heard = tokio::time::timeout(SILENCE, subscription.next::<S::Item>()).await;
+            let item = match heard {
+                Ok(Some(Ok(item))) => item,
                 Ok(Some(Err(error))) => return Ended::Again(error),
-                Ok(None) => return renew("the stream ended before the task did"),
+                Ok(None) => return renew("the stream ended before its last item"),
                 Err(_) => return Ended::Quiet,
             };
-            match position(event.number, self.next) {
+            match position(S::number(&item), self.next) {
                 Position::Seen => continue,
-                Position::Gap => return renew("an event was skipped"),
+                Position::Gap => return renew("an item was skipped"),
                 Position::Next => self.next += 1,
             }
-            let last = matches!(event.event, Event::Settled { .. });
-            if self.sender.send(Ok(event)).await.is_err() || last {
+            let last = S::is_last(&item);
+            if self.sender.send(Ok(item)).await.is_err() || last {
                 return Ended::Done;
             }
         }

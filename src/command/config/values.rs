@@ -59,6 +59,7 @@ impl Values for Coordinator {
             ("market.offer_window_ms", market.offer_window_ms.to_string()),
             ("market.wait_limit_s", market.wait_limit_s.to_string()),
             ("market.prepare_limit_s", market.prepare_limit_s.to_string()),
+            ("market.hold_limit_s", market.hold_limit_s.to_string()),
             (
                 "limits.max_connections",
                 self.limits.max_connections.to_string(),

@@ -1,6 +1,6 @@
-//! Where the rest of the coordinator's journal is stored: the genesis, answers, nodes, delegations.
+//! Where the rest of the coordinator's journal is stored: the genesis, nodes, delegations.
 
-use cryptomind_core::journal::{AnswerRecord, DelegationRecord, GenesisRecord, NodeRecord};
+use cryptomind_core::journal::{DelegationRecord, GenesisRecord, NodeRecord};
 
 use crate::state::Record;
 
@@ -10,16 +10,6 @@ impl Record for GenesisRecord {
     /// There is one.
     fn key(&self) -> Vec<u8> {
         Vec::new()
-    }
-}
-
-impl Record for AnswerRecord {
-    const TABLE: &'static str = "answers/1";
-
-    fn key(&self) -> Vec<u8> {
-        let mut key = self.account.as_bytes().to_vec();
-        key.extend_from_slice(self.id.as_bytes());
-        key
     }
 }
 

@@ -1,6 +1,6 @@
-//! Where money is stored: accounts, holds, transfers.
+//! Where the ledger's state is stored: accounts, holds, locks.
 
-use cryptomind_core::ledger::{Account, Hold, Transfer};
+use cryptomind_core::ledger::{Account, Hold, Lock};
 
 use crate::state::Record;
 
@@ -20,14 +20,10 @@ impl Record for Hold {
     }
 }
 
-impl Record for Transfer {
-    const TABLE: &'static str = "transfers/1";
+impl Record for Lock {
+    const TABLE: &'static str = "locks/1";
 
-    /// By time, then place within its group, then id: a range is a history.
     fn key(&self) -> Vec<u8> {
-        let mut key = self.at.as_ms().to_be_bytes().to_vec();
-        key.extend_from_slice(&self.index.to_be_bytes());
-        key.extend_from_slice(self.id.as_bytes());
-        key
+        self.key().to_bytes()
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod blobs;
 mod catalog;
+pub mod chain;
 pub mod error;
 mod journal;
 mod ledger;

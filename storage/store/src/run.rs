@@ -1,6 +1,6 @@
 //! Where tasks are stored: runs, and the events and evidence that they left.
 
-use cryptomind_core::journal::{EventRecord, EvidenceRecord};
+use cryptomind_core::journal::{EventRecord, EvidenceRecord, OpenRun};
 use cryptomind_core::run::Run;
 use cryptomind_protocol::TaskId;
 
@@ -8,6 +8,14 @@ use crate::state::Record;
 
 impl Record for Run {
     const TABLE: &'static str = "runs/1";
+
+    fn key(&self) -> Vec<u8> {
+        self.task.as_bytes().to_vec()
+    }
+}
+
+impl Record for OpenRun {
+    const TABLE: &'static str = "open_runs/1";
 
     fn key(&self) -> Vec<u8> {
         self.task.as_bytes().to_vec()

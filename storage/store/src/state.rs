@@ -15,13 +15,16 @@
 mod batch;
 mod commit;
 mod committer;
+mod creation;
+mod file;
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cryptomind_blob::sync_folder;
-use cryptomind_protocol::codec;
+use cryptomind_protocol::codec::{self, DecodeError};
 use redb::backends::InMemoryBackend;
 use redb::{Builder, Database, ReadOnlyTable, ReadableDatabase, StorageBackend};
 use serde::Serialize;
@@ -37,13 +40,26 @@ use committer::Committer;
 /// Memory that redb may use for pages, in bytes; its own default is 1 GiB.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
-/// Something with a table and a key. It is stored as CBOR.
+/// Something with a table and a key. It is stored as CBOR, unless it says otherwise.
 pub trait Record: Serialize + DeserializeOwned {
     /// The table's name with the version of its form, such as `accounts/1`.
     const TABLE: &'static str;
 
     /// The key, unique in the table; records are loaded in the order of their keys' bytes.
     fn key(&self) -> Vec<u8>;
+
+    /// The value that is stored. Rows of indexes, whose key says nearly all, write their own.
+    fn value(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// The record that was stored so.
+    ///
+    /// # Errors
+    /// When the bytes are not of this form.
+    fn read(_key: &[u8], value: &[u8]) -> Result<Self, DecodeError> {
+        codec::decode(value)
+    }
 }
 
 /// The first key after all that start with `prefix`, as an upper end of [`StateStore::range`].
@@ -65,22 +81,40 @@ pub struct StateStore {
     // Declared first: dropping it waits for the thread, and only then the file is closed.
     committer: Arc<Committer>,
     database: Arc<Database>,
+    /// `None` for a store that is not a file.
+    disk: Option<Disk>,
+}
+
+/// The file below a store.
+#[derive(Debug, Clone)]
+struct Disk {
+    path: Arc<Path>,
+    syncs: Arc<AtomicU64>,
 }
 
 impl StateStore {
     /// Opens the file, or makes it, and checks all of it.
     ///
     /// # Errors
-    /// When it is damaged, in use by another process or not a database.
+    /// When it is damaged, empty, in use by another process or not a database.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = builder().create(path).map_err(|e| open_error(path, e))?;
+        creation::ensure(path, &builder())?;
+        let (backend, syncs) = file::open(path).map_err(|e| open_error(path, e))?;
+        let database = builder()
+            .create_with_backend(backend)
+            .map_err(|e| open_error(path, e))?;
         if let Some(folder) = path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
         {
             sync_folder(folder).map_err(StoreError::io("sync", folder))?;
         }
-        Self::start(database, OnFailure::abort())
+        let mut store = Self::start(database, OnFailure::abort())?;
+        store.disk = Some(Disk {
+            path: Arc::from(path),
+            syncs,
+        });
+        Ok(store)
     }
 
     /// A store that lives as long as its handles, for tests and dry runs.
@@ -112,6 +146,7 @@ impl StateStore {
         Ok(Self {
             committer: Arc::new(committer),
             database,
+            disk: None,
         })
     }
 
@@ -133,6 +168,21 @@ impl StateStore {
     /// Write transactions since the store was opened.
     pub fn transactions(&self) -> u64 {
         self.committer.transactions()
+    }
+
+    /// Times that the disk was told to make writes durable, since the store was opened.
+    pub fn syncs(&self) -> u64 {
+        let syncs = self.disk.as_ref().map(|disk| &disk.syncs);
+        syncs.map_or(0, |syncs| syncs.load(Ordering::Relaxed))
+    }
+
+    /// What the file takes on the disk, in bytes; 0 for a store that is not a file.
+    ///
+    /// # Errors
+    /// When the file cannot be looked at.
+    pub fn disk_bytes(&self) -> Result<u64, StoreError> {
+        let path = self.disk.as_ref().map(|disk| &disk.path);
+        path.map_or(Ok(0), |path| file::disk_bytes(path))
     }
 
     /// All records of a kind, in the order of their keys. What is not committed yet is not there.
@@ -238,7 +288,7 @@ fn open_error(path: &Path, source: redb::DatabaseError) -> StoreError {
 }
 
 fn decode<R: Record>(key: &[u8], value: &[u8]) -> Result<R, StoreError> {
-    codec::decode(value).map_err(|source| StoreError::Record {
+    R::read(key, value).map_err(|source| StoreError::Record {
         table: R::TABLE,
         key: key.iter().map(|byte| format!("{byte:02x}")).collect(),
         source,

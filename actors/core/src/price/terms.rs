@@ -1,13 +1,10 @@
 //! A task's terms: everything that its settlement depends on, settled when it is posted.
 
-use cryptomind_protocol::task::Reason;
-use cryptomind_protocol::{AccountId, Amount, ErrorBody, ErrorClass, ItemId};
+use cryptomind_protocol::block::HoldTerms;
+use cryptomind_protocol::{AccountId, Amount, ErrorBody, ErrorClass, ItemId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Extent, PriceError, Prices, earned_after, network_fee, split, storage_cost, work_cost,
-};
-use crate::ledger::Fee;
+use super::{Extent, PriceError, Prices, earned_after, network_fee, storage_cost, work_cost};
 
 /// One use of an item, for a fee.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,17 +38,6 @@ pub struct Terms {
     pub cost_low: Amount,
     /// The most that it can cost.
     pub cost_high: Amount,
-}
-
-/// How a run has ended, as far as money is concerned.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ending {
-    /// What the hold's miners have earned.
-    pub earned: Amount,
-    /// Whether the items were used: their fees are due from the first verified checkpoint on.
-    pub items_used: bool,
-    /// Results that were stored, in bytes, with the account of the storage node's owner.
-    pub stored: Vec<(AccountId, u64)>,
 }
 
 /// What is paid for work, items and storage, and the network's share on top.
@@ -103,53 +89,18 @@ impl Terms {
         earned_after(self.work_cost, verified_samples, self.extent.total_samples)
     }
 
-    /// The fees of a settlement, `network` being the account of the network's fees. Together with what
-    /// was earned they never exceed [`Terms::cost_high`].
-    pub fn fees(&self, ending: &Ending, network: AccountId) -> Vec<Fee> {
-        let mut fees = Vec::new();
-        if ending.items_used {
-            fees.extend(self.items.iter().map(ItemUse::to_fee));
-        }
-        fees.extend(self.storage_fees(&ending.stored));
-        let earned = ending.earned.min(self.work_cost);
-        let paid = Amount::sum(fees.iter().map(|fee| fee.amount).chain([earned]));
-        // Each part is bounded by the one that the terms were made from, and those fitted.
-        let paid = paid.expect("parts of terms that fit an amount fit one");
-        let ppm = self.prices.network_fee_ppm;
-        let amount = network_fee(paid, ppm).expect("a share of less than the terms' sum fits");
-        fees.push(Fee {
-            payee: network,
-            amount,
-            reason: Reason::NetworkFee,
-        });
-        fees.retain(|fee| !fee.amount.is_zero());
-        fees
-    }
-
-    /// Storage is charged once over all results, up to what was quoted, and divided by bytes.
-    fn storage_fees(&self, stored: &[(AccountId, u64)]) -> Vec<Fee> {
-        let bytes: Vec<u64> = stored.iter().map(|(_, bytes)| *bytes).collect();
-        let charged = bytes.iter().fold(0u64, |sum, b| sum.saturating_add(*b));
-        let charged = charged.min(self.extent.result_bytes_max);
-        let cost = storage_cost(charged, self.prices.storage_per_mib);
-        let cost = cost.expect("not above the cost of the most bytes, which fitted");
-        let amounts = split(cost, &bytes).into_iter();
-        let payees = stored.iter().map(|(payee, _)| *payee);
-        let fee = |(payee, amount)| Fee {
-            payee,
-            amount,
-            reason: Reason::Storage,
-        };
-        payees.zip(amounts).map(fee).collect()
-    }
-}
-
-impl ItemUse {
-    fn to_fee(&self) -> Fee {
-        Fee {
-            payee: self.payee,
-            amount: self.fee,
-            reason: Reason::ItemFee,
+    /// The terms that the ledger settles the task's hold by, at `expires` by itself. What they can pay never exceeds
+    /// [`Terms::cost_high`].
+    pub fn hold(&self, expires: Timestamp) -> HoldTerms {
+        let due = |item: &&ItemUse| !item.fee.is_zero();
+        let items = self.items.iter().filter(due);
+        HoldTerms {
+            expires,
+            work_max: self.work_cost,
+            items: items.map(|item| (item.payee, item.fee)).collect(),
+            storage_per_mib: self.prices.storage_per_mib,
+            storage_max: self.storage_cost_max,
+            network_fee_ppm: self.prices.network_fee_ppm,
         }
     }
 }

@@ -1,10 +1,14 @@
 use super::*;
+use crate::ledger::{Ledger, Op, Rules};
+use cryptomind_protocol::block::{Ending, Share};
+use cryptomind_protocol::genesis::{Allocation, FeeTable, Withholding};
 use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo, ModelInfo};
 use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::task::{
     Candidate, Metrics, Optimizer, Reason, Split, TaskSpec, TrainSpec, Work,
 };
-use cryptomind_protocol::{AccountId, ItemId, NodeId};
+use cryptomind_protocol::money::SUPPLY;
+use cryptomind_protocol::{AccountId, ItemId, NodeId, TaskId, Timestamp};
 use proptest::prelude::*;
 
 fn units(units: u64) -> Amount {
@@ -235,24 +239,44 @@ proptest! {
         let extent = Extent::of(&training(), &dataset(), None).unwrap();
         let item = |fee| ItemUse { item: ItemId::new([0; 16]), payee: AccountId::new([9; 20]), fee: units(fee) };
         let terms = Terms::new(extent, fees.into_iter().map(item).collect(), prices).unwrap();
+        prop_assume!(!terms.cost_high.is_zero() && terms.cost_high <= SUPPLY);
         let ending = Ending {
-            earned: terms.earned_after(verified),
             items_used,
             stored: stored.into_iter().map(|bytes| (AccountId::new([8; 20]), bytes)).collect(),
+            withheld: Vec::new(),
         };
-        let fees = terms.fees(&ending, AccountId::of_system("fees"));
-        prop_assert!(fees.iter().all(|fee| !fee.amount.is_zero()));
-        let paid = Amount::sum(fees.iter().map(|fee| fee.amount).chain([ending.earned])).unwrap();
+        let paid = settle(&terms, terms.earned_after(verified), ending);
         prop_assert!(paid <= terms.cost_high, "{} > {}", paid, terms.cost_high);
         // When all goes well, it is not below the lower bound either.
         let well = Ending {
-            earned: terms.work_cost,
             items_used: true,
             stored: vec![(AccountId::new([8; 20]), terms.extent.result_bytes_min)],
+            withheld: Vec::new(),
         };
-        let fees = terms.fees(&well, AccountId::of_system("fees"));
-        let paid = Amount::sum(fees.iter().map(|fee| fee.amount).chain([well.earned])).unwrap();
+        let paid = settle(&terms, terms.work_cost, well);
         prop_assert!(paid >= terms.cost_low && paid <= terms.cost_high);
-        prop_assert!(fees.iter().all(|fee| matches!(fee.reason, Reason::ItemFee | Reason::Storage | Reason::NetworkFee)));
     }
+}
+
+/// What a hold of the quoted cap pays to others than its payer, at the latest moment.
+fn settle(terms: &Terms, earned: Amount, ending: Ending) -> Amount {
+    let (task, payer, now) = (TaskId::new([1; 16]), AccountId::new([7; 20]), Timestamp::from_ms(1));
+    let rules = Rules {
+        fees: FeeTable::default(),
+        withholding: Withholding { period_ms: 0, max_ppm: 0 },
+        faucet: Amount::ZERO,
+    };
+    let all = Allocation { name: "all".into(), account: payer, amount: SUPPLY, vesting: None };
+    let share = Share { account: AccountId::new([6; 20]), node: NodeId::new([6; 32]), amount: earned };
+    let (amount, terms) = (terms.cost_high, terms.hold(now.plus_ms(1)));
+    let ops = [
+        Op::Mint { allocations: vec![all], created: now },
+        Op::OpenHold { task, payer, amount, terms },
+        Op::Earn { task, checkpoint: 1, shares: vec![share] },
+        Op::Settle { task, ending },
+    ];
+    let mut ledger = Ledger::new(rules);
+    let transfers = ledger.apply(ops, now).unwrap().transfers.into_iter();
+    let paid = transfers.filter(|t| t.task == Some(task) && t.reason != Reason::Refund);
+    Amount::sum(paid.map(|t| t.amount)).unwrap()
 }

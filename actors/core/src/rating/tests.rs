@@ -66,6 +66,28 @@ fn stars_outside_one_to_five_change_nothing() {
     assert_eq!(ErrorBody::from(StarsError(6)).code, "stars_out_of_range");
 }
 
+#[test]
+fn the_better_a_rating_the_less_is_withheld() {
+    let withheld = |milli| withheld_ppm(milli, 1_000_000);
+    // 0.30 − 0.25 · 0.7
+    assert_eq!(withheld(NEWCOMER_MILLI), 125_000);
+    assert_eq!(withheld(BEST_MILLI), WITHHELD_LEAST_PPM);
+    assert_eq!(withheld(u32::MAX), WITHHELD_LEAST_PPM);
+    assert_eq!(withheld(1000), WITHHELD_MOST_PPM);
+    assert_eq!(withheld(1002), 249_900);
+    assert_eq!(withheld(0), WITHHELD_MOST_PPM);
+    let falls = |milli: u32| withheld(milli + 1) <= withheld(milli);
+    assert!((0..BEST_MILLI).all(falls));
+}
+
+#[test]
+fn no_more_is_withheld_than_the_genesis_allows() {
+    assert_eq!(withheld_ppm(0, 100_000), 100_000);
+    assert_eq!(withheld_ppm(BEST_MILLI, 100_000), WITHHELD_LEAST_PPM);
+    assert_eq!(withheld_ppm(0, 0), 0);
+    assert_eq!(withheld_ppm(BEST_MILLI, 0), 0);
+}
+
 fn any_rating() -> impl Strategy<Value = Rating> {
     let votes = prop_oneof![0u32..50, 0u32..u32::MAX / 5];
     let counts = || prop_oneof![4 => 0u32..100, 1 => any::<u32>()];

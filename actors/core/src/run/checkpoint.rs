@@ -1,10 +1,13 @@
 //! Checkpoints: what every member's state hashes to, where it is stored, and what that earns.
 
+use cryptomind_protocol::block::Share;
 use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::task::{Event, Member, Metrics, ResultFile, TaskState};
 use cryptomind_protocol::{AccountId, Amount, NodeId, Timestamp};
 
-use super::{Effect, MAX_PENDING_CHECKPOINTS, PendingCheckpoint, Run, work_after};
+use super::{
+    Effect, MAX_PENDING_CHECKPOINTS, PendingCheckpoint, Run, STALL_LIMIT_MS, work_after,
+};
 use crate::price;
 
 impl Run {
@@ -23,10 +26,31 @@ impl Run {
         let pending = self.pending(step);
         pending.fingerprints.retain(|(known, _)| *known != node);
         pending.fingerprints.push((node, fingerprint));
-        if stored.is_some() {
+        let is_stored = stored.is_some();
+        if is_stored {
             pending.stored = stored;
         }
+        self.wait_for_others(is_stored, now);
         self.verify_checkpoints(now, effects);
+    }
+
+    /// The timers of whoever has yet to store or to confirm, from the first that is not verified on. That it
+    /// is there is news of the whole group, once.
+    fn wait_for_others(&mut self, is_stored: bool, now: Timestamp) {
+        let news = self.heard_since.is_none() || (is_stored && self.stored_since.is_none());
+        self.heard_since.get_or_insert(now);
+        if is_stored {
+            self.stored_since.get_or_insert(now);
+        }
+        if news {
+            self.renew_stall(now);
+        }
+    }
+
+    fn renew_stall(&mut self, now: Timestamp) {
+        if self.state == TaskState::Running {
+            self.deadline = now.plus_ms(STALL_LIMIT_MS);
+        }
     }
 
     fn pending(&mut self, step: u64) -> &mut PendingCheckpoint {
@@ -57,6 +81,9 @@ impl Run {
         let Some(at) = complete else { return };
         let checkpoint = self.checkpoints[at].clone();
         self.checkpoints.drain(..=at);
+        self.heard_since = self.checkpoints.first().map(|_| now);
+        let later = self.checkpoints.iter().find(|c| c.stored.is_some());
+        self.stored_since = later.map(|_| now);
         let votes = checkpoint
             .fingerprints
             .iter()
@@ -69,7 +96,8 @@ impl Run {
         self.verified_step = checkpoint.step;
         self.step = self.step.max(checkpoint.step);
         self.earn(checkpoint.step, effects);
-        self.fruitless = 0;
+        (self.fruitless, self.unverified_attempts) = (0, 0);
+        self.renew_stall(now);
         let complete = self.verified_step >= self.terms.extent.steps;
         if let Some((files, metrics)) = self.result.take_if(|_| complete) {
             self.deliver(files, metrics, now, effects);
@@ -80,7 +108,20 @@ impl Run {
     pub(super) fn earn(&mut self, step: u64, effects: &mut Vec<Effect>) {
         let after = work_after(self, step);
         let amount = after.checked_sub(self.earned).unwrap_or(Amount::ZERO);
-        let shares = self.shares(amount);
+        let shares = self.shares(amount).into_iter();
+        let shares: Vec<_> = shares
+            .filter(|(_, amount)| !amount.is_zero())
+            .map(|(member, amount)| Share {
+                account: member.owner,
+                node: member.node,
+                amount,
+            })
+            .collect();
+        for share in &shares {
+            if !self.earners.contains(&share.node) {
+                self.earners.push(share.node);
+            }
+        }
         self.earned = self.earned.max(after);
         effects.push(Effect::Earn {
             checkpoint: step,

@@ -4,8 +4,8 @@ use cryptomind_protocol::task::{Event, TaskState};
 use cryptomind_protocol::{Amount, NodeId, Timestamp};
 
 use super::{
-    Effect, MAX_EXECUTIONS, MAX_FRUITLESS_ATTEMPTS, PAUSE_LIMIT_MS, Run, SUSPECT_LIMIT_MS,
-    work_after,
+    Effect, MAX_ATTEMPTS_A_CHECKPOINT, MAX_EXECUTIONS, MAX_FRUITLESS_ATTEMPTS, PAUSE_LIMIT_MS,
+    Run, SUSPECT_LIMIT_MS, work_after,
 };
 
 impl Run {
@@ -59,7 +59,7 @@ impl Run {
             })
             .collect();
         self.drop_members(&lost, true, effects);
-        if self.fruitless > MAX_FRUITLESS_ATTEMPTS {
+        if self.gets_nowhere() {
             let reason = "its group formed again and again without getting anywhere".to_owned();
             let all: Vec<_> = self
                 .nodes()
@@ -77,6 +77,11 @@ impl Run {
         if self.state == TaskState::Regrouping {
             self.begin_attempt(now, effects);
         }
+    }
+
+    fn gets_nowhere(&self) -> bool {
+        self.fruitless > MAX_FRUITLESS_ATTEMPTS
+            || self.unverified_attempts >= MAX_ATTEMPTS_A_CHECKPOINT
     }
 
     /// The step that the survivors go on from: the furthest that one of them committed, for then all
@@ -163,7 +168,8 @@ impl Run {
 
     fn begin_again(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.checkpoints.clear();
-        self.fruitless = 0;
+        (self.heard_since, self.stored_since) = (None, None);
+        (self.fruitless, self.unverified_attempts) = (0, 0);
         self.result = None;
         if self.executions >= MAX_EXECUTIONS {
             let reason = format!("{MAX_EXECUTIONS} groups of miners failed it");

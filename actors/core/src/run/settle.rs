@@ -1,12 +1,10 @@
 //! The end of a run: what is paid, and what goes back.
 
-use cryptomind_protocol::genesis::FEES;
+use cryptomind_protocol::block::{Ending, Transfer};
 use cryptomind_protocol::task::{Event, Payment, TaskState};
-use cryptomind_protocol::{AccountId, NodeId, Timestamp};
+use cryptomind_protocol::{NodeId, TaskId, Timestamp};
 
 use super::{Effect, Run};
-use crate::ledger::Fee;
-use crate::price::Ending;
 
 impl Run {
     pub(super) fn cancel(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -38,8 +36,32 @@ impl Run {
         self.end(TaskState::Failed, reason, now, effects);
     }
 
+    /// The ledger was faster: there is nothing left to settle.
+    pub(super) fn hold_expired(
+        &mut self,
+        payments: Vec<Payment>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        let reason = "nobody settled it before its hold expired".to_owned();
+        self.close(TaskState::Expired, reason, now, effects);
+        let last = self.settled(payments);
+        effects.push(last);
+    }
+
     /// Ends the run: everybody is told, the hold is paid out.
     pub(super) fn end(
+        &mut self,
+        state: TaskState,
+        reason: String,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.close(state, reason, now, effects);
+        effects.push(Effect::Settle(self.ending()));
+    }
+
+    fn close(
         &mut self,
         state: TaskState,
         reason: String,
@@ -59,7 +81,6 @@ impl Run {
                 reason: reason.clone(),
             });
         }
-        effects.push(Effect::Settle(self.fees()));
         self.state = state;
         self.reason = reason;
         self.ended = Some(now);
@@ -68,20 +89,24 @@ impl Run {
         self.checkpoints.clear();
     }
 
-    /// What is due besides the miners' earnings. Items' owners are due their fees once the group had the data.
-    fn fees(&self) -> Vec<Fee> {
+    /// What the settlement depends on. What is withheld depends on ratings, which the run does not know.
+    fn ending(&self) -> Ending {
         let files = self.result.iter().flat_map(|(files, _)| files);
         let bytes = files.fold(0u64, |sum, file| sum.saturating_add(file.bytes));
-        let ending = Ending {
-            earned: self.earned,
-            items_used: self.delivered,
-            stored: self
-                .stored_by
-                .map(|account| (account, bytes))
-                .into_iter()
-                .collect(),
-        };
-        self.terms.fees(&ending, AccountId::of_system(FEES))
+        let stored = self.stored_by.filter(|_| bytes > 0);
+        Ending {
+            items_used: self.used_items(),
+            stored: stored.map(|account| (account, bytes)).into_iter().collect(),
+            withheld: Vec::new(),
+        }
+    }
+
+    /// Whether the items' owners are due their fees: once anything was earned with them; and where a group had the data
+    /// and the task ended through no fault of the network's.
+    fn used_items(&self) -> bool {
+        use TaskState::{Cancelled, Failed, Finished};
+        let through_no_fault = matches!(self.state, Finished | Cancelled | Failed);
+        !self.earned.is_zero() || (self.delivered && through_no_fault)
     }
 
     /// Records how the ledger paid the hold out, and returns the run's last event.
@@ -94,4 +119,17 @@ impl Run {
         };
         self.note(event)
     }
+}
+
+/// A task's payments among the transfers of a receipt.
+pub fn payments(transfers: &[Transfer], task: &TaskId) -> Vec<Payment> {
+    let of_task = transfers.iter().filter(|t| t.task == Some(*task));
+    let payment = |t: &Transfer| Payment {
+        payer: t.payer,
+        payee: t.payee,
+        amount: t.amount,
+        reason: t.reason,
+        node: t.node,
+    };
+    of_task.map(payment).collect()
 }

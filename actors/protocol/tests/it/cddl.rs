@@ -21,13 +21,14 @@ signed-delegation = signed<delegation>
 ";
 
 /// Keys that a sender may leave out.
-const OPTIONAL: [&str; 6] = [
+const OPTIONAL: [&str; 7] = [
     "help",
     "retry_after_ms",
     "reason",
     "node",
     "final_loss",
     "test_accuracy",
+    "max_fee",
 ];
 
 fn rules() -> BasicContext {

@@ -8,7 +8,9 @@ use cryptomind_protocol::api;
 use cryptomind_protocol::blob::{self, GetOk, HasOk, PutOk, Right, Source, Ticket};
 use cryptomind_protocol::delegation::{Delegation, Role};
 use cryptomind_protocol::error::Answer;
-use cryptomind_protocol::genesis::{Genesis, NetworkKind};
+use cryptomind_protocol::genesis::{
+    Allocation, FeeTable, Genesis, NetworkKind, Vesting, Withholding,
+};
 use cryptomind_protocol::hello::{Auth, Hello, HelloOk, Welcome};
 use cryptomind_protocol::item::{
     Access, DataFormat, DatasetInfo, FileEntry, ItemKind, ItemView, Manifest, ModelInfo,
@@ -24,10 +26,12 @@ use cryptomind_protocol::task::{
     Activity, Candidate, Event, Member, Metrics, Optimizer, Payment, Quote, Reason, Split,
     TaskEvent, TaskSpec, TaskState, TaskView, TrainSpec, Work,
 };
-use cryptomind_protocol::transaction::{Action, Outcome, StoredReceipt, Transaction};
+use cryptomind_protocol::transaction::{
+    Accepted, Action, Outcome, StoredReceipt, Transaction, sign_rotation,
+};
 use cryptomind_protocol::{
-    AccountId, Amount, BlobId, ErrorBody, ErrorClass, GenesisHash, ItemId, NodeId, PublicKey,
-    SecretKey, Signature, Signed, TaskId, Timestamp, TransferId,
+    AccountId, Amount, BlobId, ErrorBody, ErrorClass, GenesisHash, ItemId, NodeId, ReceiptId,
+    SecretKey, Signature, Signed, TaskId, Timestamp,
 };
 
 use crate::message::{Message, message};
@@ -49,6 +53,8 @@ macro_rules! all_variants {
         assert_eq!(seen, all, "every variant has a sample");
     }};
 }
+
+pub mod chain;
 
 fn ctm(n: u64) -> Amount {
     Amount::from_base_units(n * 1_000_000_000)
@@ -317,9 +323,39 @@ fn genesis(kind: NetworkKind) -> Genesis {
         name: "cryptomind-dev".into(),
         kind,
         created: AT,
-        coordinator: PublicKey::new([9; 32]),
-        network_fee_ppm: 10_000,
+        coordinator: key(3).public(),
+        allocations: allocations(),
+        fees: FeeTable {
+            send: ctm(1),
+            post: ctm(2),
+            least: Amount::from_base_units(1000),
+            network_fee_ppm: 10_000,
+            reward_fund_ppm: 100_000,
+        },
+        withholding: Withholding {
+            period_ms: 604_800_000,
+            max_ppm: 200_000,
+        },
+        faucet: ctm(100),
     }
+}
+
+fn allocations() -> Vec<Allocation> {
+    let vesting = Vesting {
+        first_ms: 31_536_000_000,
+        every_ms: 2_592_000_000,
+        parts: 36,
+    };
+    let allocation = |name: &str, percent: u64, vesting| Allocation {
+        name: name.into(),
+        account: AccountId::of_system(name),
+        amount: ctm(percent * 1_000_000),
+        vesting,
+    };
+    vec![
+        allocation("investors", 85, None),
+        allocation("team", 15, Some(vesting)),
+    ]
 }
 
 fn networks() -> Vec<Message> {
@@ -483,6 +519,8 @@ fn payments() -> Vec<Message> {
         Reason::Storage,
         Reason::NetworkFee,
         Reason::Refund,
+        Reason::TransactionFee,
+        Reason::RewardFund,
     ];
     all_variants!(
         reasons,
@@ -494,6 +532,8 @@ fn payments() -> Vec<Message> {
         Reason::Storage,
         Reason::NetworkFee,
         Reason::Refund,
+        Reason::TransactionFee,
+        Reason::RewardFund,
     );
     let one = |r: Reason| message("payment", &format!("{r:?}"), payment(r, Some(node_id())));
     let mut all = Vec::from(reasons.map(one));
@@ -642,6 +682,7 @@ fn transaction(action: Action) -> Transaction {
         id: Nonce::new([1; 16]),
         account: ACCOUNT,
         valid_until: AT,
+        max_fee: Amount::ZERO,
         action,
     }
 }
@@ -666,6 +707,10 @@ fn transactions() -> Vec<Message> {
             task: TASK,
             stars: 5,
         },
+        Action::RotateKey {
+            key: key(4).public(),
+            proof: sign_rotation(&NETWORK, &ACCOUNT, &key(4)),
+        },
     ];
     all_variants!(
         actions,
@@ -676,9 +721,16 @@ fn transactions() -> Vec<Message> {
         Action::Post { .. },
         Action::Cancel { .. },
         Action::Rate { .. },
+        Action::RotateKey { .. },
     );
     let number = |(n, action)| message("transaction", &format!("{n}"), transaction(action));
-    actions.into_iter().enumerate().map(number).collect()
+    let mut all: Vec<_> = actions.into_iter().enumerate().map(number).collect();
+    let paid = Transaction {
+        max_fee: ctm(1),
+        ..transaction(Action::Faucet {})
+    };
+    all.push(message("transaction", "max-fee", paid));
+    all
 }
 
 fn outcomes() -> Vec<Message> {
@@ -694,6 +746,9 @@ fn outcomes() -> Vec<Message> {
         },
         Outcome::Cancelling { task: TASK },
         Outcome::Rated { task: TASK },
+        Outcome::Rotated {
+            key: key(4).public(),
+        },
     ];
     all_variants!(
         outcomes,
@@ -703,8 +758,12 @@ fn outcomes() -> Vec<Message> {
         Outcome::Posted { .. },
         Outcome::Cancelling { .. },
         Outcome::Rated { .. },
+        Outcome::Rotated { .. },
     );
-    let number = |(n, outcome)| message("outcome", &format!("{n}"), outcome);
+    let number = |(n, outcome)| {
+        let receipt = chain::RECEIPT;
+        message("accepted", &format!("{n}"), Accepted { receipt, outcome })
+    };
     outcomes.into_iter().enumerate().map(number).collect()
 }
 
@@ -725,7 +784,10 @@ pub fn api_requests() -> Vec<api::Request> {
             account: None,
             nickname: Some("ada".into()),
         },
-        Request::History { limit: 1000 },
+        Request::History {
+            before: None,
+            limit: 1000,
+        },
         Request::Items {
             kind: None,
             limit: 100,
@@ -771,6 +833,16 @@ pub fn api_requests() -> Vec<api::Request> {
         Request::EnrolmentRequests {},
         Request::Grant {
             delegation: signed(&delegation(Role::Storage)),
+        },
+        Request::History {
+            before: Some(chain::RECEIPT),
+            limit: 1000,
+        },
+        Request::Ledger {},
+        Request::Block { height: 1 << 33 },
+        Request::Follow { from: 0 },
+        Request::Receipt {
+            receipt: chain::RECEIPT,
         },
     ]
 }
@@ -841,13 +913,18 @@ fn accounts() -> Vec<Message> {
         available: ctm(100),
         held: ctm(2),
         earning: Amount::ZERO,
+        locked: ctm(3),
+        unlocks: Some(AT),
     };
     let unnamed = api::AccountView {
         nickname: None,
+        locked: Amount::ZERO,
+        unlocks: None,
         ..account.clone()
     };
     let transfer = api::TransferView {
-        transfer: TransferId::new([1; 16]),
+        receipt: chain::RECEIPT,
+        number: 1,
         at: AT,
         payer: ACCOUNT,
         payer_name: "ada".into(),
@@ -1132,7 +1209,7 @@ fn requests() -> Vec<Message> {
 
 /// All samples, in the order of the golden vectors.
 pub fn all() -> Vec<Message> {
-    let groups: [fn() -> Vec<Message>; 16] = [
+    let groups: [fn() -> Vec<Message>; 17] = [
         basics,
         hellos,
         networks,
@@ -1148,6 +1225,7 @@ pub fn all() -> Vec<Message> {
         enrolments,
         blobs,
         rings,
+        chain::messages,
         || vec![message("ack", "", Ack {})],
     ];
     groups.into_iter().flat_map(|group| group()).collect()

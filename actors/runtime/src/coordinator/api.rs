@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use cryptomind_core::journal::{DelegationRecord, EventRecord};
-use cryptomind_core::ledger::Transfer;
 use cryptomind_core::run::Run;
 use cryptomind_net::{Connection, Exchange, Sender};
 use cryptomind_protocol::api::{
-    AccountView, MAX_ROWS, METHODS, MinerView, NetworkStatus, Placement, Request, TransferView,
+    AccountView, MAX_ROWS, METHODS, MinerView, NetworkStatus, Placement, Request,
 };
 use cryptomind_protocol::delegation::{Delegation, Role};
 use cryptomind_protocol::error::Answer;
@@ -22,7 +21,7 @@ use cryptomind_storage::state::{Batch, after_prefix};
 use serde::Serialize;
 
 use super::door::Permit;
-use super::{Office, views};
+use super::{Office, ledger, views};
 use crate::catalog::{CATALOG_LIMIT, CatalogMsg, ItemName};
 use crate::clock;
 use crate::ledger::{LEDGER_LIMIT, LedgerMsg};
@@ -39,24 +38,27 @@ pub(super) async fn answer(
     permit: Permit,
 ) {
     let key = connection.peer();
-    let me = AccountId::of_key(&key);
-    let request = match exchange.decode::<Request>(&METHODS) {
-        Ok(request) => request,
+    let known = office.signers.account_of(&key);
+    let request = exchange.decode::<Request>(&METHODS);
+    let (me, request) = match known.and_then(|me| Ok((me, request?))) {
+        Ok(both) => both,
         Err(refusal) => return exchange.answer(Err::<Ack, _>(refusal)).await,
     };
     match request {
-        Request::Status {} => exchange.answer(office.status().await).await,
+        Request::Status {} => exchange.answer(office.status(me).await).await,
         Request::Submit { transaction } => {
-            exchange
-                .answer(office.submit(key, &transaction).await)
-                .await;
+            exchange.answer(office.submit(key, transaction).await).await;
         }
         Request::Account { account, nickname } => {
             exchange
                 .answer(office.account(me, account, nickname).await)
                 .await;
         }
-        Request::History { limit } => exchange.answer(office.history(me, limit).await).await,
+        Request::History { before, limit } => {
+            exchange
+                .answer(office.history(me, before, limit).await)
+                .await;
+        }
         Request::Items { kind, limit } => {
             exchange
                 .answer(office.items(kind, limit.min(MAX_ROWS)).await)
@@ -65,7 +67,9 @@ pub(super) async fn answer(
         Request::Item { item, path } => exchange.answer(office.item(item, path).await).await,
         Request::Place { bytes } => exchange.answer(office.room(key, bytes)).await,
         Request::Locate { item, task } => {
-            exchange.answer(office.locate(key, item, task).await).await;
+            exchange
+                .answer(office.locate(me, key, item, task).await)
+                .await;
         }
         Request::Quote { spec } => exchange.answer(office.quote(me, *spec).await).await,
         Request::Task { task } => {
@@ -87,19 +91,27 @@ pub(super) async fn answer(
                 .answer(Ok(office.enrolments.of(me, clock::now())))
                 .await;
         }
+        Request::Ledger {} => exchange.answer(office.ledger_status().await).await,
+        Request::Block { height } => exchange.answer(office.block(height)).await,
+        Request::Receipt { receipt } => exchange.answer(office.receipt(receipt)).await,
+        Request::Follow { from } => {
+            drop(permit);
+            ledger::follow(&office, &connection, exchange.into_stream().0, from).await;
+        }
         Request::Grant { delegation } => exchange.answer(office.grant(key, delegation).await).await,
     }
 }
 
 impl Office {
-    async fn status(&self) -> Result<NetworkStatus, ErrorBody> {
+    async fn status(&self, me: AccountId) -> Result<NetworkStatus, ErrorBody> {
         let totals = self.ledger.call(LedgerMsg::TotalsOf, LEDGER_LIMIT).await?;
         let counts = self
             .matchmaker
             .call(MatchmakerMsg::CountsOf, MATCHMAKER_LIMIT)
             .await?;
         Ok(NetworkStatus {
-            network: self.genesis.hash(),
+            network: self.network,
+            account: me,
             genesis: self.genesis.clone(),
             now: clock::now(),
             miners: counts.miners as u32,
@@ -133,6 +145,8 @@ impl Office {
             available,
             held,
             earning,
+            locked,
+            unlocks,
         } = balances;
         Ok(AccountView {
             account,
@@ -140,31 +154,14 @@ impl Office {
             available,
             held,
             earning,
+            locked,
+            unlocks,
         })
     }
 
-    async fn nicknames(&self, accounts: Vec<AccountId>) -> Result<Vec<Option<String>>, ErrorBody> {
+    pub(super) async fn nicknames(&self, accounts: Vec<AccountId>) -> Result<Vec<Option<String>>, ErrorBody> {
         let question = |reply| CatalogMsg::NicknamesOf(accounts, reply);
         self.catalog.call(question, CATALOG_LIMIT).await
-    }
-
-    async fn history(&self, me: AccountId, limit: u32) -> Result<Vec<TransferView>, ErrorBody> {
-        let all = self.store.load::<Transfer>().map_err(ErrorBody::internal)?;
-        let mine = all
-            .into_iter()
-            .rev()
-            .filter(|t| t.payer == me || t.payee == me);
-        let mut rows: Vec<_> = mine
-            .take(limit.min(MAX_ROWS) as usize)
-            .map(views::transfer)
-            .collect();
-        let accounts = rows.iter().flat_map(|row| [row.payer, row.payee]).collect();
-        let names = self.nicknames(accounts).await?;
-        for (row, pair) in rows.iter_mut().zip(names.chunks(2)) {
-            row.payer_name = pair[0].clone().unwrap_or_else(|| row.payer.short());
-            row.payee_name = pair[1].clone().unwrap_or_else(|| row.payee.short());
-        }
-        Ok(rows)
     }
 
     async fn items(&self, kind: Option<String>, limit: u32) -> Result<Vec<ItemView>, ErrorBody> {
@@ -217,11 +214,11 @@ impl Office {
 
     async fn locate(
         &self,
+        me: AccountId,
         key: PublicKey,
         item: Option<ItemId>,
         task: Option<TaskId>,
     ) -> Result<Placement, ErrorBody> {
-        let me = AccountId::of_key(&key);
         let blobs: Vec<BlobId> = match (item, task) {
             (Some(item), _) => self.readable(me, self.item(Some(item), None).await?)?,
             (None, Some(task)) => {
@@ -324,7 +321,7 @@ impl Office {
 
     async fn grant(&self, key: PublicKey, delegation: Signed) -> Result<Ack, ErrorBody> {
         let word: Delegation = delegation
-            .verify(&self.genesis.hash())
+            .verify(&self.network)
             .map_err(|e| ErrorBody::auth("bad_delegation", e))?;
         if delegation.signer != key {
             let message = "the delegation is signed by another key than this connection's";
@@ -416,11 +413,11 @@ fn has_ended(office: &Office, task: TaskId, next: u64) -> Result<bool, ErrorBody
     Ok(run.is_none_or(|run| run.state.is_final() && next >= run.events))
 }
 
-async fn send<T: Serialize>(sender: &mut Sender, value: T) -> Result<(), ErrorBody> {
+pub(super) async fn send<T: Serialize>(sender: &mut Sender, value: T) -> Result<(), ErrorBody> {
     sender.frame(&Answer::Ok(value)).await
 }
 
-async fn report(sender: &mut Sender, error: ErrorBody) {
+pub(super) async fn report(sender: &mut Sender, error: ErrorBody) {
     // A client that is gone does not hear it.
     drop(sender.frame(&Answer::<Ack>::Error(error)).await);
 }

@@ -105,6 +105,19 @@ impl Links {
         self.inner().nodes.get(node).cloned()
     }
 
+    /// Whether this node is connected, in this role.
+    pub fn has(&self, node: &NodeId, role: Role) -> bool {
+        let inner = self.inner();
+        inner.nodes.get(node).is_some_and(|l| l.record.role == role)
+    }
+
+    /// The connected nodes of a role, without what is known of them.
+    pub fn nodes_of(&self, role: Role) -> Vec<NodeId> {
+        let inner = self.inner();
+        let of_role = inner.nodes.values().filter(|l| l.record.role == role);
+        of_role.map(|l| l.record.node).collect()
+    }
+
     /// The connected nodes of a role, by id.
     pub fn of_role(&self, role: Role) -> Vec<Link> {
         self.inner()

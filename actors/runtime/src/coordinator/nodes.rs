@@ -89,7 +89,7 @@ impl Office {
         role: Role,
     ) -> Result<AccountId, ErrorBody> {
         let word: Delegation = delegation
-            .verify(&self.genesis.hash())
+            .verify(&self.network)
             .map_err(|e| ErrorBody::auth("bad_delegation", e))?;
         let refuse = |message: String| {
             Err(ErrorBody::auth("bad_delegation", message)
@@ -107,7 +107,7 @@ impl Office {
         if word.expires <= clock::now() {
             return refuse("the delegation has expired".to_owned());
         }
-        Ok(AccountId::of_key(&delegation.signer))
+        self.signers.account_of(&delegation.signer)
     }
 
     async fn join(&self, connection: &Connection, join: Join, exchange: Exchange) {

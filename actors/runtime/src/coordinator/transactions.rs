@@ -1,17 +1,14 @@
 //! Transactions at the door: proven, checked, answered once, handed to the actor that decides.
 
-use cryptomind_core::ledger::Op;
-use cryptomind_core::transaction;
+use cryptomind_core::transaction::{self, Verified};
 use cryptomind_protocol::genesis::NetworkKind;
-use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::task::{TaskSpec, Work};
-use cryptomind_protocol::transaction::{Action, Outcome, Transaction};
-use cryptomind_protocol::{Amount, ErrorBody, PublicKey, Signed};
+use cryptomind_protocol::transaction::{Accepted, Action};
+use cryptomind_protocol::{ErrorBody, PublicKey, Signed};
 
 use super::Office;
 use crate::catalog::{CATALOG_LIMIT, CatalogMsg, ItemName};
-use crate::clock;
-use crate::ledger::{LEDGER_LIMIT, LedgerMsg, Posting, Stamp, Unposted};
+use crate::ledger::Posting;
 use crate::matchmaker::{MATCHMAKER_LIMIT, MatchmakerMsg, Materials};
 use crate::rating::{RATING_LIMIT, RatingMsg};
 
@@ -20,58 +17,46 @@ impl Office {
     pub(super) async fn submit(
         &self,
         caller: PublicKey,
-        signed: &Signed,
-    ) -> Result<Outcome, ErrorBody> {
-        let transaction = transaction::open(signed, &self.genesis.hash(), clock::now())?;
+        signed: Signed,
+    ) -> Result<Accepted, ErrorBody> {
         if signed.signer != caller {
             let message = "the transaction is signed by another key than this connection's";
             return Err(ErrorBody::auth("wrong_account", message));
         }
-        let Transaction {
-            id,
-            account,
-            valid_until,
-            action,
-            ..
-        } = transaction;
-        let stamp = Stamp {
-            account,
-            id,
-            payload: Hash::of(&signed.payload),
-            valid_until,
-        };
-        let question = |reply| LedgerMsg::AnswerOf(stamp.clone(), reply);
-        if let Some(outcome) = self.ledger.call(question, LEDGER_LIMIT).await?? {
-            return Ok(outcome);
+        let transaction = transaction::open(signed, &self.network)?;
+        match transaction.transaction().action.clone() {
+            Action::Send { .. } | Action::RotateKey { .. } => self.pay(transaction).await,
+            Action::Faucet {} => self.faucet(transaction).await,
+            action => {
+                if let Some(before) = self.ledger.answer_of(&transaction).await? {
+                    return Ok(before);
+                }
+                self.decide(Box::new(transaction), action).await
+            }
         }
-        self.decide(stamp, action).await
     }
 
-    async fn decide(&self, stamp: Stamp, action: Action) -> Result<Outcome, ErrorBody> {
+    /// What other actors than the ledger decide.
+    async fn decide(
+        &self,
+        transaction: Box<Verified>,
+        action: Action,
+    ) -> Result<Accepted, ErrorBody> {
         match action {
             Action::Register { nickname } => {
-                let register = |reply| CatalogMsg::Register(stamp, nickname, reply);
+                let register = |reply| CatalogMsg::Register(transaction, nickname, reply);
                 self.catalog.call(register, CATALOG_LIMIT).await?
             }
             Action::Publish { manifest, receipts } => {
                 let item = Box::new((manifest, receipts));
-                let publish = |reply| CatalogMsg::Publish(stamp, item, reply);
+                let publish = |reply| CatalogMsg::Publish(transaction, item, reply);
                 self.catalog.call(publish, CATALOG_LIMIT).await?
-            }
-            Action::Faucet {} => self.faucet(stamp).await,
-            Action::Send { to, amount } => {
-                let op = Op::Send {
-                    from: stamp.account,
-                    to,
-                    amount,
-                };
-                self.pay(stamp, op, amount).await
             }
             Action::Post { spec } => {
                 let materials = Box::new(self.materials(&spec).await?);
                 let spec = Box::new(spec);
                 let post = |reply| MatchmakerMsg::Post {
-                    stamp,
+                    transaction,
                     spec,
                     materials,
                     reply,
@@ -79,56 +64,46 @@ impl Office {
                 self.matchmaker.call(post, MATCHMAKER_LIMIT).await?
             }
             Action::Cancel { task } => {
-                let cancel = |reply| MatchmakerMsg::Cancel { stamp, task, reply };
+                let cancel = |reply| MatchmakerMsg::Cancel {
+                    transaction,
+                    task,
+                    reply,
+                };
                 self.matchmaker.call(cancel, MATCHMAKER_LIMIT).await?
             }
             Action::Rate { task, stars } => {
                 let rate = |reply| RatingMsg::Rate {
-                    stamp,
+                    transaction,
                     task,
                     stars,
                     reply,
                 };
                 self.rating.call(rate, RATING_LIMIT).await?
             }
+            Action::Faucet {} | Action::Send { .. } | Action::RotateKey { .. } => {
+                self.pay(*transaction).await
+            }
         }
     }
 
-    async fn faucet(&self, stamp: Stamp) -> Result<Outcome, ErrorBody> {
+    async fn faucet(&self, transaction: Verified) -> Result<Accepted, ErrorBody> {
         if self.genesis.kind != NetworkKind::Development {
             return Err(
                 ErrorBody::user("no_faucet", "this network has no test money")
                     .with_help("test money is for development networks: `cryptomind dev`"),
             );
         }
-        let amount = self.config.faucet.amount;
-        let op = Op::Faucet {
-            to: stamp.account,
-            amount,
-        };
-        self.pay(stamp, op, amount).await
+        self.pay(transaction).await
     }
 
-    async fn pay(&self, stamp: Stamp, op: Op, amount: Amount) -> Result<Outcome, ErrorBody> {
-        let outcome = Outcome::Moved { amount };
-        let answers = Some((stamp, outcome.clone()));
-        match self
-            .ledger
-            .post(Posting {
-                answers,
-                ops: vec![op],
-                ..Posting::default()
-            })
-            .await
-        {
-            Ok(posted) => posted
-                .commit
-                .await
-                .map(|()| outcome)
-                .map_err(ErrorBody::internal),
-            Err(Unposted::Answered(before)) => Ok(before),
-            Err(Unposted::Refused(refusal)) => Err(refusal),
-        }
+    /// What the ledger alone decides.
+    async fn pay(&self, transaction: Verified) -> Result<Accepted, ErrorBody> {
+        let transaction = Some(transaction);
+        let posting = Posting {
+            transaction,
+            ..Posting::default()
+        };
+        self.ledger.submit(posting).await
     }
 
     /// The items that a task names.

@@ -1,8 +1,8 @@
 //! What clients see of accounts and tasks, made of what is stored.
 
-use cryptomind_core::ledger::Transfer;
 use cryptomind_core::run::Run;
-use cryptomind_protocol::ItemId;
+use cryptomind_protocol::block::Transfer;
+use cryptomind_protocol::{ItemId, ReceiptId, Timestamp};
 use cryptomind_protocol::api::TransferView;
 use cryptomind_protocol::task::{TaskState, TaskView};
 
@@ -34,10 +34,16 @@ pub(super) fn task(run: Run) -> TaskView {
 }
 
 /// A transfer, without names.
-pub(super) fn transfer(transfer: Transfer) -> TransferView {
+pub(super) fn transfer(
+    receipt: ReceiptId,
+    number: usize,
+    at: Timestamp,
+    transfer: Transfer,
+) -> TransferView {
     TransferView {
-        transfer: transfer.id,
-        at: transfer.at,
+        receipt,
+        number: number as u32,
+        at,
         payer_name: transfer.payer.short(),
         payer: transfer.payer,
         payee_name: transfer.payee.short(),

@@ -94,7 +94,7 @@ impl Desk {
                 owner_name: record.owner.short(),
                 online: link.is_some(),
                 activity: link.map_or(Activity::Idle, |link| link.activity),
-                task: self.tasks_of(&record.node).pop(),
+                task: self.runs.of_member(&record.node).pop(),
                 mflops: record.capacity.mflops,
                 devices: record.capacity.devices,
                 rating,

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use cryptomind_protocol::codec;
 use redb::{TableDefinition, WriteTransaction};
 
 use super::Record;
@@ -35,7 +34,7 @@ impl Batch {
         self.push(Change {
             table: R::TABLE,
             key: record.key(),
-            value: Some(codec::encode(record)),
+            value: Some(record.value()),
         });
     }
 

@@ -1,0 +1,128 @@
+//! Time: until when a run waits for what, and who is lost when nothing comes.
+
+use cryptomind_protocol::task::TaskState;
+use cryptomind_protocol::{NodeId, Timestamp};
+
+use super::{
+    AWAY_LIMIT_MS, CONFIRM_LIMIT_MS, Effect, Run, STALL_LIMIT_MS, STORE_LIMIT_MS,
+    SUSPECT_LIMIT_MS, Seat,
+};
+
+/// The most time between a run's end and its hold's expiry.
+const MAX_SETTLE_MARGIN_MS: u64 = 60_000;
+
+impl Run {
+    /// When the run has ended, whatever happens.
+    pub const fn ends(&self) -> Timestamp {
+        self.posted.plus_ms(self.limits.hold_ms)
+    }
+
+    /// When the ledger settles the hold by itself: a little after [`Run::ends`], so that a coordinator that is there
+    /// settles it with all that it knows.
+    pub const fn hold_expires(&self) -> Timestamp {
+        let margin = self.limits.hold_ms / 10;
+        let margin = if margin < MAX_SETTLE_MARGIN_MS {
+            margin
+        } else {
+            MAX_SETTLE_MARGIN_MS
+        };
+        self.ends().plus_ms(margin)
+    }
+
+    pub(super) fn tick(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if now >= self.ends() {
+            let reason = format!("it had {} s, and they are over", self.limits.hold_ms / 1000);
+            return self.end(TaskState::Expired, reason, now, effects);
+        }
+        match self.state {
+            TaskState::Waiting if now >= self.deadline => {
+                let reason = format!("not enough miners were free in time: {}", self.reason);
+                self.end(TaskState::Expired, reason, now, effects);
+            }
+            TaskState::Waiting => self.choose(now, effects),
+            TaskState::Regrouping => self.regroup_if_answered(now, effects),
+            TaskState::Matched | TaskState::Running => self.look_for_lost(now, effects),
+            _ => {}
+        }
+    }
+
+    fn look_for_lost(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let seats = self.seats.iter().enumerate();
+        let lost: Vec<_> = seats
+            .filter_map(|(rank, seat)| Some((seat.member.node, self.overdue(rank, seat, now)?)))
+            .collect();
+        self.lose(&lost, true, now, effects);
+    }
+
+    /// What a member of a group that prepares or computes should have done by now.
+    fn overdue(&self, rank: usize, seat: &Seat, now: Timestamp) -> Option<String> {
+        let over = |until: Option<Timestamp>| until.is_some_and(|until| now >= until);
+        if over(seat.away_since.map(|at| at.plus_ms(AWAY_LIMIT_MS))) {
+            return Some(format!("no connection for {} s", AWAY_LIMIT_MS / 1000));
+        }
+        let late = now >= self.deadline;
+        if self.state == TaskState::Matched {
+            let reason = || format!("not ready within {} s", self.limits.prepare_ms / 1000);
+            return (late && !seat.ready).then(reason);
+        }
+        if over(self.confirm_until()) && self.owes_confirmation(&seat.member.node) {
+            let limit = CONFIRM_LIMIT_MS / 1000;
+            return Some(format!("it did not confirm a stored checkpoint for {limit} s"));
+        }
+        if rank == 0 && over(self.store_until()) {
+            let limit = STORE_LIMIT_MS / 1000;
+            return Some(format!("it stored no checkpoint for {limit} s"));
+        }
+        // When all is verified, the first rank alone owes something: the result.
+        let owes_news = rank == 0 || !self.is_verified_whole();
+        (late && owes_news).then(|| format!("no news for {} s", STALL_LIMIT_MS / 1000))
+    }
+
+    fn is_verified_whole(&self) -> bool {
+        self.is_training() && self.verified_step >= self.terms.extent.steps
+    }
+
+    /// Whether a node is one of those for whom the oldest stored checkpoint waits.
+    fn owes_confirmation(&self, node: &NodeId) -> bool {
+        let stored = self.checkpoints.iter().find(|c| c.stored.is_some());
+        stored.is_some_and(|c| !c.fingerprints.iter().any(|(known, _)| known == node))
+    }
+
+    /// Until when a stored checkpoint waits for its confirmation, where one does.
+    fn confirm_until(&self) -> Option<Timestamp> {
+        let waits = self.checkpoints.iter().any(|c| c.stored.is_some());
+        let since = self.stored_since.filter(|_| waits);
+        since.map(|at| at.plus_ms(CONFIRM_LIMIT_MS))
+    }
+
+    /// Until when a known checkpoint waits to be stored, where one does and none is.
+    fn store_until(&self) -> Option<Timestamp> {
+        let waits = self.confirm_until().is_none() && !self.checkpoints.is_empty();
+        let since = self.heard_since.filter(|_| waits);
+        since.map(|at| at.plus_ms(STORE_LIMIT_MS))
+    }
+
+    /// When this run wants a [`super::Input::Tick`] next.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        if self.state.is_final() {
+            return None;
+        }
+        let (waiting, running) = (
+            self.state == TaskState::Waiting,
+            self.state == TaskState::Running,
+        );
+        let away = self.seats.iter().filter_map(|s| s.away_since);
+        let away = away.map(|at| at.plus_ms(AWAY_LIMIT_MS));
+        let complete = self.offers.len() >= self.spec.miners as usize;
+        let answers = complete || !self.asked.is_empty();
+        let window = (waiting && answers).then_some(self.window_ends);
+        let suspects =
+            (self.state == TaskState::Regrouping).then(|| self.paused_at.plus_ms(SUSPECT_LIMIT_MS));
+        let checkpoint = self.confirm_until().or_else(|| self.store_until());
+        away.chain(window)
+            .chain(suspects)
+            .chain(checkpoint.filter(|_| running))
+            .chain([self.deadline, self.ends()])
+            .min()
+    }
+}
