@@ -511,3 +511,6 @@ fn check_genesis(genesis: &Genesis) -> Result<(), ErrorBody> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

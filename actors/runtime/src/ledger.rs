@@ -39,8 +39,10 @@ use crate::coordinator::signers::Signers;
 use crate::matchmaker::{MatchmakerMsg, MatchmakerRef};
 use crate::supervisor::Handle;
 
-pub mod archive;
 mod sealing;
+
+/// The chain as it lies in the store.
+pub use cryptomind_storage::chain as archive;
 
 use sealing::Sealing;
 
@@ -491,9 +493,9 @@ impl Books {
         Totals {
             supply: ledger.supply(),
             held: ledger.held(),
-            accounts: ledger.accounts().len() as u64,
-            open_holds: ledger.holds().len() as u64,
-            locks: ledger.locks().len() as u64,
+            accounts: ledger.accounts().count() as u64,
+            open_holds: ledger.holds().count() as u64,
+            locks: ledger.locks().count() as u64,
             engine: (self.engine.name(), self.engine.tolerates()),
         }
     }

@@ -10,9 +10,10 @@
 
 pub mod blobs;
 mod catalog;
+pub mod chain;
 pub mod error;
 mod journal;
-pub mod ledger;
+mod ledger;
 pub mod run;
 pub mod state;
 

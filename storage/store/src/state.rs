@@ -15,6 +15,7 @@
 mod batch;
 mod commit;
 mod committer;
+mod creation;
 mod file;
 
 use std::ops::Bound;
@@ -95,8 +96,9 @@ impl StateStore {
     /// Opens the file, or makes it, and checks all of it.
     ///
     /// # Errors
-    /// When it is damaged, in use by another process or not a database.
+    /// When it is damaged, empty, in use by another process or not a database.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        creation::ensure(path, &builder())?;
         let (backend, syncs) = file::open(path).map_err(|e| open_error(path, e))?;
         let database = builder()
             .create_with_backend(backend)

@@ -15,6 +15,16 @@ pub struct LockKey {
     pub node: Option<NodeId>,
 }
 
+impl LockKey {
+    /// In the order of their ends: the end, the account, the node where there is one.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.until.as_ms().to_be_bytes().to_vec();
+        bytes.extend_from_slice(self.account.as_bytes());
+        bytes.extend(self.node.iter().flat_map(|node| *node.as_bytes()));
+        bytes
+    }
+}
+
 /// An amount that its account has but may not spend yet. Another one under the same key adds to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Parts", into = "Parts")]

@@ -5,4 +5,9 @@
 mod backend;
 mod blobs;
 mod crash;
+mod damage;
+mod faults;
+mod matrix;
+mod money;
 mod state;
+mod trace;

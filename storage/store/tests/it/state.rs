@@ -283,28 +283,6 @@ fn a_full_queue_makes_its_users_wait() {
 }
 
 #[test]
-fn a_power_cut_at_any_sync_loses_nothing_acknowledged() {
-    let (store, plan) = planned();
-    plan.take_images();
-    for number in 0..10 {
-        store.commit(put(number)).wait().unwrap();
-        let images = plan.take_images();
-        let found = images.iter().map(|image| after_power_cut(image));
-        let found = found.collect::<Vec<_>>();
-        let now = (0..=number).collect::<Vec<_>>();
-        let before = &now[..now.len() - 1];
-        assert!(found.len() >= 2, "two phases take two syncs");
-        assert!(found.iter().all(|found| *found == before || *found == now));
-        assert_eq!(found.last(), Some(&now), "acknowledged");
-    }
-}
-
-fn after_power_cut(image: &[u8]) -> Vec<u64> {
-    let (backend, _) = PlannedBackend::with_image(image);
-    numbers(&StateStore::with_backend(backend, OnFailure::abort()).unwrap())
-}
-
-#[test]
 fn a_record_of_another_form_is_an_error_that_names_it() {
     let store = StateStore::in_memory().unwrap();
     let mut batch = Batch::new();
