@@ -75,7 +75,7 @@ impl Gate {
 /// What a client does again and again.
 #[derive(Debug, Clone)]
 pub enum Work {
-    /// A payment to the next client.
+    /// A payment to another account.
     Send,
     /// A hold opened by posting this task, and settled by cancelling it.
     Escrow(Arc<TaskSpec>),
@@ -118,8 +118,10 @@ impl Crew {
         while let Some(client) = hiring.join_next().await {
             hired.push(client.map_err(ErrorBody::internal)??);
         }
+        // Each pays the next, and the last one somebody who only receives.
+        let stranger = AccountId::of_key(&cryptomind_sdk::new_key()?.public());
         let payees: Vec<_> = hired.iter().map(Client::account_id).collect();
-        let payees = payees.into_iter().cycle().skip(1);
+        let payees = payees.into_iter().skip(1).chain([stranger]);
         let member = |(client, payee)| Member {
             client,
             payee,
