@@ -116,6 +116,21 @@ Examples:
   cryptomind config show
   cryptomind config show miner --config /etc/cryptomind/miner.toml";
 
+pub const BENCH: &str = "\
+Examples:
+  cryptomind bench ledger
+  cryptomind bench ledger --seconds 10 --clients 64 --format json";
+
+pub const BENCH_LEDGER: &str = "\
+Starts a coordinator as a process of its own and clients that send it signed transactions over
+QUIC, and says what of it the disk alone would take. Its folder must not be in memory (tmpfs).
+
+Examples:
+  cryptomind bench ledger --seconds 10 --clients 64 --format json
+  cryptomind bench ledger --clients 1                what one client waits for an answer
+  cryptomind bench ledger --recover 1000000 --dir /var/tmp/ledger
+                                                     fill a ledger, kill it, see it come back";
+
 pub const DOCTOR: &str = "\
 Examples:
   cryptomind doctor
