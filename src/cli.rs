@@ -161,6 +161,9 @@ pub enum Command {
     /// The network: what it is and how it is
     #[command(subcommand, after_help = examples::NETWORK)]
     Network(NetworkCommand),
+    /// Benchmarks and endurance runs, on this machine
+    #[command(subcommand, after_help = examples::BENCH)]
+    Bench(BenchCommand),
     /// Configuration files: check one, show what is in force
     #[command(subcommand, after_help = examples::CONFIG)]
     Config(ConfigCommand),
@@ -174,6 +177,14 @@ pub enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+}
+
+/// Benchmarks and endurance runs.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Kill a coordinator again and again under load: no token may be lost, created or doubled
+    #[command(after_help = examples::BENCH_KILLS)]
+    Kills(crate::bench::kills::KillsArgs),
 }
 
 /// How to run the demo.
