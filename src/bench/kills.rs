@@ -57,6 +57,9 @@ const UNTOLD_FIRST: u32 = 3;
 /// At most so many kills pass without a line of progress.
 const TELL_EVERY: u32 = 10;
 
+/// Of the differences, so many are told in words.
+const MOST_WORDS: usize = 12;
+
 /// How to kill a coordinator.
 #[derive(Debug, Clone, clap::Args)]
 pub struct KillsArgs {
@@ -90,6 +93,8 @@ struct Outcome {
     refused: u64,
     /// Transactions sent again after a kill, as the same bytes.
     resent: u64,
+    /// Holds that were opened.
+    holds: u64,
     /// Acknowledged movements that were missing.
     lost: u64,
     /// Movements that nobody asked for, or that were there more than once.
@@ -234,6 +239,7 @@ impl Siege {
         outcome.acknowledged = sum(|c| c.acknowledged);
         outcome.refused = sum(|c| c.refused);
         outcome.resent = sum(|c| c.resent);
+        outcome.holds = sum(|c| c.holds);
         let mut sorted = self.recoveries_ms.clone();
         sorted.sort_by(f64::total_cmp);
         outcome.recover_p50_ms = percentile(&sorted, 50);
@@ -415,7 +421,12 @@ impl Siege {
         if found.words.is_empty() {
             return Ok(());
         }
-        Err(ErrorBody::internal(found.words.join("\n  ")))
+        let (total, most) = (found.words.len(), MOST_WORDS.min(found.words.len()));
+        let mut message = found.words[..most].join("\n  ");
+        if total > most {
+            message += &format!("\n  and {} more", total - most);
+        }
+        Err(ErrorBody::internal(message))
     }
 }
 
@@ -428,6 +439,7 @@ impl Outcome {
             acknowledged,
             refused,
             resent,
+            holds,
             lost,
             doubled,
             tokens_difference,
@@ -435,7 +447,7 @@ impl Outcome {
         } = self;
         format!(
             "{kills} kills survived in {:.0} s\n\
-             {transactions} transactions: {acknowledged} acknowledged, {refused} refused as they had to be, {resent} sent again\n\
+             {transactions} transactions: {acknowledged} acknowledged, {refused} refused as they had to be, {resent} sent again, {holds} opened a hold\n\
              lost {lost}, doubled {doubled}, tokens {tokens_difference:+} base units\n\
              serving again after {:.0} ms (half), {:.0} ms (95 of 100), {:.0} ms (all)\n\
              left in {}",

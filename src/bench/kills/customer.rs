@@ -89,6 +89,8 @@ pub struct Counts {
     pub refused: u64,
     /// Sent again, as the same bytes.
     pub resent: u64,
+    /// Holds that were opened.
+    pub holds: u64,
 }
 
 /// A client with its records.
@@ -99,7 +101,7 @@ pub struct Customer {
     /// Whom it may pay: all clients of the run.
     all: Arc<[AccountId]>,
     task: Arc<TaskSpec>,
-    /// At least this much is free: what it had at the last look, less what it spent since.
+    /// At least this much is free: what it had at the last look and got from the faucet since, less what it spent.
     spendable: Amount,
     serial: u64,
     tasks: VecDeque<(TaskId, Amount)>,
@@ -289,6 +291,11 @@ impl Customer {
         Amount::from_base_units(units)
     }
 
+    fn earn(&mut self, amount: Amount) {
+        let sum = self.spendable.checked_add(amount);
+        self.spendable = sum.unwrap_or(self.spendable);
+    }
+
     /// Takes `amount` out of what is surely free, where it is.
     fn spend(&mut self, amount: Amount) -> bool {
         let left = self.spendable.checked_sub(amount);
@@ -345,6 +352,7 @@ impl Customer {
         let effect = match (recorded.intent, &outcome) {
             (Intent::Faucet, Outcome::Moved { amount }) => {
                 let bounty = AccountId::of_system(BOUNTY);
+                self.earn(*amount);
                 moved(bounty, account, *amount, Reason::Faucet)
             }
             (Intent::Send { to, amount }, Outcome::Moved { amount: said }) if *said == amount => {
@@ -352,12 +360,14 @@ impl Customer {
             }
             (Intent::Post { amount }, Outcome::Posted { task, held }) if *held == amount => {
                 self.tasks.push_back((*task, amount));
+                self.counts.holds += 1;
                 Effect::Held { account, amount }
             }
             (Intent::Cancel { task, held }, Outcome::Cancelling { task: said })
                 if *said == task =>
             {
                 self.tasks.retain(|(open, _)| *open != task);
+                self.earn(held);
                 Effect::Returned {
                     account,
                     task,
