@@ -286,7 +286,7 @@ fn key_at(file: &Path) -> Result<SecretKey, ErrorBody> {
     Ok(key::read_or_create(file, seed)?)
 }
 
-/// Writes a part's configuration into `dir` and gives its path.
+/// Writes a part's configuration, the sample with these settings, and gives its path.
 pub fn write_config<T: Settings>(
     dir: &Path,
     settings: &[(&'static str, String)],
@@ -298,7 +298,7 @@ pub fn write_config<T: Settings>(
     Ok(file)
 }
 
-/// An owner's word that a node works for it, good for a year.
+/// An owner's word that a node works for it in `role`, for a year.
 pub fn delegation(node: NodeId, role: Role, network: &GenesisHash, owner: &SecretKey) -> Signed {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::SystemTime::UNIX_EPOCH)
