@@ -255,7 +255,7 @@ fn settle_all(seed: u64) {
         while all.late.len() > LATE {
             all.repeat();
         }
-        if all.orders % 5_000 == 0 {
+        if all.orders.is_multiple_of(5_000) {
             all.check();
         }
     }

@@ -27,22 +27,22 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::coordinator::{Coordinator, logs};
+use super::escrow::Market;
+use super::latency::{Latencies, micros};
+use super::load::Acknowledged;
 use crate::command::interruptible;
 use crate::demo::refuse_used;
 use crate::dev::fresh_dir;
 use crate::output::Output;
 
 mod books;
-mod coordinator;
 mod customer;
 mod dice;
-mod market;
 
 use books::{Books, Differences};
-use coordinator::Coordinator;
 use customer::{Counts, Customer, Phase};
 use dice::Dice;
-use market::Market;
 
 /// From SIGKILL to the first answer of the coordinator that was started again.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
@@ -131,9 +131,9 @@ async fn siege(output: Output, args: &KillsArgs, dir: &Path) -> Result<()> {
     let ended = siege.last(output, args).await;
     siege.outcome.wall_s = started.elapsed().as_secs_f64();
     siege.end().await;
-    let outcome = &siege.outcome;
-    output.value(outcome, || outcome.told())?;
     siege.coordinator.stop().await;
+    let outcome = siege.outcome;
+    output.value(&outcome, || outcome.told())?;
     Ok(ended?)
 }
 
@@ -147,7 +147,7 @@ struct Siege {
     customers: Vec<Customer>,
     books: Books,
     dice: Dice,
-    recoveries_ms: Vec<f64>,
+    recoveries: Vec<u32>,
     outcome: Outcome,
 }
 
@@ -157,7 +157,8 @@ impl Siege {
         let coordinator = Coordinator::start(dir).await?;
         let auditor_key = SecretKey::from_seed(dice.bytes());
         let auditor = Client::connect(coordinator.address.clone(), auditor_key.clone()).await?;
-        let market = Market::open(&auditor, &mut dice).await?;
+        let counted = Acknowledged::default();
+        let market = Market::open(&coordinator.address, &auditor, &counted).await?;
         let mut streams = 1..;
         let dice_of = (&mut streams).map(|stream| Dice::new(args.seed, stream));
         let keys = dice_of.take(args.clients as usize).map(|mut dice| {
@@ -167,9 +168,9 @@ impl Siege {
         let keys: Vec<(SecretKey, Dice)> = keys.collect();
         let accounts = keys.iter().map(|(key, _)| AccountId::of_key(&key.public()));
         let accounts: Arc<[AccountId]> = accounts.collect();
-        let (task, mut customers) = (Arc::new(market.task.clone()), Vec::new());
+        let mut customers = Vec::new();
         for (key, dice) in keys {
-            let (all, task) = (Arc::clone(&accounts), Arc::clone(&task));
+            let (all, task) = (Arc::clone(&accounts), Arc::clone(&market.spec));
             customers.push(Customer::connect(&coordinator.address, key, dice, all, task).await?);
         }
         Ok(Self {
@@ -180,7 +181,7 @@ impl Siege {
                 dir: dir.to_owned(),
                 ..Outcome::default()
             },
-            recoveries_ms: Vec::new(),
+            recoveries: Vec::new(),
             coordinator,
             market,
             auditor,
@@ -212,7 +213,7 @@ impl Siege {
             seed, clients, dir, ..
         } = &self.outcome;
         let message = format!("seed {seed}, kill {kill}: {}", error.message);
-        let logs = dir.join("logs");
+        let logs = logs(dir);
         ErrorBody::internal(message).with_help(format!(
             "logs, one a start: {}; again: cryptomind bench kills --seed {seed} --clients {clients} --kills {kill}",
             logs.display()
@@ -240,11 +241,11 @@ impl Siege {
         outcome.refused = sum(|c| c.refused);
         outcome.resent = sum(|c| c.resent);
         outcome.holds = sum(|c| c.holds);
-        let mut sorted = self.recoveries_ms.clone();
-        sorted.sort_by(f64::total_cmp);
-        outcome.recover_p50_ms = percentile(&sorted, 50);
-        outcome.recover_p95_ms = percentile(&sorted, 95);
-        outcome.recover_max_ms = percentile(&sorted, 100);
+        let recoveries = Latencies::new(self.recoveries.clone());
+        let ms = |percent| recoveries.percentile_ms(percent).unwrap_or_default();
+        outcome.recover_p50_ms = ms(50);
+        outcome.recover_p95_ms = ms(95);
+        outcome.recover_max_ms = ms(100);
     }
 
     async fn end(&mut self) {
@@ -253,13 +254,6 @@ impl Siege {
         }
         self.auditor.close().await;
     }
-}
-
-/// The smallest of `sorted` that `percent` of them do not exceed (nearest rank); 0 where there are none.
-fn percentile(sorted: &[f64], percent: usize) -> f64 {
-    let rank = (sorted.len() * percent).div_ceil(100);
-    let nth = sorted.get(rank.saturating_sub(1));
-    nth.copied().unwrap_or_default()
 }
 
 /// A round.
@@ -319,7 +313,7 @@ impl Siege {
         // Connecting ends with an answer: the network's status.
         self.auditor = Client::connect(address, key).await?;
         let took = killed.elapsed();
-        self.recoveries_ms.push(took.as_secs_f64() * 1000.0);
+        self.recoveries.push(micros(took));
         if took > RECOVERY_LIMIT {
             let limit = RECOVERY_LIMIT.as_secs();
             let message = format!(
@@ -328,7 +322,7 @@ impl Siege {
             );
             return Err(ErrorBody::internal(message));
         }
-        self.market.join(&self.auditor).await
+        self.market.join_again(&self.coordinator.address).await
     }
 
     /// Until as many answers came as there are clients, and then for as long as the seed says.
@@ -457,19 +451,5 @@ impl Outcome {
             self.recover_max_ms,
             self.dir.display()
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_by_nearest_rank() {
-        let sorted: Vec<f64> = (1..=200).map(f64::from).collect();
-        assert_eq!(percentile(&sorted, 50), 100.0);
-        assert_eq!(percentile(&sorted, 95), 190.0);
-        assert_eq!(percentile(&sorted, 100), 200.0);
-        assert_eq!(percentile(&[], 95), 0.0);
     }
 }

@@ -245,7 +245,9 @@ mod tests {
     /// Ben was sent 5 and 7.
     fn books() -> Books {
         let mut books = Books::new([ANN, BEN]);
-        [5, 7].map(|units| books.record(sent(units)));
+        [5, 7]
+            .into_iter()
+            .for_each(|units| books.record(sent(units)));
         books
     }
 
