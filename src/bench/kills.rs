@@ -128,7 +128,7 @@ async fn siege(output: Output, args: &KillsArgs, dir: &Path) -> Result<()> {
         args.clients,
         dir.display()
     ))?;
-    let ended = siege.last(output, args).await;
+    let ended = siege.rounds(output, args).await;
     siege.outcome.wall_s = started.elapsed().as_secs_f64();
     siege.end().await;
     siege.coordinator.stop().await;
@@ -192,7 +192,7 @@ impl Siege {
     }
 
     /// All rounds.
-    async fn last(&mut self, output: Output, args: &KillsArgs) -> Result<(), ErrorBody> {
+    async fn rounds(&mut self, output: Output, args: &KillsArgs) -> Result<(), ErrorBody> {
         let every = TELL_EVERY.min(args.kills.div_ceil(10));
         for kill in 1..=args.kills {
             let done = self.round(kill).await;
@@ -279,8 +279,16 @@ impl Siege {
         let worked = self.gather(working).await;
         // A client's own finding says more than what followed from it.
         worked.and(killed)?;
-        self.recover(told).await?;
-        self.check().await
+        let recovered = self.recover(told).await;
+        // A wrong answer ends the run; what it did to money is still looked at.
+        let checked = self.check().await;
+        match (recovered, checked) {
+            (Err(answer), Err(money)) => {
+                let message = format!("{}\n  {}", answer.message, money.message);
+                Err(ErrorBody::internal(message))
+            }
+            (recovered, checked) => recovered.and(checked),
+        }
     }
 
     /// The customers come back from their work, in the order of their accounts; the first error counts.
@@ -357,14 +365,14 @@ impl Siege {
                 (customer, recovered)
             });
         }
-        self.gather(recovering).await?;
+        let recovered = self.gather(recovering).await;
         for customer in &mut self.customers {
             let effects = customer.take_effects();
             effects
                 .into_iter()
                 .for_each(|effect| self.books.record(effect));
         }
-        Ok(())
+        recovered
     }
 
     /// Holds the coordinator's word against the books. Nothing is in flight.
@@ -385,7 +393,7 @@ impl Siege {
             let words = format!(
                 "the network has {supply} and holds {said}, its clients' holds are {held} base units"
             );
-            found.words.push(words);
+            found.note(words);
         }
         self.verdict(sum - i128::from(SUPPLY.base_units()), found)
     }
@@ -405,23 +413,28 @@ impl Siege {
     }
 
     fn verdict(&mut self, difference: i128, mut found: Differences) -> Result<(), ErrorBody> {
-        self.outcome.lost += found.lost;
-        self.outcome.doubled += found.doubled;
+        self.outcome.lost += found.lost();
+        self.outcome.doubled += found.doubled();
         self.outcome.tokens_difference = i64::try_from(difference).unwrap_or(i64::MAX);
         if difference != 0 {
-            let words = format!("the balances sum to the supply and {difference} base units");
-            found.words.insert(0, words);
+            found.note(format!(
+                "the balances sum to the supply and {difference} base units"
+            ));
         }
-        if found.words.is_empty() {
-            return Ok(());
+        match told(&found.words()) {
+            None => Ok(()),
+            Some(message) => Err(ErrorBody::internal(message)),
         }
-        let (total, most) = (found.words.len(), MOST_WORDS.min(found.words.len()));
-        let mut message = found.words[..most].join("\n  ");
-        if total > most {
-            message += &format!("\n  and {} more", total - most);
-        }
-        Err(ErrorBody::internal(message))
     }
+}
+
+/// The first of many differences; nothing where there are none.
+fn told(words: &[String]) -> Option<String> {
+    let most = &words[..MOST_WORDS.min(words.len())];
+    let rest = words.len() - most.len();
+    let rest = (rest > 0).then(|| format!("and {rest} more"));
+    let lines: Vec<String> = most.iter().cloned().chain(rest).collect();
+    (!lines.is_empty()).then(|| lines.join("\n  "))
 }
 
 impl Outcome {

@@ -67,20 +67,59 @@ pub struct Books(BTreeMap<AccountId, Page>);
 /// How the coordinator's word differs from the books.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Differences {
-    /// Acknowledged movements that are missing.
-    pub lost: u64,
+    /// Acknowledged movements that are missing, with how often. Payer and payee see the same one.
+    lost: BTreeMap<Row, u64>,
     /// Movements that nobody asked for, or that are there more than once.
-    pub doubled: u64,
-    /// In words.
-    pub words: Vec<String>,
+    doubled: BTreeMap<Row, u64>,
+    /// Rows that a history showed before and shows no more.
+    gone: u64,
+    /// What else differs.
+    others: Vec<String>,
 }
 
 impl Differences {
     /// Adds those of another account.
     pub fn add(&mut self, other: Self) {
-        self.lost += other.lost;
-        self.doubled += other.doubled;
-        self.words.extend(other.words);
+        let most = |mine: &mut BTreeMap<Row, u64>, theirs: BTreeMap<Row, u64>| {
+            for (row, count) in theirs {
+                let mine = mine.entry(row).or_default();
+                *mine = count.max(*mine);
+            }
+        };
+        most(&mut self.lost, other.lost);
+        most(&mut self.doubled, other.doubled);
+        self.gone += other.gone;
+        self.others.extend(other.others);
+    }
+
+    /// Notes what no row shows.
+    pub fn note(&mut self, words: String) {
+        self.others.push(words);
+    }
+
+    /// Acknowledged movements that are missing.
+    pub fn lost(&self) -> u64 {
+        self.lost.values().sum::<u64>() + self.gone
+    }
+
+    /// Movements that nobody asked for, or that are there more than once.
+    pub fn doubled(&self) -> u64 {
+        self.doubled.values().sum()
+    }
+
+    /// All of it in words, the sums first; empty where nothing differs.
+    pub fn words(&self) -> Vec<String> {
+        let told = |what: &'static str| {
+            move |(row, count): (&Row, &u64)| {
+                let (payer, payee, amount, reason, _) = row;
+                format!("{what}: {amount} from {payer} to {payee} ({reason}), {count} times")
+            }
+        };
+        let lost = self.lost.iter().map(told("acknowledged and not there"));
+        let doubled = self.doubled.iter().map(told("there without a cause"));
+        let gone = (self.gone > 0).then(|| format!("{} rows of histories have gone", self.gone));
+        let words = self.others.iter().cloned().chain(gone);
+        words.chain(lost).chain(doubled).collect()
     }
 }
 
@@ -144,9 +183,7 @@ impl Books {
     pub fn compare(&mut self, view: &AccountView, history: &[TransferView]) -> Differences {
         let mut found = Differences::default();
         let Some(page) = self.0.get_mut(&view.account) else {
-            found
-                .words
-                .push(format!("{} is another account", view.account));
+            found.note(format!("{} is another account", view.account));
             return found;
         };
         page.see(history, &mut found);
@@ -164,32 +201,22 @@ impl Page {
         }
         self.due.retain(|_, count| *count != 0);
         for (row, count) in &self.due {
-            let (payer, payee, amount, reason, _) = row;
-            let what = format!("{amount} from {payer} to {payee} ({reason})");
-            if *count > 0 {
-                found.lost += count.unsigned_abs();
-                found
-                    .words
-                    .push(format!("acknowledged and not there: {what}"));
-            } else {
-                found.doubled += count.unsigned_abs();
-                found.words.push(format!("there without a cause: {what}"));
-            }
+            let found = match count {
+                1.. => &mut found.lost,
+                _ => &mut found.doubled,
+            };
+            found.insert(*row, count.unsigned_abs());
         }
         // What was there at an earlier look must still be.
         let expected = self.seen.len().min(MAX_ROWS as usize);
-        if history.len() < expected {
-            let (gone, words) = (expected - history.len(), "rows of a history have gone");
-            found.lost += gone as u64;
-            found.words.push(format!("{gone} {words}"));
-        }
+        found.gone += expected.saturating_sub(history.len()) as u64;
     }
 
     fn weigh(&self, view: &AccountView, found: &mut Differences) {
         let said = (units(view.available), units(view.held), units(view.earning));
         let known = (self.available, self.held, 0);
         if said != known {
-            found.words.push(format!(
+            found.note(format!(
                 "{} has (free, held, earning) {said:?} base units, its acknowledged transactions say {known:?}",
                 view.account
             ));
@@ -252,7 +279,7 @@ mod tests {
     }
 
     fn counts(found: &Differences) -> (u64, u64, usize) {
-        (found.lost, found.doubled, found.words.len())
+        (found.lost(), found.doubled(), found.words().len())
     }
 
     #[test]
@@ -283,6 +310,19 @@ mod tests {
         assert_eq!(counts(&found), (1, 0, 1));
         let found = books.compare(&view(12, 0), &[seen(3, 5), seen(2, 7), seen(1, 5)]);
         assert_eq!(counts(&found), (0, 1, 1));
+    }
+
+    #[test]
+    fn payer_and_payee_miss_one_and_the_same_movement() {
+        let mut books = Books::new([ANN, BEN]);
+        books.record(sent(5));
+        let ann = AccountView {
+            account: ANN,
+            ..view(0, 0)
+        };
+        let mut found = books.compare(&view(5, 0), &[]);
+        found.add(books.compare(&ann, &[]));
+        assert_eq!(counts(&found), (1, 0, 2));
     }
 
     #[test]

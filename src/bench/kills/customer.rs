@@ -183,11 +183,12 @@ impl Customer {
             return Ok(());
         };
         self.counts.resent += 1;
-        let again = self.client.submit_signed(recorded.signed.clone()).await?;
-        if again == *first {
+        let again = self.client.submit_signed(recorded.signed.clone()).await;
+        if again.as_ref() == Ok(first) {
             return Ok(());
         }
-        let message = format!("the same bytes were answered {first:?}, and then {again:?}");
+        let intent = recorded.intent;
+        let message = format!("{intent:?} was answered {first:?}; sent again, {again:?}");
         Err(ErrorBody::internal(message))
     }
 
