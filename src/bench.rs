@@ -1,4 +1,4 @@
-//! `cryptomind bench …`: measures a part of this software on this machine.
+//! `cryptomind bench …`: benchmarks and endurance runs of parts of this software, on this machine.
 //!
 //! What is measured is the real thing: a coordinator in a process of its own, started as an operator starts it,
 //! and clients that use the client library over QUIC. A benchmark prints one JSON object, with the baseline of
@@ -12,6 +12,7 @@ use crate::context::Context;
 mod coordinator;
 mod disk;
 mod escrow;
+pub mod kills;
 mod latency;
 mod ledger;
 mod load;
@@ -21,5 +22,6 @@ mod recovery;
 pub async fn run(context: &Context, command: BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Ledger(args) => ledger::run(context.output, args).await,
+        BenchCommand::Kills(args) => kills::run(context.output, args).await,
     }
 }

@@ -164,7 +164,7 @@ pub enum Command {
     /// Configuration files: check one, show what is in force
     #[command(subcommand, after_help = examples::CONFIG)]
     Config(ConfigCommand),
-    /// Measure a part of this software on this machine
+    /// Measure a part of this software on this machine, or wear it down
     #[command(subcommand, after_help = examples::BENCH)]
     Bench(BenchCommand),
     /// Check devices, folders, key, clock and the way to the coordinator
@@ -209,6 +209,9 @@ pub enum BenchCommand {
     /// The ledger: signed, durable transactions a second, over the real API
     #[command(after_help = examples::BENCH_LEDGER)]
     Ledger(BenchLedgerArgs),
+    /// Kill a coordinator again and again under load: no token may be lost, created or doubled
+    #[command(after_help = examples::BENCH_KILLS)]
+    Kills(crate::bench::kills::KillsArgs),
 }
 
 /// How to measure the ledger.
@@ -530,6 +533,7 @@ mod tests {
             "task rate cmt1abc 5",
             "bench ledger --seconds 2 --clients 1 --format json",
             "bench ledger --recover 1000000 --dir d",
+            "bench kills --kills 200 --clients 8 --seed 1 --format json",
         ] {
             let words: Vec<&str> = line.split(' ').collect();
             Line::try_parse_from(&words).unwrap();
@@ -549,6 +553,8 @@ mod tests {
             "bench ledger --clients 0",
             "bench ledger --clients 501",
             "bench ledger --seconds 0",
+            "bench kills --kills 0",
+            "bench kills --clients 1",
             "--format xml doctor",
         ] {
             let words: Vec<&str> = line.split(' ').collect();

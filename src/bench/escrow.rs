@@ -61,6 +61,16 @@ impl Market {
     }
 }
 
+impl Market {
+    /// Brings a miner in again, after the coordinator was killed.
+    pub async fn join_again(&mut self, coordinator: &NodeAddress) -> Result<(), ErrorBody> {
+        self.miner.abort();
+        let miner = Node::join(coordinator, Role::Miner).await?;
+        self.miner = tokio::spawn(miner.listen());
+        Ok(())
+    }
+}
+
 impl Drop for Market {
     fn drop(&mut self) {
         self.miner.abort();
