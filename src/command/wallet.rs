@@ -58,7 +58,7 @@ fn account_text(account: &AccountView) -> String {
 async fn history(context: &Context, limit: u32) -> Result<()> {
     let client = context.client().await?;
     let own = client.account_id();
-    let transfers = client.history(limit).await?;
+    let transfers = client.history(None, limit).await?;
     context.output.rows(
         &transfers,
         &["when (UTC)", "amount", "from", "to", "why", "task"],
