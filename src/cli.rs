@@ -164,6 +164,9 @@ pub enum Command {
     /// Configuration files: check one, show what is in force
     #[command(subcommand, after_help = examples::CONFIG)]
     Config(ConfigCommand),
+    /// Measure a part of this software on this machine, or wear it down
+    #[command(subcommand, after_help = examples::BENCH)]
+    Bench(BenchCommand),
     /// Check devices, folders, key, clock and the way to the coordinator
     #[command(after_help = examples::DOCTOR)]
     Doctor,
@@ -196,6 +199,37 @@ pub struct DevArgs {
     pub listen: SocketAddr,
 
     /// The folder of everything; a fresh one by default
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// The ledger: signed, durable transactions a second, over the real API
+    #[command(after_help = examples::BENCH_LEDGER)]
+    Ledger(BenchLedgerArgs),
+    /// Kill a coordinator again and again under load: no token may be lost, created or doubled
+    #[command(after_help = examples::BENCH_KILLS)]
+    Kills(crate::bench::kills::KillsArgs),
+}
+
+/// How to measure the ledger.
+#[derive(Debug, Clone, Args)]
+pub struct BenchLedgerArgs {
+    /// For how long payments are made, and after them holds
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+
+    /// Clients, each with its own key and connection and one request in flight
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub clients: u32,
+
+    /// Make this many payments instead, kill the coordinator, and measure until it serves again
+    #[arg(long, value_name = "PAYMENTS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub recover: Option<u64>,
+
+    /// The folder of the coordinator's data, on a disk; a fresh one by default. It is kept
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
@@ -497,6 +531,9 @@ mod tests {
             "model infer bob/mlp --dataset ada/digits --split test --max-cost 1",
             "wallet send bob 0.5",
             "task rate cmt1abc 5",
+            "bench ledger --seconds 2 --clients 1 --format json",
+            "bench ledger --recover 1000000 --dir d",
+            "bench kills --kills 200 --clients 8 --seed 1 --format json",
         ] {
             let words: Vec<&str> = line.split(' ').collect();
             Line::try_parse_from(&words).unwrap();
@@ -512,6 +549,12 @@ mod tests {
             "wallet history --limit 0",
             "--join cm://x",
             "frobnicate",
+            "bench",
+            "bench ledger --clients 0",
+            "bench ledger --clients 501",
+            "bench ledger --seconds 0",
+            "bench kills --kills 0",
+            "bench kills --clients 1",
             "--format xml doctor",
         ] {
             let words: Vec<&str> = line.split(' ').collect();

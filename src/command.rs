@@ -41,6 +41,7 @@ pub async fn run(context: &Context, command: Command) -> Result<()> {
         | Command::Key(_)
         | Command::Config(_)
         | Command::Completions { .. }
+        | Command::Bench(_)
         | Command::Demo(_)
         | Command::Dev(_) => Err(exit::interrupted("this command needs no network").into()),
     }

@@ -83,8 +83,8 @@ pub async fn run(context: &Context, args: DemoArgs) -> Result<()> {
     Ok(())
 }
 
-/// The demo's people have no past: a folder with one is left alone.
-fn refuse_used(dir: &Path) -> Result<(), ErrorBody> {
+/// People of a demo or a benchmark have no past: a folder with one is left alone.
+pub fn refuse_used(dir: &Path) -> Result<(), ErrorBody> {
     let is_used = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
     if is_used {
         return Err(ErrorBody::user(

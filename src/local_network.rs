@@ -286,7 +286,8 @@ fn key_at(file: &Path) -> Result<SecretKey, ErrorBody> {
     Ok(key::read_or_create(file, seed)?)
 }
 
-fn write_config<T: Settings>(
+/// Writes a part's configuration, the sample with these settings, and gives its path.
+pub fn write_config<T: Settings>(
     dir: &Path,
     settings: &[(&'static str, String)],
 ) -> Result<PathBuf, ErrorBody> {
@@ -297,7 +298,8 @@ fn write_config<T: Settings>(
     Ok(file)
 }
 
-fn delegation(node: NodeId, role: Role, network: &GenesisHash, owner: &SecretKey) -> Signed {
+/// An owner's word that a node works for it in `role`, for a year.
+pub fn delegation(node: NodeId, role: Role, network: &GenesisHash, owner: &SecretKey) -> Signed {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64);

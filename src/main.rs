@@ -4,6 +4,7 @@
 //! ([`command`]), the demo or the development network, and turns what comes of it into an exit code.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod bench;
 mod chart;
 mod cli;
 mod command;
@@ -126,6 +127,7 @@ async fn run_command(global: &cli::Global, command: Command) -> Result<()> {
     match command {
         Command::Demo(args) => demo::run(&plain(), args).await,
         Command::Dev(args) => dev::run(&plain(), args).await,
+        Command::Bench(command) => bench::run(&plain(), command).await,
         Command::Completions { shell } => Ok(command::completions(plain().output, shell)?),
         Command::Config(command) => command::config(plain().output, global, command),
         Command::Key(command) => command::key(&Context::new(global)?, command),

@@ -3,6 +3,7 @@
 //! - [`layers`]: which crate may use which, from `cargo metadata`;
 //! - [`actors`]: each actor dies in the middle of a task;
 //! - [`bad_input`]: what is wrong is refused by name, costs nothing and stops nobody;
+//! - [`kills`]: a coordinator is killed again and again under load;
 //! - [`processes`]: the demo, and nodes that die as in a power cut and are started again;
 //! - [`nodes`]: what the other tests start.
 
@@ -10,6 +11,7 @@
 
 mod actors;
 mod bad_input;
+mod kills;
 mod layers;
 mod nodes;
 mod processes;

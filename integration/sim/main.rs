@@ -26,6 +26,7 @@ use cryptomind_protocol::{
 };
 
 mod miners;
+mod settlements;
 
 const SEEDS: u64 = 200;
 const MINERS: u8 = 7;

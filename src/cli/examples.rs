@@ -109,12 +109,39 @@ pub const NETWORK: &str = "\
 Examples:
   cryptomind network status --format json";
 
+pub const BENCH_KILLS: &str = "\
+Clients send signed transactions to a coordinator, a process of its own, which is killed at moments that
+the seed draws and started again on the same folder. After each kill everything that the coordinator says
+of money is held against what it had acknowledged. Exit code 1 where anything differs, or where a
+recovery takes longer than 5 s; the error names the seed and the kill.
+
+Examples:
+  cryptomind bench kills
+  cryptomind bench kills --kills 200 --clients 8 --seed 1 --format json
+  cryptomind bench kills --kills 20 --dir kept     leaves the coordinator's folder and logs there";
+
 pub const CONFIG: &str = "\
 Examples:
   cryptomind config check miner.toml
   cryptomind config check mlp.toml --role task
   cryptomind config show
   cryptomind config show miner --config /etc/cryptomind/miner.toml";
+
+pub const BENCH: &str = "\
+Examples:
+  cryptomind bench ledger
+  cryptomind bench ledger --seconds 10 --clients 64 --format json
+  cryptomind bench kills --kills 200 --format json";
+
+pub const BENCH_LEDGER: &str = "\
+Starts a coordinator as a process of its own and clients that send it signed transactions over
+QUIC, and says what of it the disk alone would take. Its folder must not be in memory (tmpfs).
+
+Examples:
+  cryptomind bench ledger --seconds 10 --clients 64 --format json
+  cryptomind bench ledger --clients 1                what one client waits for an answer
+  cryptomind bench ledger --recover 1000000 --dir /var/tmp/ledger
+                                                     fill a ledger, kill it, see it come back";
 
 pub const DOCTOR: &str = "\
 Examples:

@@ -133,7 +133,7 @@ async fn run_line(context: &Context, words: &[String]) -> Result<()> {
     };
     let context = context.for_line(&line.global);
     let done = match line.command {
-        Command::Demo(_) | Command::Dev(_) => {
+        Command::Bench(_) | Command::Demo(_) | Command::Dev(_) => {
             let why = "this starts a network of its own: use it in a shell";
             Err(cryptomind_protocol::ErrorBody::user("not_here", why).into())
         }

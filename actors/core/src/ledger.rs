@@ -1,4 +1,67 @@
-//! The ledger: who has how much, what is held for which task, and what has been earned in it.
+//! The ledger: who has how much, what is held for which task, what is earned in it, and what is locked.
+//!
+//! Owned by the chain, which orders operations, fixes their time and stores [`Changes`] before anyone hears of
+//! them. Pure: a group of [`Op`]s either changes everything that it names or, as a [`Refusal`], nothing. `now` is
+//! always a block's time.
+//!
+//! # Counters
+//!
+//! Money moves between accounts by double entry. An [`Account`] has four counters: debits and credits, pending and
+//! posted. Posted is what transfers have moved; transfers are never changed or undone. Pending is what open holds
+//! and [`Lock`]s reserve. An account may spend: credits posted − debits posted − debits pending. Three accounts
+//! are the ledger's own: `genesis` owes the supply, `escrow` stands for what open holds have not earned yet,
+//! `locked` for what locks keep back; the last two are only ever pending.
+//!
+//! | operation | debits pending | credits pending | posted |
+//! |---|---|---|---|
+//! | `Mint` | owner + what vests | locked + what vests | genesis → owners |
+//! | `Faucet`, `Send` | – | – | payer → payee |
+//! | `Charge` | – | – | payer → fees, and → reward fund its share |
+//! | `OpenHold` | client + amount | escrow + amount | – |
+//! | `Earn` | – | escrow − share, earner + share | – |
+//! | `Settle`, or `Due` at the expiry | client − amount; earner + withheld | escrow − free, earners − earned; locked + withheld | client → earners, owners, storage, fees, reward fund, client |
+//! | `Due` at a lock's end | owner − lock | locked − lock | – |
+//! | `RotateKey` | – | – | – |
+//!
+//! # The life of a hold
+//!
+//! A [`Hold`] is open from its opening to its settlement; then it is gone, and receipts keep what it paid. A task's
+//! whole cap goes in at once, with the terms that the settlement follows; the cap covers the most that these can pay
+//! ([`most`]), so a settlement never lacks tokens. No other operation, whoever signs it, touches what is held.
+//!
+//! | from → to | trigger | what moves | when nobody does it |
+//! |---|---|---|---|
+//! | nothing → open | `OpenHold`, with the client's signed post of the task | free tokens of the client → free in the hold | no task, nothing held |
+//! | open → open | `Earn`: a checkpoint is verified. One that is not above the last changes nothing | free in the hold → earned by this node, for ever | it earns nothing; the hold's expiry goes on |
+//! | open → gone | `Settle`: the task has finished, was redirected or cancelled, or has failed | earned → miners, a share withheld by the rule of their ratings; item fees where the items were used; storage by what is stored; the network's share; the rest → the client | the next row |
+//! | open → gone | `Due`, at the block time `terms.expires` | the same; the items count as used if anything was earned, nothing as stored, nothing is withheld | it is the timer: an empty block is made for it |
+//! | locked → free | `Due`, at the block time `until` | withheld or vesting tokens → free tokens of their account | it is the timer |
+//!
+//! So every wait ends in block time: a silent client is not asked for anything once the hold is open and cannot keep
+//! a miner from what it earned; a vanished miner keeps what it earned and the rest goes back; a lost coordinator
+//! strands nothing, for whoever makes or carries out the next block carries out what is due. From its expiry on, a
+//! hold is neither earned in nor settled by anything but `Due`. A miner needs no money to start: all that it can
+//! lose is what is withheld from its own earnings, and that only for a while.
+//!
+//! One `Due` does a block's worth ([`MAX_DUE_TRANSFERS`], [`MAX_DUE_LOCKS`]); the rest is due still and
+//! [`Ledger::next_due`] says so.
+//!
+//! # Invariants
+//!
+//! - debits equal credits, pending and posted apart; all balances sum to the supply;
+//! - no account but `genesis` spends more than it has;
+//! - open holds and locks are exactly what is pending, account by account;
+//! - free + earned + paid + returned is a hold's amount: free + earned while it is open, paid + returned in the
+//!   group that ends it; it ends once, as it is gone then;
+//! - the indexes (expiries, locks by account, keys, running sums) are what a look at every record gives.
+//!
+//! [`Ledger::check_invariants`] checks them over everything; [`Ledger::plan`] checks on the rows that a group touches
+//! that they stay true, and refuses a breach as [`Refusal::Broken`] before anything is changed.
+//!
+//! Nothing here is iterated in an order that could differ between two machines.
+//!
+//! Not here: who may ask (signatures, idempotency: `transaction` and the chain; a task's id comes from the
+//! transaction that posts it, so no id comes twice), what things cost (`price`), when a task ends (the run).
 
 mod account;
 mod changes;

@@ -342,3 +342,6 @@ pub struct ReceiptFile {
     /// From the receipt to the header's root of receipts.
     pub receipt_path: Vec<Hash>,
 }
+
+#[cfg(test)]
+mod tests;

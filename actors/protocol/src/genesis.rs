@@ -182,4 +182,32 @@ mod tests {
         assert_eq!(vested.len(), 1);
         assert_eq!(vested[0].amount, SUPPLY.mul_div(15, 100).unwrap());
     }
+
+    #[test]
+    fn only_moving_value_and_posting_cost() {
+        let (send, post) = (Amount::from_base_units(5), Amount::from_base_units(7));
+        let fees = FeeTable {
+            send,
+            post,
+            ..FeeTable::default()
+        };
+        let sending = Action::Send {
+            to: AccountId::new([1; 20]),
+            amount: Amount::from_base_units(1_000_000),
+        };
+        assert_eq!(fees.of(&sending), send);
+        let task = crate::TaskId::new([1; 16]);
+        for free in [
+            Action::Faucet {},
+            Action::Cancel { task },
+            Action::Rate { task, stars: 5 },
+            Action::Register {
+                nickname: "ada".into(),
+            },
+        ] {
+            assert_eq!(fees.of(&free), Amount::ZERO, "{free:?}");
+            assert_eq!(FeeTable::default().of(&free), Amount::ZERO);
+        }
+        assert_eq!(FeeTable::default().of(&sending), Amount::ZERO);
+    }
 }

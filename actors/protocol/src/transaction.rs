@@ -229,3 +229,6 @@ impl StoredReceipt {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,7 @@ use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::node::{Position, Report};
 use cryptomind_protocol::task::{Activity, Event, Member, Payment, Quote, TaskSpec};
 use cryptomind_protocol::transaction::Accepted;
-use cryptomind_protocol::{AccountId, ErrorBody, NodeId, TaskId, Timestamp};
+use cryptomind_protocol::{AccountId, ErrorBody, NodeId, TaskId};
 use cryptomind_storage::StoreError;
 use cryptomind_storage::state::StateStore;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -159,6 +159,8 @@ pub enum MatchmakerMsg {
     CountsOf(RpcReplyPort<Counts>),
     /// From the ledger: it settled these tasks' holds by itself, with these payments. It is durable.
     HoldsExpired(Vec<(TaskId, Vec<Payment>)>),
+    /// From its outbox: a posting was lost with the ledger.
+    Lost,
     /// From its own timer.
     Tick,
 }
@@ -226,7 +228,7 @@ impl Actor for MatchmakerActor {
     ) -> Result<Desk, ActorProcessingErr> {
         world.ledger.settled(&world.store).await?;
         let runs = open_runs(&world.store)?.into_iter().collect();
-        let outbox = Outbox::start(&world);
+        let outbox = Outbox::start(&world, myself.clone());
         // Ends with the actor.
         drop(myself.send_interval(TICK, || MatchmakerMsg::Tick));
         Ok(Desk {
@@ -328,6 +330,8 @@ impl Actor for MatchmakerActor {
                 desk.expired.extend(expired);
                 desk.end_expired().await;
             }
+            // What is in memory did not happen: its successor reads the store.
+            MatchmakerMsg::Lost => return Err("a posting was lost with the ledger".into()),
             MatchmakerMsg::Tick => desk.tick().await,
         }
         Ok(())

@@ -161,7 +161,8 @@ impl<'a> Draft<'a> {
     ) -> Result<(), Refusal> {
         self.refuse_dust(amount)?;
         refuse_system(payer)?;
-        if self.hold(&task).is_some() {
+        // One that ended in this very group counts too: no group sees two holds of one task.
+        if self.holds.contains_key(&task) || self.ledger.hold(&task).is_some() {
             return Err(Refusal::HoldExists(task));
         }
         self.refuse_terms(task, amount, &terms)?;
@@ -335,8 +336,8 @@ impl<'a> Draft<'a> {
     }
 
     fn rotate_key(&mut self, account: AccountId, key: PublicKey) -> Result<(), Refusal> {
-        refuse_system(account)?;
-        self.refuse_key(&key)?;
+        self.refuse_payee(account)?;
+        self.refuse_key(account, &key)?;
         let keys = &mut self.account(account).keys;
         if keys.len() >= Account::MAX_KEYS {
             return Err(Refusal::TooManyKeys);
@@ -347,7 +348,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Refuses a key that any account has or had, as its first or later.
-    fn refuse_key(&self, key: &PublicKey) -> Result<(), Refusal> {
+    fn refuse_key(&self, account: AccountId, key: &PublicKey) -> Result<(), Refusal> {
         let own = AccountId::of_key(key);
         let given = self.given.iter().find(|(given, ..)| given == key);
         let given = given.map(|(_, owner, _)| owner);
@@ -362,6 +363,7 @@ impl<'a> Draft<'a> {
         match self.known(&own) {
             Some(owner) if owner.keys.is_empty() => Err(Refusal::KeyInUse),
             Some(_) => Err(Refusal::KeyRetired),
+            None if own == account => Err(Refusal::KeyInUse),
             None => Ok(()),
         }
     }
@@ -448,7 +450,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Refuses to give tokens to an account that nobody can sign for.
+    /// Refuses an account that nobody can sign for: what it got would be stranded.
     fn refuse_payee(&self, account: AccountId) -> Result<(), Refusal> {
         refuse_system(account)?;
         let drafted = self.given.iter().any(|(.., own)| *own == account);

@@ -6,10 +6,15 @@ use cryptomind_protocol::task::Reason;
 use cryptomind_protocol::{ErrorBody, ErrorClass, codec};
 
 mod bad_input;
+mod breaches;
+mod disorder;
 mod holds;
 mod keys;
 mod minting;
+mod naive;
 mod records;
+mod reference;
+mod small;
 
 const NOW: Timestamp = Timestamp::from_ms(1_000);
 /// When the holds of [`terms`] expire.

@@ -31,6 +31,7 @@ pub(super) fn check(ledger: &Ledger, changes: &Changes) -> Result<(), Broken> {
     changes.accounts.iter().try_for_each(check_account)?;
     let mut expected = Deltas::new();
     expect_transfers(&mut expected, &changes.transfers);
+    check_payers(changes)?;
     for (task, hold) in &changes.holds {
         check_change(ledger.hold(task), hold.as_ref(), *task, changes)?;
         expect_hold(&mut expected, ledger.hold(task), -1);
@@ -100,6 +101,19 @@ fn check_deltas(ledger: &Ledger, changes: &Changes, mut expected: Deltas) -> Res
     let rest = expected.into_iter().find(|(_, d)| *d != Delta::default());
     rest.map_or(Ok(()), |(id, delta)| {
         Err(Broken(format!("account {id} lacks the change {delta:?}")))
+    })
+}
+
+/// Nothing leaves a hold before its end.
+fn check_payers(changes: &Changes) -> Result<(), Broken> {
+    let ended = |task: &TaskId| {
+        let found = changes.holds.binary_search_by_key(task, |(task, _)| *task);
+        found.is_ok_and(|place| changes.holds[place].1.is_none())
+    };
+    let mut tasks = changes.transfers.iter().filter_map(|t| t.task);
+    let early = tasks.find(|task| !ended(task));
+    early.map_or(Ok(()), |task| {
+        Err(Broken(format!("the hold of {task} paid before its end")))
     })
 }
 

@@ -393,7 +393,9 @@ fn a_miner_without_a_token_takes_its_first_task() {
     assert!(!withheld.is_zero());
     assert_eq!((now.locked, now.earning), (withheld, Amount::ZERO));
     assert_eq!(now.available, earned.checked_sub(withheld).unwrap());
-    world.now = world.now.plus_ms(WITHHELD_MS);
+    let unlocks = world.ledger.unlocks(&owner(2)).unwrap();
+    assert!(unlocks >= world.now.plus_ms(WITHHELD_MS));
+    world.now = unlocks;
     world.ledger.apply([Op::Due], world.now).unwrap();
     let now = balance(&world);
     assert_eq!((now.locked, now.available), (Amount::ZERO, earned));

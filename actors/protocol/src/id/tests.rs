@@ -27,3 +27,25 @@ fn another_kind_is_refused_with_its_prefix() {
     assert!("cm1".parse::<AccountId>().is_err());
     assert!("".parse::<AccountId>().is_err());
 }
+
+proptest! {
+    /// A receipt's id is a place in the chain, and ids sort as the places do.
+    #[test]
+    fn receipts_are_named_by_height_and_place(height: u64, index: u32, other_height: u64, other_index: u32) {
+        let id = ReceiptId::at(height, index);
+        prop_assert_eq!((id.height(), id.index()), (height, index));
+        prop_assert_eq!(id.to_string().parse::<ReceiptId>().unwrap(), id);
+        let other = ReceiptId::at(other_height, other_index);
+        prop_assert_eq!(id.cmp(&other), (height, index).cmp(&(other_height, other_index)));
+        // The alphabet of the text is not in the order of bytes, so texts sort otherwise: sort ids.
+        let near = ReceiptId::at(height, index ^ 1);
+        prop_assert_eq!(id.cmp(&near), index.cmp(&(index ^ 1)));
+    }
+}
+
+#[test]
+fn a_receipts_bytes_are_pinned() {
+    let id = ReceiptId::at(0x0102_0304_0506_0708, 0x090a_0b0c);
+    assert_eq!(id.as_bytes(), &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(id.to_string(), "cmr1aebagbafaydqqcikbmglidqw");
+}

@@ -127,6 +127,14 @@ fn the_form_is_the_described_one() {
         ("event", map(&[("checkpoint", settled)])),
     ]);
     assert_eq!(value("task-event:9"), event);
+    // What is kept by the million has no keys: payer, payee, amount, reason, no task, no node.
+    let amount = Value::Integer(5_000_000_000u64.into());
+    let moved = map(&[("moved", map(&[("amount", amount.clone())]))]);
+    let parties = [6, 8].map(|n| Value::Bytes(vec![n; 20]));
+    let rest = [amount, text("send"), Value::Null, Value::Null];
+    let transfer = Value::Array([&parties[..], &rest].concat());
+    let receipt = Value::Array(vec![moved, Value::Array(vec![transfer])]);
+    assert_eq!(value("receipt:sent"), receipt);
     // 16.0 is a half float (f9 4c00), 0.1 as f32 a single one (fa 3dcccccd).
     let hex = |name: &str| HEXLOWER.encode(&pinned[name]);
     assert!(hex("item-view:idx").contains("657363616c65f94c00"));

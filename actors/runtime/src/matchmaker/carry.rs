@@ -1,37 +1,38 @@
 //! Carrying out what a run decided: one posting, then news to the world.
 
 use cryptomind_core::catalog::ItemRecord;
-use cryptomind_core::journal::{EventRecord, EvidenceRecord};
-use cryptomind_core::ledger::{Changes, Op, Share};
+use cryptomind_core::journal::{EventRecord, EvidenceRecord, OpenRun};
 use cryptomind_core::rating::Evidence;
-use cryptomind_core::run::{Effect, Input, Run};
+use cryptomind_core::run::{Effect, Input, Run, payments};
+use cryptomind_core::transaction::Verified;
+use cryptomind_protocol::block::{Decision, Receipt};
 use cryptomind_protocol::item::{ItemKind, Manifest, ModelInfo};
 use cryptomind_protocol::node::Command;
-use cryptomind_protocol::task::{Metrics, Payment, ResultFile, Work};
-use cryptomind_protocol::transaction::Outcome;
+use cryptomind_protocol::task::{Event, Metrics, ResultFile, Work};
+use cryptomind_protocol::transaction::Accepted;
 use cryptomind_protocol::{ErrorBody, ItemId, NodeId, TaskId, Timestamp};
-use cryptomind_storage::state::Batch;
+use cryptomind_storage::state::{Batch, Record as _};
 use ractor::RpcReplyPort;
 
 use super::Desk;
 use super::outbox::{Delivery, Parcel};
 use crate::catalog::{CATALOG_LIMIT, CatalogMsg};
 use crate::clock;
-use crate::ledger::{Posting, Stamp, Unposted};
+use crate::ledger::{Durable, Posting, Then, Unposted};
 
 /// Whoever waits for a posting, and what else is to be posted for them.
 #[derive(Default)]
 pub(super) struct Caller {
-    /// Money that moves before the run's own effects.
-    pub(super) ops: Vec<Op>,
-    /// A transaction, its outcome, and who waits for it.
-    pub(super) answer: Option<(Stamp, Outcome, Reply)>,
+    /// What is decided before the run's own effects.
+    pub(super) decisions: Vec<Decision>,
+    /// A transaction that leads to it, and who waits for its answer.
+    pub(super) transaction: Option<(Verified, Reply)>,
     /// A node that waits for its report to be durable.
     pub(super) ack: Option<Ack>,
 }
 
-/// Where a transaction's outcome goes.
-pub(super) type Reply = RpcReplyPort<Result<Outcome, ErrorBody>>;
+/// Where a transaction's answer goes.
+pub(super) type Reply = RpcReplyPort<Result<Accepted, ErrorBody>>;
 /// Where a report's acknowledgement goes.
 pub(super) type Ack = RpcReplyPort<Result<(), ErrorBody>>;
 
@@ -45,26 +46,42 @@ impl Caller {
 
     /// Nothing changed: the caller hears the refusal, or the answer of the same transaction before.
     fn refuse(self, unposted: Unposted) {
-        // Whoever no longer waits does not need it.
-        if let Some(ack) = self.ack {
-            drop(ack.send(match &unposted {
-                Unposted::Answered(_) => Ok(()),
-                Unposted::Refused(refusal) => Err(refusal.clone()),
-            }));
-        }
-        if let Some((_, _, reply)) = self.answer {
-            drop(reply.send(match unposted {
-                Unposted::Answered(outcome) => Ok(outcome),
-                Unposted::Refused(refusal) => Err(refusal),
-            }));
-        }
+        refuse(self.ack, self.transaction.map(|(_, reply)| reply), unposted);
     }
+}
+
+fn refuse(ack: Option<Ack>, reply: Option<Reply>, unposted: Unposted) {
+    // Whoever no longer waits does not need it.
+    if let Some(ack) = ack {
+        drop(ack.send(match &unposted {
+            Unposted::Answered(_) => Ok(()),
+            Unposted::Refused(refusal) => Err(refusal.clone()),
+        }));
+    }
+    if let Some(reply) = reply {
+        drop(reply.send(match unposted {
+            Unposted::Answered(accepted) => Ok(accepted),
+            Unposted::Refused(refusal) => Err(refusal),
+        }));
+    }
+}
+
+fn starting_anew() -> ErrorBody {
+    ErrorBody::internal("the matchmaker starts anew, after the ledger")
+        .with_help("ask again: it comes back with its state")
+        .with_retry_after_ms(200)
+}
+
+/// A posting that was carried out: the transaction's answer, where there was one, and the wait for the disk.
+struct Sent {
+    accepted: Option<Result<Accepted, ErrorBody>>,
+    durable: Durable,
 }
 
 /// What one piece of news leads to.
 #[derive(Default)]
 struct Plan {
-    ops: Vec<Op>,
+    decisions: Vec<Decision>,
     batch: Batch,
     deliveries: Vec<Delivery>,
     settles: bool,
@@ -74,84 +91,98 @@ struct Plan {
 impl Desk {
     /// Gives a run news. News of a task that is not open is acknowledged and changes nothing.
     pub(super) async fn feed(&mut self, task: TaskId, input: Input, ack: Option<Ack>) {
-        let before = self.runs.get(&task);
-        let mut run = before.cloned();
-        if let Some(run) = &mut run {
-            run.forget_offers(|node| self.is_busy(node));
+        if let Some(before) = self.runs.get(&task) {
+            let mut run = before.clone();
+            run.forget_offers(|node| self.runs.is_member(node));
+            let effects = run.apply(input, clock::now());
+            if !effects.is_empty() || run != *before {
+                return self.carry_out(run, effects, Caller::ack(ack)).await;
+            }
         }
-        let effects = run
-            .iter_mut()
-            .flat_map(|run| run.apply(input.clone(), clock::now()));
-        let effects: Vec<_> = effects.collect();
-        match run.filter(|run| !effects.is_empty() || Some(run) != before) {
-            Some(run) => self.carry_out(run, effects, Caller::ack(ack)).await,
-            // Whoever no longer waits does not need it.
-            None => drop(ack.map(|ack| ack.send(Ok(())))),
-        }
+        // Whoever no longer waits does not need it.
+        drop(ack.map(|ack| ack.send(Ok(()))));
     }
 
     /// Posts a run and its effects in one write transaction. What cannot be posted has not happened.
     pub(super) async fn carry_out(&mut self, run: Run, effects: Vec<Effect>, mut caller: Caller) {
+        if self.outbox.has_lost() {
+            return caller.refuse(Unposted::Refused(starting_anew()));
+        }
         let (now, task) = (clock::now(), run.task);
-        let planned = self
-            .plan(&run, effects, std::mem::take(&mut caller.ops), now)
-            .await;
-        let mut plan = match planned {
+        let decisions = std::mem::take(&mut caller.decisions);
+        let mut plan = match self.plan(&run, effects, decisions, now).await {
             Ok(plan) => plan,
             Err(refusal) => return caller.refuse(Unposted::Refused(refusal)),
         };
+        let is_open = !run.state.is_final();
+        self.mark(task, is_open, &mut plan.batch);
+        let (run, then) = written(run, &mut plan, now);
+        let (transaction, reply) = caller.transaction.unzip();
         let posting = Posting {
-            answers: caller
-                .answer
-                .as_ref()
-                .map(|(stamp, outcome, _)| (stamp.clone(), outcome.clone())),
-            ops: std::mem::take(&mut plan.ops),
-            batch: std::mem::take(&mut plan.batch),
-            then: Some(Box::new({
-                let (run, settles) = (run.clone(), plan.settles);
-                move |changes, batch| batch.extend(records(run, settles, changes, now).1)
-            })),
+            transaction,
+            decisions: plan.decisions,
+            batch: plan.batch,
+            then,
         };
-        match self.world.ledger.post(posting).await {
-            Ok(posted) => {
-                let (run, _) = records(run, plan.settles, &posted.changes, now);
-                self.ask_free |= plan.asks_free;
-                plan.deliveries.push(Delivery::Wake(run.task));
-                let parcel = Parcel {
-                    commit: posted.commit,
-                    ack: caller.ack,
-                    answer: caller.answer.map(|(_, outcome, reply)| (outcome, reply)),
-                    deliveries: plan.deliveries,
-                };
-                self.keep(run);
-                self.outbox.send(parcel);
-            }
+        let sent = match self.send(posting).await {
+            Ok(sent) => sent,
             Err(unposted) => {
                 if let Unposted::Refused(refusal) = &unposted {
                     tracing::warn!(%task, %refusal, "not posted");
                 }
-                caller.refuse(unposted);
+                return refuse(caller.ack, reply, unposted);
             }
+        };
+        match run.filter(|_| is_open) {
+            Some(run) => self.runs.keep(run),
+            None => self.runs.forget(&task),
+        }
+        self.ask_free |= plan.asks_free;
+        plan.deliveries.push(Delivery::Wake(task));
+        self.outbox.send(Parcel {
+            durable: sent.durable,
+            ack: caller.ack,
+            answer: sent.accepted.zip(reply),
+            deliveries: plan.deliveries,
+        });
+    }
+
+    /// Notes which runs are open, where that changes.
+    fn mark(&self, task: TaskId, is_open: bool, batch: &mut Batch) {
+        let record = OpenRun { task };
+        match (self.runs.get(&task).is_some(), is_open) {
+            (false, true) => batch.put(&record),
+            (true, false) => batch.delete::<OpenRun>(&record.key()),
+            _ => {}
         }
     }
 
-    fn keep(&mut self, run: Run) {
-        if run.state.is_final() {
-            self.runs.remove(&run.task);
-        } else {
-            self.runs.insert(run.task, run);
+    /// Only what moves tokens, or is signed, is an entry of the chain.
+    async fn send(&self, posting: Posting) -> Result<Sent, Unposted> {
+        let ledger = &self.world.ledger;
+        if posting.transaction.is_none() && posting.decisions.is_empty() {
+            let durable = ledger.record(posting.batch).await;
+            let durable = durable.map_err(Unposted::Refused)?;
+            let accepted = None;
+            return Ok(Sent { accepted, durable });
         }
+        let is_signed = posting.transaction.is_some();
+        let posted = ledger.post(posting).await?;
+        Ok(Sent {
+            accepted: is_signed.then(|| posted.accepted()),
+            durable: posted.durable,
+        })
     }
 
     async fn plan(
         &self,
         run: &Run,
         effects: Vec<Effect>,
-        ops: Vec<Op>,
+        decisions: Vec<Decision>,
         now: Timestamp,
     ) -> Result<Plan, ErrorBody> {
         let mut plan = Plan {
-            ops,
+            decisions,
             ..Plan::default()
         };
         let task = run.task;
@@ -176,6 +207,10 @@ impl Desk {
                     plan.tell(vec![node], Command::Stop { task, reason });
                 }
                 Effect::Tell { number, event } => {
+                    if matches!(event, Event::Settled { .. }) && !run.earned.is_zero() {
+                        // The ledger settled it, and paid for the items.
+                        self.count_uses(run, &mut plan)?;
+                    }
                     plan.batch.put(&EventRecord {
                         task,
                         number,
@@ -184,22 +219,19 @@ impl Desk {
                     });
                 }
                 Effect::Earn { checkpoint, shares } => {
-                    let share = |(member, amount): (cryptomind_protocol::task::Member, _)| Share {
-                        account: member.owner,
-                        node: member.node,
-                        amount,
-                    };
-                    let shares = shares.into_iter().map(share).collect();
-                    plan.ops.push(Op::Earn {
+                    plan.decisions.push(Decision::Earn {
                         task,
                         checkpoint,
                         shares,
                     });
                 }
-                Effect::Settle(fees) => {
-                    plan.ops.push(Op::Settle { task, fees });
+                Effect::Settle(mut ending) => {
+                    ending.withheld = self.withheld(&run.earners).await?;
+                    if ending.items_used {
+                        self.count_uses(run, &mut plan)?;
+                    }
+                    plan.decisions.push(Decision::Settle { task, ending });
                     plan.settles = true;
-                    self.count_uses(run, &mut plan)?;
                 }
                 Effect::Praise(node) => plan.hear(task, number, node, Evidence::Done, now),
                 Effect::Blame { node, reason } => {
@@ -257,9 +289,6 @@ impl Desk {
     }
 
     fn count_uses(&self, run: &Run, plan: &mut Plan) -> Result<(), ErrorBody> {
-        if !run.delivered {
-            return Ok(());
-        }
         for used in &run.terms.items {
             let mut record = self.item(&used.item)?;
             record.uses = record.uses.saturating_add(1);
@@ -319,21 +348,25 @@ impl Plan {
     }
 }
 
-/// The run as money left it, and its records.
-fn records(mut run: Run, settles: bool, changes: &Changes, now: Timestamp) -> (Run, Batch) {
-    let mut batch = Batch::new();
-    if settles {
-        let hold = changes.holds.iter().find(|hold| hold.task == run.task);
-        let payments: Vec<Payment> = hold.map(|h| h.payments().to_vec()).unwrap_or_default();
-        if let Effect::Tell { number, event } = run.settled(payments) {
-            batch.put(&EventRecord {
-                task: run.task,
-                number,
-                at: now,
-                event,
-            });
-        }
+/// Has a run written with its posting: as it is, or, where it is settled, as money leaves it. Then only the record is left.
+fn written(run: Run, plan: &mut Plan, now: Timestamp) -> (Option<Run>, Option<Then>) {
+    if !plan.settles {
+        plan.batch.put(&run);
+        return (Some(run), None);
+    }
+    let then = move |receipt: &Receipt, batch: &mut Batch| settled(run, receipt, now, batch);
+    (None, Some(Box::new(then)))
+}
+
+fn settled(mut run: Run, receipt: &Receipt, at: Timestamp, batch: &mut Batch) {
+    let (task, payments) = (run.task, payments(&receipt.transfers, &run.task));
+    if let Effect::Tell { number, event } = run.settled(payments) {
+        batch.put(&EventRecord {
+            task,
+            number,
+            at,
+            event,
+        });
     }
     batch.put(&run);
-    (run, batch)
 }

@@ -1,16 +1,26 @@
 //! The outbox: news leaves in the order of its postings, each once it is durable.
+//!
+//! Postings become durable a block at a time. Whoever waits for an answer is answered before anything else is told of that
+//! block.
+//!
+//! A posting can be lost with a ledger that dies before it is on the disk. Then what the matchmaker has in memory did not
+//! happen: the outbox tells it, and nothing is posted until a new matchmaker has read the store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cryptomind_core::catalog::ItemRecord;
 use cryptomind_core::journal::EvidenceRecord;
 use cryptomind_protocol::node::Command;
-use cryptomind_protocol::transaction::Outcome;
+use cryptomind_protocol::transaction::Accepted;
 use cryptomind_protocol::{ErrorBody, NodeId, TaskId};
-use cryptomind_storage::state::Commit;
+use ractor::ActorRef;
 use tokio::sync::mpsc;
 
-use super::MatchmakerArguments;
+use super::{MatchmakerArguments, MatchmakerMsg};
 use super::carry::{Ack, Reply};
 use crate::catalog::CatalogMsg;
+use crate::ledger::Durable;
 use crate::rating::RatingMsg;
 
 /// What is told, and to whom.
@@ -31,8 +41,8 @@ pub(super) enum Delivery {
 
 /// A posting on its way to the disk, and what is told after.
 pub(super) struct Parcel {
-    pub(super) commit: Commit,
-    pub(super) answer: Option<(Outcome, Reply)>,
+    pub(super) durable: Durable,
+    pub(super) answer: Option<(Result<Accepted, ErrorBody>, Reply)>,
     pub(super) ack: Option<Ack>,
     pub(super) deliveries: Vec<Delivery>,
 }
@@ -41,22 +51,30 @@ pub(super) struct Parcel {
 pub(super) struct Outbox {
     parcels: mpsc::UnboundedSender<Parcel>,
     world: MatchmakerArguments,
+    lost: Arc<AtomicBool>,
 }
 
 impl Outbox {
-    pub(super) fn start(world: &MatchmakerArguments) -> Self {
-        let (parcels, mut waiting) = mpsc::unbounded_channel::<Parcel>();
-        let carrier = world.clone();
+    pub(super) fn start(world: &MatchmakerArguments, me: ActorRef<MatchmakerMsg>) -> Self {
+        let (parcels, waiting) = mpsc::unbounded_channel::<Parcel>();
+        let lost = Arc::new(AtomicBool::new(false));
+        let carrier = Carrier {
+            world: world.clone(),
+            me,
+            lost: Arc::clone(&lost),
+        };
         // Ends with the matchmaker, when its end of the channel is dropped and all is delivered.
-        tokio::spawn(async move {
-            while let Some(parcel) = waiting.recv().await {
-                deliver(&carrier, parcel).await;
-            }
-        });
+        tokio::spawn(carrier.carry(waiting));
         Self {
             parcels,
             world: world.clone(),
+            lost,
         }
+    }
+
+    /// Whether a posting was lost: then memory is not what the store will hold.
+    pub(super) fn has_lost(&self) -> bool {
+        self.lost.load(Ordering::SeqCst)
     }
 
     pub(super) fn send(&self, parcel: Parcel) {
@@ -71,25 +89,83 @@ impl Outbox {
     }
 }
 
-async fn deliver(world: &MatchmakerArguments, parcel: Parcel) {
-    let durable = parcel.commit.await.map_err(ErrorBody::internal);
-    // Whoever no longer waits does not need the answer.
-    if let Some((outcome, reply)) = parcel.answer {
-        drop(reply.send(durable.clone().map(|()| outcome)));
-    }
-    if let Some(ack) = parcel.ack {
-        drop(ack.send(durable.clone()));
-    }
-    if durable.is_err() {
-        return;
-    }
-    for delivery in parcel.deliveries {
-        match delivery {
-            Delivery::Command(node, command) => world.links.tell(node, command),
-            Delivery::Wake(task) => world.watchers.wake(task),
-            // An actor that is being restarted reads it from the store.
-            Delivery::Heard(record) => drop(world.rating.cast(RatingMsg::Heard(record))),
-            Delivery::Stored(record) => drop(world.catalog.cast(CatalogMsg::Stored(vec![record]))),
+/// The task that waits for the disk.
+struct Carrier {
+    world: MatchmakerArguments,
+    me: ActorRef<MatchmakerMsg>,
+    lost: Arc<AtomicBool>,
+}
+
+impl Carrier {
+    async fn carry(self, mut waiting: mpsc::UnboundedReceiver<Parcel>) {
+        let mut untold = Vec::new();
+        loop {
+            let parcel = match waiting.try_recv() {
+                Ok(parcel) => parcel,
+                Err(_) => {
+                    self.tell(&mut untold);
+                    match waiting.recv().await {
+                        Some(parcel) => parcel,
+                        None => return,
+                    }
+                }
+            };
+            let durable = self.wait(parcel.durable, &mut untold).await;
+            answer(parcel.answer, parcel.ack, &durable);
+            match durable {
+                Ok(()) => untold.extend(parcel.deliveries),
+                Err(_) => self.lose(),
+            }
         }
+    }
+
+    /// Waits for a posting's block. Where that is not there yet, there is time for the rest of the one before.
+    async fn wait(&self, durable: Durable, untold: &mut Vec<Delivery>) -> Result<(), ErrorBody> {
+        let stored = durable.wait();
+        tokio::pin!(stored);
+        tokio::select! {
+            biased;
+            durable = &mut stored => durable,
+            () = std::future::ready(()) => {
+                self.tell(untold);
+                stored.await
+            }
+        }
+    }
+
+    fn lose(&self) {
+        if !self.lost.swap(true, Ordering::SeqCst) {
+            // A matchmaker that has ended meanwhile reads the store when it is back.
+            drop(self.me.cast(MatchmakerMsg::Lost));
+        }
+    }
+
+    fn tell(&self, untold: &mut Vec<Delivery>) {
+        let world = &self.world;
+        for delivery in untold.drain(..) {
+            match delivery {
+                Delivery::Command(node, command) => world.links.tell(node, command),
+                Delivery::Wake(task) => world.watchers.wake(task),
+                // An actor that is being restarted reads it from the store.
+                Delivery::Heard(record) => drop(world.rating.cast(RatingMsg::Heard(record))),
+                Delivery::Stored(record) => {
+                    drop(world.catalog.cast(CatalogMsg::Stored(vec![record])));
+                }
+            }
+        }
+    }
+}
+
+fn answer(
+    answer: Option<(Result<Accepted, ErrorBody>, Reply)>,
+    ack: Option<Ack>,
+    durable: &Result<(), ErrorBody>,
+) {
+    // Whoever no longer waits does not need the answer.
+    if let Some((accepted, reply)) = answer {
+        drop(reply.send(durable.clone().and(accepted)));
+    }
+    if let Some(ack) = ack {
+        drop(ack.send(durable.clone()));
     }
 }

@@ -1,20 +1,19 @@
 //! Posting and cancelling tasks, and quotes: all by the same terms.
 
 use cryptomind_core::catalog::ItemRecord;
-use cryptomind_core::ledger::Op;
 use cryptomind_core::price::{self, Extent, ItemUse, Terms};
 use cryptomind_core::run::{Input, Run};
+use cryptomind_core::transaction::Verified;
+use cryptomind_protocol::block::Decision;
 use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::item::{Access, DatasetInfo, ItemKind, ModelInfo};
 use cryptomind_protocol::task::{Candidate, Quote, TaskSpec};
-use cryptomind_protocol::transaction::Outcome;
+use cryptomind_protocol::transaction::Accepted;
 use cryptomind_protocol::{AccountId, Amount, ErrorBody, ErrorClass, TaskId};
-use ractor::RpcReplyPort;
 
-use super::carry::Caller;
+use super::carry::{Caller, Reply};
 use super::{Desk, member};
 use crate::clock;
-use crate::ledger::Stamp;
 
 /// The items that a task names.
 #[derive(Debug, Clone)]
@@ -127,7 +126,7 @@ impl Desk {
                 owner: member.owner,
                 mflops: link.record.capacity.mflops,
                 rating_milli: rating.rating_milli,
-                free: !self.is_busy(&member.node),
+                free: !self.runs.is_member(&member.node),
             }
         };
         Ok(links.iter().zip(ratings).map(candidate).collect())
@@ -135,99 +134,74 @@ impl Desk {
 
     pub(super) async fn post(
         &mut self,
-        stamp: Stamp,
+        transaction: Verified,
         spec: TaskSpec,
         materials: Materials,
-        reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
+        reply: Reply,
     ) {
-        let terms = match self.acceptable(&stamp, &spec, &materials) {
+        let account = transaction.account();
+        let mut free = self.world.links.nodes_of(Role::Miner);
+        let terms = match self.acceptable(account, &spec, &materials, free.len()) {
             Ok(terms) => terms,
             // Whoever no longer waits does not need it.
             Err(refusal) => return drop(reply.send(Err(refusal))),
         };
-        let (account, held) = (stamp.account, spec.max_cost);
-        let task = TaskId::of_transaction(&account, stamp.id.as_bytes());
-        let (free, limits, now) = (self.free_miners(), self.world.limits, clock::now());
+        free.retain(|node| !self.runs.is_member(node));
+        let task = TaskId::of_transaction(&account, transaction.id().as_bytes());
+        let (limits, now) = (self.world.limits, clock::now());
         let (run, effects) = Run::open(task, account, spec, terms, limits, free, now);
-        let ops = vec![Op::OpenHold {
-            task,
-            payer: account,
-            amount: held,
-        }];
-        let answer = Some((stamp, Outcome::Posted { task, held }, reply));
-        self.carry_out(
-            run,
-            effects,
-            Caller {
-                ops,
-                answer,
-                ack: None,
-            },
-        )
-        .await;
+        let terms = run.terms.hold(run.hold_expires());
+        let caller = Caller {
+            decisions: vec![Decision::OpenHold { terms }],
+            transaction: Some((transaction, reply)),
+            ack: None,
+        };
+        self.carry_out(run, effects, caller).await;
     }
 
     /// The terms of a task that can be posted now.
     fn acceptable(
         &self,
-        stamp: &Stamp,
+        account: AccountId,
         spec: &TaskSpec,
         materials: &Materials,
+        online: usize,
     ) -> Result<Terms, ErrorBody> {
-        let terms = self.terms(stamp.account, spec, materials)?;
+        let terms = self.terms(account, spec, materials)?;
         terms.check_cap(spec.max_cost)?;
-        let (needed, online) = (spec.miners as usize, self.counts().miners);
+        let needed = spec.miners as usize;
         if online < needed {
             let message = format!("the task asks for {needed} miners, {online} are online");
-            return Err(
-                ErrorBody::new(ErrorClass::Capacity, "not_enough_miners", message).with_help(
-                    format!("set group.miners to {online} or less, or wait for more miners"),
-                ),
-            );
+            let help = format!("set group.miners to {online} or less, or wait for more miners");
+            let refusal = ErrorBody::new(ErrorClass::Capacity, "not_enough_miners", message);
+            return Err(refusal.with_help(help));
         }
         Ok(terms)
     }
 
-    pub(super) async fn cancel(
-        &mut self,
-        stamp: Stamp,
-        task: TaskId,
-        reply: RpcReplyPort<Result<Outcome, ErrorBody>>,
-    ) {
-        let run = self
-            .runs
-            .get(&task)
-            .filter(|run| run.client == stamp.account);
+    pub(super) async fn cancel(&mut self, transaction: Verified, task: TaskId, reply: Reply) {
+        let account = transaction.account();
+        let run = self.runs.get(&task).filter(|run| run.client == account);
         let Some(mut run) = run.cloned() else {
             let refusal = ErrorBody::not_found("task", format!("you have no open task {task}"))
                 .with_help("see `cryptomind task ls`");
-            return drop(reply.send(self.before(stamp, refusal).await));
+            return drop(reply.send(self.before(&transaction, refusal).await));
         };
         let effects = run.apply(Input::Cancel, clock::now());
-        let answer = Some((stamp, Outcome::Cancelling { task }, reply));
-        self.carry_out(
-            run,
-            effects,
-            Caller {
-                ops: Vec::new(),
-                answer,
-                ack: None,
-            },
-        )
-        .await;
+        let caller = Caller {
+            transaction: Some((transaction, reply)),
+            ..Caller::default()
+        };
+        self.carry_out(run, effects, caller).await;
     }
 
     /// A repeated transaction is refused by its own effect; then the first answer counts.
-    async fn before(&self, stamp: Stamp, refusal: ErrorBody) -> Result<Outcome, ErrorBody> {
-        let question = |reply| crate::ledger::LedgerMsg::AnswerOf(stamp, reply);
-        match self
-            .world
-            .ledger
-            .call(question, crate::ledger::LEDGER_LIMIT)
-            .await
-        {
-            Ok(Ok(Some(outcome))) => Ok(outcome),
-            _ => Err(refusal),
-        }
+    async fn before(
+        &self,
+        transaction: &Verified,
+        refusal: ErrorBody,
+    ) -> Result<Accepted, ErrorBody> {
+        let before = self.world.ledger.answer_of(transaction).await?;
+        before.ok_or(refusal)
     }
 }

@@ -4,6 +4,7 @@
 
 mod backend;
 mod blobs;
+mod chain;
 mod crash;
 mod damage;
 mod faults;

@@ -1,0 +1,27 @@
+//! `cryptomind bench …`: benchmarks and endurance runs of parts of this software, on this machine.
+//!
+//! What is measured is the real thing: a coordinator in a process of its own, started as an operator starts it,
+//! and clients that use the client library over QUIC. A benchmark prints one JSON object, with the baseline of
+//! the same run beside each figure, or a small table for people.
+
+use anyhow::Result;
+
+use crate::cli::BenchCommand;
+use crate::context::Context;
+
+mod coordinator;
+mod disk;
+mod escrow;
+pub mod kills;
+mod latency;
+mod ledger;
+mod load;
+mod recovery;
+
+/// Runs a benchmark. Ctrl-C ends it, and its processes.
+pub async fn run(context: &Context, command: BenchCommand) -> Result<()> {
+    match command {
+        BenchCommand::Ledger(args) => ledger::run(context.output, args).await,
+        BenchCommand::Kills(args) => kills::run(context.output, args).await,
+    }
+}
