@@ -13,6 +13,7 @@
 //! the reader to compare.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Instant;
 
 use cryptomind_core::chain::{Chain, Divergence, Executed, Head, Opened};
@@ -78,8 +79,7 @@ pub struct Report {
 }
 
 /// Where a stored chain is not what it should be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}{what}", at(*.height))]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The first block that does not hold; nothing where no block alone is at fault, but what all of them left.
     pub height: Option<u64>,
@@ -87,8 +87,13 @@ pub struct Fault {
     pub what: String,
 }
 
-fn at(height: Option<u64>) -> String {
-    height.map_or_else(String::new, |height| format!("block {height}: "))
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.height {
+            Some(height) => write!(f, "block {height}: {}", self.what),
+            None => f.write_str(&self.what),
+        }
+    }
 }
 
 impl Fault {

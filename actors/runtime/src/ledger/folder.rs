@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use cryptomind_protocol::ErrorBody;
-use cryptomind_storage::StoreError;
+use cryptomind_protocol::block::Block;
+use cryptomind_storage::{StoreError, chain};
 use cryptomind_storage::state::StateStore;
 
 use crate::coordinator::STATE_FILE;
@@ -60,6 +61,20 @@ fn explain(file: &Path, error: &StoreError) -> ErrorBody {
         "restore the file from a backup, or follow the network's coordinator into a fresh folder: \
          cryptomind ledger follow cm://… --dir DIR",
     )
+}
+
+/// Height of the last block in a store.
+///
+/// # Errors
+/// When it cannot be read, or has no block.
+pub fn height(store: &StateStore) -> Result<u64, ErrorBody> {
+    Ok(chain::head(store)?.header.height)
+}
+
+/// All blocks of a store in their order, as they are stored: nothing of them is checked.
+pub fn blocks(store: &StateStore) -> impl Iterator<Item = Result<Block, ErrorBody>> + '_ {
+    let stored = (0..).map(|height| chain::block(store, height).transpose());
+    stored.map_while(|block| block)
 }
 
 #[cfg(test)]
