@@ -4,7 +4,7 @@ import json
 import sys
 
 SUPPLY = 100_000_000 * 10**9
-HOLD_REASONS = {"work", "item_fee", "storage", "network_fee", "refund"}
+HOLD_REASONS = {"work", "item_fee", "storage", "network_fee", "reward_fund", "refund"}
 
 
 def whole(value, what):

@@ -132,6 +132,7 @@ fn transaction(client: &Client, id: u8, action: Action) -> Transaction {
         id: Nonce::new([id; 16]),
         account: client.account_id(),
         valid_until: client.now().plus_ms(60_000),
+        max_fee: Amount::ZERO,
         action,
     }
 }
@@ -167,7 +168,8 @@ async fn replays(network: &Network, ada: &Client, funds: Amount) {
         amount: Amount::from_base_units(5),
     });
     for _ in 0..3 {
-        assert_eq!(ada.submit_signed(signed.clone()).await, moved);
+        let again = ada.submit_signed(signed.clone()).await;
+        assert_eq!(again.map(|accepted| accepted.outcome), moved);
     }
     let other = ada.sign(&transaction(ada, 2, sending(6)));
     assert_eq!(code(ada.submit_signed(other).await), "transaction_conflict");
@@ -279,12 +281,14 @@ async fn publish(
     receipts: &[StoredReceipt],
 ) -> Result<Outcome, ErrorBody> {
     let (manifest, receipts) = (manifest.clone(), receipts.to_vec());
-    client.submit(Action::Publish { manifest, receipts }).await
+    let accepted = client.submit(Action::Publish { manifest, receipts }).await;
+    accepted.map(|accepted| accepted.outcome)
 }
 
 /// Straight to the coordinator: the client library would refuse some of these by itself.
 async fn post(client: &Client, spec: &TaskSpec) -> Result<Outcome, ErrorBody> {
-    client.submit(Action::Post { spec: spec.clone() }).await
+    let accepted = client.submit(Action::Post { spec: spec.clone() }).await;
+    accepted.map(|accepted| accepted.outcome)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

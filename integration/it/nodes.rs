@@ -198,6 +198,7 @@ pub async fn publish_digits(client: &Client, dir: &Path) -> ItemId {
         .submit(Action::Publish { manifest, receipts })
         .await
         .unwrap()
+        .outcome
     {
         Outcome::Published { item } => item,
         other => panic!("{other:?}"),

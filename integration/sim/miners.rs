@@ -5,12 +5,14 @@ use super::*;
 impl Market {
     /// A free miner offers, declines, or says nothing.
     pub(super) fn asked(&mut self, at: usize, node: NodeId) {
+        // The matchmaker takes no offer of a member of another group.
+        let seated = self.is_seated(node);
         let (miner, mood) = (self.miners.get_mut(&node).unwrap(), self.dice.roll(10));
         let number = node.as_bytes()[0];
         if miner.dead || mood == 0 {
             return;
         }
-        if miner.engaged.is_some() || mood == 1 {
+        if miner.engaged.is_some() || seated || mood == 1 {
             let reason = "busy".into();
             return self.inbox.push_back((at, Input::Declined { node, reason }));
         }
@@ -28,6 +30,12 @@ impl Market {
             rating_milli,
         };
         self.inbox.push_back((at, Input::Offered(offer)));
+    }
+
+    fn is_seated(&self, node: NodeId) -> bool {
+        let open = self.runs.iter().filter(|run| !run.state.is_final());
+        open.flat_map(|run| &run.seats)
+            .any(|seat| seat.member.node == node)
     }
 
     pub(super) fn release(&mut self, node: NodeId, task: TaskId) {
@@ -142,10 +150,7 @@ impl Market {
     /// A miner's connection breaks or its machine dies; or it comes back, with its state or without.
     pub(super) fn die_or_return(&mut self) {
         let node = NodeId::new([1 + self.dice.roll(MINERS.into()) as u8; 32]);
-        let seated = self
-            .runs
-            .iter()
-            .any(|r| !r.state.is_final() && r.seats.iter().any(|s| s.member.node == node));
+        let seated = self.is_seated(node);
         let miner = self.miners.get_mut(&node).unwrap();
         miner.dead = !miner.dead;
         if !seated {
@@ -159,8 +164,16 @@ impl Market {
         self.feed_all(&Input::Joined { node, position });
     }
 
-    /// The coordinator restarts: offers are forgotten, groups are not.
+    /// The coordinator restarts, perhaps after days: offers are forgotten, groups are not.
     pub(super) fn restart(&mut self) {
+        let away_ms = match self.dice.roll(10) {
+            0 => 2 * HOLD_MS,
+            1 => DAY_MS,
+            _ => self.dice.roll(60_000),
+        };
+        self.tick_clocks(away_ms);
+        self.begin_block();
+        self.drain();
         let seats = self
             .runs
             .iter()
@@ -185,8 +198,19 @@ impl Market {
             .for_each(|(node, position)| self.feed_all(&Input::Joined { node, position }));
     }
 
+    /// The coordinator's clock is set, up to a day off.
+    pub(super) fn set_clock(&mut self) {
+        let off = self.dice.roll(2 * DAY_MS + 1);
+        self.now = Timestamp::from_ms(self.time.as_ms() - DAY_MS + off);
+        self.feed_all(&Input::ClockSet);
+    }
+
+    fn tick_clocks(&mut self, ms: u64) {
+        (self.time, self.now) = (self.time.plus_ms(ms), self.now.plus_ms(ms));
+    }
+
     pub(super) fn pass(&mut self, ms: u64) {
-        self.now = self.now.plus_ms(ms);
+        self.tick_clocks(ms);
         self.feed_all(&Input::Tick);
     }
 
@@ -201,7 +225,8 @@ impl Market {
                     let at = self.dice.roll(self.runs.len() as u64) as usize;
                     self.feed(at, Input::Cancel);
                 }
-                7..=20 => {
+                7 if self.dice.one_in(4) => self.set_clock(),
+                8..=20 => {
                     let ms = self.dice.roll(600);
                     self.pass(ms);
                 }

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use cryptomind_core::ledger::{Changes, Fee, Ledger, Op, Refusal, Share};
+use cryptomind_core::ledger::{Changes, Ledger, Op, Refusal, Rules};
+use cryptomind_protocol::block::{Ending, HoldTerms, Share};
+use cryptomind_protocol::genesis::{Allocation, FeeTable, Withholding};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::task::Reason;
 use cryptomind_protocol::{AccountId, Amount, NodeId, TaskId, Timestamp};
@@ -37,6 +39,8 @@ struct Task {
     id: TaskId,
     payer: AccountId,
     amount: u64,
+    /// The owner of the item in use, and what is due to it.
+    item: (AccountId, u64),
     checkpoints: u64,
     /// Checkpoints that have earned.
     earned: u64,
@@ -53,6 +57,7 @@ impl Task {
             id: TaskId::new(id),
             payer: account(dice.roll(CLIENTS)),
             amount: 1_000 + dice.roll(9_000),
+            item: (account(200 + dice.roll(OWNERS)), dice.roll(900)),
             checkpoints: dice.roll(5),
             earned: 0,
             is_open: false,
@@ -73,6 +78,14 @@ impl Task {
             task: self.id,
             payer: self.payer,
             amount: units(self.amount),
+            terms: HoldTerms {
+                expires: NOW.plus_ms(1),
+                work_max: units(self.amount - self.item.1),
+                items: vec![(self.item.0, units(self.item.1))],
+                storage_per_mib: Amount::ZERO,
+                storage_max: Amount::ZERO,
+                network_fee_ppm: 0,
+            },
         }
     }
 
@@ -82,7 +95,7 @@ impl Task {
         let mut shares = Vec::new();
         for _ in 0..1 + dice.roll(3) {
             let miner = 100 + dice.roll(MINERS);
-            let amount = dice.roll((self.amount - self.paid()) / 4 + 1);
+            let amount = dice.roll((self.amount - self.item.1 - self.paid()) / 4 + 1);
             let (account, node) = (account(miner), NodeId::new([miner as u8; 32]));
             self.owe(account, Reason::Work, amount);
             let amount = units(amount);
@@ -99,19 +112,16 @@ impl Task {
         }
     }
 
-    fn settle(&mut self, dice: &mut Dice) -> Op {
-        let (payee, reason) = (account(200 + dice.roll(OWNERS)), Reason::ItemFee);
-        let amount = dice.roll(self.amount - self.paid() + 1);
-        self.owe(payee, reason, amount);
-        let amount = units(amount);
-        let fees = vec![Fee {
-            payee,
-            amount,
-            reason,
-        }];
+    fn settle(&mut self) -> Op {
+        let (payee, amount) = self.item;
+        self.owe(payee, Reason::ItemFee, amount);
+        let ending = Ending {
+            items_used: true,
+            ..Ending::default()
+        };
         Op::Settle {
             task: self.id,
-            fees,
+            ending,
         }
     }
 }
@@ -145,8 +155,18 @@ impl Settlements {
         let balances = allocations.iter().map(|(client, _)| (*client, (START, 0)));
         let balances = balances.collect();
         allocations.push((AccountId::of_system("reserve"), rest));
-        let mut ledger = Ledger::default();
-        ledger.apply(Op::Genesis { allocations }, NOW).unwrap();
+        let allocation = |(account, amount)| Allocation {
+            name: "start".into(),
+            account,
+            amount,
+            vesting: None,
+        };
+        let mint = Op::Mint {
+            allocations: allocations.into_iter().map(allocation).collect(),
+            created: NOW,
+        };
+        let mut ledger = Ledger::new(RULES);
+        ledger.apply([mint], NOW).unwrap();
         Self {
             seed,
             dice: Dice(seed),
@@ -167,7 +187,7 @@ impl Settlements {
         if self.dice.roll(10) < 3 && !matches!(op, Op::OpenHold { .. }) {
             self.late.push(op.clone());
         }
-        self.ledger.apply(op, NOW).unwrap()
+        self.ledger.apply([op], NOW).unwrap()
     }
 
     /// An order that was carried out before comes again: nothing moves.
@@ -176,13 +196,13 @@ impl Settlements {
         let op = self.late.swap_remove(nth);
         self.repeated += 1;
         let is_settlement = matches!(op, Op::Settle { .. });
-        match self.ledger.apply(op, NOW) {
+        match self.ledger.apply([op], NOW) {
             Ok(changes) => {
                 assert!(!is_settlement, "a hold is settled once");
                 assert!(changes.is_empty(), "paid twice: {changes:?}");
             }
             Err(refusal) => {
-                assert!(matches!(refusal, Refusal::AlreadySettled(_)), "{refusal}");
+                assert!(matches!(refusal, Refusal::HoldNotOpen(_)), "{refusal}");
             }
         }
     }
@@ -205,7 +225,7 @@ impl Settlements {
     }
 
     fn settle(&mut self, mut task: Task) {
-        let op = task.settle(&mut self.dice);
+        let op = task.settle();
         let changes = self.order(op);
         let mut paid = BTreeMap::new();
         for t in &changes.transfers {
@@ -242,6 +262,21 @@ impl Settlements {
 
 const NOW: Timestamp = Timestamp::from_ms(1);
 
+const RULES: Rules = Rules {
+    fees: FeeTable {
+        send: Amount::ZERO,
+        post: Amount::ZERO,
+        least: Amount::ZERO,
+        network_fee_ppm: 0,
+        reward_fund_ppm: 0,
+    },
+    withholding: Withholding {
+        period_ms: 1,
+        max_ppm: 0,
+    },
+    faucet: Amount::ZERO,
+};
+
 fn settle_all(seed: u64) {
     let mut all = Settlements::new(seed);
     let mut posted = 0;
@@ -263,7 +298,7 @@ fn settle_all(seed: u64) {
         all.repeat();
     }
     all.check();
-    assert_eq!(all.ledger.open_holds().count(), 0, "none is missing");
+    assert_eq!(all.ledger.holds().count(), 0, "none is missing");
     assert_eq!(all.ledger.held(), Amount::ZERO);
     let share = all.repeated * 100 / (all.orders - TASKS);
     assert!((28..=32).contains(&share), "{share} % of orders came again");

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use cryptomind_protocol::genesis::{ALLOCATION_PERCENT, FEES};
+use cryptomind_protocol::genesis::{ALLOCATION_PERCENT, FEES, REWARD_FUND};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::{AccountId, ErrorBody, SecretKey};
 use cryptomind_sdk::Client;
@@ -403,10 +403,11 @@ impl Siege {
         for name in ALLOCATION_PERCENT
             .map(|(name, _)| name)
             .into_iter()
-            .chain([FEES])
+            .chain([FEES, REWARD_FUND])
         {
             let account = self.auditor.account_named(name).await?;
             sum += i128::from(account.available.base_units());
+            sum += i128::from(account.locked.base_units());
             sum += i128::from(account.held.base_units());
         }
         Ok(sum)

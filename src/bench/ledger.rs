@@ -33,9 +33,9 @@ struct Report {
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
     /// The coordinator's syncs a second while payments were made.
-    fsyncs_per_s: Option<f64>,
+    fsyncs_per_s: f64,
     /// Its syncs a payment.
-    fsyncs_per_transaction: Option<f64>,
+    fsyncs_per_transaction: f64,
     /// Holds opened and settled a second, over all clients; not measured with `--recover`.
     escrow_pairs_per_s: Option<f64>,
     /// What this disk can do without group commit: one written block and one sync after the other.
@@ -104,7 +104,7 @@ async fn measure(output: Output, args: &BenchLedgerArgs, dir: PathBuf) -> Result
         tx_per_s: paid.per_s,
         p50_ms,
         p99_ms: paid.latencies.percentile_ms(99),
-        fsyncs_per_s: fsyncs.map(|fsyncs| fsyncs * paid.per_s),
+        fsyncs_per_s: fsyncs * paid.per_s,
         fsyncs_per_transaction: fsyncs,
         escrow_pairs_per_s: escrow.map(|done| done.per_s),
         raw_fdatasync_per_s: raw,
@@ -122,7 +122,7 @@ async fn pay(
     args: &BenchLedgerArgs,
     crew: &Crew,
     acknowledged: &Acknowledged,
-) -> Result<(Done, Option<f64>), ErrorBody> {
+) -> Result<(Done, f64), ErrorBody> {
     let gate = match args.recover {
         Some(count) => Gate::for_requests(count),
         None => Gate::for_time(Duration::from_secs(args.seconds)),
@@ -138,10 +138,7 @@ async fn pay(
     .await?;
     let after = syncs(asked).await?;
     let payments = (acknowledged.count() - count) as f64;
-    let each = before
-        .zip(after)
-        .map(|(before, after)| (after - before) as f64 / payments);
-    Ok((paid, each))
+    Ok((paid, (after - before) as f64 / payments))
 }
 
 /// Holds, opened and settled.
@@ -165,10 +162,8 @@ async fn hold(
 }
 
 /// How often the coordinator has synced its state so far.
-///
-/// Awaits `ledger.status`, whose answer carries the count; until the API has it nothing is known.
-async fn syncs(_asked: &Client) -> Result<Option<u64>, ErrorBody> {
-    Ok(None)
+async fn syncs(asked: &Client) -> Result<u64, ErrorBody> {
+    asked.ledger().await.map(|status| status.syncs)
 }
 
 /// Runs a load and tells each second how far it is.
@@ -219,11 +214,8 @@ impl Report {
                 "holds opened and settled a second",
                 or_not(self.escrow_pairs_per_s, whole),
             ),
-            ("syncs a second", or_not(self.fsyncs_per_s, whole)),
-            (
-                "syncs a payment",
-                or_not(self.fsyncs_per_transaction, exact),
-            ),
+            ("syncs a second", whole(self.fsyncs_per_s)),
+            ("syncs a payment", exact(self.fsyncs_per_transaction)),
             (
                 "syncs a second, the disk alone",
                 whole(self.raw_fdatasync_per_s),

@@ -15,7 +15,7 @@ pub async fn run(context: &Context, command: NetworkCommand) -> Result<()> {
 }
 
 fn text(status: &NetworkStatus) -> String {
-    let fee = f64::from(status.genesis.network_fee_ppm) / 10_000.0;
+    let fee = f64::from(status.genesis.fees.network_fee_ppm) / 10_000.0;
     format!(
         "network        {} ({:?})\nid             {}\nminers         {} online, {} free\n\
          storage nodes  {} online\nopen tasks     {}\nsupply         {}, of it held {}\n\

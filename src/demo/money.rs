@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use cryptomind_protocol::genesis::{ALLOCATION_PERCENT, FEES};
+use cryptomind_protocol::genesis::{ALLOCATION_PERCENT, FEES, REWARD_FUND};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::task::Payment;
 use cryptomind_protocol::{AccountId, Amount, ErrorBody, TaskId};
@@ -87,7 +87,7 @@ impl Demo<'_> {
         let system = ALLOCATION_PERCENT
             .iter()
             .map(|(name, _)| *name)
-            .chain([FEES]);
+            .chain([FEES, REWARD_FUND]);
         accounts.extend(system.map(|name| (name.to_owned(), AccountId::of_system(name))));
         let mut balances = Vec::new();
         for (name, account) in accounts {
@@ -103,7 +103,7 @@ impl Demo<'_> {
 
     async fn units_of(&self, account: AccountId) -> Result<Amount, ErrorBody> {
         match self.bob.account(account).await {
-            Ok(view) => Amount::sum([view.available, view.held])
+            Ok(view) => Amount::sum([view.available, view.held, view.locked])
                 .ok_or_else(|| ErrorBody::internal("a balance exceeds what can exist")),
             Err(error) if error.is_not_found() => Ok(Amount::ZERO),
             Err(error) => Err(error),

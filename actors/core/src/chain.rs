@@ -27,7 +27,7 @@ use cryptomind_protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::consensus::{Executor, Proposal, Solo};
-use crate::ledger::{Account, Changes, Hold, Ledger, Lock, LockKey, Op, Rules};
+use crate::ledger::{Account, Changes, Hold, Kind, Ledger, Lock, LockKey, Op, Rules};
 use crate::merkle;
 use crate::state_hash::StateHash;
 use crate::transaction::{self, Verified};
@@ -504,10 +504,23 @@ fn posted(transaction: Option<&Verified>) -> Result<(TaskId, AccountId, Amount),
     posting.ok_or_else(|| ErrorBody::internal("a hold is opened by the task's own client alone"))
 }
 
+/// A whole, in millionths.
+const WHOLE_PPM: u32 = 1_000_000;
+
 fn check_genesis(genesis: &Genesis) -> Result<(), ErrorBody> {
+    let refuse = |message: &str| Err(ErrorBody::user("bad_genesis", message));
     if genesis.kind == NetworkKind::Main && !genesis.faucet.is_zero() {
-        let message = "a main network gives no test money: its faucet must be zero";
-        return Err(ErrorBody::user("bad_genesis", message));
+        return refuse("a main network gives no test money: its faucet must be zero");
+    }
+    let (fees, withholding) = (&genesis.fees, &genesis.withholding);
+    let shares = [fees.network_fee_ppm, fees.reward_fund_ppm, withholding.max_ppm];
+    if shares.iter().any(|ppm| *ppm > WHOLE_PPM) {
+        return refuse("a share exceeds the whole, 1000000 millionths");
+    }
+    let owners = |kind| matches!(kind, Kind::User | Kind::Allocation);
+    let mut kinds = genesis.allocations.iter().map(|a| Kind::of(&a.account));
+    if !kinds.all(owners) {
+        return refuse("an allocation goes to an account of the ledger's own");
     }
     Ok(())
 }

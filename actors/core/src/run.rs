@@ -20,6 +20,7 @@
 //! | waiting again | a further group | [`MAX_EXECUTIONS`] groups in all | matched | abandoned | settled |
 //! | any | the client | none: nothing waits for the client | `Cancel`: cancelled, settled | the task goes on to its end | settled as for all others |
 //! | any | the task's end | [`Limits::hold_ms`] after it was posted | – | expired | settled |
+//! | any | a coordinator whose clock was set | – | [`Input::ClockSet`]: all timers but the last two start anew | – | unchanged |
 //! | any | the coordinator | the hold's own expiry, [`Run::hold_expires`] | [`Run::resume`]: all timers but the last two start anew | the ledger settles the hold by itself; [`Input::HoldExpired`] ends the run | settled by the ledger |
 //! | finished, cancelled, failed, abandoned, expired | – | – | – | – | gone |
 //!
@@ -29,8 +30,8 @@
 //! the run's last record.
 //!
 //! **Invariants**: a run settles once; what it earned never shrinks and never exceeds the price of the
-//! work; a new attempt is granted here alone, so two halves of a group never both go on. No timer ends early because a clock
-//! stepped back, and none is counted while the coordinator was away.
+//! work; a new attempt is granted here alone, so two halves of a group never both go on. Timers do not count while the
+//! coordinator is away, nor over a step of its clock.
 //!
 //! **Is not**: the choice of a group (that is [`crate::market`]), nor money (that is [`crate::ledger`]).
 
@@ -246,6 +247,8 @@ pub enum Input {
     Cancel,
     /// Nobody settled the hold in time: the ledger has done so by itself, with these payments.
     HoldExpired(Vec<Payment>),
+    /// The coordinator's clock was set: what was waited for has not had its time, or would have far too much of it.
+    ClockSet,
     /// Time has passed.
     Tick,
 }
@@ -401,6 +404,7 @@ impl Run {
             }
             Input::Cancel => self.cancel(now, &mut effects),
             Input::HoldExpired(payments) => self.hold_expired(payments, now, &mut effects),
+            Input::ClockSet => self.restart_timers(now),
             Input::Tick => self.tick(now, &mut effects),
         }
         effects
@@ -413,19 +417,11 @@ impl Run {
         for seat in &mut self.seats {
             seat.away_since = Some(now);
         }
-        self.paused_at = now;
-        self.heard_since = self.heard_since.map(|_| now);
-        self.stored_since = self.stored_since.map(|_| now);
-        match self.state {
-            TaskState::Waiting => {
-                self.offers.clear();
-                self.asked.clear();
-                self.announce(free, now, &mut effects);
-            }
-            TaskState::Regrouping => self.deadline = now.plus_ms(AWAY_LIMIT_MS),
-            TaskState::Matched => self.deadline = now.plus_ms(self.limits.prepare_ms),
-            TaskState::Running => self.deadline = now.plus_ms(STALL_LIMIT_MS),
-            _ => {}
+        self.restart_timers(now);
+        if self.state == TaskState::Waiting {
+            self.offers.clear();
+            self.asked.clear();
+            self.announce(free, now, &mut effects);
         }
         effects
     }

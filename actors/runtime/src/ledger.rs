@@ -333,7 +333,7 @@ impl Books {
         });
         // What was due may have happened even where this did not.
         self.close_soon();
-        let Executed { id, receipt, .. } = executed?;
+        let Executed { id, receipt, .. } = executed.inspect_err(report_broken)?;
         let mut batch = posting.batch;
         if let Some(then) = posting.then {
             then(&receipt, &mut batch);
@@ -512,6 +512,13 @@ impl Books {
     fn open_holds(&self, tasks: &[TaskId]) -> Vec<bool> {
         let is_open = |task| self.chain.ledger().hold(task).is_some();
         tasks.iter().map(is_open).collect()
+    }
+}
+
+/// A change that would have broken an invariant was not made, and must not have been planned.
+fn report_broken(refusal: &ErrorBody) {
+    if refusal.code == "ledger_broken" {
+        tracing::error!(%refusal, "a fault in the ledger's own rules");
     }
 }
 

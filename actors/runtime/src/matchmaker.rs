@@ -13,8 +13,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cryptomind_core::market::Offer;
 use cryptomind_core::journal::OpenRun;
+use cryptomind_core::market::Offer;
 use cryptomind_core::price::Prices;
 use cryptomind_core::rating;
 use cryptomind_core::run::{Input, Limits, Run};
@@ -346,8 +346,7 @@ fn open_runs(store: &StateStore) -> Result<Vec<Run>, StoreError> {
 }
 
 impl Desk {
-    /// After a restart, or when the machine's clock was set: timers start anew, and whoever is connected is taken as
-    /// having joined.
+    /// After a restart: timers start anew, and whoever is connected is taken as having joined.
     async fn resume(&mut self) {
         for task in self.runs.tasks() {
             let free = self.free_miners();
@@ -372,7 +371,9 @@ impl Desk {
         self.end_expired().await;
         if self.timekeeper.has_stepped(now, Instant::now()) {
             tracing::warn!("this machine's clock was set: the tasks' timers start anew");
-            self.resume().await;
+            for task in self.runs.tasks() {
+                self.feed(task, Input::ClockSet, None).await;
+            }
         }
         for task in self.runs.due(now) {
             self.feed(task, Input::Tick, None).await;

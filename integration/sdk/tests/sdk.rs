@@ -9,12 +9,13 @@ use cryptomind_net::{Connection, Endpoint, Exchange, Limits as NetLimits};
 use cryptomind_protocol::api::{METHODS, NetworkStatus, Request};
 use cryptomind_protocol::error::Answer;
 use cryptomind_protocol::frame::ALPN_API;
-use cryptomind_protocol::genesis::{Genesis, NetworkKind};
+use cryptomind_protocol::genesis::{FeeTable, Genesis, NetworkKind, Withholding};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::task::{Event, TaskEvent, TaskState};
-use cryptomind_protocol::transaction::{Action, Outcome, Transaction};
+use cryptomind_protocol::transaction::{Accepted, Action, Outcome, Transaction};
 use cryptomind_protocol::{
-    AccountId, Amount, ErrorBody, NodeAddress, NodeId, SecretKey, Signed, TaskId, Timestamp,
+    AccountId, Amount, ErrorBody, NodeAddress, NodeId, PublicKey, ReceiptId, SecretKey, Signed,
+    TaskId, Timestamp,
 };
 use cryptomind_sdk::{Client, ErrorClass, Limits};
 
@@ -55,7 +56,13 @@ impl Coordinator {
             kind: NetworkKind::Development,
             created: Timestamp::from_ms(1),
             coordinator: key.public(),
-            network_fee_ppm: 0,
+            allocations: Genesis::standard_allocations(),
+            fees: FeeTable::default(),
+            withholding: Withholding {
+                period_ms: 1,
+                max_ppm: 0,
+            },
+            faucet: Amount::from_base_units(7),
         };
         let bind = "127.0.0.1:0".parse().unwrap();
         let network = genesis.hash();
@@ -119,7 +126,7 @@ impl Desk {
     async fn handle(&self, connection: &Connection, exchange: Exchange) {
         let request: Request = exchange.decode(&METHODS).unwrap();
         if matches!(request, Request::Status {}) {
-            return exchange.answer(Ok(self.status())).await;
+            return exchange.answer(Ok(self.status(&connection.peer()))).await;
         }
         self.seen.lock().unwrap().push(request.clone());
         let step = self.script.lock().unwrap().pop_front();
@@ -152,7 +159,9 @@ impl Desk {
             }
             (_, Request::Submit { .. }) => {
                 let amount = Amount::from_base_units(7);
-                exchange.answer(Ok(Outcome::Moved { amount })).await;
+                let outcome = Outcome::Moved { amount };
+                let receipt = ReceiptId::at(1, 2);
+                exchange.answer(Ok(Accepted { receipt, outcome })).await;
             }
             (_, other) => {
                 let unasked = ErrorBody::user("not_in_this_test", format!("{other:?}"));
@@ -161,10 +170,11 @@ impl Desk {
         }
     }
 
-    fn status(&self) -> NetworkStatus {
+    fn status(&self, caller: &PublicKey) -> NetworkStatus {
         NetworkStatus {
             genesis: self.genesis.clone(),
             network: self.genesis.hash(),
+            account: AccountId::of_key(caller),
             now: Timestamp::from_ms(5_000_000),
             miners: 0,
             miners_free: 0,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use cryptomind_protocol::api::{AccountView, MAX_ROWS, TransferView};
 use cryptomind_protocol::task::Reason;
-use cryptomind_protocol::{AccountId, Amount, TaskId, TransferId};
+use cryptomind_protocol::{AccountId, Amount, ReceiptId, TaskId};
 
 /// What an acknowledged transaction did to money.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ struct Page {
     held: i128,
     /// Rows that the history must show and has not shown yet; below zero, what it showed too often.
     due: BTreeMap<Row, i64>,
-    seen: HashSet<TransferId>,
+    seen: HashSet<(ReceiptId, u32)>,
 }
 
 /// All accounts of the run.
@@ -195,7 +195,7 @@ impl Books {
 impl Page {
     fn see(&mut self, history: &[TransferView], found: &mut Differences) {
         for transfer in history {
-            if self.seen.insert(transfer.transfer) {
+            if self.seen.insert((transfer.receipt, transfer.number)) {
                 *self.due.entry(row(transfer)).or_default() -= 1;
             }
         }
@@ -252,12 +252,15 @@ mod tests {
             available: amount(available),
             held: amount(held),
             earning: Amount::ZERO,
+            locked: Amount::ZERO,
+            unlocks: None,
         }
     }
 
     fn seen(number: u8, units: u64) -> TransferView {
         TransferView {
-            transfer: TransferId::new([number; 16]),
+            receipt: ReceiptId::at(number.into(), 0),
+            number: 0,
             at: Timestamp::from_ms(1),
             payer: ANN,
             payer_name: "ann".into(),

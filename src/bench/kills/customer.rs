@@ -184,7 +184,7 @@ impl Customer {
         };
         self.counts.resent += 1;
         let again = self.client.submit_signed(recorded.signed.clone()).await;
-        if again.as_ref() == Ok(first) {
+        if again.as_ref().map(|accepted| &accepted.outcome) == Ok(first) {
             return Ok(());
         }
         let intent = recorded.intent;
@@ -200,7 +200,7 @@ impl Customer {
     /// The account as the coordinator has it: balances and the newest rows of the history.
     pub async fn look(&self) -> Result<(AccountView, Vec<TransferView>), ErrorBody> {
         let account = self.client.my_account().await?;
-        Ok((account, self.client.history(MAX_ROWS).await?))
+        Ok((account, self.client.history(None, MAX_ROWS).await?))
     }
 
     /// Tells it what it has.
@@ -237,6 +237,7 @@ impl Customer {
             id,
             account: self.account(),
             valid_until: self.client.now().plus_ms(DEFAULT_VALIDITY_MS),
+            max_fee: self.client.fee(&action),
             action,
         };
         let signed = self.client.sign(&transaction);
@@ -336,7 +337,7 @@ impl Customer {
         loop {
             match self.client.submit_signed(signed.clone()).await {
                 Err(error) if may_pass(&error) => sleep(AGAIN).await,
-                answer => return answer,
+                answer => return answer.map(|accepted| accepted.outcome),
             }
             self.counts.resent += 1;
         }

@@ -50,7 +50,25 @@ impl Values for Coordinator {
             ("node.listen", self.node.listen.to_string()),
             ("network.name", self.network.name.clone()),
             ("network.kind", kind.to_owned()),
-            ("network.fee_ppm", self.network.fee_ppm.to_string()),
+            ("network.fees.send", self.network.fees.send.to_string()),
+            ("network.fees.post", self.network.fees.post.to_string()),
+            ("network.fees.least", self.network.fees.least.to_string()),
+            (
+                "network.fees.network_ppm",
+                self.network.fees.network_fee_ppm.to_string(),
+            ),
+            (
+                "network.fees.reward_fund_ppm",
+                self.network.fees.reward_fund_ppm.to_string(),
+            ),
+            (
+                "network.withholding.period_s",
+                (self.network.withholding.period_ms / 1000).to_string(),
+            ),
+            (
+                "network.withholding.max_ppm",
+                self.network.withholding.max_ppm.to_string(),
+            ),
             ("market.unit_price", market.unit_price.to_string()),
             (
                 "market.storage_price_per_mib",

@@ -4,10 +4,10 @@ use cryptomind_protocol::block::{Ending, Share};
 use cryptomind_protocol::genesis::{Allocation, FeeTable, Withholding};
 use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo, ModelInfo};
 use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::task::{
     Candidate, Metrics, Optimizer, Reason, Split, TaskSpec, TrainSpec, Work,
 };
-use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::{AccountId, ItemId, NodeId, TaskId, Timestamp};
 use proptest::prelude::*;
 
@@ -260,19 +260,47 @@ proptest! {
 
 /// What a hold of the quoted cap pays to others than its payer, at the latest moment.
 fn settle(terms: &Terms, earned: Amount, ending: Ending) -> Amount {
-    let (task, payer, now) = (TaskId::new([1; 16]), AccountId::new([7; 20]), Timestamp::from_ms(1));
+    let (task, payer, now) = (
+        TaskId::new([1; 16]),
+        AccountId::new([7; 20]),
+        Timestamp::from_ms(1),
+    );
     let rules = Rules {
         fees: FeeTable::default(),
-        withholding: Withholding { period_ms: 0, max_ppm: 0 },
+        withholding: Withholding {
+            period_ms: 0,
+            max_ppm: 0,
+        },
         faucet: Amount::ZERO,
     };
-    let all = Allocation { name: "all".into(), account: payer, amount: SUPPLY, vesting: None };
-    let share = Share { account: AccountId::new([6; 20]), node: NodeId::new([6; 32]), amount: earned };
+    let all = Allocation {
+        name: "all".into(),
+        account: payer,
+        amount: SUPPLY,
+        vesting: None,
+    };
+    let share = Share {
+        account: AccountId::new([6; 20]),
+        node: NodeId::new([6; 32]),
+        amount: earned,
+    };
     let (amount, terms) = (terms.cost_high, terms.hold(now.plus_ms(1)));
     let ops = [
-        Op::Mint { allocations: vec![all], created: now },
-        Op::OpenHold { task, payer, amount, terms },
-        Op::Earn { task, checkpoint: 1, shares: vec![share] },
+        Op::Mint {
+            allocations: vec![all],
+            created: now,
+        },
+        Op::OpenHold {
+            task,
+            payer,
+            amount,
+            terms,
+        },
+        Op::Earn {
+            task,
+            checkpoint: 1,
+            shares: vec![share],
+        },
         Op::Settle { task, ending },
     ];
     let mut ledger = Ledger::new(rules);

@@ -5,9 +5,7 @@ use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::task::{Event, Member, Metrics, ResultFile, TaskState};
 use cryptomind_protocol::{AccountId, Amount, NodeId, Timestamp};
 
-use super::{
-    Effect, MAX_PENDING_CHECKPOINTS, PendingCheckpoint, Run, STALL_LIMIT_MS, work_after,
-};
+use super::{Effect, MAX_PENDING_CHECKPOINTS, PendingCheckpoint, Run, STALL_LIMIT_MS, work_after};
 use crate::price;
 
 impl Run {

@@ -4,8 +4,8 @@ use cryptomind_protocol::task::{Event, TaskState};
 use cryptomind_protocol::{Amount, NodeId, Timestamp};
 
 use super::{
-    Effect, MAX_ATTEMPTS_A_CHECKPOINT, MAX_EXECUTIONS, MAX_FRUITLESS_ATTEMPTS, PAUSE_LIMIT_MS,
-    Run, SUSPECT_LIMIT_MS, work_after,
+    Effect, MAX_ATTEMPTS_A_CHECKPOINT, MAX_EXECUTIONS, MAX_FRUITLESS_ATTEMPTS, PAUSE_LIMIT_MS, Run,
+    SUSPECT_LIMIT_MS, work_after,
 };
 
 impl Run {

@@ -129,6 +129,7 @@ fn rules() -> Rules {
 }
 
 /// The world around a run: a ledger, and the nodes' part of it as far as the run can tell.
+#[derive(Clone)]
 struct World {
     run: Run,
     ledger: Ledger,
@@ -609,7 +610,10 @@ fn cancelling_pays_what_was_earned() {
     world.feed(Input::Cancel);
     world.check_end(TaskState::Cancelled);
     assert_eq!(world.settled, 1);
-    assert_eq!((1..=3).map(|n| world.paid(n)).sum::<u64>(), world.work() / 2);
+    assert_eq!(
+        (1..=3).map(|n| world.paid(n)).sum::<u64>(),
+        world.work() / 2
+    );
 }
 
 /// A small generator, so that a seed replays a schedule.

@@ -4,8 +4,8 @@ use cryptomind_protocol::task::TaskState;
 use cryptomind_protocol::{NodeId, Timestamp};
 
 use super::{
-    AWAY_LIMIT_MS, CONFIRM_LIMIT_MS, Effect, Run, STALL_LIMIT_MS, STORE_LIMIT_MS,
-    SUSPECT_LIMIT_MS, Seat,
+    AWAY_LIMIT_MS, CONFIRM_LIMIT_MS, Effect, Run, STALL_LIMIT_MS, STORE_LIMIT_MS, SUSPECT_LIMIT_MS,
+    Seat,
 };
 
 /// The most time between a run's end and its hold's expiry.
@@ -67,7 +67,9 @@ impl Run {
         }
         if over(self.confirm_until()) && self.owes_confirmation(&seat.member.node) {
             let limit = CONFIRM_LIMIT_MS / 1000;
-            return Some(format!("it did not confirm a stored checkpoint for {limit} s"));
+            return Some(format!(
+                "it did not confirm a stored checkpoint for {limit} s"
+            ));
         }
         if rank == 0 && over(self.store_until()) {
             let limit = STORE_LIMIT_MS / 1000;
@@ -100,6 +102,27 @@ impl Run {
         let waits = self.confirm_until().is_none() && !self.checkpoints.is_empty();
         let since = self.heard_since.filter(|_| waits);
         since.map(|at| at.plus_ms(STORE_LIMIT_MS))
+    }
+
+    /// Whatever is waited for now is waited for from now on; only the run's own end stays.
+    pub(super) fn restart_timers(&mut self, now: Timestamp) {
+        let anew = |since: Option<Timestamp>| since.map(|_| now);
+        for seat in &mut self.seats {
+            seat.away_since = anew(seat.away_since);
+        }
+        self.heard_since = anew(self.heard_since);
+        self.stored_since = anew(self.stored_since);
+        self.paused_at = now;
+        self.window_ends = now.plus_ms(self.limits.offer_window_ms);
+        let limit = match self.state {
+            TaskState::Waiting => self.limits.wait_ms,
+            TaskState::Matched => self.limits.prepare_ms,
+            TaskState::Running => STALL_LIMIT_MS,
+            // Members that have to connect again first get the time for that.
+            TaskState::Regrouping => AWAY_LIMIT_MS,
+            _ => return,
+        };
+        self.deadline = now.plus_ms(limit);
     }
 
     /// When this run wants a [`super::Input::Tick`] next.

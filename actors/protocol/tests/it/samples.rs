@@ -893,6 +893,7 @@ fn api_answers() -> Vec<Message> {
 
 fn network_status() -> api::NetworkStatus {
     api::NetworkStatus {
+        account: ACCOUNT,
         genesis: genesis(NetworkKind::Development),
         network: NETWORK,
         now: AT,

@@ -17,8 +17,8 @@ use cryptomind_protocol::{ErrorBody, NodeId, TaskId};
 use ractor::ActorRef;
 use tokio::sync::mpsc;
 
-use super::{MatchmakerArguments, MatchmakerMsg};
 use super::carry::{Ack, Reply};
+use super::{MatchmakerArguments, MatchmakerMsg};
 use crate::catalog::CatalogMsg;
 use crate::ledger::Durable;
 use crate::rating::RatingMsg;

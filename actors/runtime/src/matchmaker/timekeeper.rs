@@ -27,7 +27,9 @@ impl Timekeeper {
     /// Looks again. Whether the clock was set since the last look.
     pub(super) fn has_stepped(&mut self, time_of_day: Timestamp, steady: Instant) -> bool {
         let passed = steady.saturating_duration_since(self.steady).as_millis();
-        let expected = self.time_of_day.plus_ms(u64::try_from(passed).unwrap_or(u64::MAX));
+        let expected = self
+            .time_of_day
+            .plus_ms(u64::try_from(passed).unwrap_or(u64::MAX));
         *self = Self::new(time_of_day, steady);
         let ahead = time_of_day.ms_since(expected);
         let behind = expected.ms_since(time_of_day);

@@ -281,7 +281,10 @@ fn a_pause_that_nobody_answers_begins_again() {
     world.report(2, broken(None));
     wait(&mut world, PAUSE_LIMIT_MS);
     blamed(&world, &[1, 2, 3]);
-    assert_eq!((world.run.state, world.run.verified_step), (TaskState::Waiting, 10));
+    assert_eq!(
+        (world.run.state, world.run.verified_step),
+        (TaskState::Waiting, 10)
+    );
 }
 
 fn broken(suspect: Option<NodeId>) -> Report {
@@ -365,11 +368,15 @@ fn when_all_groups_are_lost_the_task_is_abandoned() {
     let mut world = World::new();
     for first in [1, 11, 21] {
         let members = [first, first + 1, first + 2];
-        members.iter().for_each(|n| world.feed(Input::Offered(offer(*n))));
+        members
+            .iter()
+            .for_each(|n| world.feed(Input::Offered(offer(*n))));
         world.pass(500);
         ready(&mut world, &members);
         world.checkpoint(&members, world.run.verified_step + 10);
-        members.iter().for_each(|n| world.feed(Input::Disconnected(node(*n))));
+        members
+            .iter()
+            .for_each(|n| world.feed(Input::Disconnected(node(*n))));
         wait(&mut world, AWAY_LIMIT_MS);
     }
     world.check_end(TaskState::Abandoned);
@@ -383,10 +390,14 @@ fn a_task_that_never_got_anywhere_costs_nothing() {
     let mut world = World::new();
     for first in [1, 11, 21] {
         let members = [first, first + 1, first + 2];
-        members.iter().for_each(|n| world.feed(Input::Offered(offer(*n))));
+        members
+            .iter()
+            .for_each(|n| world.feed(Input::Offered(offer(*n))));
         world.pass(500);
         ready(&mut world, &members);
-        members.iter().for_each(|n| world.feed(Input::Disconnected(node(*n))));
+        members
+            .iter()
+            .for_each(|n| world.feed(Input::Disconnected(node(*n))));
         wait(&mut world, AWAY_LIMIT_MS);
     }
     world.check_end(TaskState::Abandoned);
@@ -450,7 +461,10 @@ fn a_coordinator_that_was_away_counts_no_time() {
     wait(&mut world, AWAY_LIMIT_MS);
     blamed(&world, &[]);
     world.checkpoint(&[1, 2, 3], 20);
-    assert_eq!((world.run.state, world.run.verified_step), (TaskState::Running, 20));
+    assert_eq!(
+        (world.run.state, world.run.verified_step),
+        (TaskState::Running, 20)
+    );
 }
 
 #[test]
@@ -505,7 +519,10 @@ fn a_task_ends_with_its_time_whatever_its_group_says() {
     }
     world.check_end(TaskState::Expired);
     assert_eq!(world.settled, 1, "by the run, not by the ledger");
-    assert_eq!((1..=3).map(|n| world.paid(n)).sum::<u64>(), world.work() / 4);
+    assert_eq!(
+        (1..=3).map(|n| world.paid(n)).sum::<u64>(),
+        world.work() / 4
+    );
     assert!(world.blamed.is_empty());
 }
 
@@ -559,30 +576,44 @@ fn nothing_happens_after_the_end() {
     assert_eq!(world.run, end);
 }
 
-/// The machine's clock steps back by a day between two lives of the coordinator: nothing ends early, nothing counts
-/// below zero, and the task goes on.
+/// The machine's clock is set while members compute, prepare, pause and wait: nothing ends early, nobody is blamed, no wait
+/// gets a day longer.
 #[test]
-fn a_clock_that_steps_back_ends_nothing() {
+fn a_clock_that_is_set_ends_nothing() {
     const DAY_MS: u64 = 24 * 3_600_000;
-    let mut world = World::with(Limits {
+    let limits = Limits {
         hold_ms: 100 * DAY_MS,
         ..LIMITS
-    });
-    world.now = world.now.plus_ms(10 * DAY_MS);
-    let effects = world.run.resume(nodes(), world.now);
-    world.carry_out(effects);
-    world.match_three();
-    world.report(1, broken(Some(node(2))));
-    world.now = Timestamp::from_ms(world.now.as_ms() - DAY_MS);
-    let effects = world.run.resume(nodes(), world.now);
-    world.carry_out(effects);
-    world.pass(0);
-    blamed(&world, &[]);
-    assert_eq!(world.run.state, TaskState::Regrouping);
-    assert!(world.run.next_timer().unwrap() <= world.now.plus_ms(AWAY_LIMIT_MS));
-    (1..=3).for_each(|n| paused(&mut world, n, 0));
-    ready(&mut world, &[1, 2, 3]);
-    (1..=4).for_each(|i| world.checkpoint(&[1, 2, 3], i * 10));
-    world.report(1, finished());
-    assert_eq!((world.run.state, world.settled), (TaskState::Finished, 1));
+    };
+    let make = || {
+        let mut world = World::with(limits);
+        world.now = world.now.plus_ms(10 * DAY_MS);
+        world.feed(Input::ClockSet);
+        world
+    };
+    let waiting = make();
+    let mut matched = make();
+    (1..=4).for_each(|n| matched.feed(Input::Offered(offer(n))));
+    let mut running = make();
+    running.match_three();
+    fingerprint(&mut running, 1, 10, true);
+    running.feed(Input::Disconnected(node(2)));
+    let mut regrouping = make();
+    regrouping.match_three();
+    regrouping.report(1, broken(Some(node(2))));
+    for world in [waiting, matched, running, regrouping] {
+        for off in [9 * DAY_MS, 11 * DAY_MS] {
+            let mut world = world.clone();
+            let state = world.run.state;
+            world.now = Timestamp::from_ms(off);
+            world.feed(Input::ClockSet);
+            world.pass(0);
+            blamed(&world, &[]);
+            assert_eq!((world.run.state, world.settled), (state, 0));
+            let next = world.run.next_timer().unwrap();
+            assert!(next.ms_since(world.now) <= STALL_LIMIT_MS);
+            fall_silent(&mut world);
+            world.check_end(world.run.state);
+        }
+    }
 }
