@@ -21,7 +21,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use crate::nodes::{delegate, follow, key, publish_digits, sums, training, within};
 
 /// Tests with many processes take turns: they share two cores with everything else.
-pub pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// For the whole demo on a busy machine, in an unoptimised build.
 const DEMO_LIMIT: Duration = Duration::from_secs(300);

@@ -161,7 +161,8 @@ pub fn note(
     passages.iter().for_each(|passage| batch.put(passage));
 }
 
-/// Adds a closed block, the records that it changed and the new head.
+/// Adds a closed block, the records that it changed and the new head. The index rows of its entries are noted as they
+/// are carried out; those of block 0, which nobody posts, are added here.
 ///
 /// # Errors
 /// Where the chain has no closed block.
@@ -178,6 +179,11 @@ pub fn put(block: &Block, chain: &mut Chain, batch: &mut Batch) -> Result<(), Er
         match lock {
             Some(lock) => batch.put(lock),
             None => batch.delete::<Lock>(&key.to_bytes()),
+        }
+    }
+    if block.header.height == 0 {
+        for (receipt, index) in block.receipts.iter().zip(0..) {
+            note(ReceiptId::at(0, index), receipt, None, batch);
         }
     }
     batch.put(block);

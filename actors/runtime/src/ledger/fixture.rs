@@ -87,7 +87,6 @@ impl Maker {
             batch,
             next_id: 0,
         };
-        // What was minted is noted by the actor too, with no transaction.
         maker.close();
         maker
     }
@@ -95,10 +94,6 @@ impl Maker {
     /// The block, to the store.
     pub(super) fn close(&mut self) {
         let proposal = self.chain.propose().unwrap();
-        if proposal.header.height == 0 {
-            let id = cryptomind_protocol::ReceiptId::at(0, 0);
-            note(id, &proposal.receipts[0], None, &mut self.batch);
-        }
         let steps = self.engine.propose(proposal, CREATED);
         let [Step::Decided(block)] = steps.as_slice() else {
             panic!("{steps:?}")
