@@ -63,7 +63,9 @@ impl World {
         let lines = std::str::from_utf8(&output.stdout).unwrap().lines();
         Said {
             code: output.status.code().unwrap(),
-            lines: lines.map(|line| serde_json::from_str(line).unwrap()).collect(),
+            lines: lines
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect(),
             all: text(&output),
         }
     }
@@ -112,14 +114,20 @@ async fn a_payment_is_found_proven_copied_audited_and_exported() {
     let receipt = world.send("1.5").await;
 
     let page = world.ada(&["wallet", "history", "--limit", "1"]).await.ok();
-    assert_eq!((&page["receipt"], &page["reason"]), (&receipt.clone().into(), &"send".into()));
+    assert_eq!(
+        (&page["receipt"], &page["reason"]),
+        (&receipt.clone().into(), &"send".into())
+    );
     let before = ["wallet", "history", "--before", &receipt];
     let earlier = world.ada(&before).await;
     assert_eq!(earlier.lines.len(), 1, "{}", earlier.all);
     assert_eq!(earlier.lines[0]["reason"], "faucet");
     let balance = world.ada(&["wallet", "balance"]).await.ok();
     assert_eq!(balance["available"], 100_000_000_000u64 - 1_500_000_000);
-    assert_eq!((&balance["locked"], &balance["unlocks"]), (&0.into(), &Value::Null));
+    assert_eq!(
+        (&balance["locked"], &balance["unlocks"]),
+        (&0.into(), &Value::Null)
+    );
 
     proven_offline(&world, &receipt).await;
     looked_at(&world, &receipt).await;
@@ -156,7 +164,9 @@ async fn proven_offline(world: &World, receipt: &str) {
     std::fs::write(&edited, &bytes[..bytes.len() - 1]).unwrap();
     check(&edited, &network).await.failed(1, "receipt_damaged");
     std::fs::write(&edited, vec![0; 2 << 20]).unwrap();
-    check(&edited, &network).await.failed(1, "receipt_too_large");
+    check(&edited, &network)
+        .await
+        .failed(1, "receipt_too_large");
     check(&world.at("none"), &network).await.failed(2, "file");
 }
 
@@ -165,12 +175,18 @@ async fn looked_at(world: &World, receipt: &str) {
     assert_eq!(status["engine"], "solo");
     assert_eq!(status["supply"], SUPPLY.base_units());
     let entry = world.ada(&["ledger", "tx", receipt]).await.ok();
-    assert!(word(&entry["what"]).starts_with("sends 1.5 CTM to "), "{entry}");
+    assert!(
+        word(&entry["what"]).starts_with("sends 1.5 CTM to "),
+        "{entry}"
+    );
     let height = entry["height"].to_string();
     let block = world.ada(&["ledger", "block", &height]).await.ok();
     assert_eq!(block["hash"], entry["block"]);
     assert_eq!(block["signed_by"].as_array().unwrap().len(), 1);
-    world.ada(&["ledger", "block", "99999"]).await.failed(3, "block_not_found");
+    world
+        .ada(&["ledger", "block", "99999"])
+        .await
+        .failed(3, "block_not_found");
 }
 
 async fn copied(world: &mut World) {
@@ -181,13 +197,19 @@ async fn copied(world: &mut World) {
     let second = world.follow("copy").await;
     assert_eq!(second.lines.len(), 1, "it goes on: {}", second.all);
     let second = second.ok();
-    assert_eq!(second["height"].as_u64(), first["height"].as_u64().map(|h| h + 1));
+    assert_eq!(
+        second["height"].as_u64(),
+        first["height"].as_u64().map(|h| h + 1)
+    );
 
     let copy = world.at("copy");
     let report = world.run(&["ledger", "verify", "--dir", &copy]).await.ok();
     assert_eq!(report["head"], second["head"]);
     assert_eq!(report["entries"], second["entries"]);
-    assert_eq!((&report["transactions"], &report["ok"]), (&3.into(), &true.into()));
+    assert_eq!(
+        (&report["transactions"], &report["ok"]),
+        (&3.into(), &true.into())
+    );
 
     exported(world, &copy).await;
 
@@ -201,14 +223,24 @@ async fn copied(world: &mut World) {
     assert!(!Path::new(&nothing).exists());
     world.coordinator.kill().await;
     let config = world.at("coordinator/coordinator.toml");
-    let own = world.run(&["ledger", "verify", "--config", &config]).await.ok();
-    assert_eq!((&own["head"], &own["state"]), (&report["head"], &report["state"]));
+    let own = world
+        .run(&["ledger", "verify", "--config", &config])
+        .await
+        .ok();
+    assert_eq!(
+        (&own["head"], &own["state"]),
+        (&report["head"], &report["state"])
+    );
 }
 
 async fn exported(world: &World, copy: &str) {
     let rows = world.run(&["ledger", "export", "--dir", copy]).await;
     assert_eq!(rows.code, 0, "{}", rows.all);
-    let sent: Vec<_> = rows.lines.iter().filter(|r| r["reason"] == "send").collect();
+    let sent: Vec<_> = rows
+        .lines
+        .iter()
+        .filter(|r| r["reason"] == "send")
+        .collect();
     let units = sent.iter().map(|row| row["base_units"].as_u64().unwrap());
     assert_eq!(units.collect::<Vec<_>>(), [1_500_000_000, 250_000_000]);
     let ada = world.account("ada").await;
@@ -219,8 +251,14 @@ async fn exported(world: &World, copy: &str) {
     assert_eq!(said["transfers"], rows.lines.len());
     let table = std::fs::read_to_string(&file).unwrap();
     assert_eq!(table.lines().count(), rows.lines.len() + 1);
-    assert!(table.starts_with("height,time_ms,time,receipt,number,payer,payee,"), "{table}");
-    assert!(table.lines().last().unwrap().contains(",0.25 CTM,send,"), "{table}");
+    assert!(
+        table.starts_with("height,time_ms,time,receipt,number,payer,payee,"),
+        "{table}"
+    );
+    assert!(
+        table.lines().last().unwrap().contains(",0.25 CTM,send,"),
+        "{table}"
+    );
 }
 
 /// An account's id, money and history stay when its key goes; the old key signs nothing any more.
@@ -241,9 +279,19 @@ async fn a_key_is_rotated_and_the_account_stays() {
     assert_eq!(std::fs::read(world.path("ada.retired")).unwrap(), old);
     assert_eq!(world.account("ada.retired-2").await, account);
     let status = world.ada(&["wallet", "balance"]).await.ok();
-    assert_eq!((&status["account"], &status["available"]), (&account.into(), &98_000_000_000u64.into()));
+    assert_eq!(
+        (&status["account"], &status["available"]),
+        (&account.into(), &98_000_000_000u64.into())
+    );
     let (address, retired) = (world.coordinator.said.as_str(), world.at("ada.retired"));
-    let words = ["wallet", "balance", "--coordinator", address, "--key", &retired];
+    let words = [
+        "wallet",
+        "balance",
+        "--coordinator",
+        address,
+        "--key",
+        &retired,
+    ];
     world.run(&words).await.failed(4, "key_retired");
     // Interrupted after the coordinator heard of the new key, and before it was in its place.
     std::fs::rename(world.path("ada"), world.path("ada.new")).unwrap();
@@ -303,7 +351,14 @@ async fn a_coordinator_that_was_set_back_is_caught_at_the_first_height() {
     // Another network on the same folder parts at once.
     let second = tempfile::tempdir().unwrap();
     let elsewhere = start_coordinator(second.path()).await;
-    let words = ["ledger", "follow", &elsewhere.said, "--dir", &copy, "--once"];
+    let words = [
+        "ledger",
+        "follow",
+        &elsewhere.said,
+        "--dir",
+        &copy,
+        "--once",
+    ];
     let foreign = world.run(&words).await;
     foreign.failed(1, "genesis");
     assert_eq!(foreign.lines[0]["diverges_at"], 0);

@@ -72,7 +72,9 @@ fn show(context: &Context, file: Option<PathBuf>) -> Result<()> {
     let view = KeyView::read(file)?;
     context.output.value(&view, || view.text())?;
     if rotate::is_retired(&view.file) {
-        context.output.note("retired: it signs nothing for this account any more")?;
+        context
+            .output
+            .note("retired: it signs nothing for this account any more")?;
     }
     Ok(())
 }
@@ -100,7 +102,9 @@ fn keys_in(folder: &Path) -> Result<Vec<KeyView>> {
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     files.retain(|path| path.extension().is_some_and(|ext| ext == "key"));
     files.sort();
-    let read = files.into_iter().filter_map(|path| KeyView::read(path).ok());
+    let read = files
+        .into_iter()
+        .filter_map(|path| KeyView::read(path).ok());
     Ok(read.collect())
 }
 

@@ -46,7 +46,9 @@ async fn balance(context: &Context) -> Result<()> {
 
 fn account_text(account: &AccountView) -> String {
     let nickname = account.nickname.as_deref().unwrap_or("(no nickname)");
-    let unlocks = account.unlocks.map(|at| format!(", the next part until {} UTC", moment::text(at)));
+    let unlocks = account
+        .unlocks
+        .map(|at| format!(", the next part until {} UTC", moment::text(at)));
     format!(
         "{nickname}  {}\nfree     {}\nheld     {}\nearning  {}\nlocked   {}{}",
         account.account,
@@ -68,12 +70,26 @@ async fn history(context: &Context, limit: u32, before: Option<ReceiptId>) -> Re
     };
     context.output.rows(
         &transfers,
-        &["when (UTC)", "amount", "from", "to", "why", "task", "receipt"],
+        &[
+            "when (UTC)",
+            "amount",
+            "from",
+            "to",
+            "why",
+            "task",
+            "receipt",
+        ],
         |transfer| transfer_row(transfer, own),
         empty,
     )?;
-    if let Some(last) = transfers.last().filter(|_| transfers.len() >= limit as usize) {
-        let next = format!("earlier: cryptomind wallet history --before {}", last.receipt);
+    if let Some(last) = transfers
+        .last()
+        .filter(|_| transfers.len() >= limit as usize)
+    {
+        let next = format!(
+            "earlier: cryptomind wallet history --before {}",
+            last.receipt
+        );
         context.output.note(next)?;
     }
     Ok(())
@@ -102,16 +118,26 @@ async fn send(context: &Context, name: &str, amount: Amount, yes: bool) -> Resul
     let to = resolve::account(client, name).await?;
     let fee = client.fee(&Action::Send { to, amount });
     let total = amount.checked_add(fee).ok_or_else(|| {
-        ErrorBody::user("bad_amount", format!("{amount} and the fee of {fee} are more than there is"))
+        ErrorBody::user(
+            "bad_amount",
+            format!("{amount} and the fee of {fee} are more than there is"),
+        )
     })?;
-    output.note(format!("send   {amount} to {to}\nfee    {fee}\ntotal  {total}"))?;
+    output.note(format!(
+        "send   {amount} to {to}\nfee    {fee}\ntotal  {total}"
+    ))?;
     if !yes && std::io::stdin().is_terminal() {
         confirm(&format!("send {amount} to {name}, {total} in all?")).await?;
     }
     let receipt = client.send(to, amount).await?;
-    let sent = json!({ "to": to, "amount": amount, "fee": fee, "total": total, "receipt": receipt });
-    output.value(&sent, || format!("{amount} sent to {to}\nreceipt  {receipt}"))?;
-    output.note(format!("prove it: cryptomind wallet receipt {receipt} -o FILE"))?;
+    let sent =
+        json!({ "to": to, "amount": amount, "fee": fee, "total": total, "receipt": receipt });
+    output.value(&sent, || {
+        format!("{amount} sent to {to}\nreceipt  {receipt}")
+    })?;
+    output.note(format!(
+        "prove it: cryptomind wallet receipt {receipt} -o FILE"
+    ))?;
     Ok(())
 }
 

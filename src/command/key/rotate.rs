@@ -146,7 +146,9 @@ fn beside(file: &Path, ending: &str) -> PathBuf {
 
 /// Whether a file is named as a rotation names the old key's.
 pub fn is_retired(file: &Path) -> bool {
-    let ending = file.extension().map(|ending| ending.to_string_lossy().into_owned());
+    let ending = file
+        .extension()
+        .map(|ending| ending.to_string_lossy().into_owned());
     ending.is_some_and(|ending| ending == RETIRED || ending.starts_with(&format!("{RETIRED}-")))
 }
 

@@ -5,9 +5,7 @@ use cryptomind_core::consensus::{Consensus as _, Solo};
 use cryptomind_protocol::block::{Block, Decision, Entry, Receipt, ReceiptFile, Transfer};
 use cryptomind_protocol::task::Reason;
 use cryptomind_protocol::transaction::{Action, Outcome, Transaction};
-use cryptomind_protocol::{
-    AccountId, Amount, NodeId, PublicKey, ReceiptId, TaskId, codec,
-};
+use cryptomind_protocol::{AccountId, Amount, NodeId, PublicKey, ReceiptId, TaskId, codec};
 use serde::Serialize;
 use serde_json::json;
 
@@ -38,7 +36,8 @@ pub struct EntryView {
 impl EntryView {
     /// ` by cm1…`, where an account signed.
     pub fn signed_by(&self) -> String {
-        self.by.map_or_else(String::new, |by| format!(", signed for {by}"))
+        self.by
+            .map_or_else(String::new, |by| format!(", signed for {by}"))
     }
 
     fn cells(&self) -> Vec<String> {
@@ -135,7 +134,10 @@ fn decision(decision: &Decision) -> String {
         Decision::Mint {} => "the supply is minted".into(),
         Decision::Due {} => "what is due happens".into(),
         Decision::OpenHold { terms } => {
-            format!("a hold is opened, until {} UTC", moment::text(terms.expires))
+            format!(
+                "a hold is opened, until {} UTC",
+                moment::text(terms.expires)
+            )
         }
         Decision::Earn {
             task, checkpoint, ..
@@ -151,8 +153,14 @@ pub fn show_block(output: Output, block: Block) -> Result<()> {
     let at = |index| ReceiptId::at(header.height, index);
     let entries = entries.map(|((entry, receipt), index)| view(at(index), entry, receipt));
     let entries: Vec<EntryView> = entries.collect();
-    let makers: Vec<&PublicKey> = block.certificate.signatures.iter().map(|(key, _)| key).collect();
-    let is_final = |maker: &&PublicKey| Solo::follower(**maker).is_final(header, &block.certificate);
+    let makers: Vec<&PublicKey> = block
+        .certificate
+        .signatures
+        .iter()
+        .map(|(key, _)| key)
+        .collect();
+    let is_final =
+        |maker: &&PublicKey| Solo::follower(**maker).is_final(header, &block.certificate);
     let signed: Vec<&PublicKey> = makers.into_iter().filter(is_final).collect();
     let shown = json!({
         "hash": header.hash(), "header": header, "signed_by": signed, "entries": entries,

@@ -73,7 +73,10 @@ enum Form {
 
 impl Sink {
     fn open(args: &LedgerExportArgs) -> Result<Self> {
-        let file = args.output.as_deref().map(|file| (file.to_owned(), partial(file)));
+        let file = args
+            .output
+            .as_deref()
+            .map(|file| (file.to_owned(), partial(file)));
         let out: Box<dyn Write> = match &file {
             Some((_, part)) => Box::new(File::create(part).map_err(|e| exit::file(part, &e))?),
             None => Box::new(std::io::stdout()),

@@ -26,7 +26,10 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Follows until the copy has what was asked for, the histories part, or Ctrl-C.
 pub async fn run(context: &Context, args: &LedgerFollowArgs) -> Result<()> {
-    let address = args.address.clone().map_or_else(|| context.coordinator(), Ok)?;
+    let address = args
+        .address
+        .clone()
+        .map_or_else(|| context.coordinator(), Ok)?;
     let client = connect(context, address).await?;
     let followed = Follower::begin(context.output, &client, args).await;
     client.close().await;
@@ -58,12 +61,16 @@ impl Parted {
         if output.is_json() {
             output.json_line(&json!({ "diverges_at": height, "reason": reason }))?;
         }
-        let message = format!("the coordinator's history parts from this folder's at block {height}: {reason}");
+        let message = format!(
+            "the coordinator's history parts from this folder's at block {height}: {reason}"
+        );
         let help = format!(
             "keep {} as the evidence of what it said before; ask the operator, and follow what it has now into another folder",
             args.dir.display()
         );
-        Err(ErrorBody::user("ledger_diverges", message).with_help(help).into())
+        Err(ErrorBody::user("ledger_diverges", message)
+            .with_help(help)
+            .into())
     }
 }
 
@@ -74,7 +81,7 @@ enum Ended {
 
 /// What came next.
 enum Next {
-    Block(Block),
+    Block(Box<Block>),
     /// Nothing is there at once.
     Pause,
     /// Nothing came for a while.
@@ -101,13 +108,13 @@ impl<'a> Follower<'a> {
             Some(replica) => replica,
             None => Replica::create(&args.dir, genesis.clone())?,
         };
-        let own = replica.chain().map(|chain| *chain.network());
-        if own.is_some_and(|own| own != client.network()) {
-            let (own, theirs) = (own.unwrap_or_else(|| client.network()), client.network());
-            return Ok(Ended::Parted(Parted {
-                height: 0,
-                reason: format!("its genesis is {theirs}, the folder's is {own}"),
-            }));
+        let (own, theirs) = (
+            replica.chain().map(|chain| *chain.network()),
+            client.network(),
+        );
+        if let Some(own) = own.filter(|own| *own != theirs) {
+            let reason = format!("its genesis is {theirs}, the folder's is {own}");
+            return Ok(Ended::Parted(Parted { height: 0, reason }));
         }
         let follower = Self {
             output,
@@ -133,13 +140,13 @@ impl<'a> Follower<'a> {
         while !self.is_done() {
             let next = tokio::select! {
                 biased;
-                block = blocks.next() => Next::Block(block.ok_or_else(ended)??),
+                block = blocks.next() => Next::Block(Box::new(block.ok_or_else(ended)??)),
                 () = std::future::ready(()), if waiting => Next::Pause,
                 () = tokio::time::sleep(QUIET) => Next::Quiet,
             };
             match next {
                 Next::Block(block) => {
-                    if let Some(parted) = self.take(block).await? {
+                    if let Some(parted) = self.take(*block).await? {
                         return Ok(Ended::Parted(parted));
                     }
                     waiting = true;
@@ -161,7 +168,8 @@ impl<'a> Follower<'a> {
     }
 
     fn is_done(&self) -> bool {
-        self.target.is_some_and(|target| self.replica.next() > target)
+        self.target
+            .is_some_and(|target| self.replica.next() > target)
     }
 
     async fn take(&mut self, block: Block) -> Result<Option<Parted>> {
@@ -228,7 +236,10 @@ impl<'a> Follower<'a> {
         if self.theirs >= own {
             return Ok(None);
         }
-        let reason = format!("it ends with block {}, the folder with block {own}", self.theirs);
+        let reason = format!(
+            "it ends with block {}, the folder with block {own}",
+            self.theirs
+        );
         Ok(Some(Parted {
             height: self.theirs + 1,
             reason,

@@ -23,8 +23,11 @@ const AGAIN: &str = "ask whoever sent it for the file again, or for the receipt'
 /// Refuses what a coordinator, or a file, does not prove.
 pub fn check(file: &ReceiptFile, network: &GenesisHash) -> Result<(), ErrorBody> {
     receipt::prove(file, network).map_err(|unproven| {
-        ErrorBody::user("receipt_unproven", format!("this proves nothing: {unproven}"))
-            .with_help(AGAIN)
+        ErrorBody::user(
+            "receipt_unproven",
+            format!("this proves nothing: {unproven}"),
+        )
+        .with_help(AGAIN)
     })
 }
 

@@ -114,7 +114,9 @@ pub enum Damage {
 impl StoreError {
     /// Whether another process has the database open.
     pub fn is_in_use(&self) -> bool {
-        let Self::Open { source, .. } = self else { return false };
+        let Self::Open { source, .. } = self else {
+            return false;
+        };
         matches!(**source, redb::Error::DatabaseAlreadyOpen)
     }
 

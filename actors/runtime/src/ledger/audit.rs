@@ -186,7 +186,9 @@ impl<'a> Audit<'a> {
     fn take(&mut self, opened: &Opened, bytes: usize) -> Result<(), Fault> {
         let header = &opened.block().header;
         // Each transaction stands where the index says. So none stands in two blocks, and the chain need not look.
-        let executed = self.chain.check_opened(opened, &self.engine, |_, _| false)?;
+        let executed = self
+            .chain
+            .check_opened(opened, &self.engine, |_, _| false)?;
         for done in &executed {
             let transaction = opened.transaction(done.id.index());
             self.check_index(done, transaction)
@@ -214,7 +216,10 @@ impl<'a> Audit<'a> {
         for passage in passages {
             self.passages += 1;
             self.expect_row(&passage, || {
-                format!("{} is missing in the history of {}", done.id, passage.account)
+                format!(
+                    "{} is missing in the history of {}",
+                    done.id, passage.account
+                )
             })?;
         }
         Ok(())
@@ -331,17 +336,24 @@ fn same<R: Record>(
             Some((key, value)) if key == stored.key && value == stored.value => {}
             Some((key, _)) => {
                 let key = hex(&key.min(stored.key));
-                return Err(Fault::of_all(format!("the {what} under {key} is not the one that the blocks leave")));
+                return Err(Fault::of_all(format!(
+                    "the {what} under {key} is not the one that the blocks leave"
+                )));
             }
             None => {
                 let key = hex(&stored.key);
-                return Err(Fault::of_all(format!("a {what} under {key} is in no block")));
+                return Err(Fault::of_all(format!(
+                    "a {what} under {key} is in no block"
+                )));
             }
         }
     }
     match expected.next() {
         None => Ok(()),
-        Some((key, _)) => Err(Fault::of_all(format!("the {what} under {} is missing", hex(&key)))),
+        Some((key, _)) => Err(Fault::of_all(format!(
+            "the {what} under {} is missing",
+            hex(&key)
+        ))),
     }
 }
 

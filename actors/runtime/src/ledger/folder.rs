@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use cryptomind_protocol::ErrorBody;
 use cryptomind_protocol::block::Block;
-use cryptomind_storage::{StoreError, chain};
 use cryptomind_storage::state::StateStore;
+use cryptomind_storage::{StoreError, chain};
 
 use crate::coordinator::STATE_FILE;
 
@@ -25,9 +25,13 @@ pub fn file_in(dir: &Path) -> Result<PathBuf, ErrorBody> {
         [true, false] => Ok(files[0].clone()),
         [false, true] => Ok(files[1].clone()),
         [true, true] => {
-            let message = format!("{} holds a coordinator's ledger and a followed one", dir.display());
-            Err(ErrorBody::user("two_ledgers", message)
-                .with_help(format!("move {STATE_FILE} or {REPLICA_FILE} into a folder of its own")))
+            let message = format!(
+                "{} holds a coordinator's ledger and a followed one",
+                dir.display()
+            );
+            Err(ErrorBody::user("two_ledgers", message).with_help(format!(
+                "move {STATE_FILE} or {REPLICA_FILE} into a folder of its own"
+            )))
         }
         [false, false] => {
             let message = format!("there is no ledger in {}", dir.display());

@@ -74,12 +74,19 @@ impl Replica {
     /// Where there is one already, or the folder cannot be written to.
     pub fn create(dir: &Path, genesis: Genesis) -> Result<Self, ErrorBody> {
         let cannot = |error: std::io::Error| {
-            ErrorBody::user("data_dir", format!("cannot make {}: {error}", dir.display()))
-                .with_help("name a folder that you may write: --dir DIR")
+            ErrorBody::user(
+                "data_dir",
+                format!("cannot make {}: {error}", dir.display()),
+            )
+            .with_help("name a folder that you may write: --dir DIR")
         };
         std::fs::create_dir_all(dir).map_err(cannot)?;
         let store = folder::open_file(&dir.join(REPLICA_FILE))?;
-        if !store.load::<GenesisRecord>().map_err(ErrorBody::internal)?.is_empty() {
+        if !store
+            .load::<GenesisRecord>()
+            .map_err(ErrorBody::internal)?
+            .is_empty()
+        {
             let message = format!("{} holds a followed chain already", dir.display());
             return Err(ErrorBody::user("ledger_exists", message));
         }
@@ -170,12 +177,16 @@ impl Replica {
     /// No transaction may be in the chain twice.
     fn check_unseen(&self, opened: &Opened) -> Result<(), String> {
         for index in 0..opened.block().entries.len() as u32 {
-            let Some(verified) = opened.transaction(index) else { continue };
+            let Some(verified) = opened.transaction(index) else {
+                continue;
+            };
             let key = (verified.account(), verified.id());
             let stored = self.store.get::<Position>(&position_key(&key.0, &key.1));
             let stored = stored.map_err(|error| error.to_string())?;
             if stored.is_some() || self.waiting.transactions.contains(&key) {
-                return Err(format!("entry {index}: the same transaction was carried out before"));
+                return Err(format!(
+                    "entry {index}: the same transaction was carried out before"
+                ));
             }
         }
         Ok(())
@@ -193,8 +204,9 @@ impl Replica {
 }
 
 fn fault(error: &ErrorBody) -> ErrorBody {
-    ErrorBody::user("ledger_fault", &error.message)
-        .with_help("follow again into a fresh folder; `cryptomind ledger verify --dir DIR` says more")
+    ErrorBody::user("ledger_fault", &error.message).with_help(
+        "follow again into a fresh folder; `cryptomind ledger verify --dir DIR` says more",
+    )
 }
 
 /// Looks for the first height at which two chains differ, by halving: a header names the one before, so chains that

@@ -59,7 +59,9 @@ fn open(height: u64, row: Row<Block>, network: &GenesisHash) -> Done {
     if row.key != block_key(height) {
         return Err(Fault::at(height, "it is not in the file, and others are"));
     }
-    let block = row.record().map_err(|wrong| Fault::at(height, format!("it {wrong}")))?;
+    let block = row
+        .record()
+        .map_err(|wrong| Fault::at(height, format!("it {wrong}")))?;
     Ok((Opened::new(block, network), row.value.len()))
 }
 

@@ -51,7 +51,8 @@ impl<R> Row<R> {
 impl<R: Record> Row<R> {
     /// The record, where these are the very bytes that it is stored as.
     pub(super) fn record(&self) -> Result<R, String> {
-        let record = R::read(&self.key, &self.value).map_err(|error| format!("cannot be read: {error}"))?;
+        let record =
+            R::read(&self.key, &self.value).map_err(|error| format!("cannot be read: {error}"))?;
         if record.key() != self.key {
             return Err("lies under another's key".into());
         }

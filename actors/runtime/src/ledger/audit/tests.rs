@@ -19,7 +19,10 @@ fn a_chain_that_holds_is_reported_as_it_is() {
     let mut heights = Vec::new();
     let report = audit(&maker.store, |height| heights.push(height)).unwrap();
     assert_eq!(heights, [0, 1, 2, 3, 4]);
-    assert_eq!((report.blocks, report.entries, report.transactions), (5, 11, 7));
+    assert_eq!(
+        (report.blocks, report.entries, report.transactions),
+        (5, 11, 7)
+    );
     assert_eq!(report.supply, SUPPLY);
     assert_eq!((report.open_holds, report.held), (1, units(5_000)));
     assert_eq!((report.first, report.last), (at(0), at(9_100)));
@@ -31,7 +34,7 @@ fn a_chain_that_holds_is_reported_as_it_is() {
 /// Where a row lies, and what is in it.
 struct Place {
     name: &'static str,
-    rows: fn(&StateStore) -> Vec<(Vec<u8>, Vec<u8>)>,
+    rows: fn(&StateStore) -> Vec<KeyValue>,
     put: fn(&mut Batch, Vec<u8>, Vec<u8>),
     delete: fn(&mut Batch, &[u8]),
 }
@@ -62,7 +65,7 @@ impl Place {
         ]
     }
 
-    fn change(&self, store: &StateStore, from: &[u8], to: Option<(Vec<u8>, Vec<u8>)>) {
+    fn change(&self, store: &StateStore, from: &[u8], to: Option<KeyValue>) {
         let mut batch = Batch::new();
         (self.delete)(&mut batch, from);
         if let Some((key, value)) = to {
@@ -116,7 +119,11 @@ fn one_changed_bit_is_found_wherever_it_is() {
         threads.into_iter().map(|t| t.join().unwrap()).collect()
     });
     let tables = parts[0].len();
-    assert_eq!(tables, Place::all().len(), "every table has rows: {parts:?}");
+    assert_eq!(
+        tables,
+        Place::all().len(),
+        "every table has rows: {parts:?}"
+    );
 }
 
 #[test]
@@ -165,7 +172,9 @@ fn a_transaction_that_stands_twice_is_found_at_the_second_place() {
     let mut maker = Maker::new();
     let faucet = maker.sign(1, Action::Faucet {}, at(10));
     for now in [10, 20] {
-        maker.work(Some(faucet.clone()), Vec::new(), at(now)).unwrap();
+        maker
+            .work(Some(faucet.clone()), Vec::new(), at(now))
+            .unwrap();
         maker.close();
     }
     // Each row can point at one of the two only.

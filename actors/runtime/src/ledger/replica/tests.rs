@@ -32,8 +32,14 @@ fn what_was_followed_is_what_was_made_and_goes_on_after_a_restart() {
     assert_eq!(replica.block(4).unwrap().as_ref(), maker.blocks.last());
     drop(replica);
     let store = folder::open(dir.path()).unwrap();
-    let (mine, theirs) = (audit(&store, |_| ()).unwrap(), audit(&maker.store, |_| ()).unwrap());
-    assert_eq!((mine.head, mine.state, mine.entries), (theirs.head, theirs.state, theirs.entries));
+    let (mine, theirs) = (
+        audit(&store, |_| ()).unwrap(),
+        audit(&maker.store, |_| ()).unwrap(),
+    );
+    assert_eq!(
+        (mine.head, mine.state, mine.entries),
+        (theirs.head, theirs.state, theirs.entries)
+    );
 }
 
 #[test]
@@ -86,7 +92,9 @@ fn a_transaction_of_an_earlier_block_is_refused_flushed_or_not() {
     let mut maker = Maker::new();
     let faucet = maker.sign(1, Action::Faucet {}, at(10));
     for now in [10, 20] {
-        maker.work(Some(faucet.clone()), Vec::new(), at(now)).unwrap();
+        maker
+            .work(Some(faucet.clone()), Vec::new(), at(now))
+            .unwrap();
         maker.close();
     }
     for flushed in [false, true] {
@@ -109,7 +117,10 @@ fn the_other_history_is_refused_where_they_part() {
     let (_dir, mut replica) = copy(&one.blocks[..1]);
     assert_eq!(one.blocks[0], other.blocks[0]);
     replica.append(other.blocks[1].clone()).unwrap();
-    assert_eq!(replica.append(one.blocks[2].clone()).unwrap_err().height, Some(2));
+    assert_eq!(
+        replica.append(one.blocks[2].clone()).unwrap_err().height,
+        Some(2)
+    );
 }
 
 #[test]
