@@ -22,7 +22,7 @@ pub const CAPACITY: u8 = 6;
 pub const TASK_FAILED: u8 = 7;
 /// The network failed the task; what was not earned is back.
 pub const NETWORK_FAILED: u8 = 8;
-/// The task was cancelled.
+/// The task was cancelled, or the user said no.
 pub const CANCELLED: u8 = 9;
 /// The coordinator, or another node, cannot be reached.
 pub const UNREACHABLE: u8 = 10;
@@ -63,7 +63,7 @@ pub fn code_of(error: &ErrorBody) -> u8 {
     match error.code.as_str() {
         "wait_timeout" => TIMEOUT,
         "interrupted" => INTERRUPTED,
-        "task_cancelled" => CANCELLED,
+        "task_cancelled" | "not_confirmed" => CANCELLED,
         "task_expired" | "task_abandoned" => NETWORK_FAILED,
         "ledger_fault" | "ledger_diverges" => INTERNAL,
         "receipt_too_large" | "receipt_damaged" | "receipt_unproven" => INTERNAL,

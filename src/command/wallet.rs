@@ -12,7 +12,7 @@ use serde_json::json;
 use super::ledger;
 use crate::cli::WalletCommand;
 use crate::context::Context;
-use crate::{exit, moment, resolve};
+use crate::{moment, resolve};
 
 /// Takes a nickname.
 pub async fn register(context: &Context, nickname: &str) -> Result<()> {
@@ -154,7 +154,7 @@ async fn confirm(question: &str) -> Result<()> {
     if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
         return Ok(());
     }
-    Err(exit::interrupted("nothing was signed")
+    Err(ErrorBody::user("not_confirmed", "nothing was signed")
         .with_help("answer y, or give --yes")
         .into())
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use cryptomind_core::consensus::{Consensus as _, Solo};
+use cryptomind_core::ledger::system_names;
 use cryptomind_protocol::block::{Block, Decision, Entry, Receipt, ReceiptFile, Transfer};
 use cryptomind_protocol::task::Reason;
 use cryptomind_protocol::transaction::{Action, Outcome, Transaction};
@@ -89,12 +90,18 @@ impl TransferRow {
     pub fn cells(&self) -> Vec<String> {
         vec![
             self.amount.to_string(),
-            self.payer.to_string(),
-            self.payee.to_string(),
+            name(&self.payer),
+            name(&self.payee),
             self.reason.to_string(),
             self.task.map(|task| task.to_string()).unwrap_or_default(),
         ]
     }
+}
+
+/// A system account's name, anybody else's id: names of people are not in the chain's state, and are not proven.
+fn name(account: &AccountId) -> String {
+    let system = system_names().find(|name| AccountId::of_system(name) == *account);
+    system.map_or_else(|| account.to_string(), str::to_owned)
 }
 
 /// An entry for showing. Its signature is the caller's to check.
