@@ -206,7 +206,7 @@ async fn replays(network: &Network, ada: &Client, funds: Amount) {
     let left = funds.checked_sub(Amount::from_base_units(5_000)).unwrap();
     nothing_happened(network, ada, left).await;
     let got = thief.my_account().await.unwrap().available;
-    assert_eq!(got.base_units(), 5, "the money moved once");
+    assert_eq!(got.base_units(), 5_000, "the money moved once");
 }
 
 // Blobs.
