@@ -6,7 +6,7 @@ use std::str::FromStr;
 use data_encoding::HEXLOWER;
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::ZeroizeOnDrop;
 
 use crate::id::{deserialize_bytes, serialize_bytes};
 
@@ -124,29 +124,33 @@ fn is_signed(key: &VerifyingKey, message: &[u8], signature: &Signature) -> bool 
     key.verify_strict(message, &signature).is_ok()
 }
 
-/// An ed25519 secret key. It leaves memory when dropped and is never shown.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct SecretKey([u8; 32]);
+/// An ed25519 secret key. It leaves memory when dropped and is never shown. Its public half is kept beside it:
+/// deriving it takes as long as signing.
+#[derive(Clone)]
+pub struct SecretKey(SigningKey);
+
+/// The signing key clears itself.
+impl ZeroizeOnDrop for SecretKey {}
 
 impl SecretKey {
     /// Takes 32 random bytes as a key.
-    pub const fn from_seed(seed: [u8; 32]) -> Self {
-        Self(seed)
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(&seed))
     }
 
     /// The 32 bytes, for the key file alone.
-    pub const fn seed(&self) -> &[u8; 32] {
-        &self.0
+    pub fn seed(&self) -> &[u8; 32] {
+        self.0.as_bytes()
     }
 
     /// The public half.
     pub fn public(&self) -> PublicKey {
-        PublicKey(SigningKey::from_bytes(&self.0).verifying_key().to_bytes())
+        PublicKey(self.0.verifying_key().to_bytes())
     }
 
     /// Signs `message` as it is. Callers sign tagged messages: see [`crate::signed`].
     pub fn sign(&self, message: &[u8]) -> Signature {
-        Signature(SigningKey::from_bytes(&self.0).sign(message).to_bytes())
+        Signature(self.0.sign(message).to_bytes())
     }
 }
 
@@ -172,7 +176,7 @@ pub const KEY_FILE_ACCOUNT: &str = "account ";
 impl SecretKey {
     /// What a key file holds: one line, a tag and hex.
     pub fn to_file_text(&self) -> String {
-        format!("{KEY_FILE_TAG} {}\n", HEXLOWER.encode(&self.0))
+        format!("{KEY_FILE_TAG} {}\n", HEXLOWER.encode(self.seed()))
     }
 }
 
@@ -192,7 +196,7 @@ impl FromStr for SecretKey {
             .strip_prefix(KEY_FILE_TAG)
             .ok_or(ParseKeyError)?
             .trim_start();
-        from_hex(hex).map(Self).map_err(|_| ParseKeyError)
+        from_hex(hex).map(Self::from_seed).map_err(|_| ParseKeyError)
     }
 }
 

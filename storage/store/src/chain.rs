@@ -35,6 +35,9 @@ pub fn block_key(height: u64) -> Vec<u8> {
 impl Record for Block {
     const TABLE: &'static str = "blocks/1";
 
+    /// What fits a redb page of 4 KiB beside its key and bookkeeping.
+    const PART_BYTES: usize = 4064;
+
     fn key(&self) -> Vec<u8> {
         block_key(self.header.height)
     }

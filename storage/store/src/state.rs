@@ -17,6 +17,7 @@ mod commit;
 mod committer;
 mod creation;
 mod file;
+mod parts;
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,11 @@ const CACHE_BYTES: usize = 64 * 1024 * 1024;
 pub trait Record: Serialize + DeserializeOwned {
     /// The table's name with the version of its form, such as `accounts/1`.
     const TABLE: &'static str;
+
+    /// Records that are larger are stored in parts of so many bytes, a row each. For records that are written once and
+    /// whose keys have one length: redb gives a value that exceeds a page the next power of two of pages, and
+    /// nearly half of them would stay empty.
+    const PART_BYTES: usize = usize::MAX;
 
     /// The key, unique in the table; records are loaded in the order of their keys' bytes.
     fn key(&self) -> Vec<u8>;
@@ -198,6 +204,10 @@ impl StateStore {
     /// # Errors
     /// When the file cannot be read or the record is not of this form.
     pub fn get<R: Record>(&self, key: &[u8]) -> Result<Option<R>, StoreError> {
+        if parts::has::<R>() {
+            let found = self.range(key, &after_prefix(key), 1, false)?;
+            return Ok(found.into_iter().next());
+        }
         let Some(table) = self.table::<R>()? else {
             return Ok(None);
         };
@@ -233,6 +243,13 @@ impl StateStore {
         let found = table
             .range::<&[u8]>((Bound::Included(from), end))
             .map_err(StoreError::database("read"))?;
+        if parts::has::<R>() {
+            return if newest_first {
+                parts::read(found.rev(), limit)
+            } else {
+                parts::read(found, limit)
+            };
+        }
         let read = |entry: Result<Entry<'_>, redb::StorageError>| {
             let (key, value) = entry.map_err(StoreError::database("read"))?;
             decode::<R>(key.value(), value.value())

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use redb::{TableDefinition, WriteTransaction};
 
-use super::Record;
+use super::{Record, parts};
 use crate::StoreError;
 
 /// Changes of records, in order. A later change of the same key wins.
@@ -31,18 +31,29 @@ impl Batch {
 
     /// Stores the record under its key, in place of what was there.
     pub fn put<R: Record>(&mut self, record: &R) {
-        self.push(Change {
-            table: R::TABLE,
-            key: record.key(),
-            value: Some(record.value()),
-        });
+        let (key, value) = (record.key(), record.value());
+        if parts::has::<R>() {
+            for (key, value) in parts::split::<R>(&key, &value) {
+                self.write(R::TABLE, key, value);
+            }
+        } else {
+            self.write(R::TABLE, key, value);
+        }
     }
 
-    /// Deletes the record with this key; that there is none is no error.
+    fn write(&mut self, table: &'static str, key: Vec<u8>, value: Vec<u8>) {
+        let value = Some(value);
+        self.push(Change { table, key, value });
+    }
+
+    /// Deletes the record with this key; that there is none is no error. Of a record in parts, which is written once and
+    /// for ever, it deletes the first: then the record cannot be read.
     pub fn delete<R: Record>(&mut self, key: &[u8]) {
+        let first = || parts::key(key, 0);
+        let key = if parts::has::<R>() { first() } else { key.to_vec() };
         self.push(Change {
             table: R::TABLE,
-            key: key.to_vec(),
+            key,
             value: None,
         });
     }

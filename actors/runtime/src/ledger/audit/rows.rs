@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::vec::IntoIter;
 
 use cryptomind_protocol::codec::DecodeError;
-use cryptomind_storage::state::{Record, StateStore};
+use cryptomind_storage::state::{Record, StateStore, after_prefix};
 use serde::{Deserialize, Serialize};
 
 use super::Fault;
@@ -24,6 +24,7 @@ pub(super) struct Row<R> {
 
 impl<R: Record> Record for Row<R> {
     const TABLE: &'static str = R::TABLE;
+    const PART_BYTES: usize = R::PART_BYTES;
 
     fn key(&self) -> Vec<u8> {
         self.key.clone()
@@ -84,10 +85,20 @@ impl<'a, R: Record> Rows<'a, R> {
         let page = self.store.range::<Row<R>>(from, &[], PAGE_ROWS, false);
         let page = page.map_err(Fault::of_all)?;
         if page.len() == PAGE_ROWS {
-            self.next = page.last().map(|row| [row.key.as_slice(), &[0]].concat());
+            self.next = page.last().map(|row| after::<R>(&row.key));
         }
         self.page = page.into_iter();
         Ok(())
+    }
+}
+
+/// The first key that can come after a record's.
+fn after<R: Record>(key: &[u8]) -> Vec<u8> {
+    if R::PART_BYTES == usize::MAX {
+        [key, &[0]].concat()
+    } else {
+        // Its parts lie under longer keys, and all records' keys have one length.
+        after_prefix(key)
     }
 }
 
