@@ -27,6 +27,16 @@ impl Office {
         match transaction.transaction().action.clone() {
             Action::Send { .. } | Action::RotateKey { .. } => self.pay(transaction).await,
             Action::Faucet {} => self.faucet(transaction).await,
+            // Sent again it may be refused by its own effect: then the first answer counts. The ledger itself asks
+            // the same where it is not.
+            action @ (Action::Post { .. } | Action::Cancel { .. }) => {
+                let again = transaction.clone();
+                match self.decide(Box::new(transaction), action).await {
+                    Err(refusal) => self.ledger.answer_of(&again).await?.ok_or(refusal),
+                    accepted => accepted,
+                }
+            }
+            // These change what their actor remembers before the ledger is asked.
             action => {
                 if let Some(before) = self.ledger.answer_of(&transaction).await? {
                     return Ok(before);
