@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cryptomind_protocol::task::Split;
-use cryptomind_protocol::{AccountId, Amount, NodeAddress};
+use cryptomind_protocol::{AccountId, Amount, GenesisHash, NodeAddress, ReceiptId};
 
 mod examples;
 
@@ -146,6 +146,9 @@ pub enum Command {
     /// Tokens: balance, history, test money, sending
     #[command(subcommand, after_help = examples::WALLET)]
     Wallet(WalletCommand),
+    /// The ledger: the chain in which all money is kept; look at it, check it, copy it
+    #[command(subcommand, after_help = examples::LEDGER)]
+    Ledger(LedgerCommand),
     /// Datasets: publish, list, fetch
     #[command(subcommand, after_help = examples::DATASET)]
     Dataset(DatasetCommand),
@@ -249,28 +252,140 @@ pub enum KeyCommand {
     },
     /// List the key files beside the client's
     Ls,
+    /// Give the account a new key: the old one signs nothing any more
+    #[command(after_help = examples::KEY_ROTATE)]
+    Rotate,
 }
 
 /// Tokens.
 #[derive(Debug, Subcommand)]
 pub enum WalletCommand {
-    /// What is free, held and being earned
+    /// What is free, held, being earned and locked
     Balance,
-    /// Transfers, newest first
+    /// Transfers, newest first, each with its reason
+    #[command(after_help = examples::WALLET_HISTORY)]
     History {
         /// At most this many
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
+        /// Only those before this entry: the next page
+        #[arg(long, value_name = "cmr1…")]
+        before: Option<ReceiptId>,
     },
     /// Receive test money, on a development network
     Faucet,
-    /// Send tokens
+    /// Send tokens; on a terminal, asks before it signs
+    #[command(after_help = examples::WALLET_SEND)]
     Send {
         /// An account id or a nickname
         to: String,
         /// CTM, such as 0.25
         amount: Amount,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
+    /// Write the proof of a payment into a file, for anyone to check without a node
+    #[command(after_help = examples::WALLET_RECEIPT)]
+    Receipt {
+        /// The payment, as `wallet send` and `wallet history` name it
+        #[arg(value_name = "cmr1…")]
+        receipt: ReceiptId,
+        /// The file to write; never overwrites one
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
+}
+
+/// The ledger.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// How the chain stands: height, head, supply, bytes
+    Status,
+    /// Show a block
+    Block {
+        /// Its height, from 0
+        height: u64,
+    },
+    /// Show an entry of the chain: who signed what, and what it moved
+    Tx {
+        /// The entry, as `wallet history` names it
+        #[arg(value_name = "cmr1…")]
+        receipt: ReceiptId,
+    },
+    /// Carry out a stored chain again from its genesis and check every bit of it, offline
+    #[command(after_help = examples::LEDGER_VERIFY)]
+    Verify {
+        /// A coordinator's data folder or one that was followed into; by default that of coordinator.toml
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Check a receipt file, offline: no node, no account and no configuration is needed
+    #[command(after_help = examples::LEDGER_VERIFY_RECEIPT)]
+    VerifyReceipt {
+        /// What `wallet receipt` wrote
+        file: PathBuf,
+        /// The network's id, from a source that you trust
+        #[arg(long, value_name = "cmg1…")]
+        genesis: GenesisHash,
+    },
+    /// Write every transfer of the chain, for spreadsheets and scripts
+    #[command(after_help = examples::LEDGER_EXPORT)]
+    Export(LedgerExportArgs),
+    /// Copy a coordinator's chain into a folder, carrying out and checking every block
+    #[command(after_help = examples::LEDGER_FOLLOW)]
+    Follow(LedgerFollowArgs),
+}
+
+impl LedgerCommand {
+    /// Whether it needs neither a coordinator nor a client's settings.
+    pub const fn is_offline(&self) -> bool {
+        match self {
+            Self::Verify { .. } | Self::VerifyReceipt { .. } => true,
+            Self::Export(args) => args.dir.is_some(),
+            Self::Status | Self::Block { .. } | Self::Tx { .. } | Self::Follow(_) => false,
+        }
+    }
+}
+
+/// What to write and where to.
+#[derive(Debug, Args)]
+pub struct LedgerExportArgs {
+    /// A folder with a chain that nobody has open; without it, the coordinator is asked
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The file to write; without it, standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// In which form
+    #[arg(long = "as", value_enum, default_value = "jsonl")]
+    pub form: ExportForm,
+}
+
+/// The form of exported transfers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportForm {
+    /// One JSON object a line.
+    Jsonl,
+    /// A table with a heading.
+    Csv,
+}
+
+/// Whom to follow, where to and how far.
+#[derive(Debug, Args)]
+pub struct LedgerFollowArgs {
+    /// The coordinator's address; without it, the one that all commands ask
+    #[arg(value_name = "cm://…")]
+    pub address: Option<NodeAddress>,
+    /// The folder of the copy, made where it is missing; following goes on where it ended
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// End when this block is here
+    #[arg(long, value_name = "HEIGHT", conflicts_with = "once")]
+    pub until_height: Option<u64>,
+    /// End when everything is here that the coordinator has now
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// Who may use an item.
@@ -530,6 +645,14 @@ mod tests {
             "dataset add t.csv --label kind --access paid --fee 0.25",
             "model infer bob/mlp --dataset ada/digits --split test --max-cost 1",
             "wallet send bob 0.5",
+            "wallet send bob 0.5 --yes",
+            "ledger status --format json",
+            "ledger block 7",
+            "ledger verify --dir d",
+            "ledger export --as csv -o transfers.csv",
+            "ledger follow --dir d --once",
+            "ledger follow --dir d --until-height 9",
+            "key rotate",
             "task rate cmt1abc 5",
             "bench ledger --seconds 2 --clients 1 --format json",
             "bench ledger --recover 1000000 --dir d",
@@ -547,6 +670,13 @@ mod tests {
             "task rate cmt1abc 6",
             "wallet send bob 0.0000000001",
             "wallet history --limit 0",
+            "wallet history --before cmt1abc",
+            "wallet receipt cmr1abc -o f",
+            "ledger verify-receipt f",
+            "ledger verify-receipt f --genesis cm1abc",
+            "ledger follow",
+            "ledger follow --dir d --once --until-height 9",
+            "ledger export --as xml",
             "--join cm://x",
             "frobnicate",
             "bench",

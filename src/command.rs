@@ -15,6 +15,7 @@ mod dataset;
 pub mod doctor;
 pub mod files;
 mod key;
+mod ledger;
 mod miner;
 mod model;
 mod network;
@@ -23,7 +24,7 @@ mod wallet;
 
 pub use completions::print as completions;
 pub use config::run as config;
-pub use key::run as key;
+pub use ledger::run_offline as ledger_offline;
 pub use miner::stars;
 
 /// Runs a command that needs a network. Ctrl-C ends it.
@@ -34,11 +35,12 @@ pub async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Model(command) => model::run(context, command).await,
         Command::Register { nickname } => interruptible(wallet::register(context, &nickname)).await,
         Command::Wallet(command) => interruptible(wallet::run(context, command)).await,
+        Command::Ledger(command) => interruptible(ledger::run(context, command)).await,
         Command::Dataset(command) => interruptible(dataset::run(context, command)).await,
         Command::Miner(command) => interruptible(miner::run(context, command)).await,
         Command::Network(command) => interruptible(network::run(context, command)).await,
+        Command::Key(command) => key::run(context, command).await,
         Command::Doctor
-        | Command::Key(_)
         | Command::Config(_)
         | Command::Completions { .. }
         | Command::Bench(_)

@@ -6,7 +6,7 @@ use cryptomind_protocol::{ErrorBody, ErrorClass};
 
 /// Done.
 pub const DONE: u8 = 0;
-/// A fault of this software.
+/// A fault of this software, or what was checked does not hold.
 pub const INTERNAL: u8 = 1;
 /// A wrong command line, file or request.
 pub const USAGE: u8 = 2;
@@ -22,7 +22,7 @@ pub const CAPACITY: u8 = 6;
 pub const TASK_FAILED: u8 = 7;
 /// The network failed the task; what was not earned is back.
 pub const NETWORK_FAILED: u8 = 8;
-/// The task was cancelled.
+/// The task was cancelled, or the user said no.
 pub const CANCELLED: u8 = 9;
 /// The coordinator, or another node, cannot be reached.
 pub const UNREACHABLE: u8 = 10;
@@ -63,8 +63,10 @@ pub fn code_of(error: &ErrorBody) -> u8 {
     match error.code.as_str() {
         "wait_timeout" => TIMEOUT,
         "interrupted" => INTERRUPTED,
-        "task_cancelled" => CANCELLED,
+        "task_cancelled" | "not_confirmed" => CANCELLED,
         "task_expired" | "task_abandoned" => NETWORK_FAILED,
+        "ledger_fault" | "ledger_diverges" => INTERNAL,
+        "receipt_too_large" | "receipt_damaged" | "receipt_unproven" => INTERNAL,
         _ if error.is_not_found() => NOT_FOUND,
         _ => match error.class {
             ErrorClass::User => USAGE,
@@ -125,6 +127,7 @@ mod tests {
         assert_eq!(of(ErrorClass::Network, "unreachable"), 10);
         assert_eq!(of(ErrorClass::Internal, "internal"), 1);
         assert_eq!(of(ErrorClass::Network, "wait_timeout"), 124);
+        assert_eq!(of(ErrorClass::User, "ledger_diverges"), 1);
         assert_eq!(code_of(&interrupted("")), 130);
     }
 

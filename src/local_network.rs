@@ -139,7 +139,8 @@ impl LocalNetwork {
             &home.join("delegation"),
             &delegation(node, part.role, network, &owner),
         )?;
-        let account = AccountId::of_key(&owner.public());
+        // The id comes from an owner's first key, and the file may hold a later one.
+        let account = key::read_file(&self.key_file(part.owner))?.account;
         let config = self.configure(part, &home, account, listen)?;
         let log = self.dir.join(format!("logs/{}.log", part.name));
         let role = part.role.to_string();

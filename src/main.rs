@@ -130,7 +130,9 @@ async fn run_command(global: &cli::Global, command: Command) -> Result<()> {
         Command::Bench(command) => bench::run(&plain(), command).await,
         Command::Completions { shell } => Ok(command::completions(plain().output, shell)?),
         Command::Config(command) => command::config(plain().output, global, command),
-        Command::Key(command) => command::key(&Context::new(global)?, command),
+        Command::Ledger(command) if command.is_offline() => {
+            command::ledger_offline(plain().output, global, command)
+        }
         Command::Doctor => {
             // What is wrong in client.toml is one of its findings.
             let context = Context::new(global).unwrap_or_else(|_| plain());

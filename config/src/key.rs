@@ -1,5 +1,8 @@
 //! Key files: one line with a secret key, readable by its owner alone, never overwritten.
 //!
+//! A key that its account was given later, by rotation, says on a second line which account that is: an id comes from
+//! the first key, so this one alone would not tell.
+//!
 //! The randomness is the caller's. Whoever reads a key file has the account's money or the node's
 //! name, so a file that others can read is refused rather than used.
 
@@ -7,7 +10,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use cryptomind_protocol::{ErrorBody, SecretKey};
+use cryptomind_protocol::key::KEY_FILE_ACCOUNT;
+use cryptomind_protocol::{AccountId, ErrorBody, SecretKey};
 
 /// No key file is longer.
 const MAX_BYTES: u64 = 1024;
@@ -112,6 +116,35 @@ impl From<KeyFileError> for ErrorBody {
     }
 }
 
+/// What a key file says.
+#[derive(Debug, Clone)]
+pub struct KeyFile {
+    /// The secret key.
+    pub key: SecretKey,
+    /// The account that it signs for: that whose first key it is, where the file names no other.
+    pub account: AccountId,
+}
+
+impl KeyFile {
+    fn parse(text: &str) -> Option<Self> {
+        let key: SecretKey = text.parse().ok()?;
+        let named = text.trim().split_once('\n');
+        let account = match named.and_then(|(_, rest)| rest.strip_prefix(KEY_FILE_ACCOUNT)) {
+            Some(account) => account.trim().parse().ok()?,
+            None => AccountId::of_key(&key.public()),
+        };
+        Some(Self { key, account })
+    }
+
+    fn text(&self) -> String {
+        let key = self.key.to_file_text();
+        if self.account == AccountId::of_key(&self.key.public()) {
+            return key;
+        }
+        format!("{key}{KEY_FILE_ACCOUNT}{}\n", self.account)
+    }
+}
+
 /// Makes a key of 32 random bytes and writes it to a new file, and its folder where that is missing.
 /// The file is on disk when this returns.
 ///
@@ -119,31 +152,62 @@ impl From<KeyFileError> for ErrorBody {
 /// A file that is there already is left as it is.
 pub fn create(path: &Path, seed: [u8; 32]) -> Result<SecretKey, KeyFileError> {
     let key = SecretKey::from_seed(seed);
+    let account = AccountId::of_key(&key.public());
+    let file = KeyFile { key, account };
+    create_file(path, &file).map(|()| file.key)
+}
+
+/// As [`create`], for a key that may sign for another account than its own.
+///
+/// # Errors
+/// A file that is there already is left as it is.
+pub fn create_file(path: &Path, file: &KeyFile) -> Result<(), KeyFileError> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder {
         std::fs::create_dir_all(folder).map_err(|e| KeyFileError::unwritable(folder, e))?;
     }
-    write_new(path, &key).map_err(|e| KeyFileError::unwritable(path, e))?;
-    rights::sync_folder(folder.unwrap_or(Path::new("."))).map_err(|e| KeyFileError::io(path, e))?;
-    Ok(key)
+    write_new(path, &file.text()).map_err(|e| KeyFileError::unwritable(path, e))?;
+    sync_folder_of(path).map_err(|e| KeyFileError::io(path, e))
 }
 
-fn write_new(path: &Path, key: &SecretKey) -> std::io::Result<()> {
+fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     rights::owner_only(&mut options);
     let mut file = options.open(path)?;
-    file.write_all(key.to_file_text().as_bytes())?;
+    file.write_all(text.as_bytes())?;
     file.sync_all()
+}
+
+fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
+    rights::sync_folder(folder.unwrap_or(Path::new(".")))
+}
+
+/// Puts the key file `new` in the place of `path`, which has a copy elsewhere: at every moment one of the two is there.
+///
+/// # Errors
+/// Where the system refuses; then both are as they were.
+pub fn replace(path: &Path, new: &Path) -> Result<(), KeyFileError> {
+    std::fs::rename(new, path).map_err(|e| KeyFileError::io(new, e))?;
+    sync_folder_of(path).map_err(|e| KeyFileError::io(path, e))
+}
+
+/// Reads the key of a key file.
+///
+/// # Errors
+/// A file that is missing, open to others, cut short or something else.
+pub fn read(path: &Path) -> Result<SecretKey, KeyFileError> {
+    read_file(path).map(|file| file.key)
 }
 
 /// Reads a key file.
 ///
 /// # Errors
-/// A file that is missing, open to others, cut short or something else.
-pub fn read(path: &Path) -> Result<SecretKey, KeyFileError> {
+/// As [`read`].
+pub fn read_file(path: &Path) -> Result<KeyFile, KeyFileError> {
     let file = File::open(path).map_err(|e| KeyFileError::io(path, e))?;
     if let Some(mode) = rights::exposed(&file).map_err(|e| KeyFileError::io(path, e))? {
         let path = path.to_owned();
@@ -153,10 +217,8 @@ pub fn read(path: &Path) -> Result<SecretKey, KeyFileError> {
     file.take(MAX_BYTES)
         .read_to_end(&mut bytes)
         .map_err(|e| KeyFileError::io(path, e))?;
-    let key = std::str::from_utf8(&bytes)
-        .ok()
-        .and_then(|t| t.parse().ok());
-    key.ok_or_else(|| KeyFileError::Damaged {
+    let file = std::str::from_utf8(&bytes).ok().and_then(KeyFile::parse);
+    file.ok_or_else(|| KeyFileError::Damaged {
         path: path.to_owned(),
         bytes: bytes.len(),
     })
@@ -243,6 +305,30 @@ mod tests {
                 "{cut}"
             );
             assert!(ErrorBody::from(cut).help.unwrap().contains("backup"));
+        }
+    }
+
+    #[test]
+    fn a_rotated_key_names_its_account_wherever_the_file_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, new) = (dir.path().join("ada.key"), dir.path().join("ada.key.new"));
+        let first = create(&path, [7; 32]).unwrap();
+        let account = AccountId::of_key(&first.public());
+        assert_eq!(read_file(&path).unwrap().account, account);
+        let rotated = KeyFile {
+            key: SecretKey::from_seed([8; 32]),
+            account,
+        };
+        create_file(&new, &rotated).unwrap();
+        replace(&path, &new).unwrap();
+        let found = read_file(&path).unwrap();
+        assert_eq!((found.account, found.key.seed()), (account, &[8; 32]));
+        assert!(!new.exists());
+        let whole = std::fs::read_to_string(&path).unwrap();
+        let first_line = whole.find('\n').unwrap();
+        for length in first_line + 2..whole.len() - 1 {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert!(read_file(&path).is_err(), "{length}");
         }
     }
 

@@ -121,6 +121,7 @@ async fn frames_and_signatures() {
     let none = bulk::has(&blobs, BlobId::of_bytes(b"x"), &place.ticket).await;
     assert!(!none.unwrap().present, "the same connection still serves");
     wrong_signatures(&ada).await;
+    senseless_payments(&ada, funds).await;
     nothing_happened(&network, &ada, funds).await;
     replays(&network, &ada, funds).await;
     network.stop().await;
@@ -146,7 +147,7 @@ fn sending(units: u64) -> Action {
 
 /// `ada`'s key is number 60.
 async fn wrong_signatures(ada: &Client) {
-    let honest = transaction(ada, 1, sending(5));
+    let honest = transaction(ada, 1, sending(5_000));
     let elsewhere = Signed::sign(&honest, &GenesisHash::new([9; 32]), &key(60));
     assert_eq!(code(ada.submit_signed(elsewhere).await), "bad_signature");
     let mut flipped = ada.sign(&honest);
@@ -160,25 +161,52 @@ async fn wrong_signatures(ada: &Client) {
     assert_eq!(code(stale), "transaction_expired");
 }
 
+/// Each senseless payment is refused with a code of its own.
+async fn senseless_payments(ada: &Client, funds: Amount) {
+    let escrow = cryptomind_protocol::AccountId::of_system("escrow");
+    let to = |to| Action::Send {
+        to,
+        amount: Amount::from_base_units(5_000),
+    };
+    let more = funds.base_units() + 1;
+    let payments = [
+        (sending(0), "zero_amount"),
+        (sending(999), "dust_amount"),
+        (sending(more), "insufficient_funds"),
+        (sending(u64::MAX), "insufficient_funds"),
+        (to(ada.account_id()), "same_account"),
+        (to(escrow), "system_account"),
+    ];
+    for (number, (action, wanted)) in payments.into_iter().enumerate() {
+        let signed = ada.sign(&transaction(ada, 100 + number as u8, action));
+        assert_eq!(code(ada.submit_signed(signed).await), wanted);
+    }
+    let weak = Signed {
+        signer: cryptomind_protocol::PublicKey::new([0; 32]),
+        ..ada.sign(&transaction(ada, 99, sending(5_000)))
+    };
+    assert_eq!(code(ada.submit_signed(weak).await), "wrong_account");
+}
+
 /// The same bytes get the first answer and act once; other bytes under the same id are refused, and so is
 /// somebody else who sends them.
 async fn replays(network: &Network, ada: &Client, funds: Amount) {
-    let signed = ada.sign(&transaction(ada, 2, sending(5)));
+    let signed = ada.sign(&transaction(ada, 2, sending(5_000)));
     let moved = Ok(Outcome::Moved {
-        amount: Amount::from_base_units(5),
+        amount: Amount::from_base_units(5_000),
     });
     for _ in 0..3 {
         let again = ada.submit_signed(signed.clone()).await;
         assert_eq!(again.map(|accepted| accepted.outcome), moved);
     }
-    let other = ada.sign(&transaction(ada, 2, sending(6)));
+    let other = ada.sign(&transaction(ada, 2, sending(6_000)));
     assert_eq!(code(ada.submit_signed(other).await), "transaction_conflict");
     let thief = network.client(61).await;
     assert_eq!(code(thief.submit_signed(signed).await), "wrong_account");
-    let left = funds.checked_sub(Amount::from_base_units(5)).unwrap();
+    let left = funds.checked_sub(Amount::from_base_units(5_000)).unwrap();
     nothing_happened(network, ada, left).await;
     let got = thief.my_account().await.unwrap().available;
-    assert_eq!(got.base_units(), 5, "the money moved once");
+    assert_eq!(got.base_units(), 5_000, "the money moved once");
 }
 
 // Blobs.

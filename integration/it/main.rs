@@ -4,6 +4,7 @@
 //! - [`actors`]: each actor dies in the middle of a task;
 //! - [`bad_input`]: what is wrong is refused by name, costs nothing and stops nobody;
 //! - [`kills`]: a coordinator is killed again and again under load;
+//! - [`ledger`]: payments, proofs, copies and audits by the commands;
 //! - [`processes`]: the demo, and nodes that die as in a power cut and are started again;
 //! - [`nodes`]: what the other tests start.
 
@@ -13,5 +14,6 @@ mod actors;
 mod bad_input;
 mod kills;
 mod layers;
+mod ledger;
 mod nodes;
 mod processes;

@@ -40,7 +40,7 @@ pub fn cryptomind(home: &Path) -> Command {
 }
 
 /// A node's process, and what it takes to start it again.
-struct Part {
+pub struct Part {
     role: &'static str,
     home: PathBuf,
     config: PathBuf,
@@ -48,7 +48,7 @@ struct Part {
     /// Kept open: a part must not fail to print.
     _lines: Lines<BufReader<ChildStdout>>,
     /// What it said of itself when it was ready.
-    said: String,
+    pub said: String,
 }
 
 impl Part {
@@ -77,11 +77,11 @@ impl Part {
     }
 
     /// SIGKILL: no last word, nothing put in order. Gone when this returns.
-    async fn kill(&mut self) {
+    pub async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
 
-    async fn start_again(&mut self) {
+    pub async fn start_again(&mut self) {
         let (home, config) = (self.home.clone(), self.config.clone());
         *self = Self::start(self.role, home, config).await;
     }
@@ -157,7 +157,7 @@ impl Network {
 }
 
 /// Starts a coordinator on a port of the system's choice, which its configuration keeps from then on.
-async fn start_coordinator(dir: &Path) -> Part {
+pub async fn start_coordinator(dir: &Path) -> Part {
     let home = dir.join("coordinator");
     std::fs::create_dir_all(&home).unwrap();
     let configure = |listen: String| {

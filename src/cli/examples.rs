@@ -9,7 +9,7 @@ Examples:
   cryptomind --role miner --join cm://… --account cm1…
                                                      earn with this machine
 
-Exit codes: 0 done, 1 internal, 2 usage or configuration, 3 not found, 4 authentication, 5 funds,
+Exit codes: 0 done, 1 internal or what was checked does not hold, 2 usage or configuration, 3 not found, 4 authentication, 5 funds,
 6 no capacity, 7 the task failed, 8 the network failed the task (unearned tokens returned),
 9 cancelled, 10 coordinator unreachable, 124 timeout, 130 interrupted.";
 
@@ -37,14 +37,85 @@ Examples:
   cryptomind key new                                 make the client's key
   cryptomind key new /safe/place/ada.key
   cryptomind key show
+  cryptomind key rotate                              a new key for the same account
   cryptomind key ls";
+
+pub const KEY_ROTATE: &str = "\
+Writes a new key beside the old one, has the account's next transactions signed by it, and only then puts
+it in the old one's place, which stays beside it as FILE.retired. The account's id, its money and its
+name stay. Interrupted, it goes on when it is called again. Nodes that work for the account under a word
+of the old key have to be approved again.
+
+Examples:
+  cryptomind key rotate
+  cryptomind key rotate --key ada.key --coordinator cm://…";
 
 pub const WALLET: &str = "\
 Examples:
   cryptomind wallet balance
   cryptomind wallet faucet
   cryptomind wallet send bob 0.25
-  cryptomind wallet history --limit 10 --format json";
+  cryptomind wallet history --limit 10 --format json
+  cryptomind wallet receipt cmr1… -o payment.receipt";
+
+pub const WALLET_HISTORY: &str = "\
+Examples:
+  cryptomind wallet history --limit 10
+  cryptomind wallet history --before cmr1…           the page after the one that ended there";
+
+pub const WALLET_SEND: &str = "\
+Says amount, fee and both together before anything is signed. In scripts nothing is asked.
+
+Examples:
+  cryptomind wallet send bob 0.25
+  cryptomind wallet send cm1… 0.25 --yes --format json";
+
+pub const WALLET_RECEIPT: &str = "\
+Examples:
+  cryptomind wallet receipt cmr1… -o payment.receipt
+  cryptomind ledger verify-receipt payment.receipt --genesis cmg1…";
+
+pub const LEDGER: &str = "\
+Examples:
+  cryptomind ledger status
+  cryptomind ledger block 0
+  cryptomind ledger tx cmr1…
+  cryptomind ledger follow cm://… --dir copy         trust nobody: check what the coordinator does
+  cryptomind ledger verify --dir copy
+  cryptomind ledger export --as csv -o transfers.csv
+  cryptomind ledger verify-receipt payment.receipt --genesis cmg1…";
+
+pub const LEDGER_VERIFY: &str = "\
+Exit code 1 where anything does not hold, with the first block where it does not. The coordinator must
+not be running on the folder; while it runs, use `cryptomind ledger follow`.
+
+Examples:
+  cryptomind ledger verify
+  cryptomind ledger verify --dir /var/lib/cryptomind/coordinator --format json";
+
+pub const LEDGER_VERIFY_RECEIPT: &str = "\
+Exit code 1 where the file proves nothing, with the reason. `cryptomind network status` prints the
+network's id; take it from where you would take a bank's address, not from whoever sent the file.
+
+Examples:
+  cryptomind ledger verify-receipt payment.receipt --genesis cmg1…";
+
+pub const LEDGER_EXPORT: &str = "\
+Amounts are in base units (10^9 are 1 CTM) and once more in CTM; times in milliseconds since 1970 and
+once more in UTC.
+
+Examples:
+  cryptomind ledger export --as csv -o transfers.csv
+  cryptomind ledger export --dir copy | jq 'select(.reason == \"work\")'";
+
+pub const LEDGER_FOLLOW: &str = "\
+Any key may follow: without a key file a fresh one is used. Exit code 1 where the coordinator's history
+is not that of the folder, or a block does not hold, with {\"diverges_at\": HEIGHT, \"reason\": …}.
+
+Examples:
+  cryptomind ledger follow cm://… --dir copy         until Ctrl-C
+  cryptomind ledger follow cm://… --dir copy --once
+  cryptomind ledger follow cm://… --dir copy --until-height 1000 --format json";
 
 pub const DATASET: &str = "\
 Examples:

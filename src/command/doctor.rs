@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cryptomind_config::key;
-use cryptomind_protocol::{AccountId, ErrorBody};
+use cryptomind_protocol::ErrorBody;
 use cryptomind_sdk::Client;
 use serde::Serialize;
 
@@ -201,16 +201,13 @@ fn file_in_use(global: &Global) -> String {
 
 fn key_file(file: &Path) -> Check {
     const NEEDED: &str = "a whole key that its owner alone can read";
-    match key::read(file) {
-        Ok(key) => {
-            let account = AccountId::of_key(&key.public());
-            Check::new(
-                "key file",
-                NEEDED,
-                Verdict::Good,
-                format!("{} ({account})", file.display()),
-            )
-        }
+    match key::read_file(file) {
+        Ok(found) => Check::new(
+            "key file",
+            NEEDED,
+            Verdict::Good,
+            format!("{} ({})", file.display(), found.account),
+        ),
         Err(error) => Check::failed("key file", NEEDED, &error.into()),
     }
 }

@@ -1,15 +1,17 @@
-//! `key`: key files. No network is needed.
+//! `key`: key files. No network is needed but to rotate one.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use cryptomind_config::key;
-use cryptomind_protocol::{AccountId, ErrorBody, SecretKey};
+use cryptomind_config::key::{self, KeyFile};
+use cryptomind_protocol::{AccountId, ErrorBody};
 use serde::Serialize;
 
 use crate::cli::KeyCommand;
 use crate::context::Context;
 use crate::exit;
+
+mod rotate;
 
 /// A key file, without its secret.
 #[derive(Serialize)]
@@ -20,12 +22,17 @@ struct KeyView {
 }
 
 impl KeyView {
-    fn of(file: PathBuf, key: &SecretKey) -> Self {
+    fn of(file: PathBuf, found: &KeyFile) -> Self {
         Self {
             file,
-            account: AccountId::of_key(&key.public()),
-            public_key: key.public().to_string(),
+            account: found.account,
+            public_key: found.key.public().to_string(),
         }
+    }
+
+    fn read(file: PathBuf) -> Result<Self, ErrorBody> {
+        let found = key::read_file(&file)?;
+        Ok(Self::of(file, &found))
     }
 
     fn text(&self) -> String {
@@ -39,8 +46,9 @@ impl KeyView {
 }
 
 /// Runs a `key` command.
-pub fn run(context: &Context, command: KeyCommand) -> Result<()> {
+pub async fn run(context: &Context, command: KeyCommand) -> Result<()> {
     match command {
+        KeyCommand::Rotate => rotate::run(context).await,
         KeyCommand::New { file } => new(context, file),
         KeyCommand::Show { file } => show(context, file),
         KeyCommand::Ls => list(context),
@@ -50,8 +58,8 @@ pub fn run(context: &Context, command: KeyCommand) -> Result<()> {
 fn new(context: &Context, file: Option<PathBuf>) -> Result<()> {
     let file = file.unwrap_or_else(|| context.key_file());
     let seed = *cryptomind_sdk::new_key()?.seed();
-    let made = key::create(&file, seed).map_err(ErrorBody::from)?;
-    let view = KeyView::of(file, &made);
+    key::create(&file, seed).map_err(ErrorBody::from)?;
+    let view = KeyView::read(file)?;
     context.output.value(&view, || view.text())?;
     context.output.note(
         "Whoever has this file has the account's money. Back it up.\nnext: cryptomind register NICKNAME",
@@ -61,9 +69,13 @@ fn new(context: &Context, file: Option<PathBuf>) -> Result<()> {
 
 fn show(context: &Context, file: Option<PathBuf>) -> Result<()> {
     let file = file.unwrap_or_else(|| context.key_file());
-    let read = key::read(&file).map_err(ErrorBody::from)?;
-    let view = KeyView::of(file, &read);
+    let view = KeyView::read(file)?;
     context.output.value(&view, || view.text())?;
+    if rotate::is_retired(&view.file) {
+        context
+            .output
+            .note("retired: it signs nothing for this account any more")?;
+    }
     Ok(())
 }
 
@@ -90,8 +102,10 @@ fn keys_in(folder: &Path) -> Result<Vec<KeyView>> {
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     files.retain(|path| path.extension().is_some_and(|ext| ext == "key"));
     files.sort();
-    let read = |path: PathBuf| Some(KeyView::of(path.clone(), &key::read(&path).ok()?));
-    Ok(files.into_iter().filter_map(read).collect())
+    let read = files
+        .into_iter()
+        .filter_map(|path| KeyView::read(path).ok());
+    Ok(read.collect())
 }
 
 #[cfg(test)]

@@ -31,7 +31,10 @@ pub(super) struct Paid {
 pub(super) struct Balance {
     account: AccountId,
     name: String,
+    /// With what is locked.
     base_units: u64,
+    /// Of it, what may not be spent yet: withheld earnings, and what is still vesting.
+    locked_base_units: u64,
 }
 
 /// What was paid, and what everybody has.
@@ -91,21 +94,24 @@ impl Demo<'_> {
         accounts.extend(system.map(|name| (name.to_owned(), AccountId::of_system(name))));
         let mut balances = Vec::new();
         for (name, account) in accounts {
-            let units = self.units_of(account).await?;
+            let (all, locked) = self.units_of(account).await?;
             balances.push(Balance {
                 account,
                 name,
-                base_units: units.base_units(),
+                base_units: all.base_units(),
+                locked_base_units: locked.base_units(),
             });
         }
         Ok(balances)
     }
 
-    async fn units_of(&self, account: AccountId) -> Result<Amount, ErrorBody> {
+    /// What an account has, and how much of it is locked.
+    async fn units_of(&self, account: AccountId) -> Result<(Amount, Amount), ErrorBody> {
         match self.bob.account(account).await {
             Ok(view) => Amount::sum([view.available, view.held, view.locked])
+                .map(|all| (all, view.locked))
                 .ok_or_else(|| ErrorBody::internal("a balance exceeds what can exist")),
-            Err(error) if error.is_not_found() => Ok(Amount::ZERO),
+            Err(error) if error.is_not_found() => Ok((Amount::ZERO, Amount::ZERO)),
             Err(error) => Err(error),
         }
     }
@@ -180,11 +186,15 @@ fn payments_table(payments: &[Paid]) -> String {
 
 fn balances_table(balances: &[Balance]) -> String {
     let sum = balances.iter().map(|b| b.base_units).sum();
+    let locked = |units| if units == 0 { String::new() } else { ctm(units) };
     let rows = balances
         .iter()
-        .map(|b| vec![b.name.clone(), ctm(b.base_units)]);
-    let total = vec!["all that exists".to_owned(), ctm(sum)];
-    table(&["account", "has"], rows.chain([total]))
+        .map(|b| vec![b.name.clone(), ctm(b.base_units), locked(b.locked_base_units)]);
+    let total = vec!["all that exists".to_owned(), ctm(sum), String::new()];
+    table(
+        &["account", "has", "of it withheld or vesting"],
+        rows.chain([total]),
+    )
 }
 
 #[cfg(test)]

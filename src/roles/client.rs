@@ -137,7 +137,15 @@ async fn run_line(context: &Context, words: &[String]) -> Result<()> {
             let why = "this starts a network of its own: use it in a shell";
             Err(cryptomind_protocol::ErrorBody::user("not_here", why).into())
         }
-        Command::Key(command) => command::key(&context, command),
+        Command::Key(crate::cli::KeyCommand::Rotate) => {
+            let why = "this prompt speaks with the old key: rotate it in a shell";
+            Err(cryptomind_protocol::ErrorBody::user("not_here", why)
+                .with_help("cryptomind key rotate")
+                .into())
+        }
+        Command::Ledger(command) if command.is_offline() => {
+            command::ledger_offline(context.output, &line.global, command)
+        }
         Command::Config(command) => command::config(context.output, &line.global, command),
         Command::Completions { shell } => Ok(command::completions(context.output, shell)?),
         Command::Doctor => command::doctor::run(&context, &line.global).await,

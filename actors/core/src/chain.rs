@@ -34,7 +34,7 @@ use crate::transaction::{self, Verified};
 
 mod verify;
 
-pub use verify::{Divergence, Seen};
+pub use verify::{Divergence, Opened, Seen};
 
 /// The version of headers.
 pub const VERSION: u8 = 1;

@@ -166,6 +166,9 @@ pub struct ParseKeyError;
 
 const KEY_FILE_TAG: &str = "cryptomind-secret-key-1";
 
+/// What the second line of a key file begins with, where it has one: the account's id follows.
+pub const KEY_FILE_ACCOUNT: &str = "account ";
+
 impl SecretKey {
     /// What a key file holds: one line, a tag and hex.
     pub fn to_file_text(&self) -> String {
@@ -176,10 +179,16 @@ impl SecretKey {
 impl FromStr for SecretKey {
     type Err = ParseKeyError;
 
-    /// Reads what [`SecretKey::to_file_text`] wrote.
+    /// Reads what [`SecretKey::to_file_text`] wrote. A second line may name the account, where the key is not its first:
+    /// that is for people, and passed over here.
     fn from_str(text: &str) -> Result<Self, ParseKeyError> {
-        let hex = text
-            .trim()
+        let text = text.trim();
+        let (key, rest) = text.split_once('\n').unwrap_or((text, KEY_FILE_ACCOUNT));
+        if !rest.starts_with(KEY_FILE_ACCOUNT) || rest.contains('\n') {
+            return Err(ParseKeyError);
+        }
+        let hex = key
+            .trim_end()
             .strip_prefix(KEY_FILE_TAG)
             .ok_or(ParseKeyError)?
             .trim_start();
@@ -209,6 +218,16 @@ mod tests {
         signature[0] = 1;
         assert!(!PublicKey::new(identity).verify(b"any", &Signature::new(signature)));
         assert!(!PublicKey::new([0; 32]).verify(b"any", &Signature::new([0; 64])));
+    }
+
+    #[test]
+    fn a_key_file_may_name_its_account_and_nothing_else() {
+        let text = SecretKey::from_seed([9; 32]).to_file_text();
+        let read = |rest: &str| format!("{text}{rest}").parse::<SecretKey>().is_ok();
+        assert!(read("account cm1abc\n"));
+        assert!(!read("account cm1abc\nmore"));
+        assert!(!read("more"));
+        assert!(!read(&text));
     }
 
     #[test]

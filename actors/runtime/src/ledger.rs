@@ -37,6 +37,11 @@ use crate::coordinator::signers::Signers;
 use crate::matchmaker::{MatchmakerMsg, MatchmakerRef};
 use crate::supervisor::Handle;
 
+pub mod audit;
+#[cfg(test)]
+mod fixture;
+pub mod folder;
+pub mod replica;
 mod sealing;
 
 /// The chain as it lies in the store.

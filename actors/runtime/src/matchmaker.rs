@@ -542,3 +542,6 @@ pub(crate) fn member(link: &Link) -> Member {
         owner: record.owner,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,7 +42,7 @@ impl Values for Coordinator {
             NetworkKind::Development => "development",
             NetworkKind::Main => "main",
         };
-        let market = &self.market;
+        let (market, given) = (&self.market, &self.network.allocations);
         vec![
             ("node.name", self.node.name.clone()),
             ("node.data_dir", path(&self.node.data_dir)),
@@ -61,6 +61,11 @@ impl Values for Coordinator {
                 "network.fees.reward_fund_ppm",
                 self.network.fees.reward_fund_ppm.to_string(),
             ),
+            ("network.allocations.investors", optional(&given.investors)),
+            ("network.allocations.reserve", optional(&given.reserve)),
+            ("network.allocations.team", optional(&given.team)),
+            ("network.allocations.bounty", optional(&given.bounty)),
+            ("network.allocations.advisors", optional(&given.advisors)),
             (
                 "network.withholding.period_s",
                 (self.network.withholding.period_ms / 1000).to_string(),

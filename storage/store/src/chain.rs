@@ -4,6 +4,8 @@
 //! One block is one batch: the block, the records of the state that it changed, the head and the index rows of its
 //! entries, beside whatever else must change in the same breath.
 
+use std::collections::BTreeSet;
+
 use cryptomind_core::chain::{Chain, Head};
 use cryptomind_core::ledger::{Account, Hold, Ledger, Lock, Rules};
 use cryptomind_protocol::block::{Block, Receipt};
@@ -127,6 +129,26 @@ pub fn chain(store: &StateStore, genesis: Genesis) -> Result<Chain, ErrorBody> {
     Chain::restore(genesis, head, ledger)
 }
 
+/// The index rows of one entry: where its transaction is, and whose tokens it moved.
+pub fn index_of(
+    id: ReceiptId,
+    receipt: &Receipt,
+    transaction: Option<(AccountId, Nonce)>,
+) -> (Option<Position>, Vec<Passage>) {
+    let position = transaction.map(|(account, nonce)| Position {
+        account,
+        id: nonce,
+        receipt: id,
+    });
+    let parties = receipt.transfers.iter().flat_map(|t| [t.payer, t.payee]);
+    let parties: BTreeSet<AccountId> = parties.collect();
+    let passage = |account| Passage {
+        account,
+        receipt: id,
+    };
+    (position, parties.into_iter().map(passage).collect())
+}
+
 /// Adds the index rows of one entry.
 pub fn note(
     id: ReceiptId,
@@ -134,26 +156,13 @@ pub fn note(
     transaction: Option<(AccountId, Nonce)>,
     batch: &mut Batch,
 ) {
-    if let Some((account, nonce)) = transaction {
-        batch.put(&Position {
-            account,
-            id: nonce,
-            receipt: id,
-        });
-    }
-    let parties = receipt.transfers.iter().flat_map(|t| [t.payer, t.payee]);
-    let mut parties: Vec<AccountId> = parties.collect();
-    parties.sort_unstable();
-    parties.dedup();
-    for account in parties {
-        batch.put(&Passage {
-            account,
-            receipt: id,
-        });
-    }
+    let (position, passages) = index_of(id, receipt, transaction);
+    position.iter().for_each(|position| batch.put(position));
+    passages.iter().for_each(|passage| batch.put(passage));
 }
 
-/// Adds a closed block, the records that it changed and the new head.
+/// Adds a closed block, the records that it changed and the new head. The index rows of its entries are noted as they
+/// are carried out; those of block 0, which nobody posts, are added here.
 ///
 /// # Errors
 /// Where the chain has no closed block.
@@ -170,6 +179,11 @@ pub fn put(block: &Block, chain: &mut Chain, batch: &mut Batch) -> Result<(), Er
         match lock {
             Some(lock) => batch.put(lock),
             None => batch.delete::<Lock>(&key.to_bytes()),
+        }
+    }
+    if block.header.height == 0 {
+        for (receipt, index) in block.receipts.iter().zip(0..) {
+            note(ReceiptId::at(0, index), receipt, None, batch);
         }
     }
     batch.put(block);

@@ -112,6 +112,14 @@ pub enum Damage {
 }
 
 impl StoreError {
+    /// Whether another process has the database open.
+    pub fn is_in_use(&self) -> bool {
+        let Self::Open { source, .. } = self else {
+            return false;
+        };
+        matches!(**source, redb::Error::DatabaseAlreadyOpen)
+    }
+
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io {
             doing,

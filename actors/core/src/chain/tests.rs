@@ -424,7 +424,7 @@ fn a_settlement_that_is_repeated_on_replay_is_caught() {
     let m = busy();
     let settled = m.blocks[4].receipts[0].transfers.clone();
     let mut ledger = m.chain.ledger().clone();
-    for paid in settled.iter().filter(|t| t.payer != t.payee) {
+    for paid in settled.iter().filter(|t| t.reason == Reason::Work) {
         let again = Op::Send {
             from: paid.payer,
             to: paid.payee,

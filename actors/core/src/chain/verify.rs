@@ -2,7 +2,7 @@
 
 use cryptomind_protocol::block::{Block, Decision, Entry, Header, MAX_BLOCK_BYTES};
 use cryptomind_protocol::key::Nonce;
-use cryptomind_protocol::{AccountId, ErrorBody};
+use cryptomind_protocol::{AccountId, ErrorBody, GenesisHash};
 
 use super::{Chain, Executed, Open, VERSION};
 use crate::consensus::{Consensus, Executor};
@@ -22,6 +22,51 @@ pub struct Divergence {
     pub what: String,
 }
 
+/// What opening each entry's transaction came to.
+type Transactions = Vec<Result<Option<Verified>, ErrorBody>>;
+
+/// A block whose transactions were opened: their signatures, nearly all of the work of checking it, need nothing of the
+/// chain before it, so that other threads can look at them ahead.
+#[derive(Debug)]
+pub struct Opened {
+    block: Block,
+    network: GenesisHash,
+    transactions: Transactions,
+}
+
+impl Opened {
+    /// Opens every transaction of `block`. What does not hold shows when the block is checked.
+    pub fn new(block: Block, network: &GenesisHash) -> Self {
+        Self {
+            transactions: open_all(&block, network),
+            network: *network,
+            block,
+        }
+    }
+
+    /// The block.
+    pub const fn block(&self) -> &Block {
+        &self.block
+    }
+
+    /// The block back.
+    pub fn into_block(self) -> Block {
+        self.block
+    }
+
+    /// The transaction of the entry at `index`, where it has one that holds.
+    pub fn transaction(&self, index: u32) -> Option<&Verified> {
+        let opened = self.transactions.get(index as usize)?.as_ref();
+        opened.ok()?.as_ref()
+    }
+}
+
+fn open_all(block: &Block, network: &GenesisHash) -> Transactions {
+    let open = |signed| transaction::open(signed, network);
+    let entries = block.entries.iter();
+    entries.map(|entry| entry.transaction.clone().map(open).transpose()).collect()
+}
+
 impl Chain {
     /// Carries out `block` on top of the last one and compares everything that it claims. `seen` knows the transactions of
     /// earlier blocks.
@@ -34,9 +79,36 @@ impl Chain {
         engine: &impl Consensus,
         seen: impl Seen,
     ) -> Result<Vec<Executed>, Divergence> {
+        let opened = open_all(block, self.network());
+        self.check_all(block, &opened, engine, seen)
+    }
+
+    /// As [`Chain::check_block`], for a block that was opened before.
+    ///
+    /// # Errors
+    /// As [`Chain::check_block`].
+    pub fn check_opened(
+        &mut self,
+        opened: &Opened,
+        engine: &impl Consensus,
+        seen: impl Seen,
+    ) -> Result<Vec<Executed>, Divergence> {
+        if opened.network != *self.network() {
+            return self.check_block(&opened.block, engine, seen);
+        }
+        self.check_all(&opened.block, &opened.transactions, engine, seen)
+    }
+
+    fn check_all(
+        &mut self,
+        block: &Block,
+        opened: &Transactions,
+        engine: &impl Consensus,
+        seen: impl Seen,
+    ) -> Result<Vec<Executed>, Divergence> {
         let height = self.head().map_or(0, |head| head.height + 1);
         let checked = self.check_claims(block, engine).and_then(|()| {
-            let executed = self.carry_out_again(block, seen)?;
+            let executed = self.carry_out_again(block, opened, seen)?;
             self.check_result(block)?;
             Ok(executed)
         });
@@ -66,18 +138,23 @@ impl Chain {
         same("number of receipts", &header.count, &(block.receipts.len() as u32))
     }
 
-    fn carry_out_again(&mut self, block: &Block, seen: impl Seen) -> Result<Vec<Executed>, String> {
+    fn carry_out_again(
+        &mut self,
+        block: &Block,
+        opened: &Transactions,
+        seen: impl Seen,
+    ) -> Result<Vec<Executed>, String> {
         let time = block.header.time;
         self.open = Some(Open::new(block.header.height, time));
         let mut here = std::collections::BTreeSet::new();
         let mut all = Vec::with_capacity(block.entries.len());
-        for (index, entry) in block.entries.iter().enumerate() {
+        for (index, (entry, opened)) in block.entries.iter().zip(opened).enumerate() {
             let at = |what: String| format!("entry {index}: {what}");
             let expected = self.reserved(block.header.height, index);
             if reserved(entry) != expected {
                 return Err(at(format!("expected {}", expected.map_or("work", |e| e.0))));
             }
-            let verified = self.verified(entry).map_err(|e| at(e.to_string()))?;
+            let verified = opened.clone().map_err(|e| at(e.to_string()))?;
             if let Some(t) = &verified {
                 let key = (t.account(), t.id());
                 if seen(&key.0, &key.1) || !here.insert(key) {
@@ -101,11 +178,6 @@ impl Chain {
             (_, 0) if self.open.as_ref().is_some_and(|open| self.is_due(open.time)) => Some(DUE),
             _ => None,
         }
-    }
-
-    fn verified(&self, entry: &Entry) -> Result<Option<Verified>, ErrorBody> {
-        let open = |signed| transaction::open(signed, self.network());
-        entry.transaction.clone().map(open).transpose()
     }
 
     fn check_result(&mut self, block: &Block) -> Result<(), String> {

@@ -2,12 +2,13 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::backends::FileBackend;
-use redb::{DatabaseError, StorageBackend};
+use redb::{BackendError, DatabaseError, StorageBackend};
 
 use crate::StoreError;
 
@@ -18,7 +19,7 @@ pub(super) struct Counted {
     syncs: Arc<AtomicU64>,
 }
 
-/// Opens the file, or makes it, and locks it for this process.
+/// Opens the file, or makes it. The database locks it, through the lock methods below.
 pub(super) fn open(path: &Path) -> Result<(Counted, Arc<AtomicU64>), DatabaseError> {
     let file = OpenOptions::new()
         .read(true)
@@ -76,5 +77,35 @@ impl StorageBackend for Counted {
 
     fn close(&self) -> io::Result<()> {
         self.file.close()
+    }
+
+    // Without these a second process could open the file: a backend locks nothing unless it says how.
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> Result<bool, BackendError> {
+        self.file.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.query_lock_range(start, end)
     }
 }

@@ -296,6 +296,21 @@ fn a_record_of_another_form_is_an_error_that_names_it() {
 }
 
 #[test]
+fn a_file_that_is_open_is_opened_by_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.redb");
+    let store = StateStore::open(&path).unwrap();
+    store.commit(put(1)).wait().unwrap();
+    let refused = StateStore::open(&path).unwrap_err();
+    assert!(refused.is_in_use(), "{refused}");
+    store.commit(put(2)).wait().unwrap();
+    drop(store);
+    assert_eq!(numbers(&StateStore::open(&path).unwrap()), [1, 2]);
+    std::fs::write(&path, "no database").unwrap();
+    assert!(!StateStore::open(&path).unwrap_err().is_in_use());
+}
+
+#[test]
 fn a_file_that_is_damaged_or_not_ours_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.redb");

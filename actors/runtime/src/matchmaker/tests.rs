@@ -1,0 +1,395 @@
+//! Posting, cancelling and expiring, through the real ledger and the real store.
+
+use cryptomind_core::catalog::ItemRecord;
+use cryptomind_core::journal::NodeRecord;
+use cryptomind_core::ledger::Hold;
+use cryptomind_core::transaction;
+use cryptomind_protocol::block::Block;
+use cryptomind_protocol::genesis::{Allocation, FeeTable, Genesis, NetworkKind, Withholding};
+use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo, ItemKind, Manifest};
+use cryptomind_protocol::key::Nonce;
+use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::money::SUPPLY;
+use cryptomind_protocol::node::{Capacity, Command};
+use cryptomind_protocol::task::{Optimizer, Reason, TaskState, TrainSpec, Work};
+use cryptomind_protocol::transaction::{Action, Outcome, Transaction};
+use cryptomind_protocol::{Amount, ItemId, SecretKey, Signed, Timestamp};
+use tokio::sync::{mpsc, watch};
+
+use super::*;
+use crate::catalog::{CatalogActor, CatalogArguments};
+use crate::coordinator::signers::Signers;
+use crate::ledger::{LEDGER_LIMIT, LedgerActor, LedgerArguments, LedgerMsg};
+use crate::rating::{RatingActor, RatingArguments};
+use crate::supervisor::{self, Child, Tree, seat};
+
+const CAP: Amount = Amount::from_base_units(1_000_000_000);
+const HOUR_MS: u64 = 3_600_000;
+
+fn client() -> SecretKey {
+    SecretKey::from_seed([1; 32])
+}
+
+fn genesis(key: &SecretKey) -> Genesis {
+    Genesis {
+        version: 1,
+        name: "test".into(),
+        kind: NetworkKind::Development,
+        created: Timestamp::from_ms(1),
+        coordinator: key.public(),
+        allocations: vec![Allocation {
+            name: "all".into(),
+            account: AccountId::of_key(&client().public()),
+            amount: SUPPLY,
+            vesting: None,
+        }],
+        fees: FeeTable::default(),
+        withholding: Withholding {
+            period_ms: HOUR_MS,
+            max_ppm: 250_000,
+        },
+        faucet: Amount::ZERO,
+    }
+}
+
+/// A coordinator without doors, and a miner that is connected and says nothing.
+struct House {
+    store: StateStore,
+    ledger: LedgerRef,
+    matchmaker: MatchmakerRef,
+    tree: Tree,
+    grown: watch::Receiver<u64>,
+    genesis: Genesis,
+    commands: mpsc::Receiver<Command>,
+}
+
+impl House {
+    async fn open(store: &StateStore, hold_ms: u64) -> Self {
+        Self::staffed(store, hold_ms, true).await
+    }
+
+    /// Without `whole`, there is nobody but the ledger.
+    async fn staffed(store: &StateStore, hold_ms: u64, whole: bool) -> Self {
+        let key = SecretKey::from_seed([9; 32]);
+        let genesis = genesis(&key);
+        let (ledger_seat, ledger) = seat("ledger");
+        let (rating_seat, rating) = seat("rating");
+        let (catalog_seat, catalog) = seat("catalog");
+        let (matchmaker_seat, matchmaker) = seat("matchmaker");
+        let (grown, grows) = watch::channel(0);
+        let links = Links::default();
+        let (_, commands) = links.enter(miner(), Activity::Idle);
+        let for_ledger = LedgerArguments {
+            store: store.clone(),
+            genesis: genesis.clone(),
+            key: key.clone(),
+            signers: Signers::default(),
+            matchmaker: matchmaker.clone(),
+            grown,
+        };
+        let for_rating = RatingArguments {
+            store: store.clone(),
+            ledger: ledger.clone(),
+        };
+        let for_catalog = CatalogArguments {
+            store: store.clone(),
+            ledger: ledger.clone(),
+        };
+        let for_matchmaker = MatchmakerArguments {
+            store: store.clone(),
+            ledger: ledger.clone(),
+            catalog,
+            rating,
+            links,
+            tickets: Tickets {
+                key,
+                network: genesis.hash(),
+            },
+            watchers: Watchers::default(),
+            prices: Prices {
+                unit_price: Amount::from_base_units(1_000_000),
+                storage_per_mib: Amount::ZERO,
+                network_fee_ppm: 0,
+            },
+            withheld_max_ppm: genesis.withholding.max_ppm,
+            limits: Limits {
+                offer_window_ms: 400,
+                wait_ms: HOUR_MS,
+                prepare_ms: HOUR_MS,
+                hold_ms,
+            },
+        };
+        let mut children = vec![
+            Child::new(ledger_seat, move || (LedgerActor, for_ledger.clone())),
+            Child::new(rating_seat, move || (RatingActor, for_rating.clone())),
+            Child::new(catalog_seat, move || (CatalogActor, for_catalog.clone())),
+            Child::new(matchmaker_seat, move || {
+                (MatchmakerActor, for_matchmaker.clone())
+            }),
+        ];
+        children.truncate(if whole { 4 } else { 1 });
+        let limits = supervisor::Limits::default();
+        Self {
+            store: store.clone(),
+            ledger,
+            matchmaker,
+            tree: Tree::start(limits, children).await.unwrap(),
+            grown: grows,
+            genesis,
+            commands,
+        }
+    }
+
+    fn signed(&self, id: u8, action: Action) -> Box<Verified> {
+        let transaction = Transaction {
+            version: 1,
+            id: Nonce::new([id; 16]),
+            account: AccountId::of_key(&client().public()),
+            valid_until: clock::now().plus_ms(HOUR_MS),
+            max_fee: Amount::ZERO,
+            action,
+        };
+        let network = self.genesis.hash();
+        let signed = Signed::sign(&transaction, &network, &client());
+        Box::new(transaction::open(signed, &network).unwrap())
+    }
+
+    async fn post(&self, id: u8) -> (TaskId, Accepted) {
+        let transaction = self.signed(id, Action::Post { spec: spec() });
+        let message = |reply| MatchmakerMsg::Post {
+            transaction,
+            spec: Box::new(spec()),
+            materials: Box::new(materials()),
+            reply,
+        };
+        let answer = self.matchmaker.call(message, MATCHMAKER_LIMIT).await;
+        let accepted = answer.unwrap().unwrap();
+        match accepted.outcome {
+            Outcome::Posted { task, held } => {
+                assert_eq!(held, CAP);
+                (task, accepted)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn cancel(
+        &self,
+        transaction: Box<Verified>,
+        task: TaskId,
+    ) -> Result<Accepted, ErrorBody> {
+        let message = |reply| MatchmakerMsg::Cancel {
+            transaction,
+            task,
+            reply,
+        };
+        let answer = self.matchmaker.call(message, MATCHMAKER_LIMIT).await;
+        answer.unwrap()
+    }
+
+    async fn open_tasks(&self) -> usize {
+        let counts = self
+            .matchmaker
+            .call(MatchmakerMsg::CountsOf, MATCHMAKER_LIMIT);
+        counts.await.unwrap().open_tasks
+    }
+
+    fn run(&self, task: TaskId) -> Run {
+        self.store.get::<Run>(task.as_bytes()).unwrap().unwrap()
+    }
+
+    fn block(&self, accepted: &Accepted) -> Block {
+        let height = accepted.receipt.height().to_be_bytes();
+        self.store.get::<Block>(&height).unwrap().unwrap()
+    }
+
+    /// The run has ended without costing anything, on the disk too.
+    fn check_refunded(&self, task: TaskId, state: TaskState) {
+        let run = self.run(task);
+        assert_eq!(run.state, state, "{}", run.reason);
+        let [refund] = &run.payments[..] else {
+            panic!("{:?}", run.payments);
+        };
+        assert_eq!((refund.amount, refund.reason), (CAP, Reason::Refund));
+        assert!(self.store.load::<Hold>().unwrap().is_empty());
+        assert!(self.store.load::<OpenRun>().unwrap().is_empty());
+        let events = self.store.load::<cryptomind_core::journal::EventRecord>();
+        let last = events.unwrap().pop().unwrap();
+        assert!(matches!(last.event, Event::Settled { .. }), "{last:?}");
+    }
+}
+
+fn miner() -> NodeRecord {
+    NodeRecord {
+        node: NodeId::new([5; 32]),
+        name: "miner".into(),
+        role: Role::Miner,
+        owner: AccountId::new([5; 20]),
+        address: None,
+        capacity: Capacity {
+            threads: 1,
+            devices: Vec::new(),
+            mflops: 100,
+            free_bytes: 0,
+        },
+        seen: Timestamp::from_ms(1),
+    }
+}
+
+fn spec() -> TaskSpec {
+    TaskSpec {
+        name: "test".into(),
+        work: Work::Train {
+            dataset: ItemId::new([1; 16]),
+            model: ModelSpec {
+                input: vec![4],
+                layers: vec![Layer::Linear { out: 2 }],
+            },
+            train: TrainSpec {
+                epochs: 4,
+                global_batch: 10,
+                optimizer: Optimizer::adamw(1e-3),
+                seed: 1,
+                checkpoint_steps: 10,
+            },
+        },
+        miners: 1,
+        max_cost: CAP,
+        access: Access::Owner,
+    }
+}
+
+fn materials() -> Materials {
+    let info = DatasetInfo {
+        format: DataFormat::Csv {
+            file: "a.csv".into(),
+            label: "y".into(),
+            split_seed: 0,
+        },
+        train_samples: 100,
+        test_samples: 10,
+        input: vec![4],
+        classes: vec!["a".into(), "b".into()],
+    };
+    Materials {
+        dataset: ItemRecord {
+            item: ItemId::new([1; 16]),
+            owner: AccountId::new([8; 20]),
+            manifest: Manifest {
+                name: "data".into(),
+                kind: ItemKind::Dataset(info),
+                files: Vec::new(),
+                access: Access::Free,
+                licence: "CC0".into(),
+                source: "test".into(),
+            },
+            published: Timestamp::from_ms(1),
+            uses: 0,
+        },
+        model: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_posting_and_its_cancelling_are_an_entry_each() {
+    let store = StateStore::in_memory().unwrap();
+    let mut house = House::open(&store, HOUR_MS).await;
+    let (task, posted) = house.post(1).await;
+    assert_eq!(house.run(task).state, TaskState::Waiting);
+    let entry = &house.block(&posted).entries[posted.receipt.index() as usize];
+    assert!(entry.transaction.is_some() && entry.decisions.len() == 1);
+    assert!(matches!(
+        house.commands.recv().await,
+        Some(Command::Announce { .. })
+    ));
+
+    let transaction = house.signed(2, Action::Cancel { task });
+    let cancelled = house.cancel(transaction.clone(), task).await.unwrap();
+    assert_eq!(cancelled.outcome, Outcome::Cancelling { task });
+    let block = house.block(&cancelled);
+    let receipt = &block.receipts[cancelled.receipt.index() as usize];
+    assert_eq!(receipt.transfers.len(), 1);
+    house.check_refunded(task, TaskState::Cancelled);
+
+    let again = house.cancel(transaction, task).await.unwrap();
+    assert_eq!(again, cancelled, "the same bytes get the first answer");
+    let other = house.signed(3, Action::Cancel { task });
+    let refused = house.cancel(other, task).await.unwrap_err();
+    assert_eq!(refused.code, "task_not_found");
+}
+
+/// Nobody but the ledger is there when a hold expires: the matchmaker learns it when it starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_expired_in_its_absence_ends_its_run() {
+    let store = StateStore::in_memory().unwrap();
+    let first = House::open(&store, 500).await;
+    let (task, _) = first.post(1).await;
+    first.tree.stop().await;
+
+    let mut ledger_alone = House::staffed(&store, 500, false).await;
+    let before = *ledger_alone.grown.borrow();
+    let is_open = ledger_alone.ledger.open_holds(vec![task]).await.unwrap();
+    if is_open[0] {
+        let grown = ledger_alone.grown.wait_for(|height| *height > before);
+        grown.await.unwrap();
+    }
+    ledger_alone.tree.stop().await;
+    assert_eq!(ledger_alone.run(task).state, TaskState::Waiting);
+
+    let second = House::open(&store, 500).await;
+    assert_eq!(second.open_tasks().await, 0);
+    second.ledger.settled(&store).await.unwrap();
+    second.check_refunded(task, TaskState::Expired);
+    let balances = |reply| LedgerMsg::BalancesOf(AccountId::of_key(&client().public()), reply);
+    let balances = second.ledger.call(balances, LEDGER_LIMIT).await.unwrap();
+    assert_eq!((balances.available, balances.held), (SUPPLY, Amount::ZERO));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_ledger_settled_ends_a_run_at_once() {
+    let store = StateStore::in_memory().unwrap();
+    let house = House::open(&store, HOUR_MS).await;
+    let (task, _) = house.post(1).await;
+    let (kept, _) = house.post(2).await;
+    let expired = vec![(task, Vec::new())];
+    house
+        .matchmaker
+        .cast(MatchmakerMsg::HoldsExpired(expired))
+        .unwrap();
+    assert_eq!(house.open_tasks().await, 1);
+    house.ledger.settled(&store).await.unwrap();
+    assert_eq!(house.run(task).state, TaskState::Expired);
+    assert_eq!(house.run(kept).state, TaskState::Waiting);
+}
+
+/// A restart finds the open runs by their index, and only those.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_goes_on_with_what_is_open() {
+    let store = StateStore::in_memory().unwrap();
+    let first = House::open(&store, HOUR_MS).await;
+    let (ended, _) = first.post(1).await;
+    let (open, _) = first.post(2).await;
+    let transaction = first.signed(3, Action::Cancel { task: ended });
+    first.cancel(transaction, ended).await.unwrap();
+    first.tree.stop().await;
+    let second = House::open(&store, HOUR_MS).await;
+    assert_eq!(second.open_tasks().await, 1);
+    let transaction = second.signed(4, Action::Cancel { task: open });
+    second.cancel(transaction, open).await.unwrap();
+    assert_eq!(second.open_tasks().await, 0);
+    second.check_refunded(open, TaskState::Cancelled);
+}
+
+/// A coordinator that is there ends a task with its time, like one that comes late.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_nobody_ends_ends_with_its_time() {
+    let store = StateStore::in_memory().unwrap();
+    let mut house = House::open(&store, 1000).await;
+    let (task, posted) = house.post(1).await;
+    let height = posted.receipt.height();
+    let grown = house.grown.wait_for(|grown| *grown > height);
+    grown.await.unwrap();
+    assert_eq!(house.open_tasks().await, 0);
+    house.ledger.settled(&store).await.unwrap();
+    house.check_refunded(task, TaskState::Expired);
+}
