@@ -3,6 +3,7 @@
 //! - [`layers`]: which crate may use which, from `cargo metadata`;
 //! - [`actors`]: each actor dies in the middle of a task;
 //! - [`bad_input`]: what is wrong is refused by name, costs nothing and stops nobody;
+//! - [`bench`]: the benchmark of the ledger counts what the chain holds;
 //! - [`kills`]: a coordinator is killed again and again under load;
 //! - [`ledger`]: payments, proofs, copies and audits by the commands;
 //! - [`processes`]: the demo, and nodes that die as in a power cut and are started again;
@@ -12,6 +13,7 @@
 
 mod actors;
 mod bad_input;
+mod bench;
 mod kills;
 mod layers;
 mod ledger;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use cryptomind_core::catalog::{Catalog, ItemRecord, Nickname};
 use cryptomind_core::journal::NodeRecord;
+use cryptomind_core::transaction::Verified;
 use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::item::{ItemView, Manifest};
-use cryptomind_core::transaction::Verified;
 use cryptomind_protocol::transaction::{Accepted, StoredReceipt};
 use cryptomind_protocol::{AccountId, ErrorBody, ItemId, NodeId};
 use cryptomind_storage::state::{Batch, StateStore};

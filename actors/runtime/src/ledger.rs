@@ -27,9 +27,7 @@ use cryptomind_protocol::genesis::Genesis;
 use cryptomind_protocol::key::{Hash, Nonce};
 use cryptomind_protocol::task::Payment;
 use cryptomind_protocol::transaction::Accepted;
-use cryptomind_protocol::{
-    AccountId, Amount, ErrorBody, ReceiptId, SecretKey, TaskId, Timestamp,
-};
+use cryptomind_protocol::{AccountId, Amount, ErrorBody, ReceiptId, SecretKey, TaskId, Timestamp};
 use cryptomind_storage::state::{Batch, StateStore};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::watch;
@@ -167,7 +165,10 @@ pub enum LedgerMsg {
     /// From actors: records that change without an entry of the chain, in order with what was posted before.
     Record(Batch, RpcReplyPort<Durable>),
     /// From actors: was this transaction answered before? A conflict is an error.
-    AnswerOf(Box<Verified>, RpcReplyPort<Result<Option<Answered>, ErrorBody>>),
+    AnswerOf(
+        Box<Verified>,
+        RpcReplyPort<Result<Option<Answered>, ErrorBody>>,
+    ),
     /// From sessions: what has this account?
     BalancesOf(AccountId, RpcReplyPort<Balances>),
     /// From sessions: what is there in all?
@@ -338,7 +339,12 @@ impl Books {
         if let Some(then) = posting.then {
             then(&receipt, &mut batch);
         }
-        archive::note(id, &receipt, stamp.map(|(account, id, _)| (account, id)), &mut batch);
+        archive::note(
+            id,
+            &receipt,
+            stamp.map(|(account, id, _)| (account, id)),
+            &mut batch,
+        );
         let durable = self.sealing.add(batch);
         let posted = Posted {
             id,
@@ -350,7 +356,9 @@ impl Books {
             self.answers.insert((account, id), answer);
             self.sealing.answered((account, id));
         }
-        self.world.signers.follow(&posted.receipt, stamp.map(|s| s.0));
+        self.world
+            .signers
+            .follow(&posted.receipt, stamp.map(|s| s.0));
         Ok(posted)
     }
 
@@ -431,7 +439,11 @@ impl Books {
         let (mut batch, stored) = self.sealing.take(block.header.height);
         archive::put(block, &mut self.chain, &mut batch)?;
         let commit = self.world.store.commit(batch);
-        let (height, me, grown) = (block.header.height, self.me.clone(), self.world.grown.clone());
+        let (height, me, grown) = (
+            block.header.height,
+            self.me.clone(),
+            self.world.grown.clone(),
+        );
         tokio::spawn(async move {
             if commit.await.is_ok() {
                 stored.send_replace(true);
@@ -466,10 +478,12 @@ impl Books {
                 let (accepted, durable) = (accepted.clone(), Some(durable.clone()));
                 Some((*payload, Answered { accepted, durable }))
             }
-            None => archive::answer(&self.world.store, &account, &id)?.map(|(payload, accepted)| {
-                let durable = None;
-                (payload, Answered { accepted, durable })
-            }),
+            None => {
+                archive::answer(&self.world.store, &account, &id)?.map(|(payload, accepted)| {
+                    let durable = None;
+                    (payload, Answered { accepted, durable })
+                })
+            }
         };
         match found {
             Some((first, _)) if first != payload => Err(ErrorBody::user(
@@ -556,7 +570,8 @@ impl LedgerRef {
 
     /// Writes records that go without an entry of the chain.
     pub async fn record(&self, batch: Batch) -> Result<Durable, ErrorBody> {
-        self.call(|reply| LedgerMsg::Record(batch, reply), LEDGER_LIMIT).await
+        self.call(|reply| LedgerMsg::Record(batch, reply), LEDGER_LIMIT)
+            .await
     }
 
     /// The durable answer that this transaction got before, where it did.
@@ -587,11 +602,15 @@ impl LedgerRef {
             durable.wait().await?;
         }
         // Blocks that were closed before lie in the store's queue.
-        store.commit(Batch::new()).await.map_err(ErrorBody::internal)
+        store
+            .commit(Batch::new())
+            .await
+            .map_err(ErrorBody::internal)
     }
 
     /// Which of these tasks have an open hold.
     pub async fn open_holds(&self, tasks: Vec<TaskId>) -> Result<Vec<bool>, ErrorBody> {
-        self.call(|reply| LedgerMsg::OpenHolds(tasks, reply), LEDGER_LIMIT).await
+        self.call(|reply| LedgerMsg::OpenHolds(tasks, reply), LEDGER_LIMIT)
+            .await
     }
 }

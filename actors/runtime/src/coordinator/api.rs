@@ -159,7 +159,10 @@ impl Office {
         })
     }
 
-    pub(super) async fn nicknames(&self, accounts: Vec<AccountId>) -> Result<Vec<Option<String>>, ErrorBody> {
+    pub(super) async fn nicknames(
+        &self,
+        accounts: Vec<AccountId>,
+    ) -> Result<Vec<Option<String>>, ErrorBody> {
         let question = |reply| CatalogMsg::NicknamesOf(accounts, reply);
         self.catalog.call(question, CATALOG_LIMIT).await
     }

@@ -63,7 +63,10 @@ impl Office {
         let mut block: Option<Block> = None;
         for passage in archive::passages(&self.store, &me, before, limit)? {
             let id = passage.receipt;
-            if block.as_ref().is_none_or(|b| b.header.height != id.height()) {
+            if block
+                .as_ref()
+                .is_none_or(|b| b.header.height != id.height())
+            {
                 block = archive::block(&self.store, id.height())?;
             }
             let mine = block.as_ref().map(|block| transfers(block, id, me));

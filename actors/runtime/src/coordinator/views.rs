@@ -1,10 +1,10 @@
 //! What clients see of accounts and tasks, made of what is stored.
 
 use cryptomind_core::run::Run;
-use cryptomind_protocol::block::Transfer;
-use cryptomind_protocol::{ItemId, ReceiptId, Timestamp};
 use cryptomind_protocol::api::TransferView;
+use cryptomind_protocol::block::Transfer;
 use cryptomind_protocol::task::{TaskState, TaskView};
+use cryptomind_protocol::{ItemId, ReceiptId, Timestamp};
 
 /// A task for its client.
 pub(super) fn task(run: Run) -> TaskView {

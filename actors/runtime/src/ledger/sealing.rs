@@ -57,7 +57,8 @@ impl Sealing {
 
     /// Takes what goes to the disk with the block of this height, and who is told when it is there.
     pub(super) fn take(&mut self, height: u64) -> (Batch, watch::Sender<bool>) {
-        self.storing.insert(height, std::mem::take(&mut self.answered));
+        self.storing
+            .insert(height, std::mem::take(&mut self.answered));
         let batch = std::mem::take(&mut self.batch);
         let stored = std::mem::replace(&mut self.stored, watch::Sender::new(false));
         (batch, stored)
