@@ -186,10 +186,20 @@ fn payments_table(payments: &[Paid]) -> String {
 
 fn balances_table(balances: &[Balance]) -> String {
     let sum = balances.iter().map(|b| b.base_units).sum();
-    let locked = |units| if units == 0 { String::new() } else { ctm(units) };
-    let rows = balances
-        .iter()
-        .map(|b| vec![b.name.clone(), ctm(b.base_units), locked(b.locked_base_units)]);
+    let locked = |units| {
+        if units == 0 {
+            String::new()
+        } else {
+            ctm(units)
+        }
+    };
+    let rows = balances.iter().map(|b| {
+        vec![
+            b.name.clone(),
+            ctm(b.base_units),
+            locked(b.locked_base_units),
+        ]
+    });
     let total = vec!["all that exists".to_owned(), ctm(sum), String::new()];
     table(
         &["account", "has", "of it withheld or vesting"],

@@ -217,7 +217,9 @@ impl Chain {
 
     /// Whether the open block takes no more.
     pub fn is_full(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.bytes >= FULL_BYTES)
+        self.open
+            .as_ref()
+            .is_some_and(|open| open.bytes >= FULL_BYTES)
     }
 
     /// Fixes the next block's time, unless it has entries already, and does what is due at that time.
@@ -252,7 +254,9 @@ impl Chain {
     pub fn execute(&mut self, work: Work) -> Result<Executed, ErrorBody> {
         let reserved = |d: &Decision| matches!(d, Decision::Mint {} | Decision::Due {});
         if work.decisions.iter().any(reserved) {
-            return Err(ErrorBody::internal("nobody decides when to mint, nor what is due"));
+            return Err(ErrorBody::internal(
+                "nobody decides when to mint, nor what is due",
+            ));
         }
         self.carry_out(work.transaction, work.decisions)
     }
@@ -293,10 +297,15 @@ impl Chain {
         if let Some(verified) = transaction {
             self.ops_of_transaction(verified, time, &mut ops)?;
         }
-        let posts = transaction.is_some_and(|t| matches!(t.transaction().action, Action::Post { .. }));
-        let opens = decisions.iter().filter(|d| matches!(d, Decision::OpenHold { .. }));
+        let posts =
+            transaction.is_some_and(|t| matches!(t.transaction().action, Action::Post { .. }));
+        let opens = decisions
+            .iter()
+            .filter(|d| matches!(d, Decision::OpenHold { .. }));
         if opens.count() != usize::from(posts) {
-            return Err(ErrorBody::internal("a posted task has one hold, and nothing else has"));
+            return Err(ErrorBody::internal(
+                "a posted task has one hold, and nothing else has",
+            ));
         }
         for decision in decisions {
             ops.push(self.op(transaction, decision)?);
@@ -345,7 +354,9 @@ impl Chain {
             Decision::Due {} => Op::Due,
             Decision::OpenHold { terms } => {
                 if terms.network_fee_ppm != self.genesis.fees.network_fee_ppm {
-                    return Err(ErrorBody::internal("the network's share is not the genesis'"));
+                    return Err(ErrorBody::internal(
+                        "the network's share is not the genesis'",
+                    ));
                 }
                 let (task, payer, amount) = posted(transaction)?;
                 Op::OpenHold {
@@ -378,21 +389,24 @@ impl Chain {
             if open.accounts.insert(account.id)
                 && let Some(old) = self.ledger.account(&account.id)
             {
-                self.state.remove(ACCOUNTS, old.id.as_bytes(), &codec::encode(old));
+                self.state
+                    .remove(ACCOUNTS, old.id.as_bytes(), &codec::encode(old));
             }
         }
         for (task, _) in &changes.holds {
             if open.holds.insert(*task)
                 && let Some(old) = self.ledger.hold(task)
             {
-                self.state.remove(HOLDS, task.as_bytes(), &codec::encode(old));
+                self.state
+                    .remove(HOLDS, task.as_bytes(), &codec::encode(old));
             }
         }
         for (key, _) in &changes.locks {
             if open.locks.insert(*key)
                 && let Some(old) = self.ledger.lock(key)
             {
-                self.state.remove(LOCKS, &key.to_bytes(), &codec::encode(old));
+                self.state
+                    .remove(LOCKS, &key.to_bytes(), &codec::encode(old));
             }
         }
     }
@@ -412,7 +426,8 @@ impl Chain {
         let mut touched = Touched::default();
         for id in &open.accounts {
             if let Some(account) = self.ledger.account(id) {
-                self.state.add(ACCOUNTS, id.as_bytes(), &codec::encode(account));
+                self.state
+                    .add(ACCOUNTS, id.as_bytes(), &codec::encode(account));
                 touched.accounts.push(account.clone());
             }
         }
@@ -513,7 +528,11 @@ fn check_genesis(genesis: &Genesis) -> Result<(), ErrorBody> {
         return refuse("a main network gives no test money: its faucet must be zero");
     }
     let (fees, withholding) = (&genesis.fees, &genesis.withholding);
-    let shares = [fees.network_fee_ppm, fees.reward_fund_ppm, withholding.max_ppm];
+    let shares = [
+        fees.network_fee_ppm,
+        fees.reward_fund_ppm,
+        withholding.max_ppm,
+    ];
     if shares.iter().any(|ppm| *ppm > WHOLE_PPM) {
         return refuse("a share exceeds the whole, 1000000 millionths");
     }

@@ -87,10 +87,18 @@ pub fn prove(file: &ReceiptFile, network: &GenesisHash) -> Result<(), Unproven> 
         path.is_ok_and(|path| path.leads(root, &leaf, index, count))
     };
     let header = &file.header;
-    if !leads(&file.entry_path, &header.entries, codec::encode(&file.entry)) {
+    if !leads(
+        &file.entry_path,
+        &header.entries,
+        codec::encode(&file.entry),
+    ) {
         return Err(Unproven::Entry);
     }
-    if !leads(&file.receipt_path, &header.receipts, codec::encode(&file.receipt)) {
+    if !leads(
+        &file.receipt_path,
+        &header.receipts,
+        codec::encode(&file.receipt),
+    ) {
         return Err(Unproven::Receipt);
     }
     let signed = file.entry.transaction.clone();
@@ -105,10 +113,14 @@ fn prove_header(file: &ReceiptFile) -> Result<(), Unproven> {
         return Err(Unproven::Header("it is of another network"));
     }
     if header.height != file.id.height() {
-        return Err(Unproven::Header("it is of another height than the receipt's id"));
+        return Err(Unproven::Header(
+            "it is of another height than the receipt's id",
+        ));
     }
     if file.id.index() >= header.count {
-        return Err(Unproven::Header("it has fewer entries than the receipt's id says"));
+        return Err(Unproven::Header(
+            "it has fewer entries than the receipt's id says",
+        ));
     }
     let engine = Solo::follower(file.genesis.coordinator);
     if engine.is_final(header, &file.certificate) {

@@ -196,7 +196,9 @@ impl FromStr for SecretKey {
             .strip_prefix(KEY_FILE_TAG)
             .ok_or(ParseKeyError)?
             .trim_start();
-        from_hex(hex).map(Self::from_seed).map_err(|_| ParseKeyError)
+        from_hex(hex)
+            .map(Self::from_seed)
+            .map_err(|_| ParseKeyError)
     }
 }
 

@@ -13,10 +13,10 @@ use cryptomind_protocol::api::{
 };
 use cryptomind_protocol::block::{Block, ReceiptFile};
 use cryptomind_protocol::delegation::{Delegation, Role};
+use cryptomind_protocol::genesis::Genesis;
 use cryptomind_protocol::item::{ItemView, Manifest};
 use cryptomind_protocol::node::Ack;
 use cryptomind_protocol::task::{Event, Quote, TaskSpec, TaskState, TaskView};
-use cryptomind_protocol::genesis::Genesis;
 use cryptomind_protocol::transaction::{
     Accepted, Action, Outcome, StoredReceipt, Transaction, sign_rotation,
 };

@@ -171,7 +171,10 @@ pub fn note(
 /// Where the chain has no closed block.
 pub fn put(block: &Block, chain: &mut Chain, batch: &mut Batch) -> Result<(), ErrorBody> {
     let touched = chain.take_touched();
-    touched.accounts.iter().for_each(|account| batch.put(account));
+    touched
+        .accounts
+        .iter()
+        .for_each(|account| batch.put(account));
     for (task, hold) in &touched.holds {
         match hold {
             Some(hold) => batch.put(hold),
@@ -201,7 +204,9 @@ pub fn put(block: &Block, chain: &mut Chain, batch: &mut Batch) -> Result<(), Er
 /// # Errors
 /// When the store cannot be read.
 pub fn block(store: &StateStore, height: u64) -> Result<Option<Block>, ErrorBody> {
-    store.get::<Block>(&block_key(height)).map_err(ErrorBody::internal)
+    store
+        .get::<Block>(&block_key(height))
+        .map_err(ErrorBody::internal)
 }
 
 /// The header that the store ends with.

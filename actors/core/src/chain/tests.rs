@@ -186,7 +186,8 @@ fn busy() -> Maker {
     let new = key(9);
     let proof = sign_rotation(m.chain.network(), &account(2), &new);
     let key = new.public();
-    m.submit(2, Action::RotateKey { key, proof }, at(40)).unwrap();
+    m.submit(2, Action::RotateKey { key, proof }, at(40))
+        .unwrap();
     m.close();
     m
 }
@@ -334,7 +335,11 @@ fn nobody_moves_held_money_but_by_the_holds_rules() {
     }
     // A second hold for the same post, a hold without one, a hold beside another transaction.
     let terms = m.chain.ledger().hold(&task).unwrap().terms.clone();
-    let open = || vec![Decision::OpenHold { terms: terms.clone() }];
+    let open = || {
+        vec![Decision::OpenHold {
+            terms: terms.clone(),
+        }]
+    };
     assert!(m.work(None, open(), at(2)).is_err());
     let faucet = m.signed(1, Action::Faucet {}, at(60_000));
     assert!(m.work(Some(faucet), open(), at(2)).is_err());
@@ -385,7 +390,11 @@ fn every_edit_of_a_block_is_noticed_at_its_height() {
             let mut blocks = blocks.clone();
             edit(&mut blocks[2]);
             // A maker that lies signs its lies too.
-            if certify && !blocks[2].certificate.signatures.is_empty() && number != 12 && number != 11 {
+            if certify
+                && !blocks[2].certificate.signatures.is_empty()
+                && number != 12
+                && number != 11
+            {
                 let hash = blocks[2].header.hash();
                 let certificate = cryptomind_protocol::block::Certificate::sign(&hash, &key(200));
                 blocks[2].certificate = certificate;
@@ -505,6 +514,9 @@ fn a_full_block_fits_a_frame() {
     assert!(m.chain.is_full());
     m.close();
     let bytes = codec::encode(&m.blocks[1]).len();
-    assert!(bytes < cryptomind_protocol::block::MAX_BLOCK_BYTES, "{bytes}");
+    assert!(
+        bytes < cryptomind_protocol::block::MAX_BLOCK_BYTES,
+        "{bytes}"
+    );
     re_execute(&m.blocks).unwrap();
 }

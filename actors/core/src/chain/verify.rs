@@ -64,7 +64,9 @@ impl Opened {
 fn open_all(block: &Block, network: &GenesisHash) -> Transactions {
     let open = |signed| transaction::open(signed, network);
     let entries = block.entries.iter();
-    entries.map(|entry| entry.transaction.clone().map(open).transpose()).collect()
+    entries
+        .map(|entry| entry.transaction.clone().map(open).transpose())
+        .collect()
 }
 
 impl Chain {
@@ -134,8 +136,16 @@ impl Chain {
         if !engine.is_final(header, &block.certificate) {
             return Err("its certificate does not hold".into());
         }
-        same("number of entries", &header.count, &(block.entries.len() as u32))?;
-        same("number of receipts", &header.count, &(block.receipts.len() as u32))
+        same(
+            "number of entries",
+            &header.count,
+            &(block.entries.len() as u32),
+        )?;
+        same(
+            "number of receipts",
+            &header.count,
+            &(block.receipts.len() as u32),
+        )
     }
 
     fn carry_out_again(
@@ -175,13 +185,23 @@ impl Chain {
     fn reserved(&self, height: u64, index: usize) -> Option<Reserved> {
         match (height, index) {
             (0, 0) => Some(MINT),
-            (_, 0) if self.open.as_ref().is_some_and(|open| self.is_due(open.time)) => Some(DUE),
+            (_, 0)
+                if self
+                    .open
+                    .as_ref()
+                    .is_some_and(|open| self.is_due(open.time)) =>
+            {
+                Some(DUE)
+            }
             _ => None,
         }
     }
 
     fn check_result(&mut self, block: &Block) -> Result<(), String> {
-        let full = self.open.as_ref().is_some_and(|open| open.bytes > MAX_BLOCK_BYTES);
+        let full = self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.bytes > MAX_BLOCK_BYTES);
         if full {
             return Err(format!("it exceeds {MAX_BLOCK_BYTES} bytes"));
         }

@@ -50,7 +50,11 @@ impl Batch {
     /// for ever, it deletes the first: then the record cannot be read.
     pub fn delete<R: Record>(&mut self, key: &[u8]) {
         let first = || parts::key(key, 0);
-        let key = if parts::has::<R>() { first() } else { key.to_vec() };
+        let key = if parts::has::<R>() {
+            first()
+        } else {
+            key.to_vec()
+        };
         self.push(Change {
             table: R::TABLE,
             key,

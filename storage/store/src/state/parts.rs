@@ -24,7 +24,11 @@ pub(super) fn key(record: &[u8], number: u16) -> Vec<u8> {
 /// The rows of a record.
 pub(super) fn split<R: Record>(record: &[u8], value: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let count = value.len().div_ceil(R::PART_BYTES);
-    assert!(count <= usize::from(u16::MAX), "a record of {} bytes", value.len());
+    assert!(
+        count <= usize::from(u16::MAX),
+        "a record of {} bytes",
+        value.len()
+    );
     let parts = value.chunks(R::PART_BYTES).zip(0u16..);
     parts
         .map(|(part, number)| (key(record, number), part.to_vec()))

@@ -381,3 +381,69 @@ proptest! {
         prop_assert_eq!(store.load::<Note>().unwrap(), model.collect::<Vec<_>>());
     }
 }
+
+/// A record in parts of ten bytes, and the same rows one by one.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Scroll {
+    number: u8,
+    text: String,
+}
+
+impl Record for Scroll {
+    const TABLE: &'static str = "scrolls/1";
+    const PART_BYTES: usize = 10;
+
+    fn key(&self) -> Vec<u8> {
+        vec![self.number]
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Part(Vec<u8>, Vec<u8>);
+
+impl Record for Part {
+    const TABLE: &'static str = "scrolls/1";
+
+    fn key(&self) -> Vec<u8> {
+        self.0.clone()
+    }
+
+    fn value(&self) -> Vec<u8> {
+        self.1.clone()
+    }
+
+    fn read(key: &[u8], value: &[u8]) -> Result<Self, cryptomind_protocol::codec::DecodeError> {
+        Ok(Self(key.to_vec(), value.to_vec()))
+    }
+}
+
+#[test]
+fn records_in_parts_come_back_whole_or_not_at_all() {
+    let store = StateStore::in_memory().unwrap();
+    let scroll = |number: u8| Scroll {
+        number,
+        text: "text ".repeat(number.into()),
+    };
+    let mut batch = Batch::new();
+    (1..=9).for_each(|number| batch.put(&scroll(number)));
+    store.commit(batch).wait().unwrap();
+    assert_eq!(
+        store.load::<Scroll>().unwrap(),
+        (1..=9).map(scroll).collect::<Vec<_>>()
+    );
+    let newest = store.range::<Scroll>(&[2], &[9], 3, true).unwrap();
+    assert_eq!(newest, [8, 7, 6].map(scroll));
+    assert_eq!(store.get::<Scroll>(&[5]).unwrap(), Some(scroll(5)));
+    assert_eq!(store.get::<Scroll>(&[10]).unwrap(), None);
+    let parts = store.range::<Part>(&[5], &[6], usize::MAX, false).unwrap();
+    assert!(parts.len() > 3);
+    for part in &parts {
+        let (mut without, mut back) = (Batch::new(), Batch::new());
+        without.delete::<Part>(&part.0);
+        store.commit(without).wait().unwrap();
+        assert!(store.get::<Scroll>(&[5]).is_err(), "{part:?} is missing");
+        back.put(part);
+        store.commit(back).wait().unwrap();
+        assert_eq!(store.get::<Scroll>(&[5]).unwrap(), Some(scroll(5)));
+    }
+}
