@@ -67,6 +67,8 @@ pub enum CatalogMsg {
     AccountOf(String, RpcReplyPort<Result<AccountId, ErrorBody>>),
     /// From sessions: what are these accounts called?
     NicknamesOf(Vec<AccountId>, RpcReplyPort<Vec<Option<String>>>),
+    /// From itself: something that it remembers was lost with the ledger.
+    Reread,
 }
 
 /// The actor. Its state is a [`Shelf`].
@@ -85,6 +87,7 @@ pub struct CatalogArguments {
 pub struct Shelf {
     arguments: CatalogArguments,
     catalog: Catalog,
+    me: ActorRef<CatalogMsg>,
 }
 
 impl Actor for CatalogActor {
@@ -94,11 +97,15 @@ impl Actor for CatalogActor {
 
     async fn pre_start(
         &self,
-        _: ActorRef<CatalogMsg>,
+        me: ActorRef<CatalogMsg>,
         arguments: CatalogArguments,
     ) -> Result<Shelf, ActorProcessingErr> {
         let catalog = read(&arguments).await?;
-        Ok(Shelf { arguments, catalog })
+        Ok(Shelf {
+            arguments,
+            catalog,
+            me,
+        })
     }
 
     async fn handle(
@@ -115,6 +122,7 @@ impl Actor for CatalogActor {
             CatalogMsg::Publish(transaction, item, reply) => {
                 shelf.publish(*transaction, *item, reply).await?;
             }
+            CatalogMsg::Reread => shelf.catalog = read(&shelf.arguments).await?,
             CatalogMsg::NameFor(owner, wanted, reply) => {
                 drop(reply.send(shelf.catalog.free_name(&owner, &wanted)));
             }
@@ -234,7 +242,9 @@ impl Shelf {
         };
         let unposted = match self.arguments.ledger.post(posting).await {
             Ok(posted) => {
-                answer_when_durable(posted, reply);
+                let me = self.me.clone();
+                // An actor that is being restarted reads anyway.
+                answer_when_durable(posted, reply, move || drop(me.cast(CatalogMsg::Reread)));
                 return Ok(());
             }
             Err(unposted) => unposted,

@@ -44,6 +44,8 @@ pub enum RatingMsg {
     },
     /// From the matchmaker and sessions: how are these rated?
     RatingsOf(Vec<NodeId>, RpcReplyPort<Vec<RatingView>>),
+    /// From itself: something that it remembers was lost with the ledger.
+    Reread,
 }
 
 /// The actor. Its state is a [`Ratings`].
@@ -63,6 +65,7 @@ pub struct Ratings {
     arguments: RatingArguments,
     ratings: BTreeMap<NodeId, Rating>,
     heard: BTreeSet<(TaskId, u64)>,
+    me: ActorRef<RatingMsg>,
 }
 
 impl Actor for RatingActor {
@@ -72,20 +75,10 @@ impl Actor for RatingActor {
 
     async fn pre_start(
         &self,
-        _: ActorRef<RatingMsg>,
+        me: ActorRef<RatingMsg>,
         arguments: RatingArguments,
     ) -> Result<Ratings, ActorProcessingErr> {
-        arguments.ledger.settled(&arguments.store).await?;
-        let mut evidence = arguments.store.load::<EvidenceRecord>()?;
-        evidence.sort_by_key(|record| (record.at, record.key()));
-        let (ratings, heard) = (BTreeMap::new(), BTreeSet::new());
-        let mut state = Ratings {
-            arguments,
-            ratings,
-            heard,
-        };
-        evidence.into_iter().for_each(|record| state.hear(record));
-        Ok(state)
+        Ratings::read(arguments, me).await
     }
 
     async fn handle(
@@ -95,6 +88,9 @@ impl Actor for RatingActor {
         state: &mut Ratings,
     ) -> Result<(), ActorProcessingErr> {
         match message {
+            RatingMsg::Reread => {
+                *state = Ratings::read(state.arguments.clone(), state.me.clone()).await?;
+            }
             RatingMsg::Heard(record) => state.hear(record),
             RatingMsg::Rate {
                 transaction,
@@ -115,6 +111,24 @@ impl Actor for RatingActor {
 }
 
 impl Ratings {
+    async fn read(
+        arguments: RatingArguments,
+        me: ActorRef<RatingMsg>,
+    ) -> Result<Self, ActorProcessingErr> {
+        arguments.ledger.settled(&arguments.store).await?;
+        let mut evidence = arguments.store.load::<EvidenceRecord>()?;
+        evidence.sort_by_key(|record| (record.at, record.key()));
+        let (ratings, heard) = (BTreeMap::new(), BTreeSet::new());
+        let mut state = Self {
+            arguments,
+            ratings,
+            heard,
+            me,
+        };
+        evidence.into_iter().for_each(|record| state.hear(record));
+        Ok(state)
+    }
+
     fn hear(&mut self, record: EvidenceRecord) {
         if self.heard.insert(record.key()) {
             let new = || Rating::new(record.node, record.at);
@@ -159,7 +173,9 @@ impl Ratings {
         match self.arguments.ledger.post(posting).await {
             Ok(posted) => {
                 votes.into_iter().for_each(|vote| self.hear(vote));
-                answer_when_durable(posted, reply);
+                let me = self.me.clone();
+                // An actor that is being restarted reads anyway.
+                answer_when_durable(posted, reply, move || drop(me.cast(RatingMsg::Reread)));
             }
             Err(Unposted::Answered(before)) => drop(reply.send(Ok(before))),
             Err(Unposted::Refused(refusal)) => drop(reply.send(Err(refusal))),
@@ -207,16 +223,21 @@ impl Ratings {
     }
 }
 
-/// Answers once the posting is durable, without holding up the actor.
+/// Answers once the posting is durable, without holding up the actor. Where it was lost with the ledger, `lost` is
+/// called: what the actor remembers of it did not happen.
 pub(crate) fn answer_when_durable(
     posted: Posted,
     reply: RpcReplyPort<Result<Accepted, ErrorBody>>,
+    lost: impl FnOnce() + Send + 'static,
 ) {
     tokio::spawn(async move {
         let answer = match posted.accepted() {
             Ok(accepted) => posted.durable.wait().await.map(|()| accepted),
             Err(error) => Err(error),
         };
+        if answer.is_err() {
+            lost();
+        }
         // Whoever no longer waits does not need it.
         drop(reply.send(answer));
     });

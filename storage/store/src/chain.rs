@@ -35,8 +35,9 @@ pub fn block_key(height: u64) -> Vec<u8> {
 impl Record for Block {
     const TABLE: &'static str = "blocks/1";
 
-    /// What fits a redb page of 4 KiB beside its key and bookkeeping.
-    const PART_BYTES: usize = 4064;
+    /// A page of 4 KiB takes four or five of these. Measured with blocks of some 10 KB: rows of 800 bytes take 1.08 times
+    /// their size on the disk, of 4000 bytes 1.24 times, whole blocks 1.38 times.
+    const PART_BYTES: usize = 800;
 
     fn key(&self) -> Vec<u8> {
         block_key(self.header.height)

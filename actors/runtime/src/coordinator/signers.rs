@@ -17,12 +17,15 @@ pub struct Signers(Arc<RwLock<Table>>);
 struct Table {
     keys: BTreeMap<AccountId, PublicKey>,
     accounts: BTreeMap<PublicKey, AccountId>,
+    /// Keys that an account was given after its first, and has replaced since.
+    retired: BTreeMap<PublicKey, AccountId>,
 }
 
 impl Table {
     fn put(&mut self, account: AccountId, key: PublicKey) {
-        if let Some(retired) = self.keys.insert(account, key) {
-            self.accounts.remove(&retired);
+        if let Some(replaced) = self.keys.insert(account, key) {
+            self.accounts.remove(&replaced);
+            self.retired.insert(replaced, account);
         }
         self.accounts.insert(key, account);
     }
@@ -33,9 +36,7 @@ impl Signers {
     pub fn replace(&self, ledger: &Ledger) {
         let mut table = Table::default();
         for account in ledger.accounts() {
-            if let Some(key) = ledger.signer(&account.id) {
-                table.put(account.id, key);
-            }
+            account.keys.iter().for_each(|key| table.put(account.id, *key));
         }
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = table;
     }
@@ -51,14 +52,38 @@ impl Signers {
     /// The account that `key` signs for.
     ///
     /// # Errors
-    /// `key_retired` for the first key of an account that has another by now.
+    /// `key_retired` for a key that its account has replaced.
     pub fn account_of(&self, key: &PublicKey) -> Result<AccountId, ErrorBody> {
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let own = AccountId::of_key(key);
+        let replaced = table.retired.get(key);
         match (table.accounts.get(key), table.keys.contains_key(&own)) {
             (Some(account), _) => Ok(*account),
             (None, true) => Err(key_retired(&own)),
-            (None, false) => Ok(own),
+            (None, false) => replaced.map_or(Ok(own), |account| Err(key_retired(account))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_key_signs() {
+        let [first, second, third] = [1, 2, 3].map(|n| PublicKey::new([n; 32]));
+        let (account, signers) = (AccountId::of_key(&first), Signers::default());
+        assert_eq!(signers.account_of(&first), Ok(account));
+        for key in [second, third] {
+            let receipt = Receipt {
+                outcome: Some(Outcome::Rotated { key }),
+                transfers: Vec::new(),
+            };
+            signers.follow(&receipt, Some(account));
+        }
+        assert_eq!(signers.account_of(&third), Ok(account));
+        for retired in [first, second] {
+            assert_eq!(signers.account_of(&retired).unwrap_err().code, "key_retired");
         }
     }
 }
