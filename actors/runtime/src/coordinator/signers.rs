@@ -36,7 +36,10 @@ impl Signers {
     pub fn replace(&self, ledger: &Ledger) {
         let mut table = Table::default();
         for account in ledger.accounts() {
-            account.keys.iter().for_each(|key| table.put(account.id, *key));
+            account
+                .keys
+                .iter()
+                .for_each(|key| table.put(account.id, *key));
         }
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = table;
     }
@@ -83,7 +86,10 @@ mod tests {
         }
         assert_eq!(signers.account_of(&third), Ok(account));
         for retired in [first, second] {
-            assert_eq!(signers.account_of(&retired).unwrap_err().code, "key_retired");
+            assert_eq!(
+                signers.account_of(&retired).unwrap_err().code,
+                "key_retired"
+            );
         }
     }
 }
