@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::ops::Bound;
 
 use redb::{TableDefinition, WriteTransaction};
 
-use super::{Record, parts};
+use super::{Record, after_prefix, parts};
 use crate::StoreError;
 
 /// Changes of records, in order. A later change of the same key wins.
@@ -19,8 +20,24 @@ pub struct Batch {
 struct Change {
     table: &'static str,
     key: Vec<u8>,
-    /// `None` deletes.
-    value: Option<Vec<u8>>,
+    value: Write,
+}
+
+#[derive(Debug, Clone)]
+enum Write {
+    Put(Vec<u8>),
+    Delete,
+    /// Every row whose key begins with the change's.
+    DeleteParts,
+}
+
+impl Write {
+    fn len(&self) -> usize {
+        match self {
+            Self::Put(value) => value.len(),
+            Self::Delete | Self::DeleteParts => 0,
+        }
+    }
 }
 
 impl Batch {
@@ -33,6 +50,8 @@ impl Batch {
     pub fn put<R: Record>(&mut self, record: &R) {
         let (key, value) = (record.key(), record.value());
         if parts::has::<R>() {
+            // What was there may have had more parts.
+            self.delete::<R>(&key);
             for (key, value) in parts::split::<R>(&key, &value) {
                 self.write(R::TABLE, key, value);
             }
@@ -42,28 +61,25 @@ impl Batch {
     }
 
     fn write(&mut self, table: &'static str, key: Vec<u8>, value: Vec<u8>) {
-        let value = Some(value);
+        let value = Write::Put(value);
         self.push(Change { table, key, value });
     }
 
-    /// Deletes the record with this key; that there is none is no error. Of a record in parts, which is written once and
-    /// for ever, it deletes the first: then the record cannot be read.
+    /// Deletes the record with this key, all parts of it; that there is none is no error.
     pub fn delete<R: Record>(&mut self, key: &[u8]) {
-        let first = || parts::key(key, 0);
-        let key = if parts::has::<R>() {
-            first()
-        } else {
-            key.to_vec()
-        };
         self.push(Change {
             table: R::TABLE,
-            key,
-            value: None,
+            key: key.to_vec(),
+            value: if parts::has::<R>() {
+                Write::DeleteParts
+            } else {
+                Write::Delete
+            },
         });
     }
 
     fn push(&mut self, change: Change) {
-        self.bytes += change.key.len() + change.value.as_ref().map_or(0, Vec::len);
+        self.bytes += change.key.len() + change.value.len();
         self.changes.push(change);
     }
 
@@ -105,11 +121,20 @@ pub(super) fn apply<'a>(
                     .map_err(StoreError::database("open a table"))?,
             ),
         };
+        let key = change.key.as_slice();
         match &change.value {
-            Some(value) => table
-                .insert(change.key.as_slice(), value.as_slice())
-                .map(drop),
-            None => table.remove(change.key.as_slice()).map(drop),
+            Write::Put(value) => table.insert(key, value.as_slice()).map(drop),
+            Write::Delete => table.remove(key).map(drop),
+            Write::DeleteParts => {
+                let end = after_prefix(key);
+                let end = match end.as_slice() {
+                    [] => Bound::Unbounded,
+                    end => Bound::Excluded(end),
+                };
+                table.retain_in::<&[u8], _>((Bound::Included(key), end), |row, _| {
+                    row.len() != key.len() + parts::NUMBER_BYTES
+                })
+            }
         }
         .map_err(StoreError::database("write"))?;
     }

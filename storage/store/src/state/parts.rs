@@ -9,7 +9,7 @@ use super::{Entry, Record, decode};
 use crate::StoreError;
 
 /// Bytes of a part's number, big-endian, after the record's key.
-const NUMBER_BYTES: usize = 2;
+pub(super) const NUMBER_BYTES: usize = 2;
 
 /// Whether records of this kind are stored in parts.
 pub(super) const fn has<R: Record>() -> bool {
