@@ -347,6 +347,7 @@ impl Siege {
                 Ok(Ok(_)) => {}
                 _ => return Err(ErrorBody::internal("the load does not run")),
             }
+            // Not to wait for anything: the moment of the kill is what the seed draws.
             tokio::time::sleep(pause).await;
             Ok(())
         };

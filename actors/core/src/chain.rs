@@ -18,8 +18,9 @@
 
 use std::collections::BTreeSet;
 
-use cryptomind_protocol::block::{Block, Decision, Entry, Header, Receipt};
+use cryptomind_protocol::block::{Block, Decision, Entry, Header, MAX_BLOCK_BYTES, Receipt};
 use cryptomind_protocol::genesis::{Genesis, NetworkKind};
+use cryptomind_protocol::key::Nonce;
 use cryptomind_protocol::transaction::Action;
 use cryptomind_protocol::{
     AccountId, Amount, ErrorBody, GenesisHash, ReceiptId, TaskId, Timestamp, codec,
@@ -40,7 +41,7 @@ pub use verify::{Divergence, Opened, Seen};
 pub const VERSION: u8 = 1;
 
 /// When a block holds this much it is closed, whatever else waits: with its last entry it stays below
-/// [`cryptomind_protocol::block::MAX_BLOCK_BYTES`].
+/// [`MAX_BLOCK_BYTES`].
 const FULL_BYTES: usize = 256 * 1024;
 
 /// What shall happen, all or nothing.
@@ -279,9 +280,15 @@ impl Chain {
             transaction: transaction.map(Verified::into_signed),
             decisions,
         };
+        let leaves = (codec::encode(&entry), codec::encode(&receipt));
+        if open.bytes + leaves.0.len() + leaves.1.len() > MAX_BLOCK_BYTES {
+            let message = format!("the entry does not fit a block of {MAX_BLOCK_BYTES} bytes");
+            return Err(ErrorBody::user("entry_too_large", message)
+                .with_help("send less at once, or send it again: the next block is empty"));
+        }
         self.forget_old(&changes);
         self.ledger.absorb(&changes);
-        self.append(entry, receipt.clone());
+        self.append(entry, receipt.clone(), leaves);
         let id = ReceiptId::at(height, index);
         Ok(Executed { id, time, receipt })
     }
@@ -411,9 +418,9 @@ impl Chain {
         }
     }
 
-    fn append(&mut self, entry: Entry, receipt: Receipt) {
+    /// `leaves` are the entry's and the receipt's CBOR.
+    fn append(&mut self, entry: Entry, receipt: Receipt, leaves: (Vec<u8>, Vec<u8>)) {
         let Some(open) = &mut self.open else { return };
-        let leaves = (codec::encode(&entry), codec::encode(&receipt));
         open.bytes += leaves.0.len() + leaves.1.len();
         open.leaves.0.push(leaves.0);
         open.leaves.1.push(leaves.1);
@@ -480,9 +487,13 @@ impl Executor for Chain {
         })
     }
 
-    fn check(&mut self, block: &Block) -> Result<(), Divergence> {
+    fn check(
+        &mut self,
+        block: &Block,
+        seen: &dyn Fn(&AccountId, &Nonce) -> bool,
+    ) -> Result<(), Divergence> {
         let maker = Solo::follower(self.genesis.coordinator);
-        self.check_block(block, &maker, |_, _| false).map(drop)
+        self.check_block(block, &maker, seen).map(drop)
     }
 }
 

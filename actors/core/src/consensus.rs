@@ -11,7 +11,8 @@
 //! executor to [`Executor::check`] what others propose.
 
 use cryptomind_protocol::block::{Block, Certificate, Entry, Header, Receipt};
-use cryptomind_protocol::{PublicKey, SecretKey, Timestamp};
+use cryptomind_protocol::key::Nonce;
+use cryptomind_protocol::{AccountId, PublicKey, SecretKey, Timestamp};
 
 use crate::chain::Divergence;
 
@@ -43,11 +44,16 @@ pub trait Executor {
     /// Closes the block being made; `None` where nothing happened.
     fn propose(&mut self) -> Option<Proposal>;
 
-    /// Carries out a block that was made elsewhere, on top of the last one, and compares.
+    /// Carries out a block that was made elsewhere, on top of the last one, and compares. `seen` knows the transactions
+    /// of earlier blocks, by account and the client's id.
     ///
     /// # Errors
     /// Where the two part. The executor is of no use afterwards: it is rebuilt from what is stored.
-    fn check(&mut self, block: &Block) -> Result<(), Divergence>;
+    fn check(
+        &mut self,
+        block: &Block,
+        seen: &dyn Fn(&AccountId, &Nonce) -> bool,
+    ) -> Result<(), Divergence>;
 }
 
 /// What an engine wants done, in order.

@@ -16,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod batch;
+pub mod block_clock;
 pub mod catalog;
 pub mod chain;
 pub mod consensus;

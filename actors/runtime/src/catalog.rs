@@ -16,7 +16,7 @@ use cryptomind_storage::state::{Batch, StateStore};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use crate::clock;
-use crate::ledger::{LedgerRef, Posting, Unposted};
+use crate::ledger::{LedgerRef, Posting};
 use crate::rating::answer_when_durable;
 use crate::supervisor::Handle;
 
@@ -250,10 +250,7 @@ impl Shelf {
             Err(unposted) => unposted,
         };
         self.catalog = read(&self.arguments).await?;
-        drop(reply.send(match unposted {
-            Unposted::Answered(before) => Ok(before),
-            Unposted::Refused(refusal) => Err(refusal),
-        }));
+        drop(reply.send(unposted.into()));
         Ok(())
     }
 }

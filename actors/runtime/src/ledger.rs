@@ -17,6 +17,7 @@
 //! nobody was told.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cryptomind_core::chain::{Chain, Executed, Work};
@@ -41,12 +42,14 @@ pub mod audit;
 #[cfg(test)]
 mod fixture;
 pub mod folder;
+mod pace;
 pub mod replica;
 mod sealing;
 
 /// The chain as it lies in the store.
 pub use cryptomind_storage::chain as archive;
 
+use pace::Pace;
 use sealing::Sealing;
 
 /// How long anybody waits for the ledger's decision. It decides in microseconds.
@@ -71,6 +74,20 @@ pub struct Posting {
     pub batch: Batch,
     /// Further records, made of what the entry did.
     pub then: Option<Then>,
+    /// The ledger whose state it was decided on, where it was decided on any: see [`LedgerRef::settled`].
+    pub life: Option<Life>,
+}
+
+/// One life of the ledger actor, from a start to its end. What was decided on the state of another may rest on entries
+/// that were lost with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life(u64);
+
+impl Life {
+    fn new() -> Self {
+        static LIVES: AtomicU64 = AtomicU64::new(0);
+        Self(LIVES.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// A posting that was carried out. It holds once it is durable, and not before.
@@ -124,6 +141,19 @@ pub enum Unposted {
     Answered(Accepted),
     /// A rule forbids it.
     Refused(ErrorBody),
+    /// The ledger gave no answer in time, or was restarted: it may have been carried out. Whoever remembers anything
+    /// of it reads the store again.
+    Unknown(ErrorBody),
+}
+
+impl From<Unposted> for Result<Accepted, ErrorBody> {
+    /// What the transaction's sender is told.
+    fn from(unposted: Unposted) -> Self {
+        match unposted {
+            Unposted::Answered(accepted) => Ok(accepted),
+            Unposted::Refused(error) | Unposted::Unknown(error) => Err(error),
+        }
+    }
 }
 
 /// What an account has.
@@ -163,7 +193,11 @@ pub enum LedgerMsg {
     /// From actors and sessions: change this, all or nothing.
     Post(Box<Posting>, RpcReplyPort<Result<Posted, Unanswered>>),
     /// From actors: records that change without an entry of the chain, in order with what was posted before.
-    Record(Batch, RpcReplyPort<Durable>),
+    Record(
+        Option<Life>,
+        Batch,
+        RpcReplyPort<Result<Durable, ErrorBody>>,
+    ),
     /// From actors: was this transaction answered before? A conflict is an error.
     AnswerOf(
         Box<Verified>,
@@ -176,7 +210,7 @@ pub enum LedgerMsg {
     /// From the matchmaker: which of these tasks have an open hold?
     OpenHolds(Vec<TaskId>, RpcReplyPort<Vec<bool>>),
     /// From actors that read the store: the wait for what was carried out so far.
-    DurableOf(RpcReplyPort<Option<Durable>>),
+    DurableOf(RpcReplyPort<(Life, Option<Durable>)>),
     /// From itself: the entries that came together make a block.
     Close,
     /// From itself: the block of this height is on the disk.
@@ -209,6 +243,8 @@ pub enum Unanswered {
     Answered(Answered),
     /// A rule forbids it.
     Refused(ErrorBody),
+    /// It was decided on the state of an earlier life.
+    Lost(ErrorBody),
 }
 
 /// What the ledger actor needs.
@@ -240,6 +276,8 @@ pub struct Books {
     /// Answers that are not in the store yet, by account and client's id.
     answers: BTreeMap<(AccountId, Nonce), (Hash, Accepted, Durable)>,
     me: ActorRef<LedgerMsg>,
+    life: Life,
+    clock: Pace,
 }
 
 impl Actor for LedgerActor {
@@ -269,16 +307,16 @@ impl Actor for LedgerActor {
     ) -> Result<(), ActorProcessingErr> {
         // A caller that no longer waits is no concern of the ledger: hence the ignored sends.
         match message {
-            LedgerMsg::Post(posting, reply) => drop(reply.send(books.post(*posting, clock::now()))),
-            LedgerMsg::Record(batch, reply) => drop(reply.send(books.record(batch))),
+            LedgerMsg::Post(posting, reply) => drop(reply.send(books.post(*posting))),
+            LedgerMsg::Record(life, batch, reply) => drop(reply.send(books.record(life, batch))),
             LedgerMsg::AnswerOf(verified, reply) => drop(reply.send(books.answer_of(&verified))),
             LedgerMsg::BalancesOf(account, reply) => drop(reply.send(books.balances_of(account))),
             LedgerMsg::TotalsOf(reply) => drop(reply.send(books.totals())),
             LedgerMsg::OpenHolds(tasks, reply) => drop(reply.send(books.open_holds(&tasks))),
-            LedgerMsg::DurableOf(reply) => drop(reply.send(books.durable())),
+            LedgerMsg::DurableOf(reply) => drop(reply.send((books.life, books.durable()))),
             LedgerMsg::Close => books.close()?,
             LedgerMsg::Stored(height) => books.stored(height)?,
-            LedgerMsg::Tick => books.tick(clock::now())?,
+            LedgerMsg::Tick => books.tick()?,
         }
         Ok(())
     }
@@ -288,6 +326,7 @@ impl Books {
     fn read(world: LedgerArguments, me: ActorRef<LedgerMsg>) -> Result<Self, ActorProcessingErr> {
         let chain = archive::chain(&world.store, world.genesis.clone())?;
         world.signers.replace(chain.ledger());
+        let clock = Pace::start(chain.head().map(|head| head.time));
         Ok(Self {
             engine: Solo::maker(world.key.clone()),
             world,
@@ -295,6 +334,8 @@ impl Books {
             sealing: Sealing::default(),
             answers: BTreeMap::new(),
             me,
+            life: Life::new(),
+            clock,
         })
     }
 
@@ -308,21 +349,40 @@ impl Books {
         Ok(())
     }
 
-    fn post(&mut self, posting: Posting, now: Timestamp) -> Result<Posted, Unanswered> {
+    fn post(&mut self, posting: Posting) -> Result<Posted, Unanswered> {
         if let Some(verified) = &posting.transaction {
             let before = self.answer_of(verified).map_err(Unanswered::Refused)?;
             if let Some(answered) = before {
                 return Err(Unanswered::Answered(answered));
             }
         }
-        self.carry_out(posting, now).map_err(Unanswered::Refused)
+        self.check_life(posting.life).map_err(Unanswered::Lost)?;
+        self.carry_out(posting).map_err(Unanswered::Refused)
     }
 
-    fn carry_out(&mut self, posting: Posting, now: Timestamp) -> Result<Posted, ErrorBody> {
+    /// What was decided on the state of an earlier life is not carried out: some of that may be lost.
+    fn check_life(&self, life: Option<Life>) -> Result<(), ErrorBody> {
+        if life.is_none_or(|life| life == self.life) {
+            return Ok(());
+        }
+        Err(
+            ErrorBody::internal("the ledger was restarted since this was decided")
+                .with_help("ask again: it is decided anew")
+                .with_retry_after_ms(200),
+        )
+    }
+
+    fn carry_out(&mut self, posting: Posting) -> Result<Posted, ErrorBody> {
+        let now = self.clock.now();
         if self.chain.is_full() {
             self.seal()?;
         }
         self.begin(now)?;
+        if self.chain.is_full() {
+            // So much was due that it fills a block of its own.
+            self.seal()?;
+            self.begin(now)?;
+        }
         let stamp = posting
             .transaction
             .as_ref()
@@ -363,9 +423,10 @@ impl Books {
     }
 
     /// Records go with the open block, or to the disk at once where none is open: never before what was posted earlier.
-    fn record(&mut self, batch: Batch) -> Durable {
+    fn record(&mut self, life: Option<Life>, batch: Batch) -> Result<Durable, ErrorBody> {
+        self.check_life(life)?;
         if self.chain.waiting() > 0 {
-            return self.sealing.add(batch);
+            return Ok(self.sealing.add(batch));
         }
         let (stored, durable) = watch::channel(false);
         let commit = self.world.store.commit(batch);
@@ -374,7 +435,7 @@ impl Books {
                 stored.send_replace(true);
             }
         });
-        Durable(durable)
+        Ok(Durable(durable))
     }
 
     /// Begins a block, where none has entries, and does what is due at its time.
@@ -463,7 +524,8 @@ impl Books {
     }
 
     /// An empty block is made when the earliest expiry is due: an idle chain strands nothing.
-    fn tick(&mut self, now: Timestamp) -> Result<(), ErrorBody> {
+    fn tick(&mut self) -> Result<(), ErrorBody> {
+        let now = self.clock.now();
         if self.chain.next_due().is_some_and(|due| due <= now) {
             self.begin(now)?;
             self.close_soon();
@@ -512,9 +574,9 @@ impl Books {
         Totals {
             supply: ledger.supply(),
             held: ledger.held(),
-            accounts: ledger.accounts().count() as u64,
-            open_holds: ledger.holds().count() as u64,
-            locks: ledger.locks().count() as u64,
+            accounts: ledger.account_count() as u64,
+            open_holds: ledger.hold_count() as u64,
+            locks: ledger.lock_count() as u64,
             engine: (self.engine.name(), self.engine.tolerates()),
         }
     }
@@ -558,20 +620,24 @@ impl LedgerRef {
     pub async fn post(&self, posting: Posting) -> Result<Posted, Unposted> {
         let message = |reply| LedgerMsg::Post(Box::new(posting), reply);
         let posted = self.call(message, LEDGER_LIMIT).await;
-        match posted.map_err(Unposted::Refused)? {
+        match posted.map_err(Unposted::Unknown)? {
             Ok(posted) => Ok(posted),
+            Err(Unanswered::Lost(error)) => Err(Unposted::Unknown(error)),
             Err(Unanswered::Refused(refusal)) => Err(Unposted::Refused(refusal)),
             Err(Unanswered::Answered(answered)) => match answered.wait().await {
                 Ok(accepted) => Err(Unposted::Answered(accepted)),
-                Err(refusal) => Err(Unposted::Refused(refusal)),
+                Err(lost) => Err(Unposted::Unknown(lost)),
             },
         }
     }
 
     /// Writes records that go without an entry of the chain.
-    pub async fn record(&self, batch: Batch) -> Result<Durable, ErrorBody> {
-        self.call(|reply| LedgerMsg::Record(batch, reply), LEDGER_LIMIT)
-            .await
+    ///
+    /// # Errors
+    /// Where nobody knows whether they were written, or they were decided on the state of another life than `life`.
+    pub async fn record(&self, life: Option<Life>, batch: Batch) -> Result<Durable, ErrorBody> {
+        let message = |reply| LedgerMsg::Record(life, batch, reply);
+        self.call(message, LEDGER_LIMIT).await?
     }
 
     /// The durable answer that this transaction got before, where it did.
@@ -590,22 +656,24 @@ impl LedgerRef {
                 let accepted = posted.accepted()?;
                 posted.durable.wait().await.map(|()| accepted)
             }
-            Err(Unposted::Answered(before)) => Ok(before),
-            Err(Unposted::Refused(refusal)) => Err(refusal),
+            Err(unposted) => unposted.into(),
         }
     }
 
     /// Returns when everything that was carried out so far is in the store: an actor that begins by reading the store
     /// misses nothing.
-    pub async fn settled(&self, store: &StateStore) -> Result<(), ErrorBody> {
-        if let Some(durable) = self.call(LedgerMsg::DurableOf, LEDGER_LIMIT).await? {
+    /// Gives the ledger's life: what it then decides and remembers holds as long as that.
+    pub async fn settled(&self, store: &StateStore) -> Result<Life, ErrorBody> {
+        let (life, durable) = self.call(LedgerMsg::DurableOf, LEDGER_LIMIT).await?;
+        if let Some(durable) = durable {
             durable.wait().await?;
         }
         // Blocks that were closed before lie in the store's queue.
         store
             .commit(Batch::new())
             .await
-            .map_err(ErrorBody::internal)
+            .map_err(ErrorBody::internal)?;
+        Ok(life)
     }
 
     /// Which of these tasks have an open hold.

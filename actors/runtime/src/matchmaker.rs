@@ -24,7 +24,7 @@ use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::node::{Position, Report};
 use cryptomind_protocol::task::{Activity, Event, Member, Payment, Quote, TaskSpec};
 use cryptomind_protocol::transaction::Accepted;
-use cryptomind_protocol::{AccountId, ErrorBody, NodeId, TaskId};
+use cryptomind_protocol::{AccountId, ErrorBody, ItemId, NodeId, TaskId};
 use cryptomind_storage::StoreError;
 use cryptomind_storage::state::StateStore;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -34,7 +34,7 @@ use crate::clock;
 use crate::coordinator::links::{Link, Links};
 use crate::coordinator::tickets::Tickets;
 use crate::coordinator::watchers::Watchers;
-use crate::ledger::LedgerRef;
+use crate::ledger::{LedgerRef, Life};
 use crate::rating::{RATING_LIMIT, RatingMsg, RatingRef};
 use crate::supervisor::Handle;
 
@@ -214,6 +214,10 @@ pub struct Desk {
     expired: BTreeMap<TaskId, Vec<Payment>>,
     /// A run wants to ask whoever is free: done at the next tick.
     ask_free: bool,
+    /// How often items were used, where that was counted here: one number for each item in use since the start.
+    uses: BTreeMap<ItemId, u64>,
+    /// The ledger that what is in memory was read and decided under.
+    life: Life,
 }
 
 impl Actor for MatchmakerActor {
@@ -226,7 +230,7 @@ impl Actor for MatchmakerActor {
         myself: ActorRef<MatchmakerMsg>,
         world: MatchmakerArguments,
     ) -> Result<Desk, ActorProcessingErr> {
-        world.ledger.settled(&world.store).await?;
+        let life = world.ledger.settled(&world.store).await?;
         let runs = open_runs(&world.store)?.into_iter().collect();
         let outbox = Outbox::start(&world, myself.clone());
         // Ends with the actor.
@@ -238,6 +242,8 @@ impl Actor for MatchmakerActor {
             timekeeper: Timekeeper::new(clock::now(), Instant::now()),
             expired: BTreeMap::new(),
             ask_free: false,
+            uses: BTreeMap::new(),
+            life,
         })
     }
 

@@ -177,8 +177,13 @@ impl Ratings {
                 // An actor that is being restarted reads anyway.
                 answer_when_durable(posted, reply, move || drop(me.cast(RatingMsg::Reread)));
             }
-            Err(Unposted::Answered(before)) => drop(reply.send(Ok(before))),
-            Err(Unposted::Refused(refusal)) => drop(reply.send(Err(refusal))),
+            Err(unposted) => {
+                if matches!(unposted, Unposted::Unknown(_)) {
+                    // An actor that is being restarted reads anyway.
+                    drop(self.me.cast(RatingMsg::Reread));
+                }
+                drop(reply.send(unposted.into()));
+            }
         }
     }
 

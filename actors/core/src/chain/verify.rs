@@ -1,6 +1,6 @@
 //! Carrying out a chain that was made elsewhere, and finding where it parts from its own claims.
 
-use cryptomind_protocol::block::{Block, Decision, Entry, Header, MAX_BLOCK_BYTES};
+use cryptomind_protocol::block::{Block, Decision, Entry, Header};
 use cryptomind_protocol::key::Nonce;
 use cryptomind_protocol::{AccountId, ErrorBody, GenesisHash};
 
@@ -198,13 +198,6 @@ impl Chain {
     }
 
     fn check_result(&mut self, block: &Block) -> Result<(), String> {
-        let full = self
-            .open
-            .as_ref()
-            .is_some_and(|open| open.bytes > MAX_BLOCK_BYTES);
-        if full {
-            return Err(format!("it exceeds {MAX_BLOCK_BYTES} bytes"));
-        }
         let made = self.propose().ok_or("it is empty")?.header;
         let claimed = &block.header;
         same("root of entries", &made.entries, &claimed.entries)?;

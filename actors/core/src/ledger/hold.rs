@@ -38,7 +38,7 @@ pub struct Hold {
 
 impl Hold {
     /// The most nodes that may earn in one hold: so its settlement fits a block.
-    pub const MAX_EARNINGS: usize = 4096;
+    pub const MAX_EARNINGS: usize = 512;
     /// The most items of a hold's terms, and the most storage nodes of an ending.
     pub const MAX_PAYEES: usize = 256;
 

@@ -29,6 +29,8 @@ use super::folder::{self, REPLICA_FILE};
 
 /// Entries that are kept in memory before they are flushed by themselves.
 const MOST_WAITING: u32 = 8192;
+/// Bytes of them: an entry may have half a MiB.
+const MOST_WAITING_BYTES: usize = 16 * 1024 * 1024;
 
 /// Names a transaction.
 type Key = (AccountId, Nonce);
@@ -168,10 +170,11 @@ impl Replica {
         put.map_err(|error| Fault::at(height, error))?;
         self.waiting.entries += opened.block().header.count;
         self.chain = Some(chain);
-        match self.waiting.entries < MOST_WAITING {
-            true => Ok(()),
-            false => self.flush(),
+        let few = self.waiting.entries < MOST_WAITING;
+        if few && self.waiting.batch.bytes() < MOST_WAITING_BYTES {
+            return Ok(());
         }
+        self.flush()
     }
 
     /// No transaction may be in the chain twice.

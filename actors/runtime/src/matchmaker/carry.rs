@@ -55,14 +55,11 @@ fn refuse(ack: Option<Ack>, reply: Option<Reply>, unposted: Unposted) {
     if let Some(ack) = ack {
         drop(ack.send(match &unposted {
             Unposted::Answered(_) => Ok(()),
-            Unposted::Refused(refusal) => Err(refusal.clone()),
+            Unposted::Refused(error) | Unposted::Unknown(error) => Err(error.clone()),
         }));
     }
     if let Some(reply) = reply {
-        drop(reply.send(match unposted {
-            Unposted::Answered(accepted) => Ok(accepted),
-            Unposted::Refused(refusal) => Err(refusal),
-        }));
+        drop(reply.send(unposted.into()));
     }
 }
 
@@ -123,12 +120,18 @@ impl Desk {
             decisions: plan.decisions,
             batch: plan.batch,
             then,
+            life: Some(self.life),
         };
         let sent = match self.send(posting).await {
             Ok(sent) => sent,
             Err(unposted) => {
-                if let Unposted::Refused(refusal) = &unposted {
-                    tracing::warn!(%task, %refusal, "not posted");
+                match &unposted {
+                    Unposted::Answered(_) => {}
+                    Unposted::Refused(refusal) => tracing::warn!(%task, %refusal, "not posted"),
+                    Unposted::Unknown(error) => {
+                        tracing::warn!(%task, %error, "posted or not: nobody knows");
+                        self.outbox.lose();
+                    }
                 }
                 return refuse(caller.ack, reply, unposted);
             }
@@ -136,6 +139,11 @@ impl Desk {
         match run.filter(|_| is_open) {
             Some(run) => self.runs.keep(run),
             None => self.runs.forget(&task),
+        }
+        for delivery in &plan.deliveries {
+            if let Delivery::Stored(record) = delivery {
+                self.uses.insert(record.item, record.uses);
+            }
         }
         self.ask_free |= plan.asks_free;
         plan.deliveries.push(Delivery::Wake(task));
@@ -161,8 +169,8 @@ impl Desk {
     async fn send(&self, posting: Posting) -> Result<Sent, Unposted> {
         let ledger = &self.world.ledger;
         if posting.transaction.is_none() && posting.decisions.is_empty() {
-            let durable = ledger.record(posting.batch).await;
-            let durable = durable.map_err(Unposted::Refused)?;
+            let durable = ledger.record(Some(self.life), posting.batch).await;
+            let durable = durable.map_err(Unposted::Unknown)?;
             let accepted = None;
             return Ok(Sent { accepted, durable });
         }
@@ -291,7 +299,9 @@ impl Desk {
     fn count_uses(&self, run: &Run, plan: &mut Plan) -> Result<(), ErrorBody> {
         for used in &run.terms.items {
             let mut record = self.item(&used.item)?;
-            record.uses = record.uses.saturating_add(1);
+            // The store may not have the last use yet.
+            let known = self.uses.get(&used.item).copied().unwrap_or_default();
+            record.uses = record.uses.max(known).saturating_add(1);
             plan.store(record);
         }
         Ok(())

@@ -51,30 +51,53 @@ pub(super) struct Parcel {
 pub(super) struct Outbox {
     parcels: mpsc::UnboundedSender<Parcel>,
     world: MatchmakerArguments,
-    lost: Arc<AtomicBool>,
+    loss: Loss,
+}
+
+/// Whether a posting was lost, or may have been.
+#[derive(Clone)]
+struct Loss {
+    happened: Arc<AtomicBool>,
+    me: ActorRef<MatchmakerMsg>,
+}
+
+impl Loss {
+    fn happen(&self) {
+        if !self.happened.swap(true, Ordering::SeqCst) {
+            // A matchmaker that has ended meanwhile reads the store when it is back.
+            drop(self.me.cast(MatchmakerMsg::Lost));
+        }
+    }
 }
 
 impl Outbox {
     pub(super) fn start(world: &MatchmakerArguments, me: ActorRef<MatchmakerMsg>) -> Self {
         let (parcels, waiting) = mpsc::unbounded_channel::<Parcel>();
-        let lost = Arc::new(AtomicBool::new(false));
+        let loss = Loss {
+            happened: Arc::default(),
+            me,
+        };
         let carrier = Carrier {
             world: world.clone(),
-            me,
-            lost: Arc::clone(&lost),
+            loss: loss.clone(),
         };
         // Ends with the matchmaker, when its end of the channel is dropped and all is delivered.
         tokio::spawn(carrier.carry(waiting));
         Self {
             parcels,
             world: world.clone(),
-            lost,
+            loss,
         }
     }
 
     /// Whether a posting was lost: then memory is not what the store will hold.
     pub(super) fn has_lost(&self) -> bool {
-        self.lost.load(Ordering::SeqCst)
+        self.loss.happened.load(Ordering::SeqCst)
+    }
+
+    /// Nobody knows whether a posting was carried out: it counts as lost, and the store will tell.
+    pub(super) fn lose(&self) {
+        self.loss.happen();
     }
 
     pub(super) fn send(&self, parcel: Parcel) {
@@ -92,8 +115,7 @@ impl Outbox {
 /// The task that waits for the disk.
 struct Carrier {
     world: MatchmakerArguments,
-    me: ActorRef<MatchmakerMsg>,
-    lost: Arc<AtomicBool>,
+    loss: Loss,
 }
 
 impl Carrier {
@@ -114,7 +136,7 @@ impl Carrier {
             answer(parcel.answer, parcel.ack, &durable);
             match durable {
                 Ok(()) => untold.extend(parcel.deliveries),
-                Err(_) => self.lose(),
+                Err(_) => self.loss.happen(),
             }
         }
     }
@@ -130,13 +152,6 @@ impl Carrier {
                 self.tell(untold);
                 stored.await
             }
-        }
-    }
-
-    fn lose(&self) {
-        if !self.lost.swap(true, Ordering::SeqCst) {
-            // A matchmaker that has ended meanwhile reads the store when it is back.
-            drop(self.me.cast(MatchmakerMsg::Lost));
         }
     }
 

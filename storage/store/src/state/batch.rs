@@ -95,7 +95,7 @@ impl Batch {
     }
 
     /// Bytes of keys and values.
-    pub(super) const fn bytes(&self) -> usize {
+    pub const fn bytes(&self) -> usize {
         self.bytes
     }
 }
