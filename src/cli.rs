@@ -582,6 +582,16 @@ pub enum MinerCommand {
     Approve {
         /// The node's id, or the beginning of it; without it, the nodes that ask are listed
         node: Option<String>,
+        /// For how many days
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=36_500))]
+        days: u64,
+    },
+    /// List the nodes that work for your account, and until when
+    Delegations,
+    /// End a node's work for your account; what it earned stays yours
+    Revoke {
+        /// The node's id, or the beginning of it
+        node: String,
     },
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::cli::DevArgs;
 use crate::context::Context;
-use crate::local_network::{COORDINATOR, LocalNetwork, register_once};
+use crate::local_network::{COORDINATOR, DELEGATION_MS, LocalNetwork, register_once};
 use crate::output::{Output, Tone};
 use crate::platform;
 
@@ -126,7 +126,8 @@ fn tell(output: Output, network: &LocalNetwork, client: &Client, up: Duration) -
 async fn approve_all(output: Output, client: &Client) -> Result<()> {
     loop {
         for request in client.enrolment_requests().await? {
-            client.grant(request.node, request.role).await?;
+            let expires = client.now().plus_ms(DELEGATION_MS);
+            client.delegate(request.node, request.role, expires).await?;
             output.note(format!(
                 "{} ({}) joined from {} and earns for `{PERSON}`",
                 crate::output::printable(&request.name),

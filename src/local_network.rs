@@ -2,22 +2,19 @@
 //!
 //! Used by `demo` and `dev`. It lies in one folder: an account key a person, a folder a part with its
 //! configuration and node key, the logs. Started again in the same folder it goes on where it was.
-//! The owners sign their nodes' delegations here, since their keys are here; on a real network each
-//! owner does that on a machine of their own.
+//! The owners delegate their nodes here, since their keys are here; on a real network each owner does that
+//! on a machine of their own.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
-use cryptomind_actors::enrol;
 use cryptomind_config::{
     Client as ClientConfig, Coordinator, Miner, Settings, Storage, fill_sample, key,
 };
-use cryptomind_protocol::delegation::{Delegation, Role};
-use cryptomind_protocol::{
-    AccountId, ErrorBody, GenesisHash, NodeAddress, NodeId, SecretKey, Signed, Timestamp,
-};
+use cryptomind_protocol::role::Role;
+use cryptomind_protocol::{AccountId, ErrorBody, NodeAddress, NodeId, SecretKey};
 use cryptomind_sdk::Client;
 
 use crate::exit;
@@ -36,8 +33,8 @@ const IDLE_COMMAND: &str = r#"["sh", "-c", "while :; do sleep 1; done"]"#;
 /// Until every part is seen by the coordinator.
 const JOIN_LIMIT: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How long the delegations of this machine's nodes last.
-const DELEGATION_MS: u64 = 365 * 24 * 3600 * 1000;
+/// How long the delegations of this machine's nodes last: a year.
+pub const DELEGATION_MS: u64 = 365 * 24 * 3600 * 1000;
 
 /// A running network. Dropping it ends every process.
 pub struct LocalNetwork {
@@ -80,20 +77,13 @@ impl LocalNetwork {
         }
         let mut network = Self::with_coordinator(&dir, listen).await?;
         let owner = network.client(MINER_OWNERS[0]).await?;
+        settle_in(&dir, &network.coordinator).await?;
         for part in Part::all() {
-            network.start_part(&part, listen, &owner.network())?;
+            network.start_part(&part, listen)?;
         }
-        let (ready, registered) = tokio::join!(
-            async {
-                for part in &mut network.parts[1..] {
-                    part.ready().await?;
-                }
-                Ok::<_, ErrorBody>(())
-            },
-            register_owners(&dir, &network.coordinator),
-        );
-        ready?;
-        registered?;
+        for part in &mut network.parts[1..] {
+            part.ready().await?;
+        }
         wait_joined(&owner).await?;
         owner.close().await;
         Ok(network)
@@ -125,20 +115,8 @@ impl LocalNetwork {
         })
     }
 
-    fn start_part(
-        &mut self,
-        part: &Part,
-        listen: SocketAddr,
-        network: &GenesisHash,
-    ) -> Result<(), ErrorBody> {
+    fn start_part(&mut self, part: &Part, listen: SocketAddr) -> Result<(), ErrorBody> {
         let home = self.dir.join(&part.name);
-        make(&home)?;
-        let node = NodeId::of_key(&key_at(&home.join("node.key"))?.public());
-        let owner = self.key(part.owner)?;
-        enrol::write(
-            &home.join("delegation"),
-            &delegation(node, part.role, network, &owner),
-        )?;
         // The id comes from an owner's first key, and the file may hold a later one.
         let account = key::read_file(&self.key_file(part.owner))?.account;
         let config = self.configure(part, &home, account, listen)?;
@@ -161,7 +139,6 @@ impl LocalNetwork {
             ("node.name", part.name.clone()),
             ("node.data_dir", shown(home)),
             ("node.key_file", shown(&home.join("node.key"))),
-            ("node.delegation_file", shown(&home.join("delegation"))),
             ("node.account", account.to_string()),
         ];
         match part.role {
@@ -299,40 +276,28 @@ pub fn write_config<T: Settings>(
     Ok(file)
 }
 
-/// An owner's word that a node works for it in `role`, for a year.
-pub fn delegation(node: NodeId, role: Role, network: &GenesisHash, owner: &SecretKey) -> Signed {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64);
-    let word = Delegation {
-        version: 1,
-        node,
-        role,
-        expires: Timestamp::from_ms(now).plus_ms(DELEGATION_MS),
-    };
-    Signed::sign(&word, network, owner)
+/// Each owner takes its name as a nickname and lets its node work for it, where that is not done already.
+async fn settle_in(dir: &Path, coordinator: &NodeAddress) -> Result<(), ErrorBody> {
+    let settling: Vec<_> = Part::all()
+        .into_iter()
+        .map(|part| tokio::spawn(settle_owner(dir.to_owned(), coordinator.clone(), part)))
+        .collect();
+    for settled in settling {
+        settled.await.map_err(ErrorBody::internal)??;
+    }
+    Ok(())
 }
 
-/// Takes the owners' names as nicknames, where they are not taken yet.
-async fn register_owners(dir: &Path, coordinator: &NodeAddress) -> Result<(), ErrorBody> {
-    let owners = MINER_OWNERS.into_iter().chain([STORAGE_OWNER]);
-    let registering: Vec<_> = owners
-        .map(|owner| {
-            let (file, coordinator) = (
-                dir.join(format!("accounts/{owner}.key")),
-                coordinator.clone(),
-            );
-            tokio::spawn(async move {
-                let client = Client::connect(coordinator, key_at(&file)?).await?;
-                register_once(&client, owner).await?;
-                client.close().await;
-                Ok::<_, ErrorBody>(())
-            })
-        })
-        .collect();
-    for registered in registering {
-        registered.await.map_err(ErrorBody::internal)??;
-    }
+async fn settle_owner(dir: PathBuf, coordinator: NodeAddress, part: Part) -> Result<(), ErrorBody> {
+    let home = dir.join(&part.name);
+    make(&home)?;
+    let node = NodeId::of_key(&key_at(&home.join("node.key"))?.public());
+    let owner = key_at(&dir.join(format!("accounts/{}.key", part.owner)))?;
+    let client = Client::connect(coordinator, owner).await?;
+    let expires = client.now().plus_ms(DELEGATION_MS);
+    client.delegate(node, part.role, expires).await?;
+    register_once(&client, part.owner).await?;
+    client.close().await;
     Ok(())
 }
 

@@ -33,14 +33,12 @@ pub struct CoordinatorNode {
 pub struct MinerNode {
     /// Its name in tables.
     pub name: String,
-    /// Folder of the key, the delegation and the cache.
+    /// Folder of the key and the cache.
     pub data_dir: PathBuf,
     /// Its node key; `node.key` in `data_dir` by default.
     pub key_file: PathBuf,
-    /// The account that earns. It may stay open while the delegation file names it.
+    /// The account that earns: a node does not start without.
     pub account: Option<AccountId>,
-    /// The owner's signed word; `delegation` in `data_dir` by default.
-    pub delegation_file: PathBuf,
 }
 
 /// `[node]` of a storage node.
@@ -48,14 +46,12 @@ pub struct MinerNode {
 pub struct StorageNode {
     /// Its name in tables.
     pub name: String,
-    /// Folder of the blobs, the key and the delegation.
+    /// Folder of the blobs and the key.
     pub data_dir: PathBuf,
     /// Its node key; `node.key` in `data_dir` by default.
     pub key_file: PathBuf,
-    /// The account that earns. It may stay open while the delegation file names it.
+    /// The account that earns: a node does not start without.
     pub account: Option<AccountId>,
-    /// The owner's signed word; `delegation` in `data_dir` by default.
-    pub delegation_file: PathBuf,
     /// The UDP port for blobs, and on which address. Port 0 takes a free one.
     pub listen: SocketAddr,
     /// `host:port` at which others reach it; by default the port of `listen` on the address from
@@ -89,7 +85,6 @@ impl Default for MinerNode {
         Self {
             name: "miner".into(),
             key_file: data_dir.join("node.key"),
-            delegation_file: data_dir.join("delegation"),
             data_dir,
             account: None,
         }
@@ -102,7 +97,6 @@ impl Default for StorageNode {
         Self {
             name: "storage".into(),
             key_file: data_dir.join("node.key"),
-            delegation_file: data_dir.join("delegation"),
             data_dir,
             account: None,
             listen: any_address(STORAGE_PORT),
@@ -154,7 +148,6 @@ impl MinerNode {
             name: reader.take("node.name", default.name, name),
             key_file: reader.path("node.key_file", data_dir.join("node.key")),
             account: account(reader),
-            delegation_file: reader.path("node.delegation_file", data_dir.join("delegation")),
             data_dir,
         }
     }
@@ -168,7 +161,6 @@ impl StorageNode {
             name: reader.take("node.name", default.name, name),
             key_file: reader.path("node.key_file", data_dir.join("node.key")),
             account: account(reader),
-            delegation_file: reader.path("node.delegation_file", data_dir.join("delegation")),
             listen: listen(reader, default.listen),
             advertise: reader.optional("node.advertise", host_port),
             data_dir,

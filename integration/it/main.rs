@@ -4,6 +4,7 @@
 //! - [`actors`]: each actor dies in the middle of a task;
 //! - [`bad_input`]: what is wrong is refused by name, costs nothing and stops nobody;
 //! - [`bench`]: the benchmark of the ledger counts what the chain holds;
+//! - [`delegations`]: nodes work for whom the chain says;
 //! - [`kills`]: a coordinator is killed again and again under load;
 //! - [`ledger`]: payments, proofs, copies and audits by the commands;
 //! - [`processes`]: the demo, and nodes that die as in a power cut and are started again;
@@ -14,6 +15,7 @@
 mod actors;
 mod bad_input;
 mod bench;
+mod delegations;
 mod kills;
 mod layers;
 mod ledger;

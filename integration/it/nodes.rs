@@ -9,16 +9,14 @@ use cryptomind_actors::miner::{self, MinerConfig, MinerNode};
 use cryptomind_actors::storage::{self, StorageNode};
 use cryptomind_config::{Coordinator, Miner, Storage};
 use cryptomind_gpu::dataset;
-use cryptomind_protocol::delegation::{Delegation, Role};
 use cryptomind_protocol::item::{Access, ItemKind, Manifest};
 use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{
     Activity, Event, Optimizer, Split, TaskEvent, TaskSpec, TrainSpec, Work,
 };
 use cryptomind_protocol::transaction::{Action, Outcome};
-use cryptomind_protocol::{
-    Amount, GenesisHash, ItemId, NodeAddress, NodeId, SecretKey, Signed, Timestamp,
-};
+use cryptomind_protocol::{AccountId, Amount, ItemId, NodeAddress, NodeId, SecretKey};
 use cryptomind_sdk::Client;
 use tempfile::TempDir;
 
@@ -46,19 +44,15 @@ pub fn key(number: u8) -> SecretKey {
     SecretKey::from_seed([number; 32])
 }
 
-pub fn delegate(owner: &SecretKey, node: &SecretKey, role: Role, network: &GenesisHash) -> Signed {
+/// An owner lets a node work for it.
+pub async fn delegate(address: &NodeAddress, owner: &SecretKey, node: &SecretKey, role: Role) {
+    let client = Client::connect(address.clone(), owner.clone())
+        .await
+        .unwrap();
     let node = NodeId::of_key(&node.public());
-    let expires = Timestamp::from_ms(u64::MAX / 2);
-    Signed::sign(
-        &Delegation {
-            version: 1,
-            node,
-            role,
-            expires,
-        },
-        network,
-        owner,
-    )
+    let expires = client.now().plus_ms(3_600_000);
+    client.delegate(node, role, expires).await.unwrap();
+    client.close().await;
 }
 
 fn loopback() -> std::net::SocketAddr {
@@ -80,11 +74,10 @@ impl Network {
             .await
             .unwrap();
         let address = coordinator.address();
-        let network = coordinator.genesis().hash();
-        let storage = start_storage(dir.path(), address.clone(), &network).await;
+        let storage = start_storage(dir.path(), address.clone()).await;
         let mut nodes = Vec::new();
         for number in 0..miners {
-            nodes.push(start_miner(dir.path(), number, address.clone(), &network).await);
+            nodes.push(start_miner(dir.path(), number, address.clone()).await);
         }
         for miner in &nodes {
             within("a miner joins", miner.joined()).await;
@@ -134,37 +127,26 @@ impl Network {
     }
 }
 
-async fn start_storage(dir: &Path, address: NodeAddress, network: &GenesisHash) -> StorageNode {
+async fn start_storage(dir: &Path, address: NodeAddress) -> StorageNode {
+    delegate(&address, &key(90), &key(2), Role::Storage).await;
     let mut config = Storage::new(address);
+    config.node.account = Some(AccountId::of_key(&key(90).public()));
     config.node.data_dir = dir.join("storage");
-    config.node.delegation_file = dir.join("storage/delegation");
     config.node.listen = loopback();
-    let word = delegate(&key(90), &key(2), Role::Storage, network);
-    cryptomind_actors::enrol::write(&config.node.delegation_file, &word).unwrap();
     let node = storage::start(config, key(2)).await.unwrap();
     within("the storage node joins", node.joined()).await;
     node
 }
 
-async fn start_miner(
-    dir: &Path,
-    number: u8,
-    address: NodeAddress,
-    network: &GenesisHash,
-) -> MinerNode {
+async fn start_miner(dir: &Path, number: u8, address: NodeAddress) -> MinerNode {
+    let (owner, key) = (key(50 + number), key(10 + number));
+    delegate(&address, &owner, &key, Role::Miner).await;
     let mut settings = Miner::new(address);
     settings.node.name = format!("m{number}");
     settings.node.data_dir = dir.join(format!("miner-{number}"));
     settings.compute.threads = 1;
-    let node_key = key(10 + number);
-    let delegation = Some(delegate(&key(50 + number), &node_key, Role::Miner, network));
-    miner::start(MinerConfig {
-        settings,
-        key: node_key,
-        delegation,
-    })
-    .await
-    .unwrap()
+    settings.node.account = Some(AccountId::of_key(&owner.public()));
+    miner::start(MinerConfig { settings, key }).await.unwrap()
 }
 
 /// Writes the bundled digits into a folder and publishes them for a fee.

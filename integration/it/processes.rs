@@ -8,10 +8,10 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use cryptomind_config::{Coordinator, Miner, Settings, Storage, fill_sample, key as keys};
-use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::money::SUPPLY;
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Event, Reason, TaskState, Work};
-use cryptomind_protocol::{GenesisHash, NodeAddress};
+use cryptomind_protocol::{AccountId, NodeAddress};
 use cryptomind_sdk::Client;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -112,11 +112,9 @@ impl Network {
         let dir = tempfile::tempdir().unwrap();
         let coordinator = start_coordinator(dir.path()).await;
         let address: NodeAddress = coordinator.said.parse().unwrap();
-        let client = Client::connect(address.clone(), key(60)).await.unwrap();
         let join = |number: u8, role| Join {
             dir: dir.path(),
             address: &address,
-            network: client.network(),
             number,
             role,
         };
@@ -125,7 +123,6 @@ impl Network {
         for number in 0..miners {
             started.push(join(110 + number, Role::Miner).start().await);
         }
-        client.close().await;
         Self {
             dir,
             address,
@@ -179,7 +176,6 @@ pub async fn start_coordinator(dir: &Path) -> Part {
 struct Join<'a> {
     dir: &'a Path,
     address: &'a NodeAddress,
-    network: GenesisHash,
     number: u8,
     role: Role,
 }
@@ -187,16 +183,17 @@ struct Join<'a> {
 impl Join<'_> {
     async fn start(self) -> Part {
         let home = self.dir.join(format!("node-{}", self.number));
-        let (key_file, delegation) = (home.join("node.key"), home.join("delegation"));
+        let key_file = home.join("node.key");
         let node = keys::create(&key_file, *key(self.number).seed()).unwrap();
-        let word = delegate(&key(self.number + 50), &node, self.role, &self.network);
-        cryptomind_actors::enrol::write(&delegation, &word).unwrap();
+        let owner = key(self.number + 50);
+        delegate(self.address, &owner, &node, self.role).await;
+        let account = AccountId::of_key(&owner.public());
         let mut settings = vec![
             ("coordinator", self.address.to_string()),
             ("node.name", format!("n{}", self.number)),
             ("node.data_dir", shown(&home)),
             ("node.key_file", shown(&key_file)),
-            ("node.delegation_file", shown(&delegation)),
+            ("node.account", account.to_string()),
         ];
         if self.role == Role::Storage {
             settings.push(("node.listen", "127.0.0.1:0".into()));

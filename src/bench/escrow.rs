@@ -8,20 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cryptomind_net::{Connection, Endpoint, Subscription};
-use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::frame::ALPN_NODE;
 use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo, FileEntry, ItemKind, Manifest};
 use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::node::{Capacity, Command, Join, Request};
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Activity, Optimizer, TaskSpec, TrainSpec, Work};
 use cryptomind_protocol::transaction::StoredReceipt;
-use cryptomind_protocol::{BlobId, ErrorBody, ItemId, NodeAddress, NodeId, SecretKey};
+use cryptomind_protocol::{AccountId, BlobId, ErrorBody, ItemId, NodeAddress, NodeId, SecretKey};
 use cryptomind_sdk::Client;
 use serde::de::IgnoredAny;
 use tokio::task::JoinHandle;
 
 use super::load::Acknowledged;
-use crate::local_network::delegation;
+use crate::local_network::DELEGATION_MS;
 
 /// The dataset's only file.
 const FILE: (&str, &[u8]) = ("table.csv", b"x,label\n0,a\n1,b\n");
@@ -34,6 +34,8 @@ const JOIN_LIMIT: Duration = Duration::from_secs(10);
 pub struct Market {
     _storage: Node,
     miner: JoinHandle<()>,
+    miner_key: SecretKey,
+    owner: AccountId,
     /// A task that can be posted and that nobody takes.
     pub spec: Arc<TaskSpec>,
 }
@@ -45,17 +47,28 @@ impl Market {
         owner: &Client,
         acknowledged: &Acknowledged,
     ) -> Result<Self, ErrorBody> {
-        let storage = Node::join(coordinator, Role::Storage).await?;
-        let miner = Node::join(coordinator, Role::Miner).await?;
+        let keys = [cryptomind_sdk::new_key()?, cryptomind_sdk::new_key()?];
+        let roles = [Role::Storage, Role::Miner];
+        for (key, role) in keys.iter().zip(roles) {
+            let expires = owner.now().plus_ms(DELEGATION_MS);
+            let node = NodeId::of_key(&key.public());
+            owner.delegate(node, role, expires).await?;
+            acknowledged.one();
+        }
+        let ([storage_key, miner_key], account) = (keys, owner.account_id());
+        let storage = Node::join(coordinator, Role::Storage, account, &storage_key).await?;
+        let miner = Node::join(coordinator, Role::Miner, account, &miner_key).await?;
         owner.register("bench").await?;
         acknowledged.one();
-        let dataset = publish(owner, &storage.key).await?;
+        let dataset = publish(owner, &storage_key).await?;
         acknowledged.one();
         let mut spec = task(dataset);
         spec.max_cost = owner.quote(&spec).await?.cost_high;
         Ok(Self {
             _storage: storage,
             miner: tokio::spawn(miner.listen()),
+            miner_key,
+            owner: account,
             spec: Arc::new(spec),
         })
     }
@@ -65,7 +78,7 @@ impl Market {
     /// Brings a miner in again, after the coordinator was killed.
     pub async fn join_again(&mut self, coordinator: &NodeAddress) -> Result<(), ErrorBody> {
         self.miner.abort();
-        let miner = Node::join(coordinator, Role::Miner).await?;
+        let miner = Node::join(coordinator, Role::Miner, self.owner, &self.miner_key).await?;
         self.miner = tokio::spawn(miner.listen());
         Ok(())
     }
@@ -79,20 +92,22 @@ impl Drop for Market {
 
 /// A node that has joined; it leaves when it is dropped.
 struct Node {
-    key: SecretKey,
     commands: Subscription,
     _connection: Connection,
 }
 
 impl Node {
-    async fn join(coordinator: &NodeAddress, role: Role) -> Result<Self, ErrorBody> {
-        let (key, owner) = (cryptomind_sdk::new_key()?, cryptomind_sdk::new_key()?);
+    async fn join(
+        coordinator: &NodeAddress,
+        role: Role,
+        owner: AccountId,
+        key: &SecretKey,
+    ) -> Result<Self, ErrorBody> {
         let connection = Endpoint::dialler()?
-            .dial(coordinator, ALPN_NODE, &key)
+            .dial(coordinator, ALPN_NODE, key)
             .await?;
-        let node = NodeId::of_key(&key.public());
         let join = Join {
-            delegation: delegation(node, role, &connection.network(), &owner),
+            owner,
             name: format!("bench-{role}"),
             // Nobody will dial it: no file of this market is ever fetched.
             listen: (role == Role::Storage).then(|| "127.0.0.1:9".to_owned()),
@@ -107,7 +122,6 @@ impl Node {
         let first = tokio::time::timeout(JOIN_LIMIT, commands.next::<Command>()).await;
         match first {
             Ok(Some(Ok(Command::Joined { .. }))) => Ok(Self {
-                key,
                 commands,
                 _connection: connection,
             }),

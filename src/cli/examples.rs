@@ -174,7 +174,9 @@ pub const MINER: &str = "\
 Examples:
   cryptomind miner ls
   cryptomind miner approve                           who asks to work for you?
-  cryptomind miner approve cmn1abcd";
+  cryptomind miner approve cmn1abcd --days 30
+  cryptomind miner delegations
+  cryptomind miner revoke cmn1abcd                   it was stolen, or sold";
 
 pub const NETWORK: &str = "\
 Examples:

@@ -1,19 +1,28 @@
 //! `miner`: who computes, and who asks to compute for this account.
 
 use anyhow::Result;
-use cryptomind_protocol::ErrorBody;
 use cryptomind_protocol::api::{EnrolmentRequest, MinerView, RatingView};
+use cryptomind_protocol::{ErrorBody, Timestamp};
+use serde_json::json;
 
 use crate::cli::MinerCommand;
 use crate::context::Context;
-use crate::resolve;
+use crate::{moment, resolve};
+
+/// Milliseconds of a day.
+const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// Runs a `miner` command.
 pub async fn run(context: &Context, command: MinerCommand) -> Result<()> {
     match command {
         MinerCommand::Ls => list(context).await,
-        MinerCommand::Approve { node: None } => requests(context).await,
-        MinerCommand::Approve { node: Some(node) } => approve(context, &node).await,
+        MinerCommand::Approve { node: None, .. } => requests(context).await,
+        MinerCommand::Approve {
+            node: Some(node),
+            days,
+        } => approve(context, &node, days).await,
+        MinerCommand::Delegations => delegations(context).await,
+        MinerCommand::Revoke { node } => revoke(context, &node).await,
     }
 }
 
@@ -89,7 +98,7 @@ async fn requests(context: &Context) -> Result<()> {
     Ok(())
 }
 
-async fn approve(context: &Context, node: &str) -> Result<()> {
+async fn approve(context: &Context, node: &str, days: u64) -> Result<()> {
     let client = context.client().await?;
     let requests = client.enrolment_requests().await?;
     let nodes: Vec<_> = requests.iter().map(|request| request.node).collect();
@@ -102,13 +111,52 @@ async fn approve(context: &Context, node: &str) -> Result<()> {
         )
         .with_help("start it with --account and this account's id: cryptomind key show")
     })?;
-    client.grant(node, request.role).await?;
-    context.output.value(request, || approved(request))?;
+    let expires = client.now().plus_ms(days * DAY_MS);
+    client.delegate(node, request.role, expires).await?;
+    context
+        .output
+        .value(request, || approved(request, expires))?;
     Ok(())
 }
 
-fn approved(request: &EnrolmentRequest) -> String {
-    format!("{} ({}) works for you now", request.name, request.role)
+fn approved(request: &EnrolmentRequest, expires: Timestamp) -> String {
+    let (name, role) = (crate::output::printable(&request.name), request.role);
+    format!(
+        "{name} ({role}) works for you until {}",
+        moment::text(expires)
+    )
+}
+
+async fn delegations(context: &Context) -> Result<()> {
+    let delegations = context.client().await?.delegations().await?;
+    context.output.rows(
+        &delegations,
+        &["node", "name", "role", "until"],
+        |delegation| {
+            vec![
+                delegation.node.to_string(),
+                delegation.name.clone().unwrap_or_default(),
+                delegation.role.to_string(),
+                moment::text(delegation.expires),
+            ]
+        },
+        "no node works for this account: cryptomind miner approve",
+    )?;
+    Ok(())
+}
+
+async fn revoke(context: &Context, node: &str) -> Result<()> {
+    let client = context.client().await?;
+    let delegations = client.delegations().await?;
+    let nodes: Vec<_> = delegations.iter().map(|d| d.node).collect();
+    let node = resolve::node(node, &nodes)?;
+    let receipt = client.revoke(node).await?;
+    context
+        .output
+        .value(&json!({ "node": node, "receipt": receipt }), || {
+            format!("{node} works for you no longer")
+        })?;
+    Ok(())
 }
 
 #[cfg(test)]

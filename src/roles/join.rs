@@ -3,15 +3,14 @@
 //! The key is made once and never leaves the machine. The owner's delegation is asked for by the node
 //! when it runs: see `cryptomind_actors::enrol`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use cryptomind_config::{Layers, Settings, fill_sample};
-use cryptomind_protocol::delegation::Role;
-use cryptomind_protocol::{AccountId, ErrorBody, NodeAddress, NodeId, SecretKey};
+use cryptomind_protocol::role::Role;
+use cryptomind_protocol::{ErrorBody, NodeAddress, NodeId};
 
 use crate::cli::{Global, RoleArgs};
 use crate::exit;
-use crate::output::Output;
 use crate::roles::{default_dir, make_dir, node_key};
 
 /// The layers of a node's settings; with `--join`, over a file that is written where it is missing.
@@ -77,32 +76,12 @@ fn default_name(role: Role, node: &NodeId) -> String {
     format!("{role}-{short}")
 }
 
-/// Tells how the owner says yes, where that is still to come. The node asks by itself.
-pub(super) fn tell_owner(
-    output: Output,
-    key: &SecretKey,
-    delegation_file: &Path,
-    account: Option<AccountId>,
-) -> Result<(), ErrorBody> {
-    if delegation_file.exists() {
-        return Ok(());
-    }
-    let owner = account.ok_or_else(|| {
-        ErrorBody::user("no_account", "whom this node works for is not said")
-            .with_help("add --account cm1…, or write node.account in its configuration")
-    })?;
-    let node = NodeId::of_key(&key.public());
-    let _ = output.note(format!(
-        "This node asks {owner} to let it work for that account.\n\
-         Its owner says yes with: cryptomind miner approve {node}"
-    ));
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use cryptomind_config::{Miner, load};
+    use cryptomind_protocol::AccountId;
+    use std::path::Path;
 
     fn args(dir: &Path) -> RoleArgs {
         let node = NodeId::new([7; 32]);
@@ -126,20 +105,5 @@ mod tests {
         assert!(first.node.key_file.exists());
         let second = load::<Miner>(&of()).unwrap().value;
         assert_eq!(first, second);
-    }
-
-    #[test]
-    fn a_node_without_an_owner_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let (key, word) = (SecretKey::from_seed([1; 32]), dir.path().join("delegation"));
-        let output = Output::new(crate::output::Wish {
-            quiet: true,
-            ..Default::default()
-        });
-        let error = tell_owner(output, &key, &word, None).unwrap_err();
-        assert_eq!(error.code, "no_account");
-        tell_owner(output, &key, &word, Some(AccountId::new([3; 20]))).unwrap();
-        std::fs::write(&word, "there").unwrap();
-        tell_owner(output, &key, &word, None).unwrap();
     }
 }

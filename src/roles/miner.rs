@@ -3,7 +3,7 @@
 use anyhow::Result;
 use cryptomind_actors::miner::{self, MinerConfig};
 use cryptomind_config::{Miner, load};
-use cryptomind_protocol::delegation::Role;
+use cryptomind_protocol::role::Role;
 
 use crate::cli::{Global, RoleArgs};
 use crate::output::Output;
@@ -14,13 +14,7 @@ pub(super) async fn run(output: Output, global: &Global, args: &RoleArgs) -> Res
     let settings: Miner = load(&layers)?.value;
     make_dir(&settings.node.data_dir)?;
     let key = node_key(&settings.node.key_file)?;
-    let node = &settings.node;
-    join::tell_owner(output, &key, &node.delegation_file, node.account)?;
-    let config = MinerConfig {
-        settings,
-        key,
-        delegation: None,
-    };
+    let config = MinerConfig { settings, key };
     let Some(node) = or_end(miner::start(config), args.tethered).await else {
         return Ok(());
     };

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use cryptomind_actors::storage;
 use cryptomind_config::{Storage, load};
-use cryptomind_protocol::delegation::Role;
+use cryptomind_protocol::role::Role;
 
 use crate::cli::{Global, RoleArgs};
 use crate::output::Output;
@@ -14,12 +14,6 @@ pub(super) async fn run(output: Output, global: &Global, args: &RoleArgs) -> Res
     let config: Storage = load(&layers)?.value;
     make_dir(&config.node.data_dir)?;
     let key = node_key(&config.node.key_file)?;
-    join::tell_owner(
-        output,
-        &key,
-        &config.node.delegation_file,
-        config.node.account,
-    )?;
     // It may wait long for a coordinator that is away.
     let Some(node) = or_end(storage::start(config, key), args.tethered).await else {
         return Ok(());

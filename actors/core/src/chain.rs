@@ -28,7 +28,9 @@ use cryptomind_protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::consensus::{Executor, Proposal, Solo};
-use crate::ledger::{Account, Changes, Hold, Kind, Ledger, Lock, LockKey, Op, Rules};
+use crate::ledger::{
+    Account, Changes, Delegation, DelegationKey, Hold, Kind, Ledger, Lock, LockKey, Op, Rules,
+};
 use crate::merkle;
 use crate::state_hash::StateHash;
 use crate::transaction::{self, Verified};
@@ -82,6 +84,8 @@ pub struct Touched {
     pub holds: Vec<(TaskId, Option<Hold>)>,
     /// Locks.
     pub locks: Vec<(LockKey, Option<Lock>)>,
+    /// Delegations.
+    pub delegations: Vec<(DelegationKey, Option<Delegation>)>,
 }
 
 /// The ledger with its blocks.
@@ -111,6 +115,7 @@ struct Open {
     accounts: BTreeSet<AccountId>,
     holds: BTreeSet<TaskId>,
     locks: BTreeSet<LockKey>,
+    delegations: BTreeSet<DelegationKey>,
 }
 
 impl Open {
@@ -125,6 +130,7 @@ impl Open {
             accounts: BTreeSet::new(),
             holds: BTreeSet::new(),
             locks: BTreeSet::new(),
+            delegations: BTreeSet::new(),
         }
     }
 }
@@ -343,6 +349,20 @@ impl Chain {
                 transaction::check_rotation(&self.network, &account, key, proof)?;
                 ops.push(Op::RotateKey { account, key: *key });
             }
+            Action::Delegate {
+                node,
+                role,
+                expires,
+            } => ops.push(Op::Delegate(Delegation {
+                account,
+                node: *node,
+                role: *role,
+                expires: *expires,
+            })),
+            Action::Revoke { node } => ops.push(Op::Revoke {
+                account,
+                node: *node,
+            }),
             Action::Register { .. }
             | Action::Publish { .. }
             | Action::Post { .. }
@@ -416,6 +436,14 @@ impl Chain {
                     .remove(LOCKS, &key.to_bytes(), &codec::encode(old));
             }
         }
+        for (key, _) in &changes.delegations {
+            if open.delegations.insert(*key)
+                && let Some(old) = self.ledger.delegation(key)
+            {
+                let key = Delegation::key_bytes(key);
+                self.state.remove(DELEGATIONS, &key, &codec::encode(old));
+            }
+        }
     }
 
     /// `leaves` are the entry's and the receipt's CBOR.
@@ -451,6 +479,15 @@ impl Chain {
                 self.state.add(LOCKS, &key.to_bytes(), &codec::encode(lock));
             }
             touched.locks.push((*key, lock.cloned()));
+        }
+        for key in &open.delegations {
+            let delegation = self.ledger.delegation(key);
+            if let Some(delegation) = delegation {
+                let key = Delegation::key_bytes(key);
+                self.state
+                    .add(DELEGATIONS, &key, &codec::encode(delegation));
+            }
+            touched.delegations.push((*key, delegation.cloned()));
         }
         self.touched = touched;
     }
@@ -501,6 +538,7 @@ impl Executor for Chain {
 const ACCOUNTS: &str = "accounts";
 const HOLDS: &str = "holds";
 const LOCKS: &str = "locks";
+const DELEGATIONS: &str = "delegations";
 
 /// The hash of all records from scratch.
 fn state_of(ledger: &Ledger) -> StateHash {
@@ -513,6 +551,10 @@ fn state_of(ledger: &Ledger) -> StateHash {
     }
     for lock in ledger.locks() {
         state.add(LOCKS, &lock.key().to_bytes(), &codec::encode(lock));
+    }
+    for delegation in ledger.delegations() {
+        let key = Delegation::key_bytes(&delegation.key());
+        state.add(DELEGATIONS, &key, &codec::encode(delegation));
     }
     state
 }

@@ -1,10 +1,10 @@
 //! What the coordinator writes down besides money: events, evidence, nodes.
 
-use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::genesis::Genesis;
 use cryptomind_protocol::node::Capacity;
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::Event;
-use cryptomind_protocol::{AccountId, NodeId, Signed, TaskId, Timestamp};
+use cryptomind_protocol::{AccountId, NodeId, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::rating::Evidence;
@@ -78,13 +78,4 @@ pub struct NodeRecord {
     pub capacity: Capacity,
     /// When it last joined.
     pub seen: Timestamp,
-}
-
-/// An owner's word for a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DelegationRecord {
-    /// For whom.
-    pub node: NodeId,
-    /// A signed [`cryptomind_protocol::delegation::Delegation`].
-    pub delegation: Signed,
 }

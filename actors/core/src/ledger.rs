@@ -1,4 +1,5 @@
-//! The ledger: who has how much, what is held for which task, what is earned in it, and what is locked.
+//! The ledger: who has how much, what is held for which task, what is earned in it, what is locked, and which nodes
+//! work for whom.
 //!
 //! Owned by the chain, which orders operations, fixes their time and stores [`Changes`] before anyone hears of
 //! them. Pure: a group of [`Op`]s either changes everything that it names or, as a [`Refusal`], nothing. `now` is
@@ -21,7 +22,7 @@
 //! | `Earn` | – | escrow − share, earner + share | – |
 //! | `Settle`, or `Due` at the expiry | client − amount; earner + withheld | escrow − free, earners − earned; locked + withheld | client → earners, owners, storage, fees, reward fund, client |
 //! | `Due` at a lock's end | owner − lock | locked − lock | – |
-//! | `RotateKey` | – | – | – |
+//! | `RotateKey`, `Delegate`, `Revoke` | – | – | – |
 //!
 //! # The life of a hold
 //!
@@ -43,6 +44,9 @@
 //! hold is neither earned in nor settled by anything but `Due`. A miner needs no money to start: all that it can
 //! lose is what is withheld from its own earnings, and that only for a while.
 //!
+//! What a hold pays to an account whose first key was given to another one meanwhile goes to that one: the key's
+//! holder agreed to that, and nobody else could ever spend it. Whoever sends tokens there is refused.
+//!
 //! One `Due` does a block's worth ([`MAX_DUE_TRANSFERS`], [`MAX_DUE_LOCKS`]); the rest is due still and
 //! [`Ledger::next_due`] says so.
 //!
@@ -53,6 +57,7 @@
 //! - open holds and locks are exactly what is pending, account by account;
 //! - free + earned + paid + returned is a hold's amount: free + earned while it is open, paid + returned in the
 //!   group that ends it; it ends once, as it is gone then;
+//! - a delegation lies under its own account and node;
 //! - the indexes (expiries, locks by account, keys, running sums) are what a look at every record gives.
 //!
 //! [`Ledger::check_invariants`] checks them over everything; [`Ledger::plan`] checks on the rows that a group touches
@@ -65,6 +70,7 @@
 
 mod account;
 mod changes;
+mod delegation;
 mod draft;
 mod hold;
 mod invariants;
@@ -78,6 +84,7 @@ mod touched;
 
 pub use account::{Account, Balance, Total};
 pub use changes::Changes;
+pub use delegation::{Delegation, DelegationKey};
 pub use hold::{Earning, Hold};
 pub use invariants::Broken;
 pub use lock::{Lock, LockKey};
@@ -115,14 +122,15 @@ pub struct Ledger {
     accounts: BTreeMap<AccountId, Account>,
     holds: BTreeMap<TaskId, Hold>,
     locks: BTreeMap<LockKey, Lock>,
+    delegations: BTreeMap<DelegationKey, Delegation>,
     /// Open holds by expiry.
     expiries: BTreeSet<(Timestamp, TaskId)>,
     /// Locks by account.
     unlocks: BTreeSet<Unlock>,
     /// Every key that an account was ever given after its first.
     keys: BTreeMap<PublicKey, AccountId>,
-    /// The accounts whose first key each of these would be: their keys sign for others.
-    unreachable: BTreeSet<AccountId>,
+    /// Accounts that nobody signs for, as their first key signs for another account, or did; and that one.
+    unreachable: BTreeMap<AccountId, AccountId>,
     held: Amount,
 }
 
@@ -134,10 +142,11 @@ impl Ledger {
             accounts: BTreeMap::new(),
             holds: BTreeMap::new(),
             locks: BTreeMap::new(),
+            delegations: BTreeMap::new(),
             expiries: BTreeSet::new(),
             unlocks: BTreeSet::new(),
             keys: BTreeMap::new(),
-            unreachable: BTreeSet::new(),
+            unreachable: BTreeMap::new(),
             held: Amount::ZERO,
         }
     }
@@ -149,6 +158,7 @@ impl Ledger {
         accounts: impl IntoIterator<Item = Account>,
         holds: impl IntoIterator<Item = Hold>,
         locks: impl IntoIterator<Item = Lock>,
+        delegations: impl IntoIterator<Item = Delegation>,
     ) -> Self {
         let mut ledger = Self::new(rules);
         accounts.into_iter().for_each(|a| ledger.put_account(a));
@@ -158,6 +168,8 @@ impl Ledger {
         for lock in locks {
             ledger.put_lock(lock.key(), Some(lock));
         }
+        let delegations = delegations.into_iter().map(|d| (d.key(), d));
+        ledger.delegations.extend(delegations);
         ledger
     }
 
@@ -191,6 +203,12 @@ impl Ledger {
         for (key, lock) in &changes.locks {
             self.put_lock(*key, lock.clone());
         }
+        for (key, delegation) in &changes.delegations {
+            match delegation {
+                Some(delegation) => self.delegations.insert(*key, delegation.clone()),
+                None => self.delegations.remove(key),
+            };
+        }
     }
 
     /// Carries out all of `ops` in order, or refuses one of them and changes nothing.
@@ -209,7 +227,7 @@ impl Ledger {
         let known = known.map_or(0, |a| a.keys.len());
         for key in account.keys.iter().skip(known) {
             self.keys.insert(*key, account.id);
-            self.unreachable.insert(AccountId::of_key(key));
+            self.unreachable.insert(AccountId::of_key(key), account.id);
         }
         self.accounts.insert(account.id, account);
     }
@@ -291,6 +309,28 @@ impl Ledger {
                 node: *node,
             })
         })
+    }
+
+    /// What an account has said of a node, expired or not.
+    pub fn delegation(&self, key: &DelegationKey) -> Option<&Delegation> {
+        self.delegations.get(key)
+    }
+
+    /// All that an account has said of nodes, by node.
+    pub fn delegations_of(
+        &self,
+        account: &AccountId,
+    ) -> impl Iterator<Item = &Delegation> + use<'_> {
+        let (first, last) = ([0; NodeId::LEN], [u8::MAX; NodeId::LEN]);
+        let range = (*account, NodeId::new(first))..=(*account, NodeId::new(last));
+        self.delegations
+            .range(range)
+            .map(|(_, delegation)| delegation)
+    }
+
+    /// All delegations, by account and node.
+    pub fn delegations(&self) -> impl Iterator<Item = &Delegation> {
+        self.delegations.values()
     }
 
     /// When the first of an account's locks ends.

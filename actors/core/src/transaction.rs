@@ -121,6 +121,16 @@ impl Verified {
             Action::Cancel { task } => Outcome::Cancelling { task: *task },
             Action::Rate { task, .. } => Outcome::Rated { task: *task },
             Action::RotateKey { key, .. } => Outcome::Rotated { key: *key },
+            Action::Delegate {
+                node,
+                role,
+                expires,
+            } => Outcome::Delegated {
+                node: *node,
+                role: *role,
+                expires: *expires,
+            },
+            Action::Revoke { node } => Outcome::Revoked { node: *node },
         }
     }
 }

@@ -7,9 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::blob::Source;
-use crate::delegation::Role;
 use crate::genesis::Genesis;
 use crate::key::Hash;
+use crate::role::Role;
 use crate::task::{Activity, Reason, TaskSpec, TaskState};
 use crate::{AccountId, Amount, GenesisHash, ItemId, NodeId, ReceiptId, Signed, TaskId, Timestamp};
 
@@ -34,7 +34,8 @@ pub enum Request {
         /// Its nickname.
         nickname: Option<String>,
     },
-    /// The caller's transfers, newest first. Answered by a list of [`TransferView`].
+    /// The caller's transfers, newest first. Answered by a list of [`TransferView`]: a page, which may be shorter than
+    /// what was asked for; only an empty one is the last.
     #[serde(rename = "account.history")]
     History {
         /// Only those of entries before this one: the next page.
@@ -106,6 +107,9 @@ pub enum Request {
     /// Nodes that ask the caller to let them work for it. Answered by a list of [`EnrolmentRequest`].
     #[serde(rename = "delegation.requests")]
     EnrolmentRequests {},
+    /// Nodes that work for the caller's account. Answered by a list of [`DelegationView`].
+    #[serde(rename = "delegation.list")]
+    Delegations {},
     /// How the chain stands. Answered by [`LedgerStatus`].
     #[serde(rename = "ledger.status")]
     Ledger {},
@@ -127,12 +131,6 @@ pub enum Request {
         /// Which.
         receipt: ReceiptId,
     },
-    /// Let a node work for the caller. The payload is a [`crate::delegation::Delegation`]; answered by [`crate::node::Ack`].
-    #[serde(rename = "delegation.grant")]
-    Grant {
-        /// Signed by the caller's account.
-        delegation: Signed,
-    },
 }
 
 /// Every method of this protocol.
@@ -151,11 +149,11 @@ pub const METHODS: [&str; 19] = [
     "task.watch",
     "miner.list",
     "delegation.requests",
+    "delegation.list",
     "ledger.status",
     "ledger.block",
     "ledger.follow",
     "ledger.receipt",
-    "delegation.grant",
 ];
 
 /// The most rows in one answer.
@@ -329,4 +327,17 @@ pub struct EnrolmentRequest {
     pub role: Role,
     /// The address that it asks from.
     pub address: String,
+}
+
+/// A node that works for an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelegationView {
+    /// The node.
+    pub node: NodeId,
+    /// Its name, where it ever joined.
+    pub name: Option<String>,
+    /// As what.
+    pub role: Role,
+    /// Until this block time.
+    pub expires: Timestamp,
 }

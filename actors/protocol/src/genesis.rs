@@ -93,7 +93,9 @@ impl FeeTable {
             | Action::Publish { .. }
             | Action::Cancel { .. }
             | Action::Rate { .. }
-            | Action::RotateKey { .. } => Amount::ZERO,
+            | Action::RotateKey { .. }
+            | Action::Delegate { .. }
+            | Action::Revoke { .. } => Amount::ZERO,
         }
     }
 }

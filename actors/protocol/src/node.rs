@@ -7,9 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::blob::Source;
-use crate::delegation::Role;
 use crate::item::{DatasetInfo, FileEntry, ModelInfo};
 use crate::key::Hash;
+use crate::role::Role;
 use crate::task::{Activity, Member, Metrics, ResultFile, TaskSpec};
 use crate::transaction::StoredReceipt;
 use crate::{AccountId, NodeId, Signed, TaskId, Timestamp};
@@ -86,8 +86,8 @@ pub const METHODS: [&str; 6] = [
 /// What a node says when it joins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Join {
-    /// Its owner's word: a signed [`crate::delegation::Delegation`].
-    pub delegation: Signed,
+    /// The account that it works for: the ledger knows that account's delegation of it.
+    pub owner: AccountId,
     /// Its name in tables.
     pub name: String,
     /// `host:port` of its listening port, for storage nodes. An unspecified host means: as you see me.
@@ -130,10 +130,10 @@ pub struct Position {
 pub enum Enrolment {
     /// The owner has not answered yet: ask again in a second.
     Pending {},
-    /// The owner's word.
+    /// The ledger knows the owner's delegation.
     Granted {
-        /// A signed [`crate::delegation::Delegation`].
-        delegation: Signed,
+        /// Until when.
+        expires: Timestamp,
     },
 }
 

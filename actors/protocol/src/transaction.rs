@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::item::Manifest;
 use crate::key::Nonce;
+use crate::role::Role;
 use crate::signed::Payload;
 use crate::task::TaskSpec;
 use crate::{
@@ -61,6 +62,21 @@ pub enum Action {
         key: PublicKey,
         /// By the new key: see [`sign_rotation`].
         proof: Signature,
+    },
+    /// A node works for this account from now on: what it earns is the account's. Said again, it replaces what
+    /// was said before. It counts where the node itself names this account when it joins.
+    Delegate {
+        /// The node.
+        node: NodeId,
+        /// As what: see [`Role::is_delegated`].
+        role: Role,
+        /// Until this block time.
+        expires: Timestamp,
+    },
+    /// A node no longer works for this account. What it earned stays earned.
+    Revoke {
+        /// The node.
+        node: NodeId,
     },
 }
 
@@ -136,6 +152,20 @@ pub enum Outcome {
     Rotated {
         /// The new key.
         key: PublicKey,
+    },
+    /// The node works for the account.
+    Delegated {
+        /// The node.
+        node: NodeId,
+        /// As what.
+        role: Role,
+        /// Until this block time.
+        expires: Timestamp,
+    },
+    /// The node works for the account no longer.
+    Revoked {
+        /// The node.
+        node: NodeId,
     },
 }
 

@@ -33,20 +33,20 @@ use crate::rating::{RatingActor, RatingArguments, RatingRef};
 use crate::supervisor::{self, Child, Tree, seat};
 
 mod api;
+pub mod directory;
 mod door;
 mod enrolment;
 mod ledger;
 pub mod links;
 mod nodes;
-pub mod signers;
 pub mod tickets;
 mod transactions;
 mod views;
 pub mod watchers;
 
+use directory::Directory;
 use enrolment::Enrolments;
 use links::Links;
-use signers::Signers;
 use tickets::Tickets;
 use watchers::Watchers;
 
@@ -60,7 +60,7 @@ pub(crate) struct Office {
     pub(crate) genesis: Genesis,
     /// The genesis' hash.
     pub(crate) network: GenesisHash,
-    pub(crate) signers: Signers,
+    pub(crate) directory: Directory,
     /// Says which block was stored last.
     pub(crate) grown: watch::Sender<u64>,
     pub(crate) config: Coordinator,
@@ -191,12 +191,12 @@ async fn staff(
     let (catalog_seat, catalog) = seat("catalog");
     let (matchmaker_seat, matchmaker) = seat("matchmaker");
     let (links, watchers) = (Links::default(), Watchers::default());
-    let (signers, grown) = (Signers::default(), watch::Sender::new(0));
+    let (directory, grown) = (Directory::default(), watch::Sender::new(0));
     let for_ledger = LedgerArguments {
         store: store.clone(),
         genesis: genesis.clone(),
         key: tickets.key.clone(),
-        signers: signers.clone(),
+        directory: directory.clone(),
         matchmaker: matchmaker.clone(),
         grown: grown.clone(),
     };
@@ -233,7 +233,7 @@ async fn staff(
     let office = Office {
         network: genesis.hash(),
         genesis,
-        signers,
+        directory,
         grown,
         config,
         store,

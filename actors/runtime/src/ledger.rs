@@ -34,11 +34,36 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::coordinator::signers::Signers;
+use crate::coordinator::directory::Directory;
 use crate::matchmaker::{MatchmakerMsg, MatchmakerRef};
 use crate::supervisor::Handle;
 
 pub mod audit;
+/// What a transaction was answered before, where that is in the store. Reads a block where it was: for the doors, that
+/// nobody keeps the actor busy with old transactions.
+///
+/// # Errors
+/// `transaction_conflict` where other bytes had the same id; when the store cannot be read.
+pub fn stored_answer(
+    store: &StateStore,
+    verified: &Verified,
+) -> Result<Option<Accepted>, ErrorBody> {
+    let found = archive::answer(store, &verified.account(), &verified.id())?;
+    let Some((first, accepted)) = found else {
+        return Ok(None);
+    };
+    check_same(first, verified.payload_hash()).map(|()| Some(accepted))
+}
+
+fn check_same(first: Hash, payload: Hash) -> Result<(), ErrorBody> {
+    if first == payload {
+        return Ok(());
+    }
+    let message = "another transaction of this account has the same id";
+    Err(ErrorBody::user("transaction_conflict", message)
+        .with_help("draw a fresh random id for each transaction"))
+}
+
 #[cfg(test)]
 mod fixture;
 pub mod folder;
@@ -257,7 +282,7 @@ pub struct LedgerArguments {
     /// Makes blocks final.
     pub key: SecretKey,
     /// Which accounts sign with another key than their first.
-    pub signers: Signers,
+    pub directory: Directory,
     /// Hears of holds that expired.
     pub matchmaker: MatchmakerRef,
     /// Says which block was stored last.
@@ -325,7 +350,7 @@ impl Actor for LedgerActor {
 impl Books {
     fn read(world: LedgerArguments, me: ActorRef<LedgerMsg>) -> Result<Self, ActorProcessingErr> {
         let chain = archive::chain(&world.store, world.genesis.clone())?;
-        world.signers.replace(chain.ledger());
+        world.directory.replace(chain.ledger());
         let clock = Pace::start(chain.head().map(|head| head.time));
         Ok(Self {
             engine: Solo::maker(world.key.clone()),
@@ -417,7 +442,7 @@ impl Books {
             self.sealing.answered((account, id));
         }
         self.world
-            .signers
+            .directory
             .follow(&posted.receipt, stamp.map(|s| s.0));
         Ok(posted)
     }
@@ -535,26 +560,13 @@ impl Books {
 
     fn answer_of(&self, verified: &Verified) -> Result<Option<Answered>, ErrorBody> {
         let (account, id, payload) = (verified.account(), verified.id(), verified.payload_hash());
-        let found = match self.answers.get(&(account, id)) {
-            Some((payload, accepted, durable)) => {
-                let (accepted, durable) = (accepted.clone(), Some(durable.clone()));
-                Some((*payload, Answered { accepted, durable }))
-            }
-            None => {
-                archive::answer(&self.world.store, &account, &id)?.map(|(payload, accepted)| {
-                    let durable = None;
-                    (payload, Answered { accepted, durable })
-                })
-            }
-        };
-        match found {
-            Some((first, _)) if first != payload => Err(ErrorBody::user(
-                "transaction_conflict",
-                "another transaction of this account has the same id",
-            )
-            .with_help("draw a fresh random id for each transaction")),
-            found => Ok(found.map(|(_, answered)| answered)),
+        if let Some((first, accepted, durable)) = self.answers.get(&(account, id)) {
+            let (accepted, durable) = (accepted.clone(), Some(durable.clone()));
+            return check_same(*first, payload).map(|()| Some(Answered { accepted, durable }));
         }
+        let accepted = stored_answer(&self.world.store, verified)?;
+        let durable = None;
+        Ok(accepted.map(|accepted| Answered { accepted, durable }))
     }
 
     fn balances_of(&self, account: AccountId) -> Balances {

@@ -13,14 +13,14 @@
 //! empties. What outlives the actors is in [`worker::Context`]: outbox, standing, cache. A miner keeps no money and no state that
 //! matters beyond its process: a coordinator that does not hear of it replaces it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cryptomind_config::Miner;
 use cryptomind_gpu::{bench, devices};
 use cryptomind_net::Endpoint;
 use cryptomind_protocol::node::Capacity;
-use cryptomind_protocol::{ErrorBody, NodeId, SecretKey, Signed};
+use cryptomind_protocol::{AccountId, ErrorBody, NodeId, SecretKey};
 use tokio::sync::watch;
 
 use crate::enrol;
@@ -58,8 +58,6 @@ pub struct MinerConfig {
     pub settings: Miner,
     /// The node's key.
     pub key: SecretKey,
-    /// The owner's word, where it is known already. The delegation file is read where it is not.
-    pub delegation: Option<Signed>,
 }
 
 /// A running miner.
@@ -89,28 +87,16 @@ impl std::fmt::Debug for EndpointOf {
 /// [`MinerNode::joined`].
 ///
 /// # Errors
-/// `no_owner`, `bad_delegation`, `bad_cache`, and whatever keeps a part from starting.
+/// `no_owner`, `bad_cache`, and whatever keeps a part from starting.
 pub async fn start(config: MinerConfig) -> Result<MinerNode, ErrorBody> {
-    let MinerConfig {
-        settings,
-        key,
-        delegation,
-    } = config;
+    let MinerConfig { settings, key } = config;
     let node = &settings.node;
     std::fs::create_dir_all(&node.data_dir).map_err(|e| {
         ErrorBody::user("bad_data_dir", format!("{}: {e}", node.data_dir.display()))
     })?;
-    let delegation = match delegation {
-        Some(delegation) => Some(delegation),
-        None => enrol::read(&node.delegation_file)?,
-    };
-    if delegation.is_none() && node.account.is_none() {
-        return Err(link::no_owner());
-    }
+    let owner = node.account.ok_or_else(enrol::no_owner)?;
     let capacity = measure(settings.compute.threads).await?;
-    Parts::new(settings, key, delegation, capacity)?
-        .start()
-        .await
+    Parts::new(settings, key, owner, capacity)?.start().await
 }
 
 /// What the machine has and how fast it is, before anything else runs on it.
@@ -137,7 +123,7 @@ impl Parts {
     fn new(
         settings: Miner,
         key: SecretKey,
-        delegation: Option<Signed>,
+        owner: AccountId,
         capacity: Capacity,
     ) -> Result<Self, ErrorBody> {
         let Miner {
@@ -173,9 +159,7 @@ impl Parts {
             endpoint,
             coordinator,
             name: node.name,
-            owner: node.account,
-            delegation: Mutex::new(delegation),
-            delegation_file: node.delegation_file,
+            owner,
             capacity,
             joined: watch::Sender::new(false),
         });

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use cryptomind_config::Storage;
 use cryptomind_net::{Endpoint, Limits};
-use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::frame::{ALPN_BLOB, ALPN_NODE};
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::{ErrorBody, GenesisHash, NodeAddress, NodeId, PublicKey, SecretKey};
 use cryptomind_storage::blobs::BlobStore;
 use tokio::sync::watch;
@@ -44,20 +44,14 @@ pub struct StorageNode {
 /// once for that; it is waited for as long as it takes.
 ///
 /// # Errors
-/// Where the folder, the port or the delegation file cannot be used, or the coordinator is another.
+/// `no_owner`; where the folder or the port cannot be used, or the coordinator is another.
 pub async fn start(config: Storage, key: SecretKey) -> Result<StorageNode, ErrorBody> {
     let Storage {
         coordinator,
         node,
         store,
     } = config;
-    let delegation = enrol::read(&node.delegation_file)?;
-    if delegation.is_none() && node.account.is_none() {
-        return Err(
-            ErrorBody::user("no_owner", "nobody is named who shall earn")
-                .with_help("set node.account to your account: cryptomind key show"),
-        );
-    }
+    let owner = node.account.ok_or_else(enrol::no_owner)?;
     let blobs = BlobStore::open(&node.data_dir, store.max_bytes)?;
     let dialler = Endpoint::dialler()?;
     let network = network_of(&dialler, &coordinator, &key).await?;
@@ -82,15 +76,14 @@ pub async fn start(config: Storage, key: SecretKey) -> Result<StorageNode, Error
         coordinator,
         key: key.clone(),
         name: node.name,
-        owner: node.account,
-        delegation_file: node.delegation_file,
+        owner,
         listen: node.advertise.unwrap_or_else(|| local.to_string()),
         store: keep.store.clone(),
         joined: joined_sender,
     };
     let tasks = vec![
         tokio::spawn(door::open(endpoint.clone(), keep)),
-        tokio::spawn(membership.keep(delegation)),
+        tokio::spawn(membership.keep()),
     ];
     let node = NodeId::of_key(&key.public());
     let host = local.ip().to_string();

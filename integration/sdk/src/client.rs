@@ -8,14 +8,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use cryptomind_protocol::api::{
-    AccountView, EnrolmentRequest, LedgerStatus, MAX_ROWS, MinerView, NetworkStatus, Placement,
-    Request, TransferView,
+    AccountView, DelegationView, EnrolmentRequest, LedgerStatus, MAX_ROWS, MinerView,
+    NetworkStatus, Placement, Request, TransferView,
 };
 use cryptomind_protocol::block::{Block, ReceiptFile};
-use cryptomind_protocol::delegation::{Delegation, Role};
 use cryptomind_protocol::genesis::Genesis;
 use cryptomind_protocol::item::{ItemView, Manifest};
-use cryptomind_protocol::node::Ack;
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Event, Quote, TaskSpec, TaskState, TaskView};
 use cryptomind_protocol::transaction::{
     Accepted, Action, Outcome, StoredReceipt, Transaction, sign_rotation,
@@ -32,9 +31,6 @@ use crate::watch::Watch;
 
 /// How long a transaction of this client stays valid: ten minutes.
 pub const DEFAULT_VALIDITY_MS: u64 = 10 * 60 * 1000;
-
-/// How long a grant lasts where the owner names no end: a year.
-const DELEGATION_MS: u64 = 365 * 24 * 3600 * 1000;
 
 /// One account at one network.
 #[derive(Clone)]
@@ -180,14 +176,21 @@ impl Client {
         .await
     }
 
-    /// This account's transfers, newest first; at most `limit`, at most 1000. Those of entries before `before`,
-    /// where it is given: the next page.
+    /// This account's transfers, newest first: `limit` of them, and the rest of the last entry. Those of entries before `before`, where it is given.
     pub async fn history(
         &self,
         before: Option<ReceiptId>,
         limit: u32,
     ) -> Result<Vec<TransferView>, ErrorBody> {
-        self.ask(Request::History { before, limit }).await
+        let (mut transfers, mut before) = (Vec::new(), before);
+        while (transfers.len() as u32) < limit {
+            let limit = (limit - transfers.len() as u32).min(MAX_ROWS);
+            let page: Vec<TransferView> = self.ask(Request::History { before, limit }).await?;
+            let Some(last) = page.last() else { break };
+            before = Some(last.receipt);
+            transfers.extend(page);
+        }
+        Ok(transfers)
     }
 
     /// How the chain stands.
@@ -316,6 +319,11 @@ impl Client {
     pub async fn enrolment_requests(&self) -> Result<Vec<EnrolmentRequest>, ErrorBody> {
         self.ask(Request::EnrolmentRequests {}).await
     }
+
+    /// Nodes that work for this account, and those whose time is over.
+    pub async fn delegations(&self) -> Result<Vec<DelegationView>, ErrorBody> {
+        self.ask(Request::Delegations {}).await
+    }
 }
 
 fn timed_out(task: TaskId, limit: Duration) -> ErrorBody {
@@ -443,17 +451,33 @@ impl Client {
         }
     }
 
-    /// Lets a node work for this account in `role`, for a year.
-    pub async fn grant(&self, node: NodeId, role: Role) -> Result<(), ErrorBody> {
-        let delegation = Delegation {
-            version: 1,
+    /// Lets a node work for this account in `role`, until a block time. Said
+    /// again, it replaces what was said before.
+    pub async fn delegate(
+        &self,
+        node: NodeId,
+        role: Role,
+        expires: Timestamp,
+    ) -> Result<ReceiptId, ErrorBody> {
+        let action = Action::Delegate {
             node,
             role,
-            expires: self.now().plus_ms(DELEGATION_MS),
+            expires,
         };
-        let delegation = Signed::sign(&delegation, &self.inner.network, &self.link().key);
-        let Ack {} = self.ask(Request::Grant { delegation }).await?;
-        Ok(())
+        let accepted = self.submit(action).await?;
+        match accepted.outcome {
+            Outcome::Delegated { .. } => Ok(accepted.receipt),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Ends a node's work for this account: its connection ends, and what it earned stays earned.
+    pub async fn revoke(&self, node: NodeId) -> Result<ReceiptId, ErrorBody> {
+        let accepted = self.submit(Action::Revoke { node }).await?;
+        match accepted.outcome {
+            Outcome::Revoked { .. } => Ok(accepted.receipt),
+            other => Err(unexpected(&other)),
+        }
     }
 }
 

@@ -102,7 +102,6 @@ fn miner_node(node: &MinerNode) -> Pairs {
         ("node.data_dir", path(&node.data_dir)),
         ("node.key_file", path(&node.key_file)),
         ("node.account", optional(&node.account)),
-        ("node.delegation_file", path(&node.delegation_file)),
     ]
 }
 
@@ -132,7 +131,6 @@ impl Values for Storage {
             ("node.data_dir", path(&node.data_dir)),
             ("node.key_file", path(&node.key_file)),
             ("node.account", optional(&node.account)),
-            ("node.delegation_file", path(&node.delegation_file)),
             ("node.listen", node.listen.to_string()),
             ("node.advertise", optional(&node.advertise)),
             ("store.max_bytes", self.store.max_bytes.to_string()),

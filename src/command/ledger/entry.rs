@@ -133,6 +133,15 @@ fn action(action: &Action) -> String {
         Action::Cancel { task } => format!("cancels {task}"),
         Action::Rate { task, stars } => format!("gives {task} {stars} stars"),
         Action::RotateKey { key, .. } => format!("signs with {key} from now on"),
+        Action::Delegate {
+            node,
+            role,
+            expires,
+        } => {
+            let until = moment::text(*expires);
+            format!("lets {node} work for it as a {role} until {until}")
+        }
+        Action::Revoke { node } => format!("lets {node} work for it no longer"),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use cryptomind_core::chain::{Chain, Head};
-use cryptomind_core::ledger::{Account, Hold, Ledger, Lock, Rules};
+use cryptomind_core::ledger::{Account, Delegation, Hold, Ledger, Lock, Rules};
 use cryptomind_protocol::block::{Block, Receipt};
 use cryptomind_protocol::codec::DecodeError;
 use cryptomind_protocol::genesis::Genesis;
@@ -129,6 +129,7 @@ pub fn chain(store: &StateStore, genesis: Genesis) -> Result<Chain, ErrorBody> {
         store.load::<Account>().map_err(ErrorBody::internal)?,
         store.load::<Hold>().map_err(ErrorBody::internal)?,
         store.load::<Lock>().map_err(ErrorBody::internal)?,
+        store.load::<Delegation>().map_err(ErrorBody::internal)?,
     );
     Chain::restore(genesis, head, ledger)
 }
@@ -186,6 +187,12 @@ pub fn put(block: &Block, chain: &mut Chain, batch: &mut Batch) -> Result<(), Er
         match lock {
             Some(lock) => batch.put(lock),
             None => batch.delete::<Lock>(&key.to_bytes()),
+        }
+    }
+    for (key, delegation) in &touched.delegations {
+        match delegation {
+            Some(delegation) => batch.put(delegation),
+            None => batch.delete::<Delegation>(&Delegation::key_bytes(key)),
         }
     }
     if block.header.height == 0 {

@@ -1,6 +1,6 @@
-//! Where the rest of the coordinator's journal is stored: the genesis, nodes, delegations.
+//! Where the rest of the coordinator's journal is stored: the genesis, nodes.
 
-use cryptomind_core::journal::{DelegationRecord, GenesisRecord, NodeRecord};
+use cryptomind_core::journal::{GenesisRecord, NodeRecord};
 
 use crate::state::Record;
 
@@ -15,14 +15,6 @@ impl Record for GenesisRecord {
 
 impl Record for NodeRecord {
     const TABLE: &'static str = "nodes/1";
-
-    fn key(&self) -> Vec<u8> {
-        self.node.as_bytes().to_vec()
-    }
-}
-
-impl Record for DelegationRecord {
-    const TABLE: &'static str = "delegations/1";
 
     fn key(&self) -> Vec<u8> {
         self.node.as_bytes().to_vec()

@@ -1,6 +1,6 @@
-//! Where the ledger's state is stored: accounts, holds, locks.
+//! Where the ledger's state is stored: accounts, holds, locks, delegations.
 
-use cryptomind_core::ledger::{Account, Hold, Lock};
+use cryptomind_core::ledger::{Account, Delegation, Hold, Lock};
 
 use crate::state::Record;
 
@@ -25,5 +25,13 @@ impl Record for Lock {
 
     fn key(&self) -> Vec<u8> {
         self.key().to_bytes()
+    }
+}
+
+impl Record for Delegation {
+    const TABLE: &'static str = "delegations/2";
+
+    fn key(&self) -> Vec<u8> {
+        Self::key_bytes(&self.key())
     }
 }

@@ -3,6 +3,7 @@ use cryptomind_protocol::genesis::{FeeTable, REWARD_FUND, Withholding};
 use cryptomind_protocol::item::Access;
 use cryptomind_protocol::key::{Hash, Nonce};
 use cryptomind_protocol::money::SUPPLY;
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Reason, Split, TaskSpec, Work as TaskWork};
 use cryptomind_protocol::transaction::{Outcome, Transaction, sign_rotation};
 use cryptomind_protocol::{ItemId, NodeId, SecretKey, Signed};
@@ -188,8 +189,21 @@ fn busy() -> Maker {
     let key = new.public();
     m.submit(2, Action::RotateKey { key, proof }, at(40))
         .unwrap();
+    m.submit(1, delegate(30), at(40)).unwrap();
+    m.submit(1, delegate(31), at(40)).unwrap();
+    m.close();
+    let node = NodeId::new([31; 32]);
+    m.submit(1, Action::Revoke { node }, at(50)).unwrap();
     m.close();
     m
+}
+
+fn delegate(number: u8) -> Action {
+    Action::Delegate {
+        node: NodeId::new([number; 32]),
+        role: Role::Miner,
+        expires: at(90_000),
+    }
 }
 
 fn re_execute(blocks: &[Block]) -> Result<Chain, Divergence> {
@@ -266,7 +280,7 @@ fn a_block_without_what_is_due_is_refused() {
     block.certificate = cryptomind_protocol::block::Certificate::sign(&hash, &key(200));
     m.blocks.push(block);
     let parted = re_execute(&m.blocks).unwrap_err();
-    assert_eq!(parted.height, 5);
+    assert_eq!(parted.height, 6);
     assert!(parted.what.contains("due"), "{parted}");
 }
 
@@ -409,21 +423,25 @@ fn every_edit_of_a_block_is_noticed_at_its_height() {
 fn a_restart_goes_on_from_the_records_and_refuses_others() {
     let m = busy();
     let (head, ledger) = (m.chain.checkpoint().unwrap(), m.chain.ledger());
-    let rebuilt = |change: fn(&mut Vec<Account>)| {
-        let mut accounts: Vec<_> = ledger.accounts().cloned().collect();
-        change(&mut accounts);
+    let rebuilt = |accounts: Vec<Account>, delegations: Vec<Delegation>| {
         let (holds, locks) = (ledger.holds().cloned(), ledger.locks().cloned());
-        let ledger = Ledger::rebuild(Rules::of(&genesis()), accounts, holds, locks);
+        let rules = Rules::of(&genesis());
+        let ledger = Ledger::rebuild(rules, accounts, holds, locks, delegations);
         Chain::restore(genesis(), head.clone(), ledger)
     };
-    let mut restored = rebuilt(|_| ()).unwrap();
+    let accounts: Vec<_> = ledger.accounts().cloned().collect();
+    let delegations: Vec<_> = ledger.delegations().cloned().collect();
+    let mut restored = rebuilt(accounts.clone(), delegations.clone()).unwrap();
     assert_eq!(restored.ledger(), ledger);
     restored.begin(at(60)).unwrap();
     // An account that is part of no sum, and that no invariant sees.
-    let extra = |accounts: &mut Vec<Account>| {
-        accounts.push(Account::new(AccountId::new([42; 20])));
-    };
-    assert!(rebuilt(extra).is_err());
+    let mut extra = accounts.clone();
+    extra.push(Account::new(AccountId::new([42; 20])));
+    assert!(rebuilt(extra, delegations.clone()).is_err());
+    // A node that nobody said works for an account.
+    let mut stolen = delegations;
+    stolen[0].account = account(3);
+    assert!(rebuilt(accounts, stolen).is_err());
 }
 
 /// A planted fault: a restart that carries out the last settlement once more, to the unit as it was, so that debits and
@@ -444,7 +462,7 @@ fn a_settlement_that_is_repeated_on_replay_is_caught() {
     ledger.check_invariants().unwrap();
     let head = m.chain.checkpoint().unwrap();
     let restored = Chain::restore(genesis(), head, ledger);
-    assert!(restored.unwrap_err().message.contains("block 4"));
+    assert!(restored.unwrap_err().message.contains("block 5"));
 }
 
 #[test]

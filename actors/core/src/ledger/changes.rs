@@ -4,6 +4,7 @@ use cryptomind_protocol::TaskId;
 use cryptomind_protocol::block::Transfer;
 
 use super::account::Account;
+use super::delegation::{Delegation, DelegationKey};
 use super::hold::Hold;
 use super::lock::{Lock, LockKey};
 
@@ -16,6 +17,8 @@ pub struct Changes {
     pub holds: Vec<(TaskId, Option<Hold>)>,
     /// Locks, by key; none where it has ended and is gone.
     pub locks: Vec<(LockKey, Option<Lock>)>,
+    /// Delegations, by key; none where it is revoked and gone.
+    pub delegations: Vec<(DelegationKey, Option<Delegation>)>,
     /// New transfers, in order.
     pub transfers: Vec<Transfer>,
 }
@@ -26,6 +29,7 @@ impl Changes {
         self.accounts.is_empty()
             && self.holds.is_empty()
             && self.locks.is_empty()
+            && self.delegations.is_empty()
             && self.transfers.is_empty()
     }
 }

@@ -10,6 +10,7 @@ use cryptomind_protocol::{AccountId, Amount, PublicKey, TaskId, Timestamp};
 
 use super::account::Account;
 use super::changes::Changes;
+use super::delegation::{Delegation, DelegationKey};
 use super::hold::Hold;
 use super::lock::{Lock, LockKey, schedule};
 use super::op::Op;
@@ -24,6 +25,7 @@ pub(super) struct Draft<'a> {
     accounts: BTreeMap<AccountId, Account>,
     holds: BTreeMap<TaskId, Option<Hold>>,
     locks: BTreeMap<LockKey, Option<Lock>>,
+    delegations: BTreeMap<DelegationKey, Option<Delegation>>,
     transfers: Vec<Transfer>,
     /// Keys that accounts were given in this group, with the accounts whose first keys they would be.
     given: Vec<(PublicKey, AccountId, AccountId)>,
@@ -37,6 +39,7 @@ impl<'a> Draft<'a> {
             accounts: BTreeMap::new(),
             holds: BTreeMap::new(),
             locks: BTreeMap::new(),
+            delegations: BTreeMap::new(),
             transfers: Vec::new(),
             given: Vec::new(),
         }
@@ -47,6 +50,7 @@ impl<'a> Draft<'a> {
             accounts: self.accounts.into_values().collect(),
             holds: self.holds.into_iter().collect(),
             locks: self.locks.into_iter().collect(),
+            delegations: self.delegations.into_iter().collect(),
             transfers: self.transfers,
         }
     }
@@ -74,6 +78,8 @@ impl<'a> Draft<'a> {
             Op::Settle { task, ending } => self.settle(task, &ending),
             Op::Due => self.due(),
             Op::RotateKey { account, key } => self.rotate_key(account, key),
+            Op::Delegate(delegation) => self.delegate(delegation),
+            Op::Revoke { account, node } => self.revoke((account, node)),
         }
     }
 
@@ -213,9 +219,10 @@ impl<'a> Draft<'a> {
         }
         for share in shares.iter().filter(|share| !share.amount.is_zero()) {
             refuse_system(share.account)?;
-            let earned = &mut self.account(share.account).credits_pending;
-            add(earned, share.amount)?;
-            hold.earn(share).ok_or(Refusal::Overflow)?;
+            let account = self.reachable(share.account);
+            add(&mut self.account(account).credits_pending, share.amount)?;
+            let share = Share { account, ..*share };
+            hold.earn(&share).ok_or(Refusal::Overflow)?;
         }
         refuse_many("nodes that earn", hold.earnings.len(), Hold::MAX_EARNINGS)?;
         take(&mut self.account(SYSTEM.escrow).credits_pending, wanted)?;
@@ -253,7 +260,10 @@ impl<'a> Draft<'a> {
             take(pending, earning.amount)?;
         }
         take(&mut self.account(hold.payer).debits_pending, hold.amount)?;
-        payments.into_iter().for_each(|p| self.post(p));
+        for payment in payments {
+            let payee = self.reachable(payment.payee);
+            self.post(Transfer { payee, ..payment });
+        }
         self.withhold(hold, ending)?;
         self.holds.insert(hold.task, None);
         Ok(())
@@ -368,6 +378,38 @@ impl<'a> Draft<'a> {
         }
     }
 
+    fn delegate(&mut self, delegation: Delegation) -> Result<(), Refusal> {
+        refuse_system(delegation.account)?;
+        if !delegation.role.is_delegated() {
+            return Err(Refusal::RoleNotDelegated(delegation.role));
+        }
+        if delegation.expires <= self.now {
+            return Err(Refusal::DelegationExpired(delegation.node));
+        }
+        let is_new = self.delegation(&delegation.key()).is_none();
+        if is_new && self.nodes_of(&delegation.account) >= Delegation::MAX_OF_ACCOUNT {
+            return Err(Refusal::TooManyNodes);
+        }
+        self.delegations.insert(delegation.key(), Some(delegation));
+        Ok(())
+    }
+
+    fn revoke(&mut self, key: DelegationKey) -> Result<(), Refusal> {
+        if self.delegation(&key).is_none() {
+            return Err(Refusal::NotDelegated(key.1));
+        }
+        self.delegations.insert(key, None);
+        Ok(())
+    }
+
+    /// How many nodes an account has delegated, earlier operations of the same group counted.
+    fn nodes_of(&self, account: &AccountId) -> usize {
+        let stored = self.ledger.delegations_of(account);
+        let kept = stored.filter(|d| !self.delegations.contains_key(&d.key()));
+        let drafted = self.delegations.values().flatten();
+        kept.count() + drafted.filter(|d| d.account == *account).count()
+    }
+
     fn move_tokens(&mut self, payer: AccountId, payee: AccountId, amount: Amount, reason: Reason) {
         if amount.is_zero() {
             return;
@@ -418,6 +460,13 @@ impl<'a> Draft<'a> {
         }
     }
 
+    fn delegation(&self, key: &DelegationKey) -> Option<&Delegation> {
+        match self.delegations.get(key) {
+            Some(changed) => changed.as_ref(),
+            None => self.ledger.delegation(key),
+        }
+    }
+
     /// A hold that may be earned in and settled: from its expiry on, only [`Op::Due`] settles it.
     fn open(&self, task: TaskId) -> Result<Hold, Refusal> {
         let open = self.hold(&task).filter(|h| h.terms.expires > self.now);
@@ -453,11 +502,18 @@ impl<'a> Draft<'a> {
     /// Refuses an account that nobody can sign for: what it got would be stranded.
     fn refuse_payee(&self, account: AccountId) -> Result<(), Refusal> {
         refuse_system(account)?;
-        let drafted = self.given.iter().any(|(.., own)| *own == account);
-        if drafted || self.ledger.unreachable.contains(&account) {
+        if self.reachable(account) != account {
             return Err(Refusal::Unreachable(account));
         }
         Ok(())
+    }
+
+    /// The account itself, or the one that its first key signs for, or did.
+    fn reachable(&self, account: AccountId) -> AccountId {
+        let drafted = self.given.iter().find(|(.., own)| *own == account);
+        let drafted = drafted.map(|(_, owner, _)| owner);
+        let owner = drafted.or_else(|| self.ledger.unreachable.get(&account));
+        owner.copied().unwrap_or(account)
     }
 }
 

@@ -124,6 +124,11 @@ fn check_locks(ledger: &Ledger) -> Result<(), Broken> {
             )
         })?;
     }
+    for (key, delegation) in &ledger.delegations {
+        holds_true(*key == delegation.key(), || {
+            format!("a delegation of {} under another's key", key.0)
+        })?;
+    }
     let locked = ledger.locks().map(|l| u128::from(l.amount.base_units()));
     equal(
         "locked",
@@ -201,7 +206,8 @@ fn check_indexes(ledger: &Ledger) -> Result<(), Broken> {
     holds_true(keys == ledger.keys, || {
         "the index of keys is not that of the accounts".into()
     })?;
-    let unreachable: BTreeSet<_> = keys.keys().map(AccountId::of_key).collect();
+    let first_of = |(key, owner): (&_, &AccountId)| (AccountId::of_key(key), *owner);
+    let unreachable: BTreeMap<_, _> = keys.iter().map(first_of).collect();
     holds_true(unreachable == ledger.unreachable, || {
         "the index of unreachable accounts is not that of the keys".into()
     })

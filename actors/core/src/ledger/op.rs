@@ -2,7 +2,9 @@
 
 use cryptomind_protocol::block::{Ending, HoldTerms, Share};
 use cryptomind_protocol::genesis::Allocation;
-use cryptomind_protocol::{AccountId, Amount, PublicKey, TaskId, Timestamp};
+use cryptomind_protocol::{AccountId, Amount, NodeId, PublicKey, TaskId, Timestamp};
+
+use super::delegation::Delegation;
 
 /// What shall happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,5 +74,14 @@ pub enum Op {
         account: AccountId,
         /// Never used by any account before.
         key: PublicKey,
+    },
+    /// A node works for an account, instead of what was said of the two before.
+    Delegate(Delegation),
+    /// A node works for an account no longer.
+    Revoke {
+        /// Whose node.
+        account: AccountId,
+        /// Which.
+        node: NodeId,
     },
 }

@@ -1,9 +1,11 @@
 //! Why the ledger does not do something.
 
 use cryptomind_protocol::money::SUPPLY;
-use cryptomind_protocol::{AccountId, Amount, ErrorBody, ErrorClass, TaskId};
+use cryptomind_protocol::role::Role;
+use cryptomind_protocol::{AccountId, Amount, ErrorBody, ErrorClass, NodeId, TaskId};
 
 use super::account::Account;
+use super::delegation::Delegation;
 use super::invariants::Broken;
 
 /// Why an operation was refused. Nothing has changed.
@@ -104,6 +106,18 @@ pub enum Refusal {
     /// The account has changed its key too often.
     #[error("an account can change its key {} times in all", Account::MAX_KEYS)]
     TooManyKeys,
+    /// Nodes work for accounts as miners and storage nodes alone.
+    #[error("a node cannot work for an account as a {0}: only as a miner or for storage")]
+    RoleNotDelegated(Role),
+    /// The delegation would have ended before it began.
+    #[error("the delegation of node {} has expired already", .0.short())]
+    DelegationExpired(NodeId),
+    /// The account has delegated too many nodes.
+    #[error("an account has at most {} nodes", Delegation::MAX_OF_ACCOUNT)]
+    TooManyNodes,
+    /// There is no such delegation to revoke.
+    #[error("node {} does not work for this account", .0.short())]
+    NotDelegated(NodeId),
     /// The genesis was carried out before.
     #[error("this ledger has begun already")]
     MintedTwice,
@@ -147,6 +161,10 @@ impl Refusal {
             Self::KeyInUse => "key_in_use",
             Self::KeyRetired => "key_retired",
             Self::TooManyKeys => "too_many_keys",
+            Self::RoleNotDelegated(_) => "role_not_delegated",
+            Self::DelegationExpired(_) => "delegation_expired",
+            Self::TooManyNodes => "too_many_nodes",
+            Self::NotDelegated(_) => "not_delegated",
             Self::MintedTwice => "minted_twice",
             Self::MintSum(_) => "mint_sum",
             Self::Vesting(_) => "vesting_parts",
@@ -189,6 +207,9 @@ impl Refusal {
                 Some(format!("set budget.max_cost to {needed} or more"))
             }
             Self::KeyInUse | Self::KeyRetired => Some("make a new key and use that".into()),
+            Self::DelegationExpired(_) => Some("name a later end".into()),
+            Self::TooManyNodes => Some("revoke one first: cryptomind miner revoke NODE".into()),
+            Self::NotDelegated(_) => Some("see which do: cryptomind miner delegations".into()),
             _ => None,
         }
     }

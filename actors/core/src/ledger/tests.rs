@@ -2,11 +2,13 @@ use super::*;
 use cryptomind_protocol::block::{Ending, HoldTerms, Share, Transfer};
 use cryptomind_protocol::genesis::{Allocation, BOUNTY, FEES, FeeTable, REWARD_FUND, Withholding};
 use cryptomind_protocol::money::SUPPLY;
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::Reason;
 use cryptomind_protocol::{ErrorBody, ErrorClass, codec};
 
 mod bad_input;
 mod breaches;
+mod delegations;
 mod disorder;
 mod holds;
 mod keys;
@@ -128,6 +130,19 @@ fn settle(number: u8, ending: Ending) -> Op {
 /// The task ended and nothing is to be said about it.
 fn settle_plainly(number: u8) -> Op {
     settle(number, Ending::default())
+}
+
+fn delegation(owner: u8, number: u8, ms: u64) -> Delegation {
+    Delegation {
+        account: account(owner),
+        node: node(number),
+        role: Role::Miner,
+        expires: NOW.plus_ms(ms),
+    }
+}
+
+fn delegate(owner: u8, number: u8, ms: u64) -> Op {
+    Op::Delegate(delegation(owner, number, ms))
 }
 
 fn allocation(account: AccountId, amount: Amount) -> Allocation {

@@ -17,7 +17,7 @@ const CDDL: &str = include_str!("../../cryptomind.cddl");
 /// Rules for whole frames that have type arguments, which a test cannot name.
 const WHOLE: &str = "
 answer-ack = answer<ack>
-signed-delegation = signed<delegation>
+signed-ticket = signed<ticket>
 ";
 
 /// Keys that a sender may leave out.

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 
 use cryptomind_protocol::api;
 use cryptomind_protocol::blob::{self, GetOk, HasOk, PutOk, Right, Source, Ticket};
-use cryptomind_protocol::delegation::{Delegation, Role};
 use cryptomind_protocol::error::Answer;
 use cryptomind_protocol::genesis::{
     Allocation, FeeTable, Genesis, NetworkKind, Vesting, Withholding,
@@ -21,6 +20,7 @@ use cryptomind_protocol::node::{
     self, Ack, Capacity, Command, Enrolment, Join, Match, Position, Report,
 };
 use cryptomind_protocol::ring::{Link, SegmentHeader};
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::signed::Payload;
 use cryptomind_protocol::task::{
     Activity, Candidate, Event, Member, Metrics, Optimizer, Payment, Quote, Reason, Split,
@@ -70,15 +70,6 @@ fn node_id() -> NodeId {
 
 fn signed<T: Payload>(payload: &T) -> Signed {
     Signed::sign(payload, &NETWORK, &key(2))
-}
-
-fn delegation(role: Role) -> Delegation {
-    Delegation {
-        version: 1,
-        node: node_id(),
-        role,
-        expires: AT,
-    }
 }
 
 fn ticket(right: Right) -> Ticket {
@@ -284,11 +275,7 @@ fn basics() -> Vec<Message> {
     all.push(message("error", "full", full.clone()));
     all.push(message("answer-ack", "ok", Answer::Ok(Ack {})));
     all.push(message("answer-ack", "error", Answer::<Ack>::Error(full)));
-    all.push(message(
-        "signed-delegation",
-        "",
-        signed(&delegation(Role::Miner)),
-    ));
+    all.push(message("signed-ticket", "", get_ticket()));
     all
 }
 
@@ -369,9 +356,9 @@ fn networks() -> Vec<Message> {
     );
     let kinds = [NetworkKind::Main, NetworkKind::Development];
     all_variants!(kinds, NetworkKind::Main, NetworkKind::Development);
-    let delegations = roles.map(|role| message("delegation", &role.to_string(), delegation(role)));
+    let roles = roles.map(|role| message("role", &role.to_string(), role));
     let geneses = kinds.map(|kind| message("genesis", &format!("{kind:?}"), genesis(kind)));
-    delegations.into_iter().chain(geneses).collect()
+    roles.into_iter().chain(geneses).collect()
 }
 
 fn tasks() -> Vec<Message> {
@@ -711,6 +698,12 @@ fn transactions() -> Vec<Message> {
             key: key(4).public(),
             proof: sign_rotation(&NETWORK, &ACCOUNT, &key(4)),
         },
+        Action::Delegate {
+            node: node_id(),
+            role: Role::Miner,
+            expires: AT,
+        },
+        Action::Revoke { node: node_id() },
     ];
     all_variants!(
         actions,
@@ -722,6 +715,8 @@ fn transactions() -> Vec<Message> {
         Action::Cancel { .. },
         Action::Rate { .. },
         Action::RotateKey { .. },
+        Action::Delegate { .. },
+        Action::Revoke { .. },
     );
     let number = |(n, action)| message("transaction", &format!("{n}"), transaction(action));
     let mut all: Vec<_> = actions.into_iter().enumerate().map(number).collect();
@@ -749,6 +744,12 @@ fn outcomes() -> Vec<Message> {
         Outcome::Rotated {
             key: key(4).public(),
         },
+        Outcome::Delegated {
+            node: node_id(),
+            role: Role::Storage,
+            expires: AT,
+        },
+        Outcome::Revoked { node: node_id() },
     ];
     all_variants!(
         outcomes,
@@ -759,6 +760,8 @@ fn outcomes() -> Vec<Message> {
         Outcome::Cancelling { .. },
         Outcome::Rated { .. },
         Outcome::Rotated { .. },
+        Outcome::Delegated { .. },
+        Outcome::Revoked { .. },
     );
     let number = |(n, outcome)| {
         let receipt = chain::RECEIPT;
@@ -831,9 +834,7 @@ pub fn api_requests() -> Vec<api::Request> {
         },
         Request::Miners {},
         Request::EnrolmentRequests {},
-        Request::Grant {
-            delegation: signed(&delegation(Role::Storage)),
-        },
+        Request::Delegations {},
         Request::History {
             before: Some(chain::RECEIPT),
             limit: 1000,
@@ -874,6 +875,12 @@ fn api_answers() -> Vec<Message> {
         role: Role::Miner,
         address: "203.0.113.7:40000".into(),
     };
+    let delegation = |name: Option<&str>| api::DelegationView {
+        node: node_id(),
+        name: name.map(Into::into),
+        role: Role::Storage,
+        expires: AT,
+    };
     let placement = api::Placement {
         sources: vec![source()],
         ticket: put_ticket(),
@@ -886,6 +893,8 @@ fn api_answers() -> Vec<Message> {
         message("miner-view", "", miner),
         message("miner-view", "busy", busy),
         message("enrolment-request", "", request),
+        message("delegation-view", "", delegation(Some("rig"))),
+        message("delegation-view", "unseen", delegation(None)),
         message("placement", "", placement),
         message("network-status", "", network_status()),
     ]
@@ -951,7 +960,7 @@ fn accounts() -> Vec<Message> {
 pub fn node_requests() -> Vec<node::Request> {
     use node::Request;
     let join = Join {
-        delegation: signed(&delegation(Role::Miner)),
+        owner: ACCOUNT,
         name: "rig".into(),
         listen: None,
         capacity: Capacity {
@@ -1121,9 +1130,7 @@ fn commands() -> Vec<Message> {
 }
 
 fn enrolments() -> Vec<Message> {
-    let granted = Enrolment::Granted {
-        delegation: signed(&delegation(Role::Miner)),
-    };
+    let granted = Enrolment::Granted { expires: AT };
     let both = [Enrolment::Pending {}, granted];
     all_variants!(both, Enrolment::Pending {}, Enrolment::Granted { .. });
     let number = |(n, enrolment)| message("enrolment", &format!("{n}"), enrolment);

@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use cryptomind_core::journal::{DelegationRecord, EventRecord};
+use cryptomind_core::journal::{EventRecord, NodeRecord};
+use cryptomind_core::ledger::Delegation;
 use cryptomind_core::run::Run;
 use cryptomind_net::{Connection, Exchange, Sender};
 use cryptomind_protocol::api::{
-    AccountView, MAX_ROWS, METHODS, MinerView, NetworkStatus, Placement, Request,
+    AccountView, DelegationView, MAX_ROWS, METHODS, MinerView, NetworkStatus, Placement, Request,
 };
-use cryptomind_protocol::delegation::{Delegation, Role};
 use cryptomind_protocol::error::Answer;
 use cryptomind_protocol::item::{Access, ItemView, MAX_FILE_BYTES};
 use cryptomind_protocol::node::Ack;
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Event, Quote, TaskEvent, TaskSpec, TaskState, TaskView};
-use cryptomind_protocol::{
-    AccountId, BlobId, ErrorBody, ErrorClass, ItemId, PublicKey, Signed, TaskId,
-};
+use cryptomind_protocol::{AccountId, BlobId, ErrorBody, ErrorClass, ItemId, PublicKey, TaskId};
 use cryptomind_storage::run::numbered_key;
-use cryptomind_storage::state::{Batch, after_prefix};
+use cryptomind_storage::state::after_prefix;
 use serde::Serialize;
 
 use super::door::Permit;
@@ -38,7 +37,7 @@ pub(super) async fn answer(
     permit: Permit,
 ) {
     let key = connection.peer();
-    let known = office.signers.account_of(&key);
+    let known = office.directory.account_of(&key);
     let request = exchange.decode::<Request>(&METHODS);
     let (me, request) = match known.and_then(|me| Ok((me, request?))) {
         Ok(both) => both,
@@ -98,7 +97,7 @@ pub(super) async fn answer(
             drop(permit);
             ledger::follow(&office, &connection, exchange.into_stream().0, from).await;
         }
-        Request::Grant { delegation } => exchange.answer(office.grant(key, delegation).await).await,
+        Request::Delegations {} => exchange.answer(office.delegations(me)).await,
     }
 }
 
@@ -322,26 +321,19 @@ impl Office {
         Ok(miners)
     }
 
-    async fn grant(&self, key: PublicKey, delegation: Signed) -> Result<Ack, ErrorBody> {
-        let word: Delegation = delegation
-            .verify(&self.network)
-            .map_err(|e| ErrorBody::auth("bad_delegation", e))?;
-        if delegation.signer != key {
-            let message = "the delegation is signed by another key than this connection's";
-            return Err(ErrorBody::auth("wrong_account", message));
-        }
-        self.delegated(&delegation, word.node, word.role)?;
-        let mut batch = Batch::new();
-        batch.put(&DelegationRecord {
-            node: word.node,
-            delegation,
-        });
-        self.store
-            .commit(batch)
-            .await
-            .map_err(ErrorBody::internal)?;
-        self.enrolments.done(&word.node, clock::now());
-        Ok(Ack {})
+    fn delegations(&self, me: AccountId) -> Result<Vec<DelegationView>, ErrorBody> {
+        let view = |delegation: Delegation| {
+            let record = self.store.get::<NodeRecord>(delegation.node.as_bytes());
+            let record = record.map_err(ErrorBody::internal)?;
+            Ok(DelegationView {
+                node: delegation.node,
+                name: record.map(|record| record.name),
+                role: delegation.role,
+                expires: delegation.expires,
+            })
+        };
+        let own = self.directory.delegations_of(me).into_iter();
+        own.map(view).collect()
     }
 }
 

@@ -11,6 +11,9 @@ use cryptomind_protocol::{AccountId, ErrorBody, ReceiptId};
 use super::{Office, api, views};
 use crate::ledger::{LEDGER_LIMIT, LedgerMsg, archive};
 
+/// Blocks that are read for one page of a history: they may have 900 KiB each.
+const MAX_BLOCKS_A_PAGE: usize = 32;
+
 impl Office {
     pub(super) async fn ledger_status(&self) -> Result<LedgerStatus, ErrorBody> {
         let totals = self.ledger.call(LedgerMsg::TotalsOf, LEDGER_LIMIT).await?;
@@ -60,14 +63,18 @@ impl Office {
     ) -> Result<Vec<TransferView>, ErrorBody> {
         let limit = limit.min(MAX_ROWS) as usize;
         let mut rows = Vec::new();
-        let mut block: Option<Block> = None;
+        let (mut block, mut blocks) = (None::<Block>, 0);
         for passage in archive::passages(&self.store, &me, before, limit)? {
             let id = passage.receipt;
             if block
                 .as_ref()
                 .is_none_or(|b| b.header.height != id.height())
             {
+                if blocks == MAX_BLOCKS_A_PAGE {
+                    break;
+                }
                 block = archive::block(&self.store, id.height())?;
+                blocks += 1;
             }
             let mine = block.as_ref().map(|block| transfers(block, id, me));
             let mine = mine.unwrap_or_default();

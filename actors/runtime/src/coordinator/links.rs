@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cryptomind_core::journal::NodeRecord;
-use cryptomind_protocol::NodeId;
 use cryptomind_protocol::blob::Source;
-use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::node::Command;
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::Activity;
+use cryptomind_protocol::{AccountId, NodeId};
 use tokio::sync::mpsc;
 
 /// Commands that may wait for a slow node before its connection is given up.
@@ -77,6 +77,15 @@ impl Links {
             inner.nodes.remove(&node);
         }
         !inner.nodes.contains_key(&node)
+    }
+
+    /// Lets go of a node that no longer works for this owner: its connection ends, and its place with it.
+    pub fn dismiss(&self, node: NodeId, owner: AccountId) {
+        let mut inner = self.inner();
+        let works_for = inner.nodes.get(&node).map(|link| link.record.owner);
+        if works_for == Some(owner) {
+            inner.nodes.remove(&node);
+        }
     }
 
     /// Tells a node something. A node that is not connected asks again when it joins; one that does

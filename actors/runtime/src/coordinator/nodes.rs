@@ -1,17 +1,19 @@
 //! The nodes' door: miners and storage nodes enrol, join, offer and report.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use cryptomind_core::journal::{DelegationRecord, NodeRecord};
+use cryptomind_core::journal::NodeRecord;
+use cryptomind_core::ledger::Delegation;
 use cryptomind_net::{Connection, Exchange, Sender};
 use cryptomind_protocol::api::EnrolmentRequest;
-use cryptomind_protocol::delegation::{Delegation, Role};
 use cryptomind_protocol::error::Answer;
 use cryptomind_protocol::item::{MAX_FILE_BYTES, MAX_FILES, is_file_name};
 use cryptomind_protocol::node::{Ack, Command, Enrolment, Join, METHODS, Report, Request};
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::ResultFile;
 use cryptomind_protocol::transaction::StoredReceipt;
-use cryptomind_protocol::{AccountId, ErrorBody, NodeId, Signed, TaskId};
+use cryptomind_protocol::{AccountId, ErrorBody, NodeId, TaskId};
 use cryptomind_storage::state::Batch;
 use tokio::sync::mpsc;
 
@@ -20,6 +22,8 @@ use super::door::Permit;
 use crate::clock;
 use crate::matchmaker::{MATCHMAKER_LIMIT, MatchmakerMsg};
 
+/// How often a connected node's delegation is looked at, beside its end and its revocation.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// The most characters of a node's name.
 const MAX_NAME_CHARS: usize = 64;
 /// The most devices that a node may name, and characters of each.
@@ -67,47 +71,36 @@ fn plain(name: &str) -> String {
 
 impl Office {
     fn enrol(&self, owner: AccountId, request: EnrolmentRequest) -> Result<Enrolment, ErrorBody> {
-        let (node, role, now) = (request.node, request.role, clock::now());
-        let stored = self.store.get::<DelegationRecord>(node.as_bytes());
-        if let Some(record) = stored.map_err(ErrorBody::internal)? {
-            let valid = self.delegated(&record.delegation, node, role);
-            if valid.is_ok_and(|by| by == owner) {
-                return Ok(Enrolment::Granted {
-                    delegation: record.delegation,
-                });
+        match self.delegated(owner, request.node, request.role) {
+            Ok(delegation) => Ok(Enrolment::Granted {
+                expires: delegation.expires,
+            }),
+            Err(_) => {
+                self.enrolments.ask(owner, request, clock::now())?;
+                Ok(Enrolment::Pending {})
             }
         }
-        self.enrolments.ask(owner, request, now)?;
-        Ok(Enrolment::Pending {})
     }
 
-    /// The account that lets `node` work for it in `role`.
-    pub(super) fn delegated(
+    /// Whether `node` works for `owner` in `role`, by the ledger.
+    fn delegated(
         &self,
-        delegation: &Signed,
+        owner: AccountId,
         node: NodeId,
         role: Role,
-    ) -> Result<AccountId, ErrorBody> {
-        let word: Delegation = delegation
-            .verify(&self.network)
-            .map_err(|e| ErrorBody::auth("bad_delegation", e))?;
-        let refuse = |message: String| {
-            Err(ErrorBody::auth("bad_delegation", message)
-                .with_help("delete the delegation file and start the node again: it asks anew"))
-        };
-        if word.version != 1 {
-            return refuse(format!("a delegation of version {}", word.version));
-        }
-        if word.node != node || word.role != role {
-            return refuse(format!(
-                "the delegation is for {} as {}",
-                word.node, word.role
-            ));
-        }
-        if word.expires <= clock::now() {
-            return refuse("the delegation has expired".to_owned());
-        }
-        self.signers.account_of(&delegation.signer)
+    ) -> Result<Delegation, ErrorBody> {
+        let known = self.directory.delegation(owner, node);
+        let valid = known.filter(|delegation| delegation.covers(role, clock::now()));
+        valid.ok_or_else(|| {
+            let message = format!(
+                "{} does not let {} work for it as a {role}",
+                owner,
+                node.short()
+            );
+            ErrorBody::auth("not_delegated", message).with_help(format!(
+                "its owner says yes with: cryptomind miner approve {node}"
+            ))
+        })
     }
 
     async fn join(&self, connection: &Connection, join: Join, exchange: Exchange) {
@@ -126,10 +119,25 @@ impl Office {
             }));
         }
         let (sender, _) = exchange.into_stream();
-        let why = stream(connection, sender, commands).await;
+        let why = tokio::select! {
+            why = stream(connection, sender, commands) => why,
+            refusal = self.until_undelegated(join.owner, node, role) => refusal.message,
+        };
         if self.links.leave(node, session) {
             tracing::info!(%node, name, why, "left");
             drop(self.matchmaker.cast(MatchmakerMsg::Left(node)));
+        }
+    }
+
+    /// Waits until the node no longer works for its owner: a delegation expires, or is shortened or revoked.
+    async fn until_undelegated(&self, owner: AccountId, node: NodeId, role: Role) -> ErrorBody {
+        loop {
+            let expires = match self.delegated(owner, node, role) {
+                Ok(delegation) => delegation.expires,
+                Err(refusal) => return refusal,
+            };
+            let left = Duration::from_millis(expires.ms_since(clock::now()));
+            tokio::time::sleep(left.min(LOOK_AGAIN)).await;
         }
     }
 
@@ -141,7 +149,8 @@ impl Office {
         } else {
             Role::Miner
         };
-        let owner = self.delegated(&join.delegation, node, role)?;
+        let owner = join.owner;
+        self.delegated(owner, node, role)?;
         join.listen.as_deref().map_or(Ok(()), check_address)?;
         let mut capacity = join.capacity.clone();
         capacity.devices.truncate(MAX_DEVICES);
@@ -361,7 +370,7 @@ async fn stream(
         tokio::select! {
             why = connection.closed() => return why,
             command = commands.recv() => {
-                let Some(command) = command else { return "a later connection took over".into() };
+                let Some(command) = command else { return "its place was given up or taken over".into() };
                 if let Err(error) = sender.frame(&Answer::Ok(command)).await {
                     return error.message;
                 }

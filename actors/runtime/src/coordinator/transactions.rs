@@ -8,7 +8,8 @@ use cryptomind_protocol::{ErrorBody, PublicKey, Signed};
 
 use super::Office;
 use crate::catalog::{CATALOG_LIMIT, CatalogMsg, ItemName};
-use crate::ledger::Posting;
+use crate::clock;
+use crate::ledger::{Posting, stored_answer};
 use crate::matchmaker::{MATCHMAKER_LIMIT, MatchmakerMsg, Materials};
 use crate::rating::{RATING_LIMIT, RatingMsg};
 
@@ -24,8 +25,25 @@ impl Office {
             return Err(ErrorBody::auth("wrong_account", message));
         }
         let transaction = transaction::open(signed, &self.network)?;
+        if let Some(before) = stored_answer(&self.store, &transaction)? {
+            return Ok(before);
+        }
         match transaction.transaction().action.clone() {
             Action::Send { .. } | Action::RotateKey { .. } => self.pay(transaction).await,
+            Action::Delegate { node, .. } => {
+                let accepted = self.pay(transaction).await?;
+                self.enrolments.done(&node, clock::now());
+                Ok(accepted)
+            }
+            Action::Revoke { node } => {
+                let owner = transaction.account();
+                let accepted = self.pay(transaction).await?;
+                // Answered again, it may have been followed by another word.
+                if self.directory.delegation(owner, node).is_none() {
+                    self.links.dismiss(node, owner);
+                }
+                Ok(accepted)
+            }
             Action::Faucet {} => self.faucet(transaction).await,
             // Sent again it may be refused by its own effect: then the first answer counts. The ledger itself asks
             // the same where it is not.
@@ -90,9 +108,11 @@ impl Office {
                 };
                 self.rating.call(rate, RATING_LIMIT).await?
             }
-            Action::Faucet {} | Action::Send { .. } | Action::RotateKey { .. } => {
-                self.pay(*transaction).await
-            }
+            Action::Faucet {}
+            | Action::Send { .. }
+            | Action::RotateKey { .. }
+            | Action::Delegate { .. }
+            | Action::Revoke { .. } => self.pay(*transaction).await,
         }
     }
 

@@ -19,7 +19,7 @@ use std::time::Instant;
 use cryptomind_core::chain::{Chain, Divergence, Executed, Head, Opened};
 use cryptomind_core::consensus::Solo;
 use cryptomind_core::journal::GenesisRecord;
-use cryptomind_core::ledger::{Account, Hold, Lock};
+use cryptomind_core::ledger::{Account, Delegation, Hold, Lock};
 use cryptomind_core::transaction::Verified;
 use cryptomind_protocol::block::Block;
 use cryptomind_protocol::key::Hash;
@@ -259,6 +259,8 @@ impl<'a> Audit<'a> {
         same::<Hold>(self.store, "hold", holds.into_iter())?;
         let locks: BTreeMap<_, _> = ledger.locks().map(row::<Lock>).collect();
         same::<Lock>(self.store, "lock", locks.into_iter())?;
+        let delegations = ledger.delegations().map(row::<Delegation>);
+        same::<Delegation>(self.store, "delegation", delegations)?;
         self.count::<Position>("transactions", self.transactions)?;
         self.count::<Passage>("histories", self.passages)
     }

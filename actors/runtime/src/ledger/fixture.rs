@@ -7,6 +7,7 @@ use cryptomind_protocol::block::{Block, Decision, Ending, HoldTerms, Share};
 use cryptomind_protocol::genesis::{FeeTable, Genesis, NetworkKind, Vesting, Withholding};
 use cryptomind_protocol::item::Access;
 use cryptomind_protocol::key::Nonce;
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Split, TaskSpec, Work as TaskWork};
 use cryptomind_protocol::transaction::{Action, Transaction, sign_rotation};
 use cryptomind_protocol::{
@@ -171,7 +172,7 @@ impl Maker {
     }
 }
 
-/// A chain with every kind of entry in it, an open hold and locks.
+/// A chain with every kind of entry in it, an open hold, locks and a delegation.
 pub(super) fn busy() -> Maker {
     let mut m = Maker::new();
     m.submit(1, Action::Faucet {}, at(10));
@@ -205,6 +206,13 @@ pub(super) fn busy() -> Maker {
     let proof = sign_rotation(m.chain.network(), &account(2), &key(9));
     let key = key(9).public();
     m.submit(2, Action::RotateKey { key, proof }, at(9_100));
+    let (node, role, expires) = (NodeId::new([30; 32]), Role::Miner, at(90_000));
+    let delegate = Action::Delegate {
+        node,
+        role,
+        expires,
+    };
+    m.submit(1, delegate, at(9_100));
     m.close();
     m
 }

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::catalog::{CatalogActor, CatalogArguments};
-use crate::coordinator::signers::Signers;
+use crate::coordinator::directory::Directory;
 use crate::ledger::{LEDGER_LIMIT, LedgerActor, LedgerArguments, LedgerMsg};
 use crate::rating::{RatingActor, RatingArguments};
 use crate::supervisor::{self, Child, Tree, seat};
@@ -83,7 +83,7 @@ impl House {
             store: store.clone(),
             genesis: genesis.clone(),
             key: key.clone(),
-            signers: Signers::default(),
+            directory: Directory::default(),
             matchmaker: matchmaker.clone(),
             grown,
         };

@@ -3,9 +3,9 @@
 use cryptomind_core::journal::NodeRecord;
 use cryptomind_core::run::Run;
 use cryptomind_protocol::api::MinerView;
-use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::item::{FileEntry, ItemKind};
 use cryptomind_protocol::node::Match;
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Activity, Work};
 use cryptomind_protocol::{ErrorBody, Timestamp};
 

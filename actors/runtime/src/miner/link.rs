@@ -1,19 +1,18 @@
 //! The connection to the coordinator: kept, and made again whenever it is lost.
 //!
-//! The actor [`Link`] has one task of the runtime that dials, enrols where there is no delegation, joins, passes commands to the
+//! The actor [`Link`] has one task of the runtime that dials, enrols, joins, passes commands to the
 //! worker and the outbox's content to the coordinator. A lost connection changes nothing else: a run goes on while its ring
 //! does, and what could not be said waits in the outbox. A link that dies is restarted; it has no state of its own.
 
 use std::net::{IpAddr, UdpSocket};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cryptomind_net::{Connection, Endpoint, Subscription};
-use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::frame::ALPN_NODE;
 use cryptomind_protocol::node::{Ack, Capacity, Command, Join, Request};
-use cryptomind_protocol::{AccountId, ErrorBody, ErrorClass, NodeAddress, NodeId, Signed};
+use cryptomind_protocol::role::Role;
+use cryptomind_protocol::{AccountId, ErrorBody, ErrorClass, NodeAddress, NodeId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -21,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::worker::{Context, Place, WorkerMsg};
-use crate::enrol::{self, Applicant};
+use crate::enrol::Applicant;
 use crate::supervisor::Handle;
 
 /// The first and the longest wait between two tries to connect.
@@ -51,12 +50,8 @@ pub struct Wiring {
     pub node: NodeId,
     /// Its name in tables.
     pub name: String,
-    /// The account that earns, for enrolling.
-    pub owner: Option<AccountId>,
-    /// The owner's word, once it is given.
-    pub delegation: Mutex<Option<Signed>>,
-    /// Where it is kept.
-    pub delegation_file: PathBuf,
+    /// The account that earns.
+    pub owner: AccountId,
     /// What this node can do, but for free disk.
     pub capacity: Capacity,
     /// Whether the node has joined.
@@ -199,9 +194,15 @@ async fn connect(wiring: &Wiring) -> Result<(Connection, Subscription, Place), E
         host: host(&connection)?,
         network: connection.network(),
     };
-    let delegation = delegation(wiring, &connection).await?;
+    let applicant = Applicant {
+        node: wiring.node,
+        role: Role::Miner,
+        name: wiring.name.clone(),
+        owner: wiring.owner,
+    };
+    applicant.enrol(&connection).await?;
     let join = Join {
-        delegation,
+        owner: wiring.owner,
         name: wiring.name.clone(),
         listen: None,
         capacity: Capacity {
@@ -218,50 +219,12 @@ async fn connect(wiring: &Wiring) -> Result<(Connection, Subscription, Place), E
             "malformed_answer",
             format!("the coordinator answered joining with {other:?}"),
         )),
-        Ok(Some(Err(error))) => {
-            if error.class == ErrorClass::Auth && wiring.owner.is_some() {
-                info!("the coordinator refuses the delegation: asking the owner again");
-                *lock(&wiring.delegation) = None;
-            }
-            Err(error)
-        }
+        Ok(Some(Err(error))) => Err(error),
         Ok(None) | Err(_) => Err(ErrorBody::network(
             "no_answer",
             "the coordinator did not answer joining",
         )),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The owner's word: the one that is here, or one that is asked for now.
-async fn delegation(wiring: &Wiring, connection: &Connection) -> Result<Signed, ErrorBody> {
-    if let Some(delegation) = lock(&wiring.delegation).clone() {
-        return Ok(delegation);
-    }
-    let owner = wiring.owner.ok_or_else(no_owner)?;
-    let applicant = Applicant {
-        node: wiring.node,
-        role: Role::Miner,
-        name: wiring.name.clone(),
-        owner,
-    };
-    let delegation = applicant.enrol(connection).await?;
-    enrol::write(&wiring.delegation_file, &delegation)?;
-    info!("{owner} lets this node work for it");
-    *lock(&wiring.delegation) = Some(delegation.clone());
-    Ok(delegation)
-}
-
-/// A miner that nobody would be paid for.
-pub fn no_owner() -> ErrorBody {
-    ErrorBody::user(
-        "no_owner",
-        "the miner knows neither its owner's account nor a delegation",
-    )
-    .with_help("set [node] account in miner.toml, or start it with --account cm1…")
 }
 
 /// This machine's address as others on the coordinator's side reach it.

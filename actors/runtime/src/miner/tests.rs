@@ -433,11 +433,15 @@ async fn what_cannot_be_carried_out_is_said_and_costs_the_miner_nothing() {
     guest.mines().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_miner_without_an_owner_is_refused_with_what_to_do() {
-    let hall = Hall::open();
-    let guest = hall.miner(0).await;
-    assert!(guest.dir.path().join("delegation").exists());
-    let error = link::no_owner();
+    let dir = tempfile::tempdir().unwrap();
+    let coordinator = format!("cm://{}@127.0.0.1:9", NodeId::new([7; 32]));
+    let mut settings = cryptomind_config::Miner::new(coordinator.parse().unwrap());
+    settings.node.data_dir = dir.path().to_owned();
+    let key = SecretKey::from_seed([1; 32]);
+    let error = crate::miner::start(MinerConfig { settings, key }).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.code, "no_owner");
     assert!(error.help.unwrap().contains("--account"));
 }

@@ -1,19 +1,18 @@
 //! A storage node's membership: enrolled once, joined again whenever the connection is lost.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use cryptomind_net::{Connection, Endpoint};
-use cryptomind_protocol::delegation::Role;
 use cryptomind_protocol::frame::ALPN_NODE;
 use cryptomind_protocol::node::{Capacity, Command, Join, Request};
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::Activity;
-use cryptomind_protocol::{AccountId, ErrorBody, NodeAddress, NodeId, SecretKey, Signed};
+use cryptomind_protocol::{AccountId, ErrorBody, NodeAddress, NodeId, SecretKey};
 use cryptomind_storage::blobs::BlobStore;
 use tokio::sync::watch;
 
 use super::BACK_OFF;
-use crate::enrol::{self, Applicant};
+use crate::enrol::Applicant;
 
 /// After a refusal that time alone does not cure.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
@@ -24,8 +23,7 @@ pub(super) struct Membership {
     pub(super) coordinator: NodeAddress,
     pub(super) key: SecretKey,
     pub(super) name: String,
-    pub(super) owner: Option<AccountId>,
-    pub(super) delegation_file: PathBuf,
+    pub(super) owner: AccountId,
     pub(super) listen: String,
     pub(super) store: BlobStore,
     pub(super) joined: watch::Sender<bool>,
@@ -33,10 +31,10 @@ pub(super) struct Membership {
 
 impl Membership {
     /// Keeps the node joined for as long as it runs.
-    pub(super) async fn keep(self, mut delegation: Option<Signed>) {
+    pub(super) async fn keep(self) {
         let mut wait = BACK_OFF.0;
         loop {
-            let ended = self.once(&mut delegation).await;
+            let ended = self.once().await;
             let was_joined = self.joined.send_replace(false);
             let error = match ended {
                 Err(error) => error,
@@ -53,17 +51,14 @@ impl Membership {
         }
     }
 
-    async fn once(&self, delegation: &mut Option<Signed>) -> Result<(), ErrorBody> {
+    async fn once(&self) -> Result<(), ErrorBody> {
         let connection = self
             .dialler
             .dial(&self.coordinator, ALPN_NODE, &self.key)
             .await?;
-        let word = match delegation {
-            Some(word) => word.clone(),
-            None => delegation.insert(self.enrol(&connection).await?).clone(),
-        };
+        self.enrol(&connection).await?;
         let join = Join {
-            delegation: word,
+            owner: self.owner,
             name: self.name.clone(),
             listen: Some(self.listen.clone()),
             capacity: Capacity {
@@ -83,22 +78,13 @@ impl Membership {
         Ok(())
     }
 
-    async fn enrol(&self, connection: &Connection) -> Result<Signed, ErrorBody> {
-        let owner = self.owner.ok_or_else(|| {
-            ErrorBody::user("no_owner", "nobody is named who shall earn")
-                .with_help("set node.account to your account: cryptomind key show")
-        })?;
-        let node = NodeId::of_key(&self.key.public());
-        let name = self.name.clone();
-        let word = Applicant {
-            node,
+    async fn enrol(&self, connection: &Connection) -> Result<(), ErrorBody> {
+        let applicant = Applicant {
+            node: NodeId::of_key(&self.key.public()),
             role: Role::Storage,
-            name,
-            owner,
-        }
-        .enrol(connection)
-        .await?;
-        enrol::write(&self.delegation_file, &word)?;
-        Ok(word)
+            name: self.name.clone(),
+            owner: self.owner,
+        };
+        applicant.enrol(connection).await
     }
 }

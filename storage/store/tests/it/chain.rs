@@ -4,12 +4,13 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use cryptomind_core::chain::{Chain, Head, Work};
 use cryptomind_core::consensus::{Consensus as _, Executor as _, Solo, Step};
-use cryptomind_core::ledger::{Account, Hold, Lock};
+use cryptomind_core::ledger::{Account, Delegation, Hold, Lock};
 use cryptomind_core::transaction::{self, Verified};
 use cryptomind_protocol::block::{Block, Decision, Ending, HoldTerms, Share};
 use cryptomind_protocol::genesis::{FeeTable, Genesis, NetworkKind, Withholding};
 use cryptomind_protocol::item::Access;
 use cryptomind_protocol::key::Nonce;
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Split, TaskSpec, Work as TaskWork};
 use cryptomind_protocol::transaction::{Action, Transaction};
 use cryptomind_protocol::{
@@ -116,6 +117,13 @@ fn post(step: usize) -> Work {
     }
 }
 
+fn asked(step: usize, action: Action) -> Work {
+    Work {
+        transaction: Some(signed(step, 1, action)),
+        decisions: Vec::new(),
+    }
+}
+
 fn decided(decision: Decision) -> Work {
     Work {
         transaction: None,
@@ -129,10 +137,21 @@ fn work(step: usize) -> Work {
     let node = NodeId::new([4; 32]);
     let abandoned = step / CYCLE % 2 == 1;
     match step % CYCLE {
-        1 if step == 1 => Work {
-            transaction: Some(signed(step, 1, Action::Faucet {})),
-            decisions: Vec::new(),
-        },
+        1 if step == 1 => asked(step, Action::Faucet {}),
+        // A node is delegated in one cycle and revoked in the next.
+        0 if !abandoned => asked(step, Action::Revoke { node }),
+        0 => {
+            let expires = at(step).plus_ms(HOLD_MS);
+            let role = Role::Miner;
+            asked(
+                step,
+                Action::Delegate {
+                    node,
+                    role,
+                    expires,
+                },
+            )
+        }
         2 => post(step),
         3 => decided(Decision::Earn {
             task: task(step - 1),
@@ -151,17 +170,10 @@ fn work(step: usize) -> Work {
                 withheld: vec![(node, 200_000)],
             },
         }),
-        _ => Work {
-            transaction: Some(signed(
-                step,
-                1,
-                Action::Send {
-                    to: account(10 + step % 20),
-                    amount: units(5),
-                },
-            )),
-            decisions: Vec::new(),
-        },
+        _ => {
+            let (to, amount) = (account(10 + step % 20), units(5));
+            asked(step, Action::Send { to, amount })
+        }
     }
 }
 
@@ -208,6 +220,9 @@ impl Workload for Market {
             codec::encode(&record).hash(&mut hasher);
         }
         for record in load::<Lock>(store)? {
+            codec::encode(&record).hash(&mut hasher);
+        }
+        for record in load::<Delegation>(store)? {
             codec::encode(&record).hash(&mut hasher);
         }
         for record in load::<Position>(store)? {

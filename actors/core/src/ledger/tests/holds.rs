@@ -2,6 +2,38 @@
 
 use super::*;
 
+/// The owner of an item has no record yet when the hold opens, and gives its first key to another account.
+#[test]
+fn a_payee_whose_key_went_to_another_account_is_paid_there() {
+    let key = PublicKey::new([77; 32]);
+    let (payee, heir) = (AccountId::of_key(&key), account(4));
+    let mut l = ledger();
+    let terms = HoldTerms {
+        items: vec![(payee, units(30))],
+        storage_per_mib: units(7),
+        storage_max: units(7),
+        ..terms(60)
+    };
+    done(&mut l, NOW, [open(1, 1, 500, terms)]);
+    let before = l.balance(&heir).available;
+    done(&mut l, NOW, [Op::RotateKey { account: heir, key }]);
+    let by = Share {
+        account: payee,
+        ..share(9, 50)
+    };
+    done(&mut l, NOW, [earn(1, 1, vec![by])]);
+    assert_eq!(l.balance(&heir).earning, units(50));
+    let ending = Ending {
+        items_used: true,
+        stored: vec![(payee, 1 << 20)],
+        ..Ending::default()
+    };
+    done(&mut l, NOW, [settle(1, ending)]);
+    let paid = l.balance(&heir).available.checked_sub(before);
+    assert_eq!(paid, Some(units(50 + 30 + 7)));
+    assert_eq!(l.account(&payee), None);
+}
+
 #[test]
 fn a_task_is_paid_in_one_group_and_the_rest_comes_back() {
     let mut l = ledger();

@@ -29,7 +29,10 @@ pub struct Naive {
     locks: BTreeMap<(u64, u8, Option<u8>), i128>,
     /// Which key signs for whom, and which did.
     signs: BTreeMap<u8, u8>,
-    retired: Vec<u8>,
+    /// With the account that they signed for.
+    retired: Vec<(u8, u8)>,
+    /// Account and node; when it ends.
+    delegations: BTreeMap<(u8, u8), u64>,
     /// Accounts that have a record.
     known: Vec<u8>,
     paid: Vec<Paid>,
@@ -94,6 +97,7 @@ impl Naive {
             holds: BTreeMap::new(),
             signs: BTreeMap::new(),
             retired: Vec::new(),
+            delegations: BTreeMap::new(),
             paid: Vec::new(),
             ended: Vec::new(),
         }
@@ -133,6 +137,17 @@ impl Naive {
                 Ok(())
             }
             Small::Rotate(account, key) => self.rotate(*account, *key),
+            Small::Delegate(account, node, mines, ms) => {
+                user(*account)?;
+                check(*mines, "role_not_delegated")?;
+                check(*ms > 0, "delegation_expired")?;
+                self.delegations.insert((*account, *node), self.now + ms);
+                Ok(())
+            }
+            Small::Revoke(account, node) => {
+                let known = self.delegations.remove(&(*account, *node));
+                check(known.is_some(), "not_delegated")
+            }
         }
     }
 
@@ -142,7 +157,8 @@ impl Naive {
         }
     }
 
-    fn pay(&mut self, paid: Paid) {
+    fn pay(&mut self, mut paid: Paid) {
+        paid.1 = self.heir(paid.1);
         let (payer, payee, amount, ..) = paid;
         if amount > 0 {
             *self.free.entry(payer).or_default() -= amount;
@@ -158,8 +174,15 @@ impl Naive {
 
     fn reachable(&self, account: u8) -> Done {
         user(account)?;
-        let mut given = self.signs.values().chain(&self.retired);
-        check(given.all(|key| *key != account), "unreachable_account")
+        check(self.heir(account) == account, "unreachable_account")
+    }
+
+    /// Whom an account's first key signs for, or did.
+    fn heir(&self, account: u8) -> u8 {
+        let signs = self.signs.iter().map(|(owner, key)| (*key, *owner));
+        let mut given = signs.chain(self.retired.iter().copied());
+        let heir = given.find(|(key, _)| *key == account);
+        heir.map_or(account, |(_, owner)| owner)
     }
 
     fn faucet(&mut self, to: u8) -> Done {
@@ -223,6 +246,7 @@ impl Naive {
 
     fn earn(&mut self, task: u8, checkpoint: u64, shares: &[(u8, u8, u64)]) -> Done {
         self.is_open(task)?;
+        let heirs: Vec<u8> = shares.iter().map(|(owner, ..)| self.heir(*owner)).collect();
         let hold = self.holds.get_mut(&task).unwrap();
         if hold.last.is_some_and(|last| checkpoint <= last) {
             return Ok(());
@@ -231,17 +255,18 @@ impl Naive {
         check(wanted <= u64::MAX.into(), "amount_overflow")?;
         let earned: i128 = hold.earned.iter().map(|(_, _, n)| n).sum();
         check(earned + wanted <= hold.terms.work.into(), "hold_exceeded")?;
-        for (owner, by, amount) in shares.iter().filter(|(_, _, n)| *n > 0) {
+        let inherited = shares.iter().zip(&heirs).filter(|((.., n), _)| *n > 0);
+        for ((owner, by, amount), heir) in inherited.clone() {
             user(*owner)?;
             let amount = i128::from(*amount);
-            match hold.earned.iter_mut().find(|e| (e.0, e.1) == (*owner, *by)) {
+            match hold.earned.iter_mut().find(|e| (e.0, e.1) == (*heir, *by)) {
                 Some(earning) => earning.2 += amount,
-                None => hold.earned.push((*owner, *by, amount)),
+                None => hold.earned.push((*heir, *by, amount)),
             }
         }
         hold.last = Some(checkpoint);
-        for (owner, ..) in shares.iter().filter(|(_, _, n)| *n > 0) {
-            self.meet(*owner);
+        for (_, heir) in inherited {
+            self.meet(*heir);
         }
         Ok(())
     }
@@ -322,14 +347,17 @@ impl Naive {
         self.reachable(account)?;
         let signs = self.signs.values().any(|signs| *signs == key);
         check(!signs, "key_in_use")?;
-        check(!self.retired.contains(&key), "key_retired")?;
+        check(
+            self.retired.iter().all(|(old, _)| *old != key),
+            "key_retired",
+        )?;
         let first_of = self.known.contains(&key);
         check(!first_of || self.signs.contains_key(&key), "key_in_use")?;
         check(!first_of, "key_retired")?;
         check(key != account, "key_in_use")?;
         self.meet(account);
         if let Some(old) = self.signs.insert(account, key) {
-            self.retired.push(old);
+            self.retired.push((old, account));
         }
         Ok(())
     }
@@ -362,6 +390,13 @@ impl Naive {
     /// The key that signs for an account, where that is not its first.
     pub fn signer(&self, number: u8) -> Option<u8> {
         self.signs.get(&number).copied()
+    }
+
+    /// Which nodes an account has, each with its delegation's end.
+    pub fn nodes(&self, number: u8) -> Vec<(u8, u64)> {
+        let all = self.delegations.iter();
+        let own = all.filter(|((account, _), _)| *account == number);
+        own.map(|((_, node), ends)| (*node, *ends)).collect()
     }
 
     /// Open holds, locks.

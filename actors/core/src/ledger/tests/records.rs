@@ -4,11 +4,13 @@ use super::*;
 
 fn rebuilt(l: &Ledger) -> Ledger {
     let (accounts, holds, locks) = (l.accounts(), l.holds(), l.locks());
+    let delegations = l.delegations();
     Ledger::rebuild(
         rules(),
         accounts.map(|r| codec::decode(&codec::encode(r)).unwrap()),
         holds.map(|r| codec::decode(&codec::encode(r)).unwrap()),
         locks.map(|r| codec::decode(&codec::encode(r)).unwrap()),
+        delegations.map(|r| codec::decode(&codec::encode(r)).unwrap()),
     )
 }
 
@@ -30,6 +32,7 @@ fn busy() -> Ledger {
     let key = PublicKey::new([8; 32]);
     let account = account(4);
     done(&mut l, NOW, [Op::RotateKey { account, key }]);
+    done(&mut l, NOW, [delegate(4, 7, 60_000)]);
     l
 }
 

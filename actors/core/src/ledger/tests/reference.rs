@@ -187,6 +187,13 @@ impl<B: Books> Harness<B> {
             prop_assert_eq!(seen, self.naive.balance(number), "account {}", number);
             let signer = self.naive.signer(number).map(key);
             prop_assert_eq!(ledger.signer(&id(number)), signer);
+            let nodes = ledger.delegations_of(&id(number));
+            let nodes: Vec<_> = nodes.map(|d| (d.node, d.expires.as_ms())).collect();
+            let expected = self.naive.nodes(number).into_iter();
+            prop_assert_eq!(
+                nodes,
+                expected.map(|(n, ms)| (node(n), ms)).collect::<Vec<_>>()
+            );
         }
         let due = ledger.next_due().map(Timestamp::as_ms);
         prop_assert_eq!(due, self.naive.next_due());
@@ -204,6 +211,7 @@ impl<B: Books> Harness<B> {
             s.accounts().cloned(),
             s.holds().cloned(),
             s.locks().cloned(),
+            s.delegations().cloned(),
         );
         prop_assert_eq!(&rebuilt, self.books.ledger());
         prop_assert_eq!(&rebuilt, self.twin.ledger());
@@ -299,6 +307,7 @@ fn the_drawn_operations_reach_everything() {
     let codes = [
         "amount_overflow",
         "cap_too_low",
+        "delegation_expired",
         "dust_amount",
         "faucet_empty",
         "hold_exceeded",
@@ -308,6 +317,8 @@ fn the_drawn_operations_reach_everything() {
         "key_in_use",
         "key_retired",
         "minted_twice",
+        "not_delegated",
+        "role_not_delegated",
         "same_account",
         "system_account",
         "terms_expired",

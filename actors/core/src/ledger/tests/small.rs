@@ -52,6 +52,9 @@ pub enum Small {
     Settle(u8, bool, Vec<(u8, u64)>, Vec<(u8, u32)>),
     Due,
     Rotate(u8, u8),
+    /// Account, node, whether as a miner, how long.
+    Delegate(u8, u8, bool, u64),
+    Revoke(u8, u8),
 }
 
 /// A group, and how long after the last one its block is made.
@@ -127,6 +130,9 @@ fn smalls() -> impl Strategy<Value = Small> {
         12 => settles(),
         4 => Just(Small::Due),
         3 => (people(), 1u8..20).prop_map(|(account, key)| Small::Rotate(account, key)),
+        3 => (people(), 1u8..4, prop::bool::weighted(0.9), 0u64..900)
+            .prop_map(|(account, by, mines, ms)| Small::Delegate(account, by, mines, ms)),
+        2 => (people(), 1u8..4).prop_map(|(account, by)| Small::Revoke(account, by)),
     ]
 }
 
@@ -212,6 +218,16 @@ pub fn real(op: &Small, now: Timestamp, most: i128) -> Op {
         Small::Rotate(account, to) => Op::RotateKey {
             account: id(*account),
             key: key(*to),
+        },
+        Small::Delegate(account, by, mines, ms) => Op::Delegate(Delegation {
+            account: id(*account),
+            node: node(*by),
+            role: if *mines { Role::Miner } else { Role::Client },
+            expires: now.plus_ms(*ms),
+        }),
+        Small::Revoke(account, by) => Op::Revoke {
+            account: id(*account),
+            node: node(*by),
         },
     }
 }

@@ -21,7 +21,7 @@ fn a_chain_that_holds_is_reported_as_it_is() {
     assert_eq!(heights, [0, 1, 2, 3, 4]);
     assert_eq!(
         (report.blocks, report.entries, report.transactions),
-        (5, 11, 7)
+        (5, 12, 8)
     );
     assert_eq!(report.supply, SUPPLY);
     assert_eq!((report.open_holds, report.held), (1, units(5_000)));
@@ -52,7 +52,7 @@ impl Place {
         }
     }
 
-    fn all() -> [Self; 8] {
+    fn all() -> [Self; 9] {
         [
             Self::of::<GenesisRecord>(),
             Self::of::<Head>(),
@@ -60,6 +60,7 @@ impl Place {
             Self::of::<Account>(),
             Self::of::<Hold>(),
             Self::of::<Lock>(),
+            Self::of::<Delegation>(),
             Self::of::<Position>(),
             Self::of::<Passage>(),
         ]

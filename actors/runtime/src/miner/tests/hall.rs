@@ -10,7 +10,6 @@ use std::time::Duration;
 use cryptomind_config::{Cache, Compute, Idle, MinerNode as NodeSettings, Ring};
 use cryptomind_net::{Connection, Endpoint, Exchange, Limits, bulk};
 use cryptomind_protocol::blob::{self, Right, Source, Ticket};
-use cryptomind_protocol::delegation::Delegation;
 use cryptomind_protocol::error::Answer;
 use cryptomind_protocol::frame::{ALPN_BLOB, ALPN_NODE};
 use cryptomind_protocol::item::{DatasetInfo, FileEntry};
@@ -91,15 +90,9 @@ async fn answer(shared: &Arc<Shared>, node: NodeId, exchange: Exchange) {
     let request: Request = exchange.decode(&node::METHODS).unwrap();
     let _ = shared.said.send((node, request.clone()));
     match request {
-        Request::Enrol { role, .. } => {
-            let word = Delegation {
-                version: 1,
-                node,
-                role,
-                expires: LATER,
-            };
-            let delegation = Signed::sign(&word, &NETWORK, &owner());
-            exchange.answer(Ok(Enrolment::Granted { delegation })).await;
+        Request::Enrol { .. } => {
+            let granted = Enrolment::Granted { expires: LATER };
+            exchange.answer(Ok(granted)).await;
         }
         Request::Join(_) => {
             let (commands, mut receiver) = mpsc::unbounded_channel();
@@ -298,7 +291,6 @@ impl Hall {
                 data_dir: dir.path().to_owned(),
                 key_file: dir.path().join("node.key"),
                 account: Some(AccountId::of_key(&owner().public())),
-                delegation_file: dir.path().join("delegation"),
             },
             compute: Compute { threads: 1 },
             ring: Ring::default(),
@@ -311,7 +303,6 @@ impl Hall {
         let config = MinerConfig {
             settings,
             key: SecretKey::from_seed([number + 1; 32]),
-            delegation: None,
         };
         let node = crate::miner::start(config).await.unwrap();
         tokio::time::timeout(PATIENCE, node.joined()).await.unwrap();

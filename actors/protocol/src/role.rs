@@ -1,9 +1,6 @@
-//! Delegations: an account says that a node works for it.
+//! What a node does.
 
 use serde::{Deserialize, Serialize};
-
-use crate::signed::Payload;
-use crate::{NodeId, Timestamp};
 
 /// What a node does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -19,6 +16,13 @@ pub enum Role {
     Client,
 }
 
+impl Role {
+    /// Whether nodes in this role work for an account, by its delegation.
+    pub const fn is_delegated(self) -> bool {
+        matches!(self, Self::Miner | Self::Storage)
+    }
+}
+
 impl std::fmt::Display for Role {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
@@ -28,23 +32,4 @@ impl std::fmt::Display for Role {
             Self::Client => "client",
         })
     }
-}
-
-/// Signed by an account: this node earns for me in this role, until then.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Delegation {
-    /// 1.
-    pub version: u8,
-    /// The node.
-    pub node: NodeId,
-    /// What it may do.
-    pub role: Role,
-    /// When this ends.
-    pub expires: Timestamp,
-}
-
-impl Payload for Delegation {
-    const TAG: &'static str = "cryptomind/delegation/1";
-    const MAX_BYTES: usize = 512;
 }
