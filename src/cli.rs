@@ -578,7 +578,7 @@ pub enum TaskCommand {
 pub enum MinerCommand {
     /// List the miners with speed, activity and rating
     Ls,
-    /// Let nodes that ask for it work for your account
+    /// Let nodes that ask for it work for your account, or longer than they do already
     Approve {
         /// The node's id, or the beginning of it; without it, the nodes that ask are listed
         node: Option<String>,
@@ -586,7 +586,7 @@ pub enum MinerCommand {
         #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=36_500))]
         days: u64,
     },
-    /// List the nodes that work for your account, and until when
+    /// List the nodes that you let work for your account, and until when
     Delegations,
     /// End a node's work for your account; what it earned stays yours
     Revoke {

@@ -1,10 +1,19 @@
 //! Who lets which node work for it: asked for, given, ended, kept by the chain.
 
+use std::time::Duration;
+
+use cryptomind_net::Endpoint;
+use cryptomind_protocol::frame::ALPN_NODE;
+use cryptomind_protocol::node::{Ack, Request};
 use cryptomind_protocol::role::Role;
-use cryptomind_protocol::{AccountId, NodeId};
+use cryptomind_protocol::task::Activity;
+use cryptomind_protocol::{AccountId, ErrorBody, NodeId, SecretKey};
 use cryptomind_sdk::Client;
 
 use crate::nodes::{Network, key, within};
+
+/// For an answer.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Waits until the coordinator counts so many miners: it tells no other way.
 async fn until_miners(client: &Client, count: u32) {
@@ -32,6 +41,20 @@ async fn until_asked(owner: &Client, node: NodeId) {
     within("the node asks its owner", asked).await;
 }
 
+/// What a node hears that says something without having joined.
+async fn news_of(network: &Network, node: &SecretKey) -> ErrorBody {
+    let address = network.coordinator.address();
+    let dialler = Endpoint::dialler().unwrap();
+    let connection = dialler.dial(&address, ALPN_NODE, node).await.unwrap();
+    let news = Request::Activity {
+        from: Activity::Idle,
+        to: Activity::Training,
+        task: None,
+    };
+    let answer = connection.request::<_, Ack>(&news, LIMIT).await;
+    answer.unwrap_err()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_node_is_let_go_and_comes_back_by_its_owners_word_alone() {
     let network = Network::start(1).await;
@@ -55,6 +78,10 @@ async fn a_revoked_node_is_let_go_and_comes_back_by_its_owners_word_alone() {
     until_miners(&owner, 0).await;
     until_asked(&owner, node).await;
     assert_eq!(owner.delegations().await.unwrap(), []);
+    assert_eq!(news_of(&network, &key(10)).await.code, "not_joined");
+    // A stranger's word takes nobody's request away.
+    stranger.delegate(node, Role::Storage, later).await.unwrap();
+    until_asked(&owner, node).await;
 
     owner.delegate(node, Role::Miner, later).await.unwrap();
     until_miners(&owner, 1).await;

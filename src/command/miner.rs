@@ -1,12 +1,13 @@
 //! `miner`: who computes, and who asks to compute for this account.
 
 use anyhow::Result;
-use cryptomind_protocol::api::{EnrolmentRequest, MinerView, RatingView};
+use cryptomind_protocol::api::{MinerView, RatingView};
 use cryptomind_protocol::{ErrorBody, Timestamp};
 use serde_json::json;
 
 use crate::cli::MinerCommand;
 use crate::context::Context;
+use crate::output::printable;
 use crate::{moment, resolve};
 
 /// Milliseconds of a day.
@@ -100,11 +101,17 @@ async fn requests(context: &Context) -> Result<()> {
 
 async fn approve(context: &Context, node: &str, days: u64) -> Result<()> {
     let client = context.client().await?;
-    let requests = client.enrolment_requests().await?;
-    let nodes: Vec<_> = requests.iter().map(|request| request.node).collect();
-    let node = resolve::node(node, &nodes)?;
-    let request = requests.iter().find(|request| request.node == node);
-    let request = request.ok_or_else(|| {
+    let asking = client.enrolment_requests().await?;
+    let asking = asking.into_iter().map(|r| (r.node, r.name, r.role));
+    let known = client.delegations().await?;
+    let known = known
+        .into_iter()
+        .map(|d| (d.node, d.name.unwrap_or_default(), d.role));
+    let nodes: Vec<_> = asking.chain(known).collect();
+    let ids: Vec<_> = nodes.iter().map(|(node, ..)| *node).collect();
+    let node = resolve::node(node, &ids)?;
+    let found = nodes.into_iter().find(|(id, ..)| *id == node);
+    let (_, name, role) = found.ok_or_else(|| {
         ErrorBody::not_found(
             "node",
             format!("{node} does not ask to work for this account"),
@@ -112,23 +119,18 @@ async fn approve(context: &Context, node: &str, days: u64) -> Result<()> {
         .with_help("start it with --account and this account's id: cryptomind key show")
     })?;
     let expires = client.now().plus_ms(days * DAY_MS);
-    client.delegate(node, request.role, expires).await?;
-    context
-        .output
-        .value(request, || approved(request, expires))?;
+    client.delegate(node, role, expires).await?;
+    let approved = json!({ "node": node, "name": name, "role": role, "expires": expires });
+    context.output.value(&approved, || {
+        let (name, until) = (printable(&name), moment::text(expires));
+        format!("{name} ({role}) works for you until {until}")
+    })?;
     Ok(())
 }
 
-fn approved(request: &EnrolmentRequest, expires: Timestamp) -> String {
-    let (name, role) = (crate::output::printable(&request.name), request.role);
-    format!(
-        "{name} ({role}) works for you until {}",
-        moment::text(expires)
-    )
-}
-
 async fn delegations(context: &Context) -> Result<()> {
-    let delegations = context.client().await?.delegations().await?;
+    let client = context.client().await?;
+    let (delegations, now) = (client.delegations().await?, client.now());
     context.output.rows(
         &delegations,
         &["node", "name", "role", "until"],
@@ -137,12 +139,20 @@ async fn delegations(context: &Context) -> Result<()> {
                 delegation.node.to_string(),
                 delegation.name.clone().unwrap_or_default(),
                 delegation.role.to_string(),
-                moment::text(delegation.expires),
+                until(delegation.expires, now),
             ]
         },
         "no node works for this account: cryptomind miner approve",
     )?;
     Ok(())
+}
+
+fn until(expires: Timestamp, now: Timestamp) -> String {
+    let text = moment::text(expires);
+    if expires <= now {
+        return format!("{text} (over)");
+    }
+    text
 }
 
 async fn revoke(context: &Context, node: &str) -> Result<()> {

@@ -185,7 +185,7 @@ impl Chain {
         })
     }
 
-    /// Accounts, holds and locks as all entries left them, those of the open block too.
+    /// Accounts, holds, locks and delegations as all entries left them, those of the open block too.
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger
     }

@@ -27,7 +27,7 @@ use tokio::sync::watch;
 
 use crate::catalog::{CatalogActor, CatalogArguments, CatalogRef};
 use crate::clock;
-use crate::ledger::{LedgerActor, LedgerArguments, LedgerRef};
+use crate::ledger::{LedgerActor, LedgerArguments, LedgerRef, NetworkClock};
 use crate::matchmaker::{MatchmakerActor, MatchmakerArguments, MatchmakerRef};
 use crate::rating::{RatingActor, RatingArguments, RatingRef};
 use crate::supervisor::{self, Child, Tree, seat};
@@ -61,6 +61,7 @@ pub(crate) struct Office {
     /// The genesis' hash.
     pub(crate) network: GenesisHash,
     pub(crate) directory: Directory,
+    pub(crate) clock: NetworkClock,
     /// Says which block was stored last.
     pub(crate) grown: watch::Sender<u64>,
     pub(crate) config: Coordinator,
@@ -191,12 +192,14 @@ async fn staff(
     let (catalog_seat, catalog) = seat("catalog");
     let (matchmaker_seat, matchmaker) = seat("matchmaker");
     let (links, watchers) = (Links::default(), Watchers::default());
-    let (directory, grown) = (Directory::default(), watch::Sender::new(0));
+    let (directory, clock) = (Directory::default(), NetworkClock::start());
+    let grown = watch::Sender::new(0);
     let for_ledger = LedgerArguments {
         store: store.clone(),
         genesis: genesis.clone(),
         key: tickets.key.clone(),
         directory: directory.clone(),
+        clock: clock.clone(),
         matchmaker: matchmaker.clone(),
         grown: grown.clone(),
     };
@@ -211,6 +214,7 @@ async fn staff(
     let for_matchmaker = MatchmakerArguments {
         store: store.clone(),
         ledger: ledger.clone(),
+        clock: clock.clone(),
         catalog: catalog.clone(),
         rating: rating.clone(),
         links: links.clone(),
@@ -234,6 +238,7 @@ async fn staff(
         network: genesis.hash(),
         genesis,
         directory,
+        clock: clock.clone(),
         grown,
         config,
         store,

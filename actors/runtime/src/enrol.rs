@@ -10,6 +10,9 @@ use cryptomind_protocol::role::Role;
 use cryptomind_protocol::{AccountId, ErrorBody, NodeId};
 use tracing::info;
 
+use crate::clock;
+
+const DAY_MS: u64 = 24 * 3600 * 1000;
 /// How often the owner's answer is asked for.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// What the coordinator gets to answer.
@@ -40,7 +43,14 @@ impl Applicant {
         };
         for asked in 0u32.. {
             match connection.request(&request, ANSWER_LIMIT).await? {
-                Enrolment::Granted { .. } => return Ok(()),
+                Enrolment::Granted { expires } => {
+                    let days = expires.ms_since(clock::now()) / DAY_MS;
+                    info!(
+                        "{} lets this node work for it for {days} more days",
+                        self.owner
+                    );
+                    return Ok(());
+                }
                 Enrolment::Pending {} if asked % REMIND_EVERY == 0 => info!(
                     "waiting for the owner {}: type  cryptomind miner approve {}",
                     self.owner, self.node

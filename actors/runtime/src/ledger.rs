@@ -39,30 +39,6 @@ use crate::matchmaker::{MatchmakerMsg, MatchmakerRef};
 use crate::supervisor::Handle;
 
 pub mod audit;
-/// What a transaction was answered before, where that is in the store. Reads a block where it was: for the doors, that
-/// nobody keeps the actor busy with old transactions.
-///
-/// # Errors
-/// `transaction_conflict` where other bytes had the same id; when the store cannot be read.
-pub fn stored_answer(
-    store: &StateStore,
-    verified: &Verified,
-) -> Result<Option<Accepted>, ErrorBody> {
-    let found = archive::answer(store, &verified.account(), &verified.id())?;
-    let Some((first, accepted)) = found else {
-        return Ok(None);
-    };
-    check_same(first, verified.payload_hash()).map(|()| Some(accepted))
-}
-
-fn check_same(first: Hash, payload: Hash) -> Result<(), ErrorBody> {
-    if first == payload {
-        return Ok(());
-    }
-    let message = "another transaction of this account has the same id";
-    Err(ErrorBody::user("transaction_conflict", message)
-        .with_help("draw a fresh random id for each transaction"))
-}
 
 #[cfg(test)]
 mod fixture;
@@ -74,8 +50,8 @@ mod sealing;
 /// The chain as it lies in the store.
 pub use cryptomind_storage::chain as archive;
 
-use pace::Pace;
-use sealing::Sealing;
+pub use pace::NetworkClock;
+use sealing::{Sealed, Sealing};
 
 /// How long anybody waits for the ledger's decision. It decides in microseconds.
 pub const LEDGER_LIMIT: Duration = Duration::from_secs(5);
@@ -281,8 +257,10 @@ pub struct LedgerArguments {
     pub genesis: Genesis,
     /// Makes blocks final.
     pub key: SecretKey,
-    /// Which accounts sign with another key than their first.
+    /// Who signs for whom, and which nodes work for them: kept up to date for the doors.
     pub directory: Directory,
+    /// What time it is for blocks.
+    pub clock: NetworkClock,
     /// Hears of holds that expired.
     pub matchmaker: MatchmakerRef,
     /// Says which block was stored last.
@@ -302,7 +280,6 @@ pub struct Books {
     answers: BTreeMap<(AccountId, Nonce), (Hash, Accepted, Durable)>,
     me: ActorRef<LedgerMsg>,
     life: Life,
-    clock: Pace,
 }
 
 impl Actor for LedgerActor {
@@ -351,7 +328,8 @@ impl Books {
     fn read(world: LedgerArguments, me: ActorRef<LedgerMsg>) -> Result<Self, ActorProcessingErr> {
         let chain = archive::chain(&world.store, world.genesis.clone())?;
         world.directory.replace(chain.ledger());
-        let clock = Pace::start(chain.head().map(|head| head.time));
+        let last = chain.head().map(|head| head.time);
+        last.into_iter().for_each(|time| world.clock.reached(time));
         Ok(Self {
             engine: Solo::maker(world.key.clone()),
             world,
@@ -360,7 +338,6 @@ impl Books {
             answers: BTreeMap::new(),
             me,
             life: Life::new(),
-            clock,
         })
     }
 
@@ -398,7 +375,7 @@ impl Books {
     }
 
     fn carry_out(&mut self, posting: Posting) -> Result<Posted, ErrorBody> {
-        let now = self.clock.now();
+        let now = self.world.clock.now();
         if self.chain.is_full() {
             self.seal()?;
         }
@@ -438,12 +415,9 @@ impl Books {
         };
         if let Some((account, id, payload)) = stamp {
             let answer = (payload, posted.accepted()?, posted.durable.clone());
+            self.sealing.answered((account, id), &answer.1.outcome);
             self.answers.insert((account, id), answer);
-            self.sealing.answered((account, id));
         }
-        self.world
-            .directory
-            .follow(&posted.receipt, stamp.map(|s| s.0));
         Ok(posted)
     }
 
@@ -522,18 +496,23 @@ impl Books {
     }
 
     fn store(&mut self, block: &Block) -> Result<(), ErrorBody> {
-        let (mut batch, stored) = self.sealing.take(block.header.height);
+        let (height, me, world) = (block.header.height, self.me.clone(), self.world.clone());
+        let Sealed {
+            mut batch,
+            news,
+            stored,
+        } = self.sealing.take(height);
         archive::put(block, &mut self.chain, &mut batch)?;
-        let commit = self.world.store.commit(batch);
-        let (height, me, grown) = (
-            block.header.height,
-            self.me.clone(),
-            self.world.grown.clone(),
-        );
+        world.clock.reached(block.header.time);
+        let commit = world.store.commit(batch);
         tokio::spawn(async move {
             if commit.await.is_ok() {
+                // The doors know it before whoever asked for it is answered.
+                for (account, outcome) in &news {
+                    world.directory.follow(*account, outcome);
+                }
                 stored.send_replace(true);
-                grown.send_replace(height);
+                world.grown.send_replace(height);
                 // An actor that was restarted meanwhile knows it from the store.
                 drop(me.cast(LedgerMsg::Stored(height)));
             }
@@ -550,7 +529,7 @@ impl Books {
 
     /// An empty block is made when the earliest expiry is due: an idle chain strands nothing.
     fn tick(&mut self) -> Result<(), ErrorBody> {
-        let now = self.clock.now();
+        let now = self.world.clock.now();
         if self.chain.next_due().is_some_and(|due| due <= now) {
             self.begin(now)?;
             self.close_soon();
@@ -673,8 +652,7 @@ impl LedgerRef {
     }
 
     /// Returns when everything that was carried out so far is in the store: an actor that begins by reading the store
-    /// misses nothing.
-    /// Gives the ledger's life: what it then decides and remembers holds as long as that.
+    /// misses nothing. Gives the ledger's life: what it then decides and remembers holds as long as that.
     pub async fn settled(&self, store: &StateStore) -> Result<Life, ErrorBody> {
         let (life, durable) = self.call(LedgerMsg::DurableOf, LEDGER_LIMIT).await?;
         if let Some(durable) = durable {
@@ -693,4 +671,29 @@ impl LedgerRef {
         self.call(|reply| LedgerMsg::OpenHolds(tasks, reply), LEDGER_LIMIT)
             .await
     }
+}
+
+/// What a transaction was answered before, where that is in the store. Reads a block where it was: for the doors, that
+/// nobody keeps the actor busy with old transactions.
+///
+/// # Errors
+/// `transaction_conflict` where other bytes had the same id; when the store cannot be read.
+pub fn stored_answer(
+    store: &StateStore,
+    verified: &Verified,
+) -> Result<Option<Accepted>, ErrorBody> {
+    let found = archive::answer(store, &verified.account(), &verified.id())?;
+    let Some((first, accepted)) = found else {
+        return Ok(None);
+    };
+    check_same(first, verified.payload_hash()).map(|()| Some(accepted))
+}
+
+fn check_same(first: Hash, payload: Hash) -> Result<(), ErrorBody> {
+    if first == payload {
+        return Ok(());
+    }
+    let message = "another transaction of this account has the same id";
+    Err(ErrorBody::user("transaction_conflict", message)
+        .with_help("draw a fresh random id for each transaction"))
 }

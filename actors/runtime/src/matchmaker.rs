@@ -34,7 +34,7 @@ use crate::clock;
 use crate::coordinator::links::{Link, Links};
 use crate::coordinator::tickets::Tickets;
 use crate::coordinator::watchers::Watchers;
-use crate::ledger::{LedgerRef, Life};
+use crate::ledger::{LedgerRef, Life, NetworkClock};
 use crate::rating::{RATING_LIMIT, RatingMsg, RatingRef};
 use crate::supervisor::Handle;
 
@@ -186,6 +186,8 @@ pub struct MatchmakerArguments {
     pub store: StateStore,
     /// Through which everything is written.
     pub ledger: LedgerRef,
+    /// What time it is for blocks: holds end by it.
+    pub clock: NetworkClock,
     /// Names trained models.
     pub catalog: CatalogRef,
     /// Knows the miners' past.

@@ -284,6 +284,34 @@ fn a_block_without_what_is_due_is_refused() {
     assert!(parted.what.contains("due"), "{parted}");
 }
 
+/// Whatever is asked for, a block is never too large for those who have to read it.
+#[test]
+fn an_entry_that_fits_no_block_is_refused_and_leaves_no_trace() {
+    let mut m = Maker::new();
+    m.submit(1, Action::Faucet {}, at(10)).unwrap();
+    let task = m.post(1, 5_000, at(50_000), at(20));
+    let earn = |checkpoint, shares: usize| {
+        let share = Share {
+            account: account(4),
+            node: NodeId::new([4; 32]),
+            amount: units(0),
+        };
+        vec![Decision::Earn {
+            task,
+            checkpoint,
+            shares: vec![share; shares],
+        }]
+    };
+    m.work(None, earn(10, 1), at(30)).unwrap();
+    // It is not above the last checkpoint: nothing of it is looked at, and all of it would be kept.
+    let before = m.chain.waiting();
+    let refused = m.work(None, earn(10, 20_000), at(30)).unwrap_err();
+    assert_eq!(refused.code, "entry_too_large");
+    assert_eq!(m.chain.waiting(), before);
+    m.close();
+    re_execute(&m.blocks).unwrap();
+}
+
 /// T9: a clock that jumps or stands still moves neither time nor order back.
 #[test]
 fn block_time_rises_whatever_the_clock_says() {

@@ -26,6 +26,10 @@ impl Delegation {
     /// The most delegations of one account, expired ones among them: the record of an account's nodes stays small.
     pub const MAX_OF_ACCOUNT: usize = 1024;
 
+    /// The most of an account that never had a token: whoever has a first machine needs no money, and a stranger fills
+    /// no ledger for nothing.
+    pub const MAX_WITHOUT_TOKENS: usize = 8;
+
     /// What it is found by.
     pub const fn key(&self) -> DelegationKey {
         (self.account, self.node)

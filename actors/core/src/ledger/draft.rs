@@ -8,7 +8,7 @@ use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::task::Reason;
 use cryptomind_protocol::{AccountId, Amount, PublicKey, TaskId, Timestamp};
 
-use super::account::Account;
+use super::account::{Account, Total};
 use super::changes::Changes;
 use super::delegation::{Delegation, DelegationKey};
 use super::hold::Hold;
@@ -283,7 +283,7 @@ impl<'a> Draft<'a> {
             let amount = rules.share(earning.amount, ppm);
             if !amount.is_zero() {
                 self.lock(Lock {
-                    account: earning.account,
+                    account: self.reachable(earning.account),
                     until,
                     node: Some(earning.node),
                     amount,
@@ -357,7 +357,8 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Refuses a key that any account has or had, as its first or later.
+    /// Refuses a key that any account has or had, as its first or later. An account for which nodes work is one, even
+    /// where it never had a token.
     fn refuse_key(&self, account: AccountId, key: &PublicKey) -> Result<(), Refusal> {
         let own = AccountId::of_key(key);
         let given = self.given.iter().find(|(given, ..)| given == key);
@@ -373,7 +374,7 @@ impl<'a> Draft<'a> {
         match self.known(&own) {
             Some(owner) if owner.keys.is_empty() => Err(Refusal::KeyInUse),
             Some(_) => Err(Refusal::KeyRetired),
-            None if own == account => Err(Refusal::KeyInUse),
+            None if own == account || self.nodes_of(&own) > 0 => Err(Refusal::KeyInUse),
             None => Ok(()),
         }
     }
@@ -386,9 +387,15 @@ impl<'a> Draft<'a> {
         if delegation.expires <= self.now {
             return Err(Refusal::DelegationExpired(delegation.node));
         }
+        let known = self.known(&delegation.account);
+        let had_tokens = known.is_some_and(|a| a.credits_posted != Total::default());
+        let most = match had_tokens {
+            true => Delegation::MAX_OF_ACCOUNT,
+            false => Delegation::MAX_WITHOUT_TOKENS,
+        };
         let is_new = self.delegation(&delegation.key()).is_none();
-        if is_new && self.nodes_of(&delegation.account) >= Delegation::MAX_OF_ACCOUNT {
-            return Err(Refusal::TooManyNodes);
+        if is_new && self.nodes_of(&delegation.account) >= most {
+            return Err(Refusal::TooManyNodes { most });
         }
         self.delegations.insert(delegation.key(), Some(delegation));
         Ok(())

@@ -113,8 +113,15 @@ pub enum Refusal {
     #[error("the delegation of node {} has expired already", .0.short())]
     DelegationExpired(NodeId),
     /// The account has delegated too many nodes.
-    #[error("an account has at most {} nodes", Delegation::MAX_OF_ACCOUNT)]
-    TooManyNodes,
+    #[error(
+        "an account has at most {} nodes, and {} before it ever had a token: this one {most}",
+        Delegation::MAX_OF_ACCOUNT,
+        Delegation::MAX_WITHOUT_TOKENS
+    )]
+    TooManyNodes {
+        /// The most for this account now.
+        most: usize,
+    },
     /// There is no such delegation to revoke.
     #[error("node {} does not work for this account", .0.short())]
     NotDelegated(NodeId),
@@ -163,7 +170,7 @@ impl Refusal {
             Self::TooManyKeys => "too_many_keys",
             Self::RoleNotDelegated(_) => "role_not_delegated",
             Self::DelegationExpired(_) => "delegation_expired",
-            Self::TooManyNodes => "too_many_nodes",
+            Self::TooManyNodes { .. } => "too_many_nodes",
             Self::NotDelegated(_) => "not_delegated",
             Self::MintedTwice => "minted_twice",
             Self::MintSum(_) => "mint_sum",
@@ -208,7 +215,9 @@ impl Refusal {
             }
             Self::KeyInUse | Self::KeyRetired => Some("make a new key and use that".into()),
             Self::DelegationExpired(_) => Some("name a later end".into()),
-            Self::TooManyNodes => Some("revoke one first: cryptomind miner revoke NODE".into()),
+            Self::TooManyNodes { .. } => {
+                Some("revoke one first: cryptomind miner revoke NODE".into())
+            }
             Self::NotDelegated(_) => Some("see which do: cryptomind miner delegations".into()),
             _ => None,
         }

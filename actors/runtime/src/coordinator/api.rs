@@ -112,7 +112,7 @@ impl Office {
             network: self.network,
             account: me,
             genesis: self.genesis.clone(),
-            now: clock::now(),
+            now: self.clock.now(),
             miners: counts.miners as u32,
             miners_free: counts.miners_free as u32,
             storage_nodes: self.links.of_role(Role::Storage).len() as u32,

@@ -5,7 +5,6 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use cryptomind_core::ledger::{Delegation, Ledger};
 use cryptomind_core::transaction::key_retired;
-use cryptomind_protocol::block::Receipt;
 use cryptomind_protocol::transaction::Outcome;
 use cryptomind_protocol::{AccountId, ErrorBody, NodeId, PublicKey};
 
@@ -62,11 +61,16 @@ impl Directory {
         *self.write() = pages;
     }
 
-    /// Takes what an entry of this account's did.
-    pub fn follow(&self, receipt: &Receipt, account: Option<AccountId>) {
-        let Some((outcome, account)) = receipt.outcome.as_ref().zip(account) else {
-            return;
-        };
+    /// Whether an outcome changes what is in here.
+    pub const fn concerns(outcome: &Outcome) -> bool {
+        matches!(
+            outcome,
+            Outcome::Rotated { .. } | Outcome::Delegated { .. } | Outcome::Revoked { .. }
+        )
+    }
+
+    /// Takes what a transaction of this account's did, once that is durable.
+    pub fn follow(&self, account: AccountId, outcome: &Outcome) {
         match outcome {
             Outcome::Rotated { key } => self.write().signers.put(account, *key),
             Outcome::Delegated {
@@ -135,11 +139,7 @@ mod tests {
         let (account, directory) = (AccountId::of_key(&first), Directory::default());
         assert_eq!(directory.account_of(&first), Ok(account));
         for key in [second, third] {
-            let receipt = Receipt {
-                outcome: Some(Outcome::Rotated { key }),
-                transfers: Vec::new(),
-            };
-            directory.follow(&receipt, Some(account));
+            directory.follow(account, &Outcome::Rotated { key });
         }
         assert_eq!(directory.account_of(&third), Ok(account));
         for retired in [first, second] {
@@ -153,13 +153,7 @@ mod tests {
     fn a_node_works_until_it_is_revoked() {
         let (account, node) = (AccountId::new([1; 20]), NodeId::new([2; 32]));
         let (directory, expires) = (Directory::default(), Timestamp::from_ms(9));
-        let told = |outcome| {
-            let receipt = Receipt {
-                outcome: Some(outcome),
-                transfers: Vec::new(),
-            };
-            directory.follow(&receipt, Some(account));
-        };
+        let told = |outcome| directory.follow(account, &outcome);
         let role = Role::Miner;
         told(Outcome::Delegated {
             node,

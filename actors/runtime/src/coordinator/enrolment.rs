@@ -64,8 +64,11 @@ impl Enrolments {
             .collect()
     }
 
-    /// A node has its owner's word.
-    pub(crate) fn done(&self, node: &NodeId, now: Timestamp) {
-        self.waiting(now).remove(node);
+    /// A node has this owner's word, and waits for no other of that owner's.
+    pub(crate) fn done(&self, owner: AccountId, node: NodeId, now: Timestamp) {
+        let mut waiting = self.waiting(now);
+        if waiting.get(&node).is_some_and(|w| w.owner == owner) {
+            waiting.remove(&node);
+        }
     }
 }

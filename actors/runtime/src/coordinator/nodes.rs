@@ -24,6 +24,8 @@ use crate::matchmaker::{MATCHMAKER_LIMIT, MatchmakerMsg};
 
 /// How often a connected node's delegation is looked at, beside its end and its revocation.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// When a node that has not joined may try again, milliseconds.
+const NOT_JOINED_RETRY_MS: u64 = 500;
 /// The most characters of a node's name.
 const MAX_NAME_CHARS: usize = 64;
 /// The most devices that a node may name, and characters of each.
@@ -83,14 +85,14 @@ impl Office {
     }
 
     /// Whether `node` works for `owner` in `role`, by the ledger.
-    fn delegated(
+    pub(super) fn delegated(
         &self,
         owner: AccountId,
         node: NodeId,
         role: Role,
     ) -> Result<Delegation, ErrorBody> {
         let known = self.directory.delegation(owner, node);
-        let valid = known.filter(|delegation| delegation.covers(role, clock::now()));
+        let valid = known.filter(|delegation| delegation.covers(role, self.clock.now()));
         valid.ok_or_else(|| {
             let message = format!(
                 "{} does not let {} work for it as a {role}",
@@ -127,6 +129,8 @@ impl Office {
             tracing::info!(%node, name, why, "left");
             drop(self.matchmaker.cast(MatchmakerMsg::Left(node)));
         }
+        // Nobody speaks for a place that is given up.
+        connection.close(&why);
     }
 
     /// Waits until the node no longer works for its owner: a delegation expires, or is shortened or revoked.
@@ -136,7 +140,7 @@ impl Office {
                 Ok(delegation) => delegation.expires,
                 Err(refusal) => return refusal,
             };
-            let left = Duration::from_millis(expires.ms_since(clock::now()));
+            let left = Duration::from_millis(expires.ms_since(self.clock.now()));
             tokio::time::sleep(left.min(LOOK_AGAIN)).await;
         }
     }
@@ -183,6 +187,9 @@ impl Office {
     }
 
     async fn news(&self, node: NodeId, request: Request) -> Result<Ack, ErrorBody> {
+        if self.links.get(&node).is_none() {
+            return Err(not_joined());
+        }
         let told = match request {
             Request::Offer { task, ring_address } => {
                 check_address(&ring_address)?;
@@ -278,6 +285,13 @@ impl Office {
         }
         owner.map_or_else(|| refuse("a result has at least one file".to_owned()), Ok)
     }
+}
+
+/// The refusal of news from a node that has no place here: not yet, or no longer.
+fn not_joined() -> ErrorBody {
+    ErrorBody::auth("not_joined", "only a node that has joined is listened to")
+        .with_help("join first; a node whose owner revoked it cannot")
+        .with_retry_after_ms(NOT_JOINED_RETRY_MS)
 }
 
 /// A reason from outside, fit for a client's eyes.

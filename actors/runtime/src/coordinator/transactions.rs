@@ -4,7 +4,7 @@ use cryptomind_core::transaction::{self, Verified};
 use cryptomind_protocol::genesis::NetworkKind;
 use cryptomind_protocol::task::{TaskSpec, Work};
 use cryptomind_protocol::transaction::{Accepted, Action};
-use cryptomind_protocol::{ErrorBody, PublicKey, Signed};
+use cryptomind_protocol::{AccountId, ErrorBody, NodeId, PublicKey, Signed};
 
 use super::Office;
 use crate::catalog::{CATALOG_LIMIT, CatalogMsg, ItemName};
@@ -25,25 +25,30 @@ impl Office {
             return Err(ErrorBody::auth("wrong_account", message));
         }
         let transaction = transaction::open(signed, &self.network)?;
-        if let Some(before) = stored_answer(&self.store, &transaction)? {
-            return Ok(before);
+        let (account, action) = (
+            transaction.account(),
+            transaction.transaction().action.clone(),
+        );
+        let accepted = match stored_answer(&self.store, &transaction)? {
+            Some(before) => before,
+            None => self.carry_out(transaction, action.clone()).await?,
+        };
+        if let Action::Delegate { node, .. } | Action::Revoke { node } = action {
+            self.delegation_changed(account, node);
         }
-        match transaction.transaction().action.clone() {
-            Action::Send { .. } | Action::RotateKey { .. } => self.pay(transaction).await,
-            Action::Delegate { node, .. } => {
-                let accepted = self.pay(transaction).await?;
-                self.enrolments.done(&node, clock::now());
-                Ok(accepted)
-            }
-            Action::Revoke { node } => {
-                let owner = transaction.account();
-                let accepted = self.pay(transaction).await?;
-                // Answered again, it may have been followed by another word.
-                if self.directory.delegation(owner, node).is_none() {
-                    self.links.dismiss(node, owner);
-                }
-                Ok(accepted)
-            }
+        Ok(accepted)
+    }
+
+    async fn carry_out(
+        &self,
+        transaction: Verified,
+        action: Action,
+    ) -> Result<Accepted, ErrorBody> {
+        match action {
+            Action::Send { .. }
+            | Action::RotateKey { .. }
+            | Action::Delegate { .. }
+            | Action::Revoke { .. } => self.pay(transaction).await,
             Action::Faucet {} => self.faucet(transaction).await,
             // Sent again it may be refused by its own effect: then the first answer counts. The ledger itself asks
             // the same where it is not.
@@ -61,6 +66,17 @@ impl Office {
                 }
                 self.decide(Box::new(transaction), action).await
             }
+        }
+    }
+
+    /// What follows at once from what the ledger now says of a node, whatever was asked for.
+    fn delegation_changed(&self, owner: AccountId, node: NodeId) {
+        self.enrolments.done(owner, node, clock::now());
+        let Some(link) = self.links.get(&node) else {
+            return;
+        };
+        if link.record.owner == owner && self.delegated(owner, node, link.record.role).is_err() {
+            self.links.dismiss(node, owner);
         }
     }
 

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use cryptomind_protocol::AccountId;
 use cryptomind_protocol::key::Nonce;
+use cryptomind_protocol::transaction::Outcome;
 use cryptomind_storage::state::Batch;
 use tokio::sync::watch;
 
 use super::Durable;
+use crate::coordinator::directory::Directory;
 
 /// Names a transaction.
 type Key = (AccountId, Nonce);
@@ -20,10 +22,22 @@ pub(super) struct Sealing {
     stored: watch::Sender<bool>,
     /// Transactions in the open block.
     answered: Vec<Key>,
+    /// What they did that the doors have to know.
+    news: Vec<(AccountId, Outcome)>,
     /// Transactions of the blocks that are on their way, by height.
     storing: BTreeMap<u64, Vec<Key>>,
     /// Whether the message that closes the block is on its way.
     closing: bool,
+}
+
+/// What goes with a closed block.
+pub(super) struct Sealed {
+    /// To the disk.
+    pub(super) batch: Batch,
+    /// To the doors, once it is there.
+    pub(super) news: Vec<(AccountId, Outcome)>,
+    /// To whoever waits, after that.
+    pub(super) stored: watch::Sender<bool>,
 }
 
 impl Default for Sealing {
@@ -32,6 +46,7 @@ impl Default for Sealing {
             batch: Batch::new(),
             stored: watch::Sender::new(false),
             answered: Vec::new(),
+            news: Vec::new(),
             storing: BTreeMap::new(),
             closing: false,
         }
@@ -51,17 +66,24 @@ impl Sealing {
     }
 
     /// The open block answers this transaction.
-    pub(super) fn answered(&mut self, key: Key) {
+    pub(super) fn answered(&mut self, key: Key, outcome: &Outcome) {
         self.answered.push(key);
+        if Directory::concerns(outcome) {
+            self.news.push((key.0, outcome.clone()));
+        }
     }
 
-    /// Takes what goes to the disk with the block of this height, and who is told when it is there.
-    pub(super) fn take(&mut self, height: u64) -> (Batch, watch::Sender<bool>) {
+    /// Takes what goes with the block of this height.
+    pub(super) fn take(&mut self, height: u64) -> Sealed {
         self.storing
             .insert(height, std::mem::take(&mut self.answered));
         let batch = std::mem::take(&mut self.batch);
         let stored = std::mem::replace(&mut self.stored, watch::Sender::new(false));
-        (batch, stored)
+        Sealed {
+            batch,
+            news: std::mem::take(&mut self.news),
+            stored,
+        }
     }
 
     /// The block of this height is on the disk. Returns its transactions.

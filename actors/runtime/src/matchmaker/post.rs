@@ -150,7 +150,8 @@ impl Desk {
         let task = TaskId::of_transaction(&account, transaction.id().as_bytes());
         let (limits, now) = (self.world.limits, clock::now());
         let (run, effects) = Run::open(task, account, spec, terms, limits, free, now);
-        let terms = run.terms.hold(run.hold_expires());
+        let lead_ms = self.world.clock.now().ms_since(now);
+        let terms = run.terms.hold(run.hold_expires().plus_ms(lead_ms));
         let caller = Caller {
             decisions: vec![Decision::OpenHold { terms }],
             transaction: Some((transaction, reply)),

@@ -14,12 +14,15 @@ use cryptomind_protocol::node::{Capacity, Command};
 use cryptomind_protocol::task::{Optimizer, Reason, TaskState, TrainSpec, Work};
 use cryptomind_protocol::transaction::{Action, Outcome, Transaction};
 use cryptomind_protocol::{Amount, ItemId, SecretKey, Signed, Timestamp};
+use cryptomind_storage::state::Batch;
 use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::catalog::{CatalogActor, CatalogArguments};
 use crate::coordinator::directory::Directory;
-use crate::ledger::{LEDGER_LIMIT, LedgerActor, LedgerArguments, LedgerMsg};
+use crate::ledger::{
+    LEDGER_LIMIT, LedgerActor, LedgerArguments, LedgerMsg, NetworkClock, Posting, Unposted,
+};
 use crate::rating::{RatingActor, RatingArguments};
 use crate::supervisor::{self, Child, Tree, seat};
 
@@ -84,6 +87,7 @@ impl House {
             genesis: genesis.clone(),
             key: key.clone(),
             directory: Directory::default(),
+            clock: NetworkClock::start(),
             matchmaker: matchmaker.clone(),
             grown,
         };
@@ -98,6 +102,7 @@ impl House {
         let for_matchmaker = MatchmakerArguments {
             store: store.clone(),
             ledger: ledger.clone(),
+            clock: NetworkClock::start(),
             catalog,
             rating,
             links,
@@ -392,4 +397,28 @@ async fn a_task_that_nobody_ends_ends_with_its_time() {
     assert_eq!(house.open_tasks().await, 0);
     house.ledger.settled(&store).await.unwrap();
     house.check_refunded(task, TaskState::Expired);
+}
+
+/// What was decided on a ledger that died is not carried out by the next one: some of what it rests on may be lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_does_not_outlive_the_ledger_that_it_was_made_on() {
+    let store = StateStore::in_memory().unwrap();
+    let house = House::staffed(&store, HOUR_MS, false).await;
+    let life = house.ledger.settled(&store).await.unwrap();
+    let posting = |number, life| Posting {
+        transaction: Some(*house.signed(number, Action::Faucet {})),
+        life,
+        ..Posting::default()
+    };
+    house.ledger.post(posting(1, Some(life))).await.unwrap();
+
+    let first = house.ledger.actor().unwrap();
+    first.kill();
+    house.ledger.successor(Some(&first)).await.unwrap();
+    let late = house.ledger.post(posting(2, Some(life))).await;
+    assert!(matches!(late, Err(Unposted::Unknown(_))), "{late:?}");
+    let refused = house.ledger.record(Some(life), Batch::new()).await;
+    assert!(refused.is_err());
+    let life = house.ledger.settled(&store).await.unwrap();
+    house.ledger.post(posting(3, Some(life))).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! A storage node's membership: enrolled once, joined again whenever the connection is lost.
+//! A storage node's membership: joined, and joined again whenever the connection is lost, as its owner lets it.
 
 use std::time::Duration;
 

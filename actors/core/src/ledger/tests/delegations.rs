@@ -58,10 +58,42 @@ fn only_miners_and_storage_nodes_are_delegated_and_so_many() {
     };
     let most = Delegation::MAX_OF_ACCOUNT;
     l.apply((0..most).map(numbered), NOW).unwrap();
-    refused(&mut l, numbered(most), Refusal::TooManyNodes);
+    refused(&mut l, numbered(most), Refusal::TooManyNodes { most });
     // In one group too, and one that is known already is no other.
     done(&mut l, NOW, [numbered(0)]);
     let mut fresh = ledger();
     let refusal = fresh.apply((0..=most).map(numbered), NOW).unwrap_err();
-    assert_eq!(refusal, Refusal::TooManyNodes);
+    assert_eq!(refusal, Refusal::TooManyNodes { most });
+    // An account that never had a token has room for its first machines.
+    let poor = |n: u8| Op::Delegate(delegation(77, n, 1000));
+    let most = Delegation::MAX_WITHOUT_TOKENS;
+    fresh.apply((0..most as u8).map(poor), NOW).unwrap();
+    refused(&mut fresh, poor(99), Refusal::TooManyNodes { most });
+    done(&mut fresh, NOW, [send(1, 77, 2)]);
+    done(&mut fresh, NOW, [poor(99)]);
+}
+
+/// Or its owner could never end the delegation: nobody signs for an account whose first key another one took.
+#[test]
+fn the_key_of_an_account_with_nodes_is_in_use() {
+    let key = PublicKey::new([77; 32]);
+    let mut l = ledger();
+    let own = Delegation {
+        account: AccountId::of_key(&key),
+        ..delegation(4, 7, 1000)
+    };
+    let rotate = || Op::RotateKey {
+        account: account(4),
+        key,
+    };
+    let revoke = Op::Revoke {
+        account: own.account,
+        node: own.node,
+    };
+    let in_one = l.apply([Op::Delegate(own.clone()), rotate()], NOW);
+    assert_eq!(in_one.unwrap_err(), Refusal::KeyInUse);
+    done(&mut l, NOW, [Op::Delegate(own)]);
+    refused(&mut l, rotate(), Refusal::KeyInUse);
+    done(&mut l, NOW, [revoke]);
+    done(&mut l, NOW, [rotate()]);
 }

@@ -31,8 +31,10 @@ pub struct Naive {
     signs: BTreeMap<u8, u8>,
     /// With the account that they signed for.
     retired: Vec<(u8, u8)>,
-    /// Account and node; when it ends.
-    delegations: BTreeMap<(u8, u8), u64>,
+    /// Account and node; as what, and when it ends.
+    delegations: BTreeMap<(u8, u8), (Role, u64)>,
+    /// Accounts that tokens ever came to.
+    had_tokens: Vec<u8>,
     /// Accounts that have a record.
     known: Vec<u8>,
     paid: Vec<Paid>,
@@ -98,6 +100,7 @@ impl Naive {
             signs: BTreeMap::new(),
             retired: Vec::new(),
             delegations: BTreeMap::new(),
+            had_tokens: GIVEN.into_iter().map(|(n, _)| n).chain([RICH]).collect(),
             paid: Vec::new(),
             ended: Vec::new(),
         }
@@ -137,13 +140,7 @@ impl Naive {
                 Ok(())
             }
             Small::Rotate(account, key) => self.rotate(*account, *key),
-            Small::Delegate(account, node, mines, ms) => {
-                user(*account)?;
-                check(*mines, "role_not_delegated")?;
-                check(*ms > 0, "delegation_expired")?;
-                self.delegations.insert((*account, *node), self.now + ms);
-                Ok(())
-            }
+            Small::Delegate(account, node, role, ms) => self.delegate(*account, *node, *role, *ms),
             Small::Revoke(account, node) => {
                 let known = self.delegations.remove(&(*account, *node));
                 check(known.is_some(), "not_delegated")
@@ -164,6 +161,7 @@ impl Naive {
             *self.free.entry(payer).or_default() -= amount;
             *self.free.entry(payee).or_default() += amount;
             self.meet(payee);
+            self.had_tokens.push(payee);
             self.paid.push(paid);
         }
     }
@@ -343,6 +341,18 @@ impl Naive {
         }
     }
 
+    fn delegate(&mut self, account: u8, node: u8, role: Role, ms: u64) -> Done {
+        user(account)?;
+        check(role != Role::Client, "role_not_delegated")?;
+        check(ms > 0, "delegation_expired")?;
+        let is_known = self.delegations.contains_key(&(account, node));
+        let few = self.nodes(account).len() < 8 || self.had_tokens.contains(&account);
+        check(is_known || few, "too_many_nodes")?;
+        self.delegations
+            .insert((account, node), (role, self.now + ms));
+        Ok(())
+    }
+
     fn rotate(&mut self, account: u8, key: u8) -> Done {
         self.reachable(account)?;
         let signs = self.signs.values().any(|signs| *signs == key);
@@ -354,7 +364,7 @@ impl Naive {
         let first_of = self.known.contains(&key);
         check(!first_of || self.signs.contains_key(&key), "key_in_use")?;
         check(!first_of, "key_retired")?;
-        check(key != account, "key_in_use")?;
+        check(key != account && self.nodes(key).is_empty(), "key_in_use")?;
         self.meet(account);
         if let Some(old) = self.signs.insert(account, key) {
             self.retired.push((old, account));
@@ -393,10 +403,11 @@ impl Naive {
     }
 
     /// Which nodes an account has, each with its delegation's end.
-    pub fn nodes(&self, number: u8) -> Vec<(u8, u64)> {
+    pub fn nodes(&self, number: u8) -> Vec<(u8, Role, u64)> {
         let all = self.delegations.iter();
         let own = all.filter(|((account, _), _)| *account == number);
-        own.map(|((_, node), ends)| (*node, *ends)).collect()
+        own.map(|((_, node), (role, ends))| (*node, *role, *ends))
+            .collect()
     }
 
     /// Open holds, locks.

@@ -188,11 +188,13 @@ impl<B: Books> Harness<B> {
             let signer = self.naive.signer(number).map(key);
             prop_assert_eq!(ledger.signer(&id(number)), signer);
             let nodes = ledger.delegations_of(&id(number));
-            let nodes: Vec<_> = nodes.map(|d| (d.node, d.expires.as_ms())).collect();
+            let nodes: Vec<_> = nodes.map(|d| (d.node, d.role, d.expires.as_ms())).collect();
             let expected = self.naive.nodes(number).into_iter();
             prop_assert_eq!(
                 nodes,
-                expected.map(|(n, ms)| (node(n), ms)).collect::<Vec<_>>()
+                expected
+                    .map(|(n, role, ms)| (node(n), role, ms))
+                    .collect::<Vec<_>>()
             );
         }
         let due = ledger.next_due().map(Timestamp::as_ms);
@@ -322,6 +324,7 @@ fn the_drawn_operations_reach_everything() {
         "same_account",
         "system_account",
         "terms_expired",
+        "too_many_nodes",
         "unreachable_account",
         "withheld_too_much",
         "zero_amount",

@@ -52,8 +52,8 @@ pub enum Small {
     Settle(u8, bool, Vec<(u8, u64)>, Vec<(u8, u32)>),
     Due,
     Rotate(u8, u8),
-    /// Account, node, whether as a miner, how long.
-    Delegate(u8, u8, bool, u64),
+    /// Account, node, as what, how long.
+    Delegate(u8, u8, Role, u64),
     Revoke(u8, u8),
 }
 
@@ -112,6 +112,10 @@ fn settles() -> impl Strategy<Value = Small> {
         .prop_map(|(task, used, stored, withheld)| Small::Settle(task, used, stored, withheld))
 }
 
+fn roles() -> impl Strategy<Value = Role> {
+    prop_oneof![9 => Just(Role::Miner), 9 => Just(Role::Storage), 1 => Just(Role::Client)]
+}
+
 fn smalls() -> impl Strategy<Value = Small> {
     let share = (
         people(),
@@ -130,9 +134,9 @@ fn smalls() -> impl Strategy<Value = Small> {
         12 => settles(),
         4 => Just(Small::Due),
         3 => (people(), 1u8..20).prop_map(|(account, key)| Small::Rotate(account, key)),
-        3 => (people(), 1u8..4, prop::bool::weighted(0.9), 0u64..900)
-            .prop_map(|(account, by, mines, ms)| Small::Delegate(account, by, mines, ms)),
-        2 => (people(), 1u8..4).prop_map(|(account, by)| Small::Revoke(account, by)),
+        3 => (people(), 1u8..12, roles(), 0u64..900)
+            .prop_map(|(account, by, role, ms)| Small::Delegate(account, by, role, ms)),
+        1 => (people(), 1u8..12).prop_map(|(account, by)| Small::Revoke(account, by)),
     ]
 }
 
@@ -219,10 +223,10 @@ pub fn real(op: &Small, now: Timestamp, most: i128) -> Op {
             account: id(*account),
             key: key(*to),
         },
-        Small::Delegate(account, by, mines, ms) => Op::Delegate(Delegation {
+        Small::Delegate(account, by, role, ms) => Op::Delegate(Delegation {
             account: id(*account),
             node: node(*by),
-            role: if *mines { Role::Miner } else { Role::Client },
+            role: *role,
             expires: now.plus_ms(*ms),
         }),
         Small::Revoke(account, by) => Op::Revoke {
