@@ -28,5 +28,6 @@ pub mod rating;
 pub mod receipt;
 pub mod ring;
 pub mod run;
+pub mod simulation;
 pub mod state_hash;
 pub mod transaction;

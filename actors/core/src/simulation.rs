@@ -1,0 +1,3 @@
+//! Simulations.
+
+pub(crate) mod dice;
