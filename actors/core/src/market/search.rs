@@ -16,8 +16,8 @@ use crate::rating::BEST_MILLI;
 
 /// How many groups are grown.
 const SEEDS: usize = 16;
-/// An exchange of members has to better the value by more than rounding could.
-const GAIN: f64 = 1e-9;
+/// An exchange of members has to better the value by more than rounding could: by this factor.
+const GAIN: f64 = 1.0 - 1e-9;
 
 /// A candidate as groups are reckoned with it.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +39,18 @@ struct Group {
     value: f64,
 }
 
+/// A group without one of its members.
+#[derive(Debug, Clone, Copy)]
+struct Vacancy {
+    place: usize,
+    /// Who would be the newcomer's neighbours.
+    neighbours: Option<(usize, usize)>,
+    /// The rest, with the hops that stay.
+    tally: Tally,
+    /// The sum of the rest's prices.
+    price: f64,
+}
+
 /// All that a search looks at.
 pub(super) struct Search<'a> {
     demand: Demand,
@@ -47,6 +59,8 @@ pub(super) struct Search<'a> {
     needed: usize,
     able: &'a [Candidate],
     loads: Vec<Load>,
+    /// What the price makes of a value, where it is the same for all.
+    price_factor: Option<f64>,
     around: &'a Surroundings,
     /// Each candidate's number in the table of links.
     numbers: Vec<Option<u32>>,
@@ -72,8 +86,12 @@ impl<'a> Search<'a> {
             }
         }
         let load = |c: &Candidate| Load::of(c, &demand, wanted, around);
+        let loads: Vec<_> = able.iter().map(load).collect();
+        let price = loads.first().map_or(0.0, |load| load.price);
+        let is_same = loads.iter().all(|load| load.price == price);
         Self {
-            loads: able.iter().map(load).collect(),
+            price_factor: is_same.then(|| price_factor(wanted.preference, price)),
+            loads,
             estimate_ms: demand.hop_ms(links.estimate()),
             demand,
             preference: wanted.preference,
@@ -111,9 +129,10 @@ impl<'a> Search<'a> {
     /// What is said of those who passed the gates, once this group is chosen.
     pub(super) fn verdicts(&self, members: &[usize]) -> Vec<(NodeId, Verdict)> {
         let group = self.group(members.to_vec());
+        let vacancies = self.vacancies(&group);
+        let verdict = |at: usize| self.verdict(&group, &vacancies, at);
         let all = 0..self.able.len();
-        let said = all.map(|at| (self.able[at].node, self.verdict(&group, at)));
-        said.collect()
+        all.map(|at| (self.able[at].node, verdict(at))).collect()
     }
 
     /// What the work of these members costs: an equal share at each one's unit price.
@@ -161,7 +180,7 @@ impl<'a> Search<'a> {
     fn seeds(&self) -> Vec<usize> {
         let value = |at: usize| {
             let tally = self.loads[at].tally(self.near_ms(at));
-            self.value([at], &tally, self.loads[at].price)
+            self.value(std::iter::once(at), &tally, self.loads[at].price)
         };
         let mut seeds: Vec<_> = (0..self.able.len()).map(|at| (value(at), at)).collect();
         seeds.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -212,35 +231,36 @@ impl<'a> Search<'a> {
         let others: Vec<f64> = (0..group.hops.len())
             .map(|at| dearest_but(&group.hops, &[at]))
             .collect();
-        let mut best: Option<(f64, usize, usize)> = None;
+        let count = group.members.len() as f64 + 1.0;
+        let mut best = (f64::INFINITY, None);
         for at in (0..self.able.len()).filter(|at| !group.members.contains(at)) {
             let (hop_ms, place) = self.best_place(group, &others, at);
             let tally = Tally { hop_ms, ..base }.with(&self.loads[at]);
-            let count = group.members.len() as f64 + 1.0;
             let price = (price + self.loads[at].price) / count;
-            let members = group.members.iter().copied().chain([at]);
-            let value = self.value(members, &tally, price);
-            if best.is_none_or(|(least, ..)| value < least) {
-                best = Some((value, at, place));
+            let rest = group.members.iter().copied();
+            if let Some(value) = self.value_below(best.0, rest, at, &tally, price) {
+                best = (value, Some((at, place)));
             }
         }
-        best.map(|(_, at, place)| (at, place))
+        best.1
     }
 
     /// The dearest hop with a candidate in the ring where it costs least, and that place. `others[at]` is the dearest hop
-    /// without the one at that place.
+    /// without the one from that place on; empty in a group of one.
     fn best_place(&self, group: &Group, others: &[f64], joins: usize) -> (f64, usize) {
         let members = &group.members;
-        let mut best = (f64::INFINITY, members.len());
-        for at in 0..members.len() {
-            let next = members[(at + 1) % members.len()];
-            let without = others.get(at).copied().unwrap_or(0.0);
-            let hop = without
-                .max(self.hop(members[at], joins))
-                .max(self.hop(next, joins));
+        let last = members.len() - 1;
+        let mut before = self.hop(members[last], joins);
+        let mut best = (f64::INFINITY, 0);
+        for (at, member) in members.iter().enumerate() {
+            let after = self.hop(*member, joins);
+            let broken = at.checked_sub(1).unwrap_or(last);
+            let stay = others.get(broken).copied().unwrap_or(0.0);
+            let hop = stay.max(before).max(after);
             if hop < best.0 {
-                best = (hop, at + 1);
+                best = (hop, at);
             }
+            before = after;
         }
         best
     }
@@ -249,10 +269,10 @@ impl<'a> Search<'a> {
 
     /// The group with the one exchange that betters it most, if any does.
     fn exchanged(&mut self, group: &Group) -> Option<Group> {
-        let (mut least, mut better) = (group.value - GAIN, None);
+        let vacancies = self.vacancies(group);
+        let (mut least, mut better) = (group.value * GAIN, None);
         for at in (0..self.able.len()).filter(|at| !group.members.contains(at)) {
-            let (place, _, value) = self.best_exchange(group, at);
-            if value < least {
+            if let Some((place, _, value)) = self.best_exchange(group, &vacancies, at, least) {
                 (least, better) = (value, Some((place, at)));
             }
         }
@@ -263,29 +283,49 @@ impl<'a> Search<'a> {
         (better.value < group.value).then_some(better)
     }
 
-    /// Whose place a candidate would best take, the group's tally then, and its value.
-    fn best_exchange(&self, group: &Group, joins: usize) -> (usize, Tally, f64) {
-        let places = (0..group.members.len()).map(|place| {
-            let (tally, price) = self.tally_exchanged(group, place, joins);
-            let members = exchange(&group.members, place, joins);
-            (place, tally, self.value(members, &tally, price))
-        });
-        let best = places.min_by(|a, b| a.2.total_cmp(&b.2));
-        best.expect("a group has at least one member")
+    fn vacancies(&self, group: &Group) -> Vec<Vacancy> {
+        let places = 0..group.members.len();
+        places.map(|place| self.vacancy(group, place)).collect()
     }
 
-    fn tally_exchanged(&self, group: &Group, place: usize, joins: usize) -> (Tally, f64) {
-        let count = group.members.len();
+    fn vacancy(&self, group: &Group, place: usize) -> Vacancy {
+        let members = &group.members;
+        let count = members.len();
         let (before, after) = ((place + count - 1) % count, (place + 1) % count);
-        let mut hop_ms = dearest_but(&group.hops, &[before, place]);
-        if count > 1 {
-            let to = |at: usize| self.hop(group.members[at], joins);
-            hop_ms = hop_ms.max(to(before)).max(to(after));
+        let empty = Tally::empty(dearest_but(&group.hops, &[before, place]));
+        let stay = (0..count).filter(|at| *at != place);
+        let loads = stay.map(|at| &self.loads[members[at]]);
+        Vacancy {
+            place,
+            neighbours: (count > 1).then(|| (members[before], members[after])),
+            price: loads.clone().map(|load| load.price).sum(),
+            tally: loads.fold(empty, Tally::with),
         }
-        let loads = exchange(&group.members, place, joins).map(|member| &self.loads[member]);
-        let price: f64 = loads.clone().map(|load| load.price).sum();
-        let tally = loads.fold(Tally::empty(hop_ms), Tally::with);
-        (tally, price / count as f64)
+    }
+
+    /// Whose place a candidate would best take, the group's tally then, and its value; where that is below `bound`.
+    fn best_exchange(
+        &self,
+        group: &Group,
+        vacancies: &[Vacancy],
+        joins: usize,
+        bound: f64,
+    ) -> Option<(usize, Tally, f64)> {
+        let (mut least, mut best) = (bound, None);
+        let load = &self.loads[joins];
+        for vacancy in vacancies {
+            let hop = |(before, after)| self.hop(before, joins).max(self.hop(after, joins));
+            let hop_ms = vacancy.neighbours.map_or(0.0, hop);
+            let mut tally = vacancy.tally.with(load);
+            tally.hop_ms = tally.hop_ms.max(hop_ms);
+            let price = (vacancy.price + load.price) / vacancies.len() as f64;
+            let stay = group.members.iter().enumerate();
+            let stay = stay.filter(|(at, _)| *at != vacancy.place).map(|(_, m)| *m);
+            if let Some(value) = self.value_below(least, stay, joins, &tally, price) {
+                (least, best) = (value, Some((vacancy.place, tally, value)));
+            }
+        }
+        best
     }
 
     // Groups.
@@ -330,29 +370,62 @@ impl<'a> Search<'a> {
     }
 
     /// What a group is compared by. `price` is the mean over its members.
-    fn value(&self, members: impl IntoIterator<Item = usize>, tally: &Tally, price: f64) -> f64 {
+    fn value(&self, members: impl Iterator<Item = usize>, tally: &Tally, price: f64) -> f64 {
         let times = self.demand.times(tally);
         let rest_ms = times.rest_ms();
-        let weighed = |at: usize| (self.loads[at].compute_ms + rest_ms) * self.loads[at].weight;
-        let worst = members.into_iter().map(weighed).fold(0.0, f64::max);
-        // A price of nothing is as good as the least price.
-        let price = self.preference.price_power() * price.max(1.0).ln();
-        (worst * times.redo_factor(tally.hazard_per_ms)).ln() + price
+        let worst = members.map(|at| self.loads[at].weighed_ms(rest_ms));
+        worst.fold(0.0, f64::max) * self.factor(&times, tally, price)
+    }
+
+    /// The value of `others` and one who joins them, where it is below `bound`. Who joins is looked at first: that settles
+    /// most.
+    fn value_below(
+        &self,
+        bound: f64,
+        others: impl Iterator<Item = usize>,
+        joins: usize,
+        tally: &Tally,
+        price: f64,
+    ) -> Option<f64> {
+        let times = self.demand.times(tally);
+        let rest_ms = times.rest_ms();
+        let factor = self.factor(&times, tally, price);
+        let own = self.loads[joins].weighed_ms(rest_ms);
+        if own * factor >= bound {
+            return None;
+        }
+        let worst = others.map(|at| self.loads[at].weighed_ms(rest_ms));
+        let value = worst.fold(own, f64::max) * factor;
+        (value < bound).then_some(value)
+    }
+
+    /// What losses and the price make of a group's time.
+    fn factor(&self, times: &Times, tally: &Tally, price: f64) -> f64 {
+        let of_price = self.price_factor;
+        let of_price = of_price.unwrap_or_else(|| price_factor(self.preference, price));
+        times.redo_factor(tally.hazard_per_ms) * of_price
     }
 
     // Verdicts.
 
-    fn verdict(&self, group: &Group, at: usize) -> Verdict {
-        if let Some(rank) = group.members.iter().position(|member| *member == at) {
-            let tally = self.tally(group);
-            let score = self.score(at, &group.members, &tally, group.value);
-            return Verdict::Chosen { rank, score };
-        }
-        let (place, tally, value) = self.best_exchange(group, at);
-        let members: Vec<usize> = exchange(&group.members, place, at).collect();
-        Verdict::PassedOver {
-            score: self.score(at, &members, &tally, value),
-            place_of: self.able[group.members[place]].node,
+    fn verdict(&self, group: &Group, vacancies: &[Vacancy], at: usize) -> Verdict {
+        let rank = group.members.iter().position(|member| *member == at);
+        match (
+            rank,
+            self.best_exchange(group, vacancies, at, f64::INFINITY),
+        ) {
+            (None, Some((place, tally, value))) => {
+                let members: Vec<usize> = exchange(&group.members, place, at).collect();
+                Verdict::PassedOver {
+                    score: self.score(at, &members, &tally, value),
+                    place_of: self.able[group.members[place]].node,
+                }
+            }
+            // Values are finite, so there is a best exchange for everybody who has no rank.
+            (rank, _) => Verdict::Chosen {
+                rank: rank.unwrap_or_default(),
+                score: self.score(at, &group.members, &self.tally(group), group.value),
+            },
         }
     }
 
@@ -393,6 +466,11 @@ impl Load {
     fn tally(&self, hop_ms: f64) -> Tally {
         Tally::empty(hop_ms).with(self)
     }
+
+    /// The time of a group at this member's pace, over its rating; `rest_ms` is all but the computing.
+    fn weighed_ms(&self, rest_ms: f64) -> f64 {
+        (self.compute_ms + rest_ms) * self.weight
+    }
 }
 
 impl Tally {
@@ -416,12 +494,13 @@ impl Tally {
     }
 }
 
+/// What a price makes of a time: its power. A price of nothing is as good as the least price.
+fn price_factor(preference: Preference, price: f64) -> f64 {
+    price.max(1.0).powf(preference.price_power())
+}
+
 /// The members with another one at this place.
-fn exchange(
-    members: &[usize],
-    place: usize,
-    joins: usize,
-) -> impl Iterator<Item = usize> + Clone + '_ {
+fn exchange(members: &[usize], place: usize, joins: usize) -> impl Iterator<Item = usize> + '_ {
     let members = members.iter().enumerate();
     members.map(move |(at, member)| if at == place { joins } else { *member })
 }

@@ -7,7 +7,7 @@
 //! Gates come first ([`Gate`]). Of those who pass, groups are compared by
 //!
 //! ```text
-//! value = ln( max over members of (time of the group at the member's own pace ÷ its rating) · E[T]/T ) + λ · ln price
+//! value = max over members of (time of the group at the member's own pace ÷ its rating) · E[T]/T · price^λ
 //! ```
 //!
 //! with times as [`expectation`](super::expectation) has them. A member that computes slowly or is likely to fail holds

@@ -3,11 +3,11 @@
 //! Taken from [`Links`] and kept for as long as the matchmaker finds it new enough: a match looks links up by the
 //! thousand. Rows hold what is known of a pair; every other pair is as the estimate says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cryptomind_protocol::Timestamp;
 
-use super::{Links, Party, pair};
+use super::{Links, Party, Side};
 
 /// Where in a sorted population of pairs the worse quartile lies.
 const QUARTILE: usize = 4;
@@ -38,9 +38,17 @@ pub struct LinkTable {
     estimate: Option<Link>,
 }
 
+/// What one end says of a link, as far as it is not expired.
+#[derive(Debug, Clone, Copy)]
+struct Word {
+    rtt_us: Option<u64>,
+    bytes_per_s: Option<u64>,
+}
+
 /// What both ends of a pair say, the two sides of each value.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Said {
+    pair: (u32, u32),
     rtt_us: [Option<u64>; 2],
     bytes_per_s: [Option<u64>; 2],
     in_lan: bool,
@@ -55,37 +63,26 @@ struct Quartile {
 
 impl LinkTable {
     pub(super) fn of(links: &Links, now: Timestamp) -> Self {
-        let said = said(links, now);
+        let index = numbered(links);
+        let said = said(links, &index, now);
         let [lan, wan] = [true, false].map(|lan| Quartile::of(&said, |s| s.in_lan == lan));
         let mut table = Self {
+            rows: vec![Vec::new(); index.len()],
+            index,
             estimate: wan.or(Quartile::of(&said, |_| true)).link(),
-            ..Self::default()
         };
-        for ((a, b), said) in said {
+        for said in said {
             let quartile = if said.in_lan { lan.or(wan) } else { wan };
             if let Some(link) = said.merged(quartile) {
-                table.insert(a, b, link);
+                let (a, b) = said.pair;
+                table.rows[a as usize].push((b, link));
+                table.rows[b as usize].push((a, link));
             }
         }
         for row in &mut table.rows {
             row.sort_unstable_by_key(|(peer, _)| *peer);
         }
         table
-    }
-
-    fn insert(&mut self, a: Party, b: Party, link: Link) {
-        let (a, b) = (self.enter(a), self.enter(b));
-        self.rows[a as usize].push((b, link));
-        self.rows[b as usize].push((a, link));
-    }
-
-    fn enter(&mut self, party: Party) -> u32 {
-        let next = self.rows.len() as u32;
-        let number = *self.index.entry(party).or_insert(next);
-        if number == next {
-            self.rows.push(Vec::new());
-        }
-        number
     }
 
     /// A party's number in this table, where anything is known of its links.
@@ -122,24 +119,67 @@ impl LinkTable {
     }
 }
 
-/// What both ends say of each pair, by pair.
-fn said(links: &Links, now: Timestamp) -> BTreeMap<(Party, Party), Said> {
-    let mut all = BTreeMap::<_, Said>::new();
-    for (from, peers) in &links.sides {
-        for (to, side) in peers {
-            if side.is_expired(now) {
-                continue;
+/// Every party of which anything is known, with numbers that ascend with the party.
+fn numbered(links: &Links) -> BTreeMap<Party, u32> {
+    let reporters = links.sides.keys().copied();
+    let peers = links.sides.values().flat_map(BTreeMap::keys).copied();
+    // Nearly all peers report too: those few that do not are found before anything is sorted.
+    let silent = peers.filter(|peer| !links.sides.contains_key(peer));
+    let proved = links.lan.keys().flat_map(|(a, b)| [*a, *b]);
+    let proved = proved.filter(|party| !links.sides.contains_key(party));
+    let all: BTreeSet<Party> = reporters.chain(silent).chain(proved).collect();
+    all.into_iter().zip(0..).collect()
+}
+
+/// What both ends say of each pair, or was proved of it.
+fn said(links: &Links, index: &BTreeMap<Party, u32>, now: Timestamp) -> Vec<Said> {
+    let mut words = words(links, index, now);
+    let mut all = Vec::new();
+    let lan = links.lan.keys().filter(|(a, b)| links.in_lan(*a, *b, now));
+    for (a, b) in lan.map(|(a, b)| (index[a], index[b])) {
+        let ends = [take(&mut words, a, b), take(&mut words, b, a)];
+        all.push(Said::of((a, b), ends, true));
+    }
+    for a in 0..words.len() as u32 {
+        for (b, word) in std::mem::take(&mut words[a as usize]) {
+            if let Some(word) = word {
+                let ends = [Some(word), take(&mut words, b, a)];
+                all.push(Said::of((a, b), ends, false));
             }
-            let said = all.entry(pair(*from, *to)).or_default();
-            let end = usize::from(from > to);
-            said.rtt_us[end] = side.rtt_us(now);
-            said.bytes_per_s[end] = side.bytes_per_s(now);
         }
     }
-    for (a, b) in links.lan.keys().filter(|(a, b)| links.in_lan(*a, *b, now)) {
-        all.entry((*a, *b)).or_default().in_lan = true;
-    }
     all
+}
+
+/// What each party says of each peer, by number; the peers ascend.
+fn words(
+    links: &Links,
+    index: &BTreeMap<Party, u32>,
+    now: Timestamp,
+) -> Vec<Vec<(u32, Option<Word>)>> {
+    let mut words = vec![Vec::new(); index.len()];
+    for (from, peers) in &links.sides {
+        let fresh = peers.iter().filter(|(_, side)| !side.is_expired(now));
+        let word = |(to, side): (&Party, &Side)| (index[to], Some(Word::of(side, now)));
+        words[index[from] as usize] = fresh.map(word).collect();
+    }
+    words
+}
+
+/// Takes what a party says of a peer, so that it is heard once.
+fn take(words: &mut [Vec<(u32, Option<Word>)>], from: u32, to: u32) -> Option<Word> {
+    let said = &mut words[from as usize];
+    let at = said.binary_search_by_key(&to, |(peer, _)| *peer).ok()?;
+    said[at].1.take()
+}
+
+impl Word {
+    fn of(side: &Side, now: Timestamp) -> Self {
+        Self {
+            rtt_us: side.rtt_us(now),
+            bytes_per_s: side.bytes_per_s(now),
+        }
+    }
 }
 
 /// The worse of two, where both ends reported.
@@ -160,6 +200,15 @@ fn counts(
 }
 
 impl Said {
+    fn of(pair: (u32, u32), ends: [Option<Word>; 2], in_lan: bool) -> Self {
+        Self {
+            pair,
+            rtt_us: ends.map(|word| word?.rtt_us),
+            bytes_per_s: ends.map(|word| word?.bytes_per_s),
+            in_lan,
+        }
+    }
+
     fn merged(&self, quartile: Quartile) -> Option<Link> {
         let two_sided = both(self.rtt_us, u64::max).and(both(self.bytes_per_s, u64::min));
         Some(Link {
@@ -171,8 +220,8 @@ impl Said {
 }
 
 impl Quartile {
-    fn of(said: &BTreeMap<(Party, Party), Said>, belongs: impl Fn(&Said) -> bool) -> Self {
-        let pairs = || said.values().filter(|said| belongs(said));
+    fn of(said: &[Said], belongs: impl Fn(&Said) -> bool) -> Self {
+        let pairs = || said.iter().filter(|said| belongs(said));
         let rtts = pairs().filter_map(|said| both(said.rtt_us, u64::max));
         let throughputs = pairs().filter_map(|said| both(said.bytes_per_s, u64::min));
         Self {
