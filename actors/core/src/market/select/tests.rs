@@ -139,7 +139,7 @@ fn a_group_in_one_house_beats_faster_miners_in_many() {
     let around = houses(3, 8);
     // The fastest of each house are faster than the second house's best four.
     let mflops = |n: u16| {
-        if n % 8 == 0 {
+        if n.is_multiple_of(8) {
             400_000
         } else {
             100_000 + u64::from(n) * 100
