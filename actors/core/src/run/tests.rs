@@ -13,6 +13,7 @@ use crate::ledger::{Ledger, Op, Rules};
 use crate::price::{Extent, ItemUse, Prices};
 use crate::rating::{NEWCOMER_MILLI, withheld_ppm};
 
+mod demand;
 mod timers;
 
 const STEPS: u64 = 40;
