@@ -31,7 +31,7 @@ pub use board::PriceBoard;
 pub use class::{class_of, tier_of};
 pub use extent::Extent;
 pub use floating::{FloatingRule, INTERVAL_MS};
-pub use history::{PriceRecord, Ring};
+pub use history::PriceRecord;
 pub use no_shows::NoShows;
 pub use quote::{GROUP_START_MS, STEP_HOP_US, best_first, quote};
 pub use sample::{Demand, Market, Sample, Supplier};

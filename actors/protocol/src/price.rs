@@ -171,6 +171,34 @@ pub struct PricePoint {
     pub utilisation: Utilisation,
 }
 
+/// How far apart the points of a history are, and so how far back it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PriceRing {
+    /// A minute; it goes back a day.
+    Minutes,
+    /// An hour; it goes back a year.
+    Hours,
+}
+
+impl PriceRing {
+    /// From one point to the next, milliseconds.
+    pub const fn step_ms(self) -> u64 {
+        match self {
+            Self::Minutes => 60_000,
+            Self::Hours => 3_600_000,
+        }
+    }
+
+    /// Points that are kept.
+    pub const fn points(self) -> u64 {
+        match self {
+            Self::Minutes => 24 * 60,
+            Self::Hours => 365 * 24,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

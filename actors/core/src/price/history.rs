@@ -4,46 +4,19 @@
 //! what was there a day or a year before. So the history is bounded by its keys, and nothing has to be cleared away.
 
 use cryptomind_protocol::Timestamp;
-use cryptomind_protocol::price::{PriceClass, PricePoint};
+use cryptomind_protocol::price::{PriceClass, PricePoint, PriceRing};
 use serde::{Deserialize, Serialize};
 
-/// How far apart the points of a history are, and so how far back it goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ring {
-    /// A minute; it goes back a day.
-    Minutes,
-    /// An hour; it goes back a year.
-    Hours,
-}
-
-impl Ring {
-    /// From one point to the next, milliseconds.
-    pub const fn step_ms(self) -> u64 {
-        match self {
-            Self::Minutes => 60_000,
-            Self::Hours => 3_600_000,
-        }
-    }
-
-    /// Points that it holds.
-    pub const fn points(self) -> u64 {
-        match self {
-            Self::Minutes => 24 * 60,
-            Self::Hours => 365 * 24,
-        }
-    }
-
-    const fn slot(self, at: Timestamp) -> u16 {
-        (at.as_ms() / self.step_ms() % self.points()) as u16
-    }
+/// The place of a point in a ring.
+const fn slot(ring: PriceRing, at: Timestamp) -> u16 {
+    (at.as_ms() / ring.step_ms() % ring.points()) as u16
 }
 
 /// A point in one of its class's rings, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PriceRecord {
     /// Which.
-    pub ring: Ring,
+    pub ring: PriceRing,
     /// What it was.
     pub point: PricePoint,
 }
@@ -51,14 +24,14 @@ pub struct PriceRecord {
 impl PriceRecord {
     /// Where a point is kept: among the minutes, and as the price of its hour until the hour ends.
     pub fn of(point: PricePoint) -> [Self; 2] {
-        [Ring::Minutes, Ring::Hours].map(|ring| Self { ring, point })
+        [PriceRing::Minutes, PriceRing::Hours].map(|ring| Self { ring, point })
     }
 
     /// What the keys of a class's ring begin with.
-    pub fn prefix(class: PriceClass, ring: Ring) -> Vec<u8> {
+    pub fn prefix(class: PriceClass, ring: PriceRing) -> Vec<u8> {
         let ring = match ring {
-            Ring::Minutes => b'm',
-            Ring::Hours => b'h',
+            PriceRing::Minutes => b'm',
+            PriceRing::Hours => b'h',
         };
         let mut prefix = class.as_str().as_bytes().to_vec();
         prefix.extend_from_slice(&[b'/', ring]);
@@ -68,14 +41,14 @@ impl PriceRecord {
     /// Its place: the class, the ring, the slot.
     pub fn key(&self) -> Vec<u8> {
         let mut key = Self::prefix(self.point.class, self.ring);
-        key.extend_from_slice(&self.ring.slot(self.point.at).to_be_bytes());
+        key.extend_from_slice(&slot(self.ring, self.point.at).to_be_bytes());
         key
     }
 }
 
 /// A ring's points in order of time, without those that are older than it goes back: nobody looked for a while, and their
 /// places were not taken.
-pub fn in_order(mut points: Vec<PricePoint>, ring: Ring, now: Timestamp) -> Vec<PricePoint> {
+pub fn in_order(mut points: Vec<PricePoint>, ring: PriceRing, now: Timestamp) -> Vec<PricePoint> {
     let span_ms = ring.step_ms() * ring.points();
     points.retain(|point| now.ms_since(point.at) < span_ms);
     points.sort_unstable_by_key(|point| point.at);

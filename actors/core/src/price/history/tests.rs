@@ -21,7 +21,11 @@ fn stored(minutes: impl Iterator<Item = u64>) -> BTreeMap<Vec<u8>, PriceRecord> 
     records.map(|record| (record.key(), record)).collect()
 }
 
-fn ring(table: &BTreeMap<Vec<u8>, PriceRecord>, ring: Ring, now: Timestamp) -> Vec<PricePoint> {
+fn ring(
+    table: &BTreeMap<Vec<u8>, PriceRecord>,
+    ring: PriceRing,
+    now: Timestamp,
+) -> Vec<PricePoint> {
     let of_ring = table.values().filter(|record| record.ring == ring);
     in_order(of_ring.map(|record| record.point).collect(), ring, now)
 }
@@ -32,14 +36,14 @@ fn four_hundred_days_leave_a_day_of_minutes_and_a_year_of_hours() {
     let table = stored(0..MINUTES);
     assert_eq!(
         table.len() as u64,
-        Ring::Minutes.points() + Ring::Hours.points()
+        PriceRing::Minutes.points() + PriceRing::Hours.points()
     );
     let last = point(MINUTES - 1);
-    let minutes = ring(&table, Ring::Minutes, last.at);
+    let minutes = ring(&table, PriceRing::Minutes, last.at);
     let expected: Vec<_> = (MINUTES - 24 * 60..MINUTES).map(point).collect();
     assert_eq!(minutes, expected);
-    let hours = ring(&table, Ring::Hours, last.at);
-    assert_eq!(hours.len() as u64, Ring::Hours.points());
+    let hours = ring(&table, PriceRing::Hours, last.at);
+    assert_eq!(hours.len() as u64, PriceRing::Hours.points());
     assert_eq!(hours.last(), Some(&last));
     let apart = hours.windows(2).map(|pair| pair[1].at.ms_since(pair[0].at));
     assert!(apart.take(hours.len() - 2).all(|ms| ms == 3_600_000));
@@ -48,7 +52,7 @@ fn four_hundred_days_leave_a_day_of_minutes_and_a_year_of_hours() {
 #[test]
 fn what_is_left_of_a_time_long_ago_is_not_shown() {
     let table = stored((0..100).chain(100_000..100_010));
-    let minutes = ring(&table, Ring::Minutes, point(100_010).at);
+    let minutes = ring(&table, PriceRing::Minutes, point(100_010).at);
     assert_eq!(minutes, (100_000..100_010).map(point).collect::<Vec<_>>());
 }
 
