@@ -84,6 +84,7 @@ struct Plan {
     decisions: Vec<Decision>,
     batch: Batch,
     deliveries: Vec<Delivery>,
+    blamed: Vec<NodeId>,
     settles: bool,
     asks_free: bool,
 }
@@ -138,6 +139,7 @@ impl Desk {
             None => self.runs.forget(&task),
         }
         self.ask_free |= plan.asks_free;
+        self.pricing.blame(&plan.blamed, now);
         plan.deliveries.push(Delivery::Wake(task));
         self.outbox.send(Parcel {
             durable: sent.durable,
@@ -235,6 +237,7 @@ impl Desk {
                 }
                 Effect::Praise(node) => plan.hear(task, number, node, Evidence::Done, now),
                 Effect::Blame { node, reason } => {
+                    plan.blamed.push(node);
                     plan.hear(task, number, node, Evidence::Failed { reason }, now);
                 }
                 Effect::Publish { files, metrics } => {
