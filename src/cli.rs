@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cryptomind_protocol::price::{PriceClass, PriceRing};
 use cryptomind_protocol::task::Split;
 use cryptomind_protocol::{AccountId, Amount, GenesisHash, NodeAddress, ReceiptId};
 
@@ -161,6 +162,9 @@ pub enum Command {
     /// Miners: who computes, and who asks to compute for you
     #[command(subcommand, after_help = examples::MINER)]
     Miner(MinerCommand),
+    /// The market: what computing costs and cost
+    #[command(subcommand, after_help = examples::MARKET)]
+    Market(MarketCommand),
     /// The network: what it is and how it is
     #[command(subcommand, after_help = examples::NETWORK)]
     Network(NetworkCommand),
@@ -585,6 +589,43 @@ pub enum MinerCommand {
     },
 }
 
+/// The market.
+#[derive(Debug, Subcommand)]
+pub enum MarketCommand {
+    /// What a CU (10^12 floating-point operations) costs, by class of work
+    #[command(after_help = examples::MARKET_PRICE)]
+    Price(PriceArgs),
+}
+
+/// Of which class, and when.
+#[derive(Debug, Args)]
+pub struct PriceArgs {
+    /// Only this class, such as training-8g; a history is of one, by default of training-1g
+    #[arg(long)]
+    pub class: Option<PriceClass>,
+    /// What it was: each minute of a day, or each hour of a year
+    #[arg(long, value_enum, value_name = "EVERY", num_args = 0..=1, default_missing_value = "minutes")]
+    pub history: Option<HistoryArg>,
+}
+
+/// How far apart the points of a history are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HistoryArg {
+    /// A day of minutes.
+    Minutes,
+    /// A year of hours.
+    Hours,
+}
+
+impl From<HistoryArg> for PriceRing {
+    fn from(every: HistoryArg) -> Self {
+        match every {
+            HistoryArg::Minutes => Self::Minutes,
+            HistoryArg::Hours => Self::Hours,
+        }
+    }
+}
+
 /// The network.
 #[derive(Debug, Subcommand)]
 pub enum NetworkCommand {
@@ -654,6 +695,10 @@ mod tests {
             "ledger follow --dir d --until-height 9",
             "key rotate",
             "task rate cmt1abc 5",
+            "market price --format json",
+            "market price --class inference-24g",
+            "market price --history",
+            "market price --class training-8g --history hours --format json",
             "bench ledger --seconds 2 --clients 1 --format json",
             "bench ledger --recover 1000000 --dir d",
             "bench kills --kills 200 --clients 8 --seed 1 --format json",
@@ -670,6 +715,8 @@ mod tests {
             "task rate cmt1abc 6",
             "wallet send bob 0.0000000001",
             "wallet history --limit 0",
+            "market price --class training-9g",
+            "market price --history days",
             "wallet history --before cmt1abc",
             "wallet receipt cmr1abc -o f",
             "ledger verify-receipt f",

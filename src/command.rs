@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod files;
 mod key;
 mod ledger;
+mod market;
 mod miner;
 mod model;
 mod network;
@@ -38,6 +39,7 @@ pub async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Ledger(command) => interruptible(ledger::run(context, command)).await,
         Command::Dataset(command) => interruptible(dataset::run(context, command)).await,
         Command::Miner(command) => interruptible(miner::run(context, command)).await,
+        Command::Market(command) => interruptible(market::run(context, command)).await,
         Command::Network(command) => interruptible(network::run(context, command)).await,
         Command::Key(command) => key::run(context, command).await,
         Command::Doctor

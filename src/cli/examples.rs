@@ -176,6 +176,21 @@ Examples:
   cryptomind miner approve                           who asks to work for you?
   cryptomind miner approve cmn1abcd";
 
+pub const MARKET: &str = "\
+Examples:
+  cryptomind market price
+  cryptomind market price --history                  draw the last day";
+
+pub const MARKET_PRICE: &str = "\
+A class is what is done and the memory that it takes: training-1g, training-8g, training-24g, training-80g,
+inference-1g and so on. Its price moves once a minute, by 2 % at most: up while more than 70 % of the miners'
+speed is asked for by funded tasks, down below 45 %. A task keeps the price that it was posted at.
+
+Examples:
+  cryptomind market price --class inference-8g
+  cryptomind market price --class training-8g --history
+  cryptomind market price --history hours --format json";
+
 pub const NETWORK: &str = "\
 Examples:
   cryptomind network status --format json";
