@@ -1,20 +1,27 @@
-//! A loss curve in Braille dots: each character is two dots wide and four high.
+//! A curve in Braille dots: each character is two dots wide and four high.
 
-use cryptomind_protocol::task::LossPoint;
+/// A value at a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// How far along, from 0.
+    pub step: u64,
+    /// What it was there.
+    pub value: f32,
+}
 
 const DOTS: [[u32; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
 const BLANK: u32 = 0x2800;
 
 /// The curve over `total` steps as `height` lines of `width` characters, with the scale to the left.
-/// Points without a finite loss are left out.
-pub fn draw(points: &[LossPoint], total: u64, width: usize, height: usize) -> Vec<String> {
-    let good = points.iter().filter(|point| point.loss.is_finite());
-    let losses = good.clone().map(|point| point.loss);
-    let top = losses.clone().fold(f32::MIN, f32::max);
-    let bottom = losses.fold(f32::MAX, f32::min);
+/// Points without a finite value are left out.
+pub fn draw(points: &[Point], total: u64, width: usize, height: usize) -> Vec<String> {
+    let good = points.iter().filter(|point| point.value.is_finite());
+    let values = good.clone().map(|point| point.value);
+    let top = values.clone().fold(f32::MIN, f32::max);
+    let bottom = values.fold(f32::MAX, f32::min);
     let mut grid = Grid::new(width, height);
     if top >= bottom {
-        let place = |point: &LossPoint| grid.place(point, total, top, bottom);
+        let place = |point: &Point| grid.place(point, total, top, bottom);
         let places: Vec<(usize, usize)> = good.map(place).collect();
         grid.line(&places);
     }
@@ -36,13 +43,13 @@ impl Grid {
         }
     }
 
-    fn place(&self, point: &LossPoint, total: u64, top: f32, bottom: f32) -> (usize, usize) {
+    fn place(&self, point: &Point, total: u64, top: f32, bottom: f32) -> (usize, usize) {
         let share = |value: f32, max: usize| {
             (value.clamp(0.0, 1.0) * (max.saturating_sub(1)) as f32).round() as usize
         };
         let across = point.step as f32 / total.max(1) as f32;
         let range = (top - bottom).max(f32::MIN_POSITIVE);
-        let down = (top - point.loss) / range;
+        let down = (top - point.value) / range;
         (share(across, self.width * 2), share(down, self.height * 4))
     }
 
@@ -91,13 +98,13 @@ impl Grid {
 mod tests {
     use super::*;
 
-    fn point(step: u64, loss: f32) -> LossPoint {
-        LossPoint { step, loss }
+    fn point(step: u64, value: f32) -> Point {
+        Point { step, value }
     }
 
     #[test]
     fn a_falling_loss_falls_from_the_upper_left_to_the_lower_right() {
-        let points: Vec<LossPoint> = (0..=10).map(|n| point(n, 10.0 - n as f32)).collect();
+        let points: Vec<Point> = (0..=10).map(|n| point(n, 10.0 - n as f32)).collect();
         let lines = draw(&points, 10, 10, 3);
         assert!(lines[0].starts_with(" 10.000 ┤") && lines[2].starts_with("  0.000 ┤"));
         let dots = |line: &str| -> Vec<bool> {

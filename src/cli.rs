@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cryptomind_protocol::price::{PriceClass, PriceRing};
 use cryptomind_protocol::task::Split;
 use cryptomind_protocol::{AccountId, Amount, GenesisHash, NodeAddress, ReceiptId};
 
@@ -161,7 +162,7 @@ pub enum Command {
     /// Miners: who computes, and who asks to compute for you
     #[command(subcommand, after_help = examples::MINER)]
     Miner(MinerCommand),
-    /// The market: how work finds its miners
+    /// The market: what computing costs, and how work finds its miners
     #[command(subcommand, after_help = examples::MARKET)]
     Market(MarketCommand),
     /// The network: what it is and how it is
@@ -576,43 +577,6 @@ pub enum TaskCommand {
     },
 }
 
-/// The market.
-#[derive(Debug, Subcommand)]
-pub enum MarketCommand {
-    /// Play a scenario in virtual time: how soon tasks end by the market's choice, by speed alone, by lot
-    #[command(after_help = examples::MARKET_SIMULATE)]
-    Simulate {
-        /// The scenario's file
-        #[arg(value_name = "SCENARIO.toml")]
-        scenario: PathBuf,
-        /// How often, with seeds from 0 on
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-        seeds: u64,
-    },
-}
-
-/// Miners.
-#[derive(Debug, Subcommand)]
-pub enum MinerCommand {
-    /// List the miners with speed, activity and rating
-    Ls,
-    /// Let nodes that ask for it work for your account, or longer than they do already
-    Approve {
-        /// The node's id, or the beginning of it; without it, the nodes that ask are listed
-        node: Option<String>,
-        /// For how many days
-        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=36_500))]
-        days: u64,
-    },
-    /// List the nodes that you let work for your account, and until when
-    Delegations,
-    /// End a node's work for your account; what it earned stays yours
-    Revoke {
-        /// The node's id, or the beginning of it
-        node: String,
-    },
-}
-
 /// The network.
 #[derive(Debug, Subcommand)]
 pub enum NetworkCommand {
@@ -682,6 +646,10 @@ mod tests {
             "ledger follow --dir d --until-height 9",
             "key rotate",
             "task rate cmt1abc 5",
+            "market price --format json",
+            "market price --class inference-24g",
+            "market price --history",
+            "market price --class training-8g --history hours --format json",
             "bench ledger --seconds 2 --clients 1 --format json",
             "bench ledger --recover 1000000 --dir d",
             "bench kills --kills 200 --clients 8 --seed 1 --format json",
@@ -698,6 +666,8 @@ mod tests {
             "task rate cmt1abc 6",
             "wallet send bob 0.0000000001",
             "wallet history --limit 0",
+            "market price --class training-9g",
+            "market price --history days",
             "wallet history --before cmt1abc",
             "wallet receipt cmr1abc -o f",
             "ledger verify-receipt f",

@@ -26,7 +26,7 @@ mod wallet;
 pub use completions::print as completions;
 pub use config::run as config;
 pub use ledger::run_offline as ledger_offline;
-pub use market::run as market;
+pub use market::simulate;
 pub use miner::stars;
 
 /// Runs a command that needs a network. Ctrl-C ends it.
@@ -40,11 +40,11 @@ pub async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Ledger(command) => interruptible(ledger::run(context, command)).await,
         Command::Dataset(command) => interruptible(dataset::run(context, command)).await,
         Command::Miner(command) => interruptible(miner::run(context, command)).await,
+        Command::Market(command) => interruptible(market::run(context, command)).await,
         Command::Network(command) => interruptible(network::run(context, command)).await,
         Command::Key(command) => key::run(context, command).await,
         Command::Doctor
         | Command::Config(_)
-        | Command::Market(_)
         | Command::Completions { .. }
         | Command::Bench(_)
         | Command::Demo(_)

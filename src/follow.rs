@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use cryptomind_protocol::NodeId;
-use cryptomind_protocol::task::{Activity, Event, LossPoint, Metrics, TaskEvent};
+use cryptomind_protocol::task::{Activity, Event, Metrics, TaskEvent};
 use indicatif::ProgressBar;
 
 use crate::chart;
@@ -22,7 +22,7 @@ const MOST_POINTS: usize = 4096;
 pub struct Follow {
     output: Output,
     bar: Option<ProgressBar>,
-    points: Vec<LossPoint>,
+    points: Vec<chart::Point>,
     tenth: u64,
     indent: &'static str,
     /// What miners that prepare did before.
@@ -60,7 +60,7 @@ impl Follow {
             samples_per_s,
         } = event.event
         {
-            self.points.push(LossPoint { step, loss });
+            self.points.push(chart::Point { step, value: loss });
             self.thin();
             return self.progress(step, total_steps, loss, samples_per_s);
         }

@@ -68,8 +68,14 @@ impl Allocations {
 /// `[market]`: prices and time limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Market {
-    /// Price of one CU (10¹² floating-point operations).
+    /// What a class of work costs at first, for one CU (10¹² floating-point operations). From there it floats.
     pub unit_price: Amount,
+    /// The least that it ever costs. Not above `unit_price`.
+    pub floor: Amount,
+    /// The most that it ever costs. Not below `unit_price`.
+    pub ceiling: Amount,
+    /// What one account counts for at most when prices move, in millionths of the supply.
+    pub account_share_ppm: u32,
     /// Price of storing a task's results, per MiB begun.
     pub storage_price_per_mib: Amount,
     /// After the first offer that completes a group: how long better ones are waited for, milliseconds.
@@ -144,6 +150,9 @@ impl Default for Market {
     fn default() -> Self {
         Self {
             unit_price: ctm_thousandths(10_000),
+            floor: ctm_thousandths(1_000),
+            ceiling: ctm_thousandths(100_000),
+            account_share_ppm: 100_000,
             storage_price_per_mib: ctm_thousandths(1),
             offer_window_ms: 400,
             wait_limit_s: 600,
@@ -176,6 +185,40 @@ fn positive(entry: &crate::reader::Entry<'_>) -> crate::convert::Converted<Amoun
         return Err(crate::convert::problem("0 CTM: give more than nothing"));
     }
     Ok(amount)
+}
+
+/// Where prices stop falling, unless the file says otherwise.
+fn a_tenth(unit_price: Amount) -> Amount {
+    unit_price.mul_div_ceil(1, 10).unwrap_or(unit_price)
+}
+
+/// Where prices stop rising, unless the file says otherwise.
+fn tenfold(unit_price: Amount) -> Amount {
+    unit_price.mul_div(10, 1).unwrap_or(unit_price)
+}
+
+fn not_above(
+    entry: &crate::reader::Entry<'_>,
+    unit_price: Amount,
+) -> crate::convert::Converted<Amount> {
+    let floor = positive(entry)?;
+    if floor > unit_price {
+        let message = format!("{floor} is above market.unit_price, {unit_price}");
+        return Err(crate::convert::problem(message).help("lower the floor, or start higher"));
+    }
+    Ok(floor)
+}
+
+fn not_below(
+    entry: &crate::reader::Entry<'_>,
+    unit_price: Amount,
+) -> crate::convert::Converted<Amount> {
+    let ceiling = amount(entry)?;
+    if ceiling < unit_price {
+        let message = format!("{ceiling} is below market.unit_price, {unit_price}");
+        return Err(crate::convert::problem(message).help("raise the ceiling, or start lower"));
+    }
+    Ok(ceiling)
 }
 
 impl Network {
@@ -280,8 +323,20 @@ impl Coordinator {
 impl Market {
     fn read(reader: &mut Reader<'_>) -> Self {
         let default = Self::default();
+        let unit_price = reader.take("market.unit_price", default.unit_price, positive);
         Self {
-            unit_price: reader.take("market.unit_price", default.unit_price, positive),
+            unit_price,
+            floor: reader.take("market.floor", a_tenth(unit_price), |e| {
+                not_above(e, unit_price)
+            }),
+            ceiling: reader.take("market.ceiling", tenfold(unit_price), |e| {
+                not_below(e, unit_price)
+            }),
+            account_share_ppm: reader.take(
+                "market.account_share_ppm",
+                default.account_share_ppm,
+                |e| whole(e, 10_000..=1_000_000),
+            ),
             storage_price_per_mib: reader.take(
                 "market.storage_price_per_mib",
                 default.storage_price_per_mib,

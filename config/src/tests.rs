@@ -196,6 +196,14 @@ fn what_is_wrong_is_shown_where_it_stands() {
             2,
             "nine decimals",
         ),
+        ("[market]\nfloor = \"11\"", 2, "above market.unit_price"),
+        ("[market]\nfloor = \"0\"", 2, "more than nothing"),
+        (
+            "[market]\nunit_price = \"2\"\nceiling = \"1\"",
+            3,
+            "below market.unit_price",
+        ),
+        ("[market]\naccount_share_ppm = 0", 2, "10000"),
         ("[limits]\nmax_connections = 0", 2, "out of range"),
         (
             "[limits]\nmax_connections = 99999999999999999999",

@@ -178,6 +178,22 @@ Examples:
   cryptomind miner delegations
   cryptomind miner revoke cmn1abcd                   it was stolen, or sold";
 
+pub const MARKET: &str = "\
+Examples:
+  cryptomind market price
+  cryptomind market price --history                  draw the last day
+  cryptomind market simulate config/scenarios/three-lans.toml";
+
+pub const MARKET_PRICE: &str = "\
+A class is what is done and the memory that it takes: training-1g, training-8g, training-24g, training-80g,
+inference-1g and so on. Its price moves once a minute, by 2 % at most: up while more than 70 % of the miners'
+speed is asked for by funded tasks, down below 45 %. A task keeps the price that it was posted at.
+
+Examples:
+  cryptomind market price --class inference-8g
+  cryptomind market price --class training-8g --history
+  cryptomind market price --history hours --format json";
+
 pub const NETWORK: &str = "\
 Examples:
   cryptomind network status --format json";
@@ -192,11 +208,6 @@ Examples:
   cryptomind bench kills
   cryptomind bench kills --kills 200 --clients 8 --seed 1 --format json
   cryptomind bench kills --kills 20 --dir kept     leaves the coordinator's folder and logs there";
-
-pub const MARKET: &str = "\
-Examples:
-  cryptomind market simulate config/scenarios/three-lans.toml
-  cryptomind market simulate config/scenarios/churn.toml --seeds 5 --format json";
 
 pub const MARKET_SIMULATE: &str = "\
 Machines and links of the scenario are hidden from the market, which knows what was measured of them. The

@@ -3,8 +3,9 @@
 //! Used by the market (quotes, caps), the run (earnings), the ledger (settlements) and the clients' `quote`. Pure
 //! integer arithmetic; the only figures that are estimates are the times of a [`quote`].
 //!
-//! The unit price is fixed: so much for one CU (10¹² floating-point operations as the model's graph
-//! counts them). A task's [`Terms`] are settled when it is posted and never change afterwards:
+//! The unit price is so much for one CU (10¹² floating-point operations as the model's graph counts them). Each class of
+//! work has its own ([`class_of`]), and it floats ([`floating`]) with what is asked for and offered ([`sample`]); what it was is
+//! in the [`history`]. A task's [`Terms`] are settled when it is posted and never change afterwards:
 //!
 //! - the *work* costs its CU times the unit price, rounded up; it is earned by verified samples,
 //!   cumulatively and rounded down, so that the checkpoints of a whole run sum to the work's cost
@@ -15,13 +16,25 @@
 //! Invariant: however a run ends, earned + fees ≤ [`Terms::cost_high`]. A cap that is not below it
 //! always suffices.
 
+mod board;
+mod class;
 mod extent;
+pub mod floating;
+pub mod history;
+mod no_shows;
 mod quote;
+pub mod sample;
 mod split;
 mod terms;
 
+pub use board::PriceBoard;
+pub use class::{class_of, tier_of};
 pub use extent::Extent;
+pub use floating::{FloatingRule, INTERVAL_MS};
+pub use history::PriceRecord;
+pub use no_shows::NoShows;
 pub use quote::{GROUP_START_MS, STEP_HOP_US, best_first, quote};
+pub use sample::{Demand, Market, Sample, Supplier};
 pub use split::split;
 pub use terms::{ItemUse, Terms};
 

@@ -49,6 +49,7 @@ use crate::price::Terms;
 
 mod checkpoint;
 mod choice;
+mod demand;
 mod regroup;
 mod settle;
 mod timers;
@@ -749,15 +750,19 @@ impl Seat {
     }
 }
 
-/// Price of the work that `step` steps did.
-fn work_after(run: &Run, step: u64) -> Amount {
+/// Samples that `step` steps processed.
+fn samples_after(run: &Run, step: u64) -> u64 {
     let extent = &run.terms.extent;
-    let samples = match &run.spec.work {
+    match &run.spec.work {
         Work::Train { train, .. } => train.samples_after(step, extent.samples.into()),
         Work::Infer { .. } if step == 0 => 0,
         Work::Infer { .. } => extent.total_samples,
-    };
-    run.terms.earned_after(samples)
+    }
+}
+
+/// Price of the work that `step` steps did.
+fn work_after(run: &Run, step: u64) -> Amount {
+    run.terms.earned_after(samples_after(run, step))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::blob::Source;
 use crate::genesis::Genesis;
 use crate::key::Hash;
+use crate::price::{PriceClass, PriceRing};
 use crate::role::Role;
 use crate::task::{Activity, Reason, TaskSpec, TaskState};
 use crate::{AccountId, Amount, GenesisHash, ItemId, NodeId, ReceiptId, Signed, TaskId, Timestamp};
@@ -104,6 +105,21 @@ pub enum Request {
     /// The miners. Answered by a list of [`MinerView`].
     #[serde(rename = "miner.list")]
     Miners {},
+    /// What a CU of each class costs now. Answered by a list of [`crate::price::PricePoint`], one a class.
+    #[serde(rename = "market.price")]
+    Prices {},
+    /// What a CU of one class cost, oldest first. Answered by a list of [`crate::price::PricePoint`].
+    #[serde(rename = "market.history")]
+    PriceHistory {
+        /// Of which.
+        class: PriceClass,
+        /// How far apart.
+        every: PriceRing,
+        /// Only points from this moment on: the next page begins after the last point of one.
+        from: Timestamp,
+        /// At most this many, at most 1000.
+        limit: u32,
+    },
     /// Nodes that ask the caller to let them work for it. Answered by a list of [`EnrolmentRequest`].
     #[serde(rename = "delegation.requests")]
     EnrolmentRequests {},
@@ -134,7 +150,7 @@ pub enum Request {
 }
 
 /// Every method of this protocol.
-pub const METHODS: [&str; 19] = [
+pub const METHODS: [&str; 21] = [
     "network.status",
     "transaction.submit",
     "account.get",
@@ -148,6 +164,8 @@ pub const METHODS: [&str; 19] = [
     "task.list",
     "task.watch",
     "miner.list",
+    "market.price",
+    "market.history",
     "delegation.requests",
     "delegation.list",
     "ledger.status",
@@ -182,7 +200,7 @@ pub struct NetworkStatus {
     pub held: Amount,
     /// Tasks that have not ended.
     pub open_tasks: u32,
-    /// Price of one CU.
+    /// Price of one CU of the least class of training; `market.price` tells all.
     pub unit_price: Amount,
 }
 

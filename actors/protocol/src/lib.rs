@@ -23,6 +23,7 @@ pub mod key;
 pub mod model;
 pub mod money;
 pub mod node;
+pub mod price;
 pub mod ring;
 pub mod role;
 pub mod signed;

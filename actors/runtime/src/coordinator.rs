@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use cryptomind_config::Coordinator;
 use cryptomind_core::journal::GenesisRecord;
-use cryptomind_core::price::Prices;
+use cryptomind_core::price::FloatingRule;
 use cryptomind_core::run::Limits;
 use cryptomind_net::Endpoint;
 use cryptomind_protocol::frame::{ALPN_API, ALPN_NODE};
@@ -28,7 +28,9 @@ use tokio::sync::watch;
 use crate::catalog::{CatalogActor, CatalogArguments, CatalogRef};
 use crate::clock;
 use crate::ledger::{LedgerActor, LedgerArguments, LedgerRef, NetworkClock};
-use crate::matchmaker::{MatchmakerActor, MatchmakerArguments, MatchmakerRef};
+use crate::matchmaker::{
+    MatchmakerActor, MatchmakerArguments, MatchmakerRef, PRICE_INTERVAL, Tariff,
+};
 use crate::rating::{RatingActor, RatingArguments, RatingRef};
 use crate::supervisor::{self, Child, Tree, seat};
 
@@ -39,6 +41,7 @@ mod enrolment;
 mod ledger;
 pub mod links;
 mod nodes;
+mod prices;
 pub mod tickets;
 mod transactions;
 mod views;
@@ -64,7 +67,6 @@ pub(crate) struct Office {
     pub(crate) clock: NetworkClock,
     /// Says which block was stored last.
     pub(crate) grown: watch::Sender<u64>,
-    pub(crate) config: Coordinator,
     pub(crate) store: StateStore,
     pub(crate) ledger: LedgerRef,
     pub(crate) rating: RatingRef,
@@ -220,7 +222,8 @@ async fn staff(
         links: links.clone(),
         tickets: tickets.clone(),
         watchers: watchers.clone(),
-        prices: prices(&config, &genesis),
+        tariff: tariff(&config, &genesis),
+        price_interval: PRICE_INTERVAL,
         withheld_max_ppm: genesis.withholding.max_ppm,
         limits: limits(&config),
     };
@@ -240,7 +243,6 @@ async fn staff(
         directory,
         clock: clock.clone(),
         grown,
-        config,
         store,
         ledger,
         rating,
@@ -254,10 +256,16 @@ async fn staff(
     Ok((office, tree))
 }
 
-fn prices(config: &Coordinator, genesis: &Genesis) -> Prices {
-    Prices {
-        unit_price: config.market.unit_price,
-        storage_per_mib: config.market.storage_price_per_mib,
+const fn tariff(config: &Coordinator, genesis: &Genesis) -> Tariff {
+    let market = &config.market;
+    Tariff {
+        work: FloatingRule {
+            start: market.unit_price,
+            floor: market.floor,
+            ceiling: market.ceiling,
+            account_share_ppm: market.account_share_ppm,
+        },
+        storage_per_mib: market.storage_price_per_mib,
         network_fee_ppm: genesis.fees.network_fee_ppm,
     }
 }

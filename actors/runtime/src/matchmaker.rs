@@ -15,16 +15,16 @@ use std::time::{Duration, Instant};
 
 use cryptomind_core::journal::OpenRun;
 use cryptomind_core::market::{Ability, Offer, Surroundings};
-use cryptomind_core::price::Prices;
 use cryptomind_core::rating;
 use cryptomind_core::run::{Input, Limits, Run};
 use cryptomind_core::transaction::Verified;
 use cryptomind_protocol::api::MinerView;
 use cryptomind_protocol::node::{Position, Report};
+use cryptomind_protocol::price::{PriceClass, PricePoint};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Activity, Event, Member, Payment, Quote, TaskSpec};
 use cryptomind_protocol::transaction::Accepted;
-use cryptomind_protocol::{AccountId, ErrorBody, ItemId, NodeId, TaskId};
+use cryptomind_protocol::{AccountId, Amount, ErrorBody, ItemId, NodeId, TaskId};
 use cryptomind_storage::StoreError;
 use cryptomind_storage::state::StateStore;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -42,14 +42,18 @@ mod carry;
 mod expiry;
 mod outbox;
 mod post;
+mod price;
 mod runs;
 mod timekeeper;
 mod views;
 
 pub use post::Materials;
+pub(crate) use price::points;
+pub use price::{PRICE_INTERVAL, Tariff};
 
 use carry::Caller;
 use outbox::Outbox;
+use price::Pricing;
 use runs::Runs;
 use timekeeper::Timekeeper;
 
@@ -157,6 +161,8 @@ pub enum MatchmakerMsg {
     MinersOf(RpcReplyPort<Result<Vec<MinerView>, ErrorBody>>),
     /// From sessions: how many tasks are open, and how many miners free?
     CountsOf(RpcReplyPort<Counts>),
+    /// From sessions: what does a CU of each class cost?
+    PricesOf(RpcReplyPort<Vec<PricePoint>>),
     /// From the ledger: it settled these tasks' holds by itself, with these payments. It is durable.
     HoldsExpired(Vec<(TaskId, Vec<Payment>)>),
     /// From its outbox: a posting was lost with the ledger.
@@ -174,6 +180,8 @@ pub struct Counts {
     pub miners: usize,
     /// Of these, free.
     pub miners_free: usize,
+    /// What a CU of the first class costs.
+    pub unit_price: Amount,
 }
 
 /// The actor. Its state is a [`Desk`].
@@ -199,7 +207,9 @@ pub struct MatchmakerArguments {
     /// Wakes whoever follows a task.
     pub watchers: Watchers,
     /// What things cost.
-    pub prices: Prices,
+    pub tariff: Tariff,
+    /// How often prices move; [`PRICE_INTERVAL`], but for tests.
+    pub price_interval: Duration,
     /// The most that is withheld of earnings, in millionths, by the genesis.
     pub withheld_max_ppm: u32,
     /// How long runs wait for what.
@@ -214,6 +224,7 @@ pub struct Desk {
     around: Surroundings,
     outbox: Outbox,
     timekeeper: Timekeeper,
+    pricing: Pricing,
     /// Runs whose holds the ledger settled by itself, with the payments, until that is noted.
     expired: BTreeMap<TaskId, Vec<Payment>>,
     /// A run wants to ask whoever is free: done at the next tick.
@@ -236,6 +247,7 @@ impl Actor for MatchmakerActor {
     ) -> Result<Desk, ActorProcessingErr> {
         let life = world.ledger.settled(&world.store).await?;
         let runs = open_runs(&world.store)?.into_iter().collect();
+        let pricing = Pricing::start(&world, Instant::now())?;
         let outbox = Outbox::start(&world, myself.clone());
         // Ends with the actor.
         drop(myself.send_interval(TICK, || MatchmakerMsg::Tick));
@@ -245,6 +257,7 @@ impl Actor for MatchmakerActor {
             around: Surroundings::default(),
             outbox,
             timekeeper: Timekeeper::new(clock::now(), Instant::now()),
+            pricing,
             expired: BTreeMap::new(),
             ask_free: false,
             uses: BTreeMap::new(),
@@ -337,6 +350,7 @@ impl Actor for MatchmakerActor {
             }
             MatchmakerMsg::MinersOf(reply) => drop(reply.send(desk.miners().await)),
             MatchmakerMsg::CountsOf(reply) => drop(reply.send(desk.counts())),
+            MatchmakerMsg::PricesOf(reply) => drop(reply.send(desk.pricing.points())),
             MatchmakerMsg::HoldsExpired(expired) => {
                 desk.expired.extend(expired);
                 desk.end_expired().await;
@@ -379,6 +393,7 @@ impl Desk {
 
     async fn tick(&mut self) {
         let now = clock::now();
+        self.move_prices(Instant::now());
         self.end_expired().await;
         if self.timekeeper.has_stepped(now, Instant::now()) {
             tracing::warn!("this machine's clock was set: the tasks' timers start anew");
@@ -539,6 +554,7 @@ impl Desk {
             open_tasks: self.runs.len(),
             miners,
             miners_free,
+            unit_price: self.pricing.unit_price(PriceClass::ALL[0]),
         }
     }
 }

@@ -14,6 +14,7 @@ use cryptomind_protocol::api::{
 use cryptomind_protocol::block::{Block, ReceiptFile};
 use cryptomind_protocol::genesis::Genesis;
 use cryptomind_protocol::item::{ItemView, Manifest};
+use cryptomind_protocol::price::{PriceClass, PricePoint, PriceRing};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Event, Quote, TaskSpec, TaskState, TaskView};
 use cryptomind_protocol::transaction::{
@@ -313,6 +314,36 @@ impl Client {
     /// The miners, as the network knows them.
     pub async fn miners(&self) -> Result<Vec<MinerView>, ErrorBody> {
         self.ask(Request::Miners {}).await
+    }
+
+    /// What a CU of each class costs now.
+    pub async fn prices(&self) -> Result<Vec<PricePoint>, ErrorBody> {
+        self.ask(Request::Prices {}).await
+    }
+
+    /// What a CU of `class` cost, oldest first: minutes of a day or hours of a year.
+    pub async fn price_history(
+        &self,
+        class: PriceClass,
+        every: PriceRing,
+    ) -> Result<Vec<PricePoint>, ErrorBody> {
+        let mut points: Vec<PricePoint> = Vec::new();
+        loop {
+            let last = points.last().map(|point| point.at);
+            let page: Vec<PricePoint> = self
+                .ask(Request::PriceHistory {
+                    class,
+                    every,
+                    from: last.map_or(Timestamp::from_ms(0), |at| at.plus_ms(1)),
+                    limit: MAX_ROWS,
+                })
+                .await?;
+            let is_last = page.len() < MAX_ROWS as usize;
+            points.extend(page);
+            if is_last || points.len() as u64 > every.points() {
+                return Ok(points);
+            }
+        }
     }
 
     /// Nodes that ask to work for this account.

@@ -75,6 +75,12 @@ impl Values for Coordinator {
                 self.network.withholding.max_ppm.to_string(),
             ),
             ("market.unit_price", market.unit_price.to_string()),
+            ("market.floor", market.floor.to_string()),
+            ("market.ceiling", market.ceiling.to_string()),
+            (
+                "market.account_share_ppm",
+                market.account_share_ppm.to_string(),
+            ),
             (
                 "market.storage_price_per_mib",
                 market.storage_price_per_mib.to_string(),

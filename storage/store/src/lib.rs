@@ -14,6 +14,7 @@ pub mod chain;
 pub mod error;
 mod journal;
 mod ledger;
+mod price;
 pub mod run;
 pub mod state;
 

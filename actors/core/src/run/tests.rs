@@ -15,6 +15,7 @@ use crate::price::{Extent, ItemUse, Prices};
 use crate::rating::{NEWCOMER_MILLI, withheld_ppm};
 
 mod choice;
+mod demand;
 mod timers;
 
 const STEPS: u64 = 40;

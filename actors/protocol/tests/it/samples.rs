@@ -19,6 +19,7 @@ use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::node::{
     self, Ack, Capacity, Command, Enrolment, Join, Match, Position, Report,
 };
+use cryptomind_protocol::price::{PriceClass, PricePoint, PriceRing, Utilisation};
 use cryptomind_protocol::ring::{Link, SegmentHeader};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::signed::Payload;
@@ -845,6 +846,19 @@ pub fn api_requests() -> Vec<api::Request> {
         Request::Receipt {
             receipt: chain::RECEIPT,
         },
+        Request::Prices {},
+        Request::PriceHistory {
+            class: PriceClass::ALL[1],
+            every: PriceRing::Minutes,
+            from: AT,
+            limit: 1000,
+        },
+        Request::PriceHistory {
+            class: PriceClass::ALL[6],
+            every: PriceRing::Hours,
+            from: AT,
+            limit: 1000,
+        },
     ]
 }
 
@@ -898,6 +912,23 @@ fn api_answers() -> Vec<Message> {
         message("placement", "", placement),
         message("network-status", "", network_status()),
     ]
+}
+
+/// A price of every class.
+fn prices() -> Vec<Message> {
+    let point = |class| PricePoint {
+        at: AT,
+        class,
+        unit_price: ctm(10),
+        demand_mflops: 12_000,
+        supply_mflops: 25_000,
+        utilisation: Utilisation {
+            at_least_ppm: 450_000,
+            at_most_ppm: 500_000,
+        },
+    };
+    let message = |class: PriceClass| message("price-point", class.as_str(), point(class));
+    PriceClass::ALL.map(message).into()
 }
 
 fn network_status() -> api::NetworkStatus {
@@ -1217,7 +1248,7 @@ fn requests() -> Vec<Message> {
 
 /// All samples, in the order of the golden vectors.
 pub fn all() -> Vec<Message> {
-    let groups: [fn() -> Vec<Message>; 17] = [
+    let groups: [fn() -> Vec<Message>; 18] = [
         basics,
         hellos,
         networks,
@@ -1228,6 +1259,7 @@ pub fn all() -> Vec<Message> {
         outcomes,
         requests,
         api_answers,
+        prices,
         accounts,
         commands,
         enrolments,

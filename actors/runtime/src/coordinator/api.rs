@@ -85,6 +85,17 @@ pub(super) async fn answer(
             Err(refusal) => exchange.answer(Err::<Ack, _>(refusal)).await,
         },
         Request::Miners {} => exchange.answer(office.miners().await).await,
+        Request::Prices {} => exchange.answer(office.prices().await).await,
+        Request::PriceHistory {
+            class,
+            every,
+            from,
+            limit,
+        } => {
+            exchange
+                .answer(office.price_history(class, every, from, limit))
+                .await;
+        }
         Request::EnrolmentRequests {} => {
             exchange
                 .answer(Ok(office.enrolments.of(me, clock::now())))
@@ -119,7 +130,7 @@ impl Office {
             supply: totals.supply,
             held: totals.held,
             open_tasks: counts.open_tasks as u32,
-            unit_price: self.config.market.unit_price,
+            unit_price: counts.unit_price,
         })
     }
 

@@ -81,6 +81,7 @@ struct Plan {
     decisions: Vec<Decision>,
     batch: Batch,
     deliveries: Vec<Delivery>,
+    blamed: Vec<NodeId>,
     settles: bool,
     asks_free: bool,
 }
@@ -146,6 +147,7 @@ impl Desk {
             }
         }
         self.ask_free |= plan.asks_free;
+        self.pricing.blame(&plan.blamed, now);
         plan.deliveries.push(Delivery::Wake(task));
         self.outbox.send(Parcel {
             durable: sent.durable,
@@ -243,6 +245,7 @@ impl Desk {
                 }
                 Effect::Praise(node) => plan.hear(task, number, node, Evidence::Done, now),
                 Effect::Blame { node, reason } => {
+                    plan.blamed.push(node);
                     plan.hear(task, number, node, Evidence::Failed { reason }, now);
                 }
                 Effect::Publish { files, metrics } => {

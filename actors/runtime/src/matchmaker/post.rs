@@ -95,11 +95,8 @@ impl Desk {
     ) -> Result<Terms, ErrorBody> {
         spec.check().map_err(|e| ErrorBody::user("bad_task", e))?;
         let extent = Extent::of(spec, materials.dataset()?, materials.model()?)?;
-        Ok(Terms::new(
-            extent,
-            materials.uses(account)?,
-            self.world.prices,
-        )?)
+        let prices = self.prices(spec, &extent);
+        Ok(Terms::new(extent, materials.uses(account)?, prices)?)
     }
 
     pub(super) async fn quote(

@@ -44,6 +44,10 @@ impl Runs {
         self.runs.get(task)
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = &Run> {
+        self.runs.values()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.runs.len()
     }

@@ -3,6 +3,7 @@
 use cryptomind_core::catalog::ItemRecord;
 use cryptomind_core::journal::NodeRecord;
 use cryptomind_core::ledger::Hold;
+use cryptomind_core::price::{FloatingRule, PriceRecord};
 use cryptomind_core::transaction;
 use cryptomind_protocol::block::Block;
 use cryptomind_protocol::genesis::{Allocation, FeeTable, Genesis, NetworkKind, Withholding};
@@ -11,6 +12,7 @@ use cryptomind_protocol::key::Nonce;
 use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::node::{Capacity, Command};
+use cryptomind_protocol::price::{PriceRing, Utilisation};
 use cryptomind_protocol::task::{Optimizer, Reason, TaskState, TrainSpec, Work};
 use cryptomind_protocol::transaction::{Action, Outcome, Transaction};
 use cryptomind_protocol::{Amount, ItemId, SecretKey, Signed, Timestamp};
@@ -27,6 +29,7 @@ use crate::rating::{RatingActor, RatingArguments};
 use crate::supervisor::{self, Child, Tree, seat};
 
 const CAP: Amount = Amount::from_base_units(1_000_000_000);
+const UNIT_PRICE: Amount = Amount::from_base_units(1_000_000);
 const HOUR_MS: u64 = 3_600_000;
 
 fn client() -> SecretKey {
@@ -111,11 +114,17 @@ impl House {
                 network: genesis.hash(),
             },
             watchers: Watchers::default(),
-            prices: Prices {
-                unit_price: Amount::from_base_units(1_000_000),
+            tariff: Tariff {
+                work: FloatingRule {
+                    start: UNIT_PRICE,
+                    floor: Amount::from_base_units(1_000),
+                    ceiling: CAP,
+                    account_share_ppm: 100_000,
+                },
                 storage_per_mib: Amount::ZERO,
                 network_fee_ppm: 0,
             },
+            price_interval: TICK,
             withheld_max_ppm: genesis.withholding.max_ppm,
             limits: Limits {
                 offer_window_ms: 400,
@@ -197,6 +206,13 @@ impl House {
             .matchmaker
             .call(MatchmakerMsg::CountsOf, MATCHMAKER_LIMIT);
         counts.await.unwrap().open_tasks
+    }
+
+    async fn prices(&self) -> Vec<PricePoint> {
+        let prices = self
+            .matchmaker
+            .call(MatchmakerMsg::PricesOf, MATCHMAKER_LIMIT);
+        prices.await.unwrap()
     }
 
     fn run(&self, task: TaskId) -> Run {
@@ -421,4 +437,50 @@ async fn a_decision_does_not_outlive_the_ledger_that_it_was_made_on() {
     assert!(refused.is_err());
     let life = house.ledger.settled(&store).await.unwrap();
     house.ledger.post(posting(3, Some(life))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prices_are_noted_with_what_is_asked_for_and_offered() {
+    let store = StateStore::in_memory().unwrap();
+    let house = House::open(&store, HOUR_MS).await;
+    let (task, _) = house.post(1).await;
+    assert_eq!(house.run(task).terms.prices.unit_price, UNIT_PRICE);
+    let shows_both = |point: &PricePoint| (point.demand_mflops, point.supply_mflops) == (1, 100);
+    let noted = async {
+        loop {
+            // A stored point is one that was shown before.
+            let shown = house.prices().await;
+            let stored = points(&store, shown[0].class, PriceRing::Hours).unwrap();
+            if stored.iter().any(shows_both) {
+                return stored;
+            }
+        }
+    };
+    let stored = tokio::time::timeout(MATCHMAKER_LIMIT, noted).await.unwrap();
+    // One client and one owner move nothing.
+    assert!(stored.iter().all(|point| point.unit_price == UNIT_PRICE));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_charged_the_price_as_it_was_stored() {
+    let store = StateStore::in_memory().unwrap();
+    let (class, unit_price) = (PriceClass::ALL[0], Amount::from_base_units(2_345_678));
+    let point = PricePoint {
+        at: clock::now(),
+        class,
+        unit_price,
+        demand_mflops: 0,
+        supply_mflops: 0,
+        utilisation: Utilisation::UNKNOWN,
+    };
+    let mut batch = Batch::new();
+    PriceRecord::of(point)
+        .iter()
+        .for_each(|record| batch.put(record));
+    store.commit(batch).await.unwrap();
+    let house = House::open(&store, HOUR_MS).await;
+    let prices: Vec<_> = house.prices().await.iter().map(|p| p.unit_price).collect();
+    assert_eq!((prices[0], prices[1]), (unit_price, UNIT_PRICE));
+    let (task, _) = house.post(1).await;
+    assert_eq!(house.run(task).terms.prices.unit_price, unit_price);
 }
