@@ -421,10 +421,19 @@ async fn a_decision_does_not_outlive_the_ledger_that_it_was_made_on() {
     let store = StateStore::in_memory().unwrap();
     let house = House::staffed(&store, HOUR_MS, false).await;
     let life = house.ledger.settled(&store).await.unwrap();
-    let posting = |number, life| Posting {
-        transaction: Some(*house.signed(number, Action::Faucet {})),
-        life,
-        ..Posting::default()
+    let posting = |number, life| {
+        let (node, role) = (NodeId::new([number; 32]), Role::Miner);
+        let expires = clock::now().plus_ms(HOUR_MS);
+        let delegate = Action::Delegate {
+            node,
+            role,
+            expires,
+        };
+        Posting {
+            transaction: Some(*house.signed(number, delegate)),
+            life,
+            ..Posting::default()
+        }
     };
     house.ledger.post(posting(1, Some(life))).await.unwrap();
 

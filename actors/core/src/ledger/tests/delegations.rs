@@ -57,11 +57,13 @@ fn only_miners_and_storage_nodes_are_delegated_and_so_many() {
         })
     };
     let most = Delegation::MAX_OF_ACCOUNT;
+    done(&mut l, NOW, [send(1, 4, 2)]);
     l.apply((0..most).map(numbered), NOW).unwrap();
     refused(&mut l, numbered(most), Refusal::TooManyNodes { most });
     // In one group too, and one that is known already is no other.
     done(&mut l, NOW, [numbered(0)]);
     let mut fresh = ledger();
+    done(&mut fresh, NOW, [send(1, 4, 2)]);
     let refusal = fresh.apply((0..=most).map(numbered), NOW).unwrap_err();
     assert_eq!(refusal, Refusal::TooManyNodes { most });
     // An account that never had a token has room for its first machines.

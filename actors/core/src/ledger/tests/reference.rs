@@ -324,7 +324,6 @@ fn the_drawn_operations_reach_everything() {
         "same_account",
         "system_account",
         "terms_expired",
-        "too_many_nodes",
         "unreachable_account",
         "withheld_too_much",
         "zero_amount",
