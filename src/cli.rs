@@ -577,6 +577,79 @@ pub enum TaskCommand {
     },
 }
 
+/// Miners.
+#[derive(Debug, Subcommand)]
+pub enum MinerCommand {
+    /// List the miners with speed, activity and rating
+    Ls,
+    /// Let nodes that ask for it work for your account, or longer than they do already
+    Approve {
+        /// The node's id, or the beginning of it; without it, the nodes that ask are listed
+        node: Option<String>,
+        /// For how many days
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=36_500))]
+        days: u64,
+    },
+    /// List the nodes that you let work for your account, and until when
+    Delegations,
+    /// End a node's work for your account; what it earned stays yours
+    Revoke {
+        /// The node's id, or the beginning of it
+        node: String,
+    },
+}
+
+/// The market.
+#[derive(Debug, Subcommand)]
+pub enum MarketCommand {
+    /// What a CU (10^12 floating-point operations) costs, by class of work
+    #[command(after_help = examples::MARKET_PRICE)]
+    Price(PriceArgs),
+    /// Play a scenario in virtual time: how soon tasks end by the market's choice, by speed alone, by lot
+    #[command(after_help = examples::MARKET_SIMULATE)]
+    Simulate(SimulateArgs),
+}
+
+/// What to play, and how often.
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// The scenario's file
+    #[arg(value_name = "SCENARIO.toml")]
+    pub scenario: PathBuf,
+    /// How often, with seeds from 0 on
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub seeds: u64,
+}
+
+/// Of which class, and when.
+#[derive(Debug, Args)]
+pub struct PriceArgs {
+    /// Only this class, such as training-8g; a history is of one, by default of training-1g
+    #[arg(long)]
+    pub class: Option<PriceClass>,
+    /// What it was: each minute of a day, or each hour of a year
+    #[arg(long, value_enum, value_name = "EVERY", num_args = 0..=1, default_missing_value = "minutes")]
+    pub history: Option<HistoryArg>,
+}
+
+/// How far apart the points of a history are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HistoryArg {
+    /// A day of minutes.
+    Minutes,
+    /// A year of hours.
+    Hours,
+}
+
+impl From<HistoryArg> for PriceRing {
+    fn from(every: HistoryArg) -> Self {
+        match every {
+            HistoryArg::Minutes => Self::Minutes,
+            HistoryArg::Hours => Self::Hours,
+        }
+    }
+}
+
 /// The network.
 #[derive(Debug, Subcommand)]
 pub enum NetworkCommand {

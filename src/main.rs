@@ -28,7 +28,7 @@ use clap::{CommandFactory, Parser};
 use cryptomind_protocol::ErrorBody;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, MarketCommand};
 use crate::context::Context;
 use crate::output::{Output, Wish};
 

@@ -9,8 +9,8 @@ use cryptomind_core::price::{
     class_of, tier_of,
 };
 use cryptomind_core::run::Run;
-use cryptomind_protocol::role::Role;
 use cryptomind_protocol::price::{PriceClass, PricePoint, PriceRing, WorkClass};
+use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::TaskSpec;
 use cryptomind_protocol::{Amount, NodeId, Timestamp};
 use cryptomind_storage::StoreError;
