@@ -16,12 +16,14 @@ pub mod kills;
 mod latency;
 mod ledger;
 mod load;
+mod market;
 mod recovery;
 
 /// Runs a benchmark. Ctrl-C ends it, and its processes.
 pub async fn run(context: &Context, command: BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Ledger(args) => ledger::run(context.output, args).await,
+        BenchCommand::Market(args) => market::run(context.output, args).await,
         BenchCommand::Kills(args) => kills::run(context.output, args).await,
     }
 }

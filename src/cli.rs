@@ -216,6 +216,9 @@ pub enum BenchCommand {
     /// The ledger: signed, durable transactions a second, over the real API
     #[command(after_help = examples::BENCH_LEDGER)]
     Ledger(BenchLedgerArgs),
+    /// The market: how long one match among many ready miners takes
+    #[command(after_help = examples::BENCH_MARKET)]
+    Market(BenchMarketArgs),
     /// Kill a coordinator again and again under load: no token may be lost, created or doubled
     #[command(after_help = examples::BENCH_KILLS)]
     Kills(crate::bench::kills::KillsArgs),
@@ -239,6 +242,22 @@ pub struct BenchLedgerArgs {
     /// The folder of the coordinator's data, on a disk; a fresh one by default. It is kept
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+/// How to measure the market.
+#[derive(Debug, Clone, Args)]
+pub struct BenchMarketArgs {
+    /// Ready miners
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub miners: u32,
+
+    /// Members of the group
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub group: u32,
+
+    /// How often each is done; the medians count
+    #[arg(long, default_value_t = 101, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rounds: u32,
 }
 
 /// Key files.

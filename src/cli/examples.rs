@@ -231,6 +231,13 @@ Examples:
   cryptomind bench ledger --seconds 10 --clients 64 --format json
   cryptomind bench kills --kills 200 --format json";
 
+pub const BENCH_MARKET: &str = "\
+The choice is the one that the coordinator makes. With --group 16 it takes longest.
+
+Examples:
+  cryptomind bench market --format json
+  cryptomind bench market --miners 1000 --group 16";
+
 pub const BENCH_LEDGER: &str = "\
 Starts a coordinator as a process of its own and clients that send it signed transactions over
 QUIC, and says what of it the disk alone would take. Its folder must not be in memory (tmpfs).

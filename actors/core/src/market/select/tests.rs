@@ -1,5 +1,3 @@
-use std::time::{Duration, Instant};
-
 use proptest::prelude::*;
 
 use super::super::candidate::Ability;
@@ -301,56 +299,6 @@ fn of_small_markets_the_best_group_is_found_nearly_always() {
     assert!(found >= 54, "{found} of 60");
     // No miss is worth more than twice the time.
     assert!(worst < 1.0, "{worst}");
-}
-
-/// A thousand miners in local networks of eight; each knows these, eight by lot, and eight more.
-fn a_thousand() -> (Vec<Candidate>, Links) {
-    let mut dice = Dice::new(9);
-    let mut links = Links::default();
-    for a in 0..1_000u16 {
-        let lan = (a / 8 * 8..(a / 8 * 8 + 8).min(1_000)).filter(|b| *b != a);
-        for b in lan {
-            both_report(&mut links, a, b, 300, (125e6 * dice.factor(0.2)) as u64);
-        }
-        for b in dice.some(16, 1_000) {
-            let bytes_per_s = (2.5e6 * dice.factor(0.5)) as u64;
-            both_report(&mut links, a, b as u16, 30_000, bytes_per_s);
-        }
-    }
-    let mut able = |n| candidate(n, (5e4 * dice.factor(0.5)) as u64, 3_500);
-    ((0..1_000).map(&mut able).collect(), links)
-}
-
-/// The quickest of nine.
-fn quickest(work: impl Fn()) -> Duration {
-    let timed = (0..9).map(|_| {
-        let start = Instant::now();
-        work();
-        start.elapsed()
-    });
-    timed.min().unwrap()
-}
-
-/// One match among a thousand ready miners: the table of links and the choice within 50 ms, the choice alone within 5 ms.
-#[test]
-#[ignore = "a benchmark: it wants the machine for itself"]
-fn a_thousand_miners_are_chosen_from_within_milliseconds() {
-    let (candidates, links) = a_thousand();
-    let around = || Surroundings {
-        links: links.table(NOW),
-        stores: Vec::new(),
-    };
-    let table = around();
-    for miners in [1, 4, 8, 16] {
-        let cold = quickest(|| drop(select(&wanted(miners), &candidates, &around())));
-        let warm = quickest(|| drop(select(&wanted(miners), &candidates, &table)));
-        println!("{miners} of 1000: cold {cold:?}, warm {warm:?}");
-        assert!(cold < Duration::from_millis(50), "{miners}: {cold:?}");
-        assert!(
-            warm < Duration::from_millis(5) || miners > 8,
-            "{miners}: {warm:?}"
-        );
-    }
 }
 
 proptest! {
