@@ -573,6 +573,11 @@ pub enum TaskCommand {
         /// Its id, or the beginning of it
         task: String,
     },
+    /// Why it waits, and what became of every miner for it
+    Explain {
+        /// Its id, or the beginning of it
+        task: String,
+    },
     /// Fetch a task's results
     Get {
         /// Its id, or the beginning of it
@@ -601,6 +606,8 @@ pub enum TaskCommand {
 pub enum MinerCommand {
     /// List the miners with speed, activity and rating
     Ls,
+    /// Why your miners have no work, task by task
+    WhyNoWork,
     /// Let nodes that ask for it work for your account, or longer than they do already
     Approve {
         /// The node's id, or the beginning of it; without it, the nodes that ask are listed

@@ -175,6 +175,7 @@ Examples:
   cryptomind miner ls
   cryptomind miner approve                           who asks to work for you?
   cryptomind miner approve cmn1abcd --days 30
+  cryptomind miner why-no-work
   cryptomind miner delegations
   cryptomind miner revoke cmn1abcd                   it was stolen, or sold";
 

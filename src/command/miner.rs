@@ -22,6 +22,7 @@ pub async fn run(context: &Context, command: MinerCommand) -> Result<()> {
             node: Some(node),
             days,
         } => approve(context, &node, days).await,
+        MinerCommand::WhyNoWork => why_no_work(context).await,
         MinerCommand::Delegations => delegations(context).await,
         MinerCommand::Revoke { node } => revoke(context, &node).await,
     }
@@ -125,6 +126,23 @@ async fn approve(context: &Context, node: &str, days: u64) -> Result<()> {
         let (name, until) = (printable(&name), moment::text(expires));
         format!("{name} ({role}) works for you until {until}")
     })?;
+    Ok(())
+}
+
+async fn why_no_work(context: &Context) -> Result<()> {
+    let rows = context.client().await?.why_no_work().await?;
+    context.output.rows(
+        &rows,
+        &["miner", "task", "why"],
+        |row| {
+            vec![
+                printable(&row.name),
+                row.task.map(|task| task.short()).unwrap_or_default(),
+                row.reason.clone(),
+            ]
+        },
+        "no miner of this account has ever joined: cryptomind --role miner --join cm://… --account cm1…",
+    )?;
     Ok(())
 }
 

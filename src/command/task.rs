@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use cryptomind_config::TaskFile;
+use cryptomind_protocol::api::{Explanation, MinerVerdict};
 use cryptomind_protocol::item::{ItemKind, ItemView};
 use cryptomind_protocol::task::{Candidate, Event, Quote, TaskSpec, TaskState, TaskView};
 use cryptomind_protocol::{Amount, ErrorBody, TaskId};
@@ -16,7 +17,7 @@ use crate::cli::TaskCommand;
 use crate::command::{files, interruptible, miner};
 use crate::context::Context;
 use crate::follow::Follow;
-use crate::output::table;
+use crate::output::{printable, table};
 use crate::{exit, moment, resolve};
 
 /// Runs a `task` command. A watch has its own answer to Ctrl-C.
@@ -47,6 +48,7 @@ async fn run_short(context: &Context, command: TaskCommand) -> Result<()> {
         TaskCommand::Wait { task, timeout } => wait(context, &task, timeout).await,
         TaskCommand::Ls { state } => list(context, state).await,
         TaskCommand::Show { task } => show(context, &task).await,
+        TaskCommand::Explain { task } => explain(context, &task).await,
         TaskCommand::Get { task, output } => get(context, &task, output).await,
         TaskCommand::Cancel { task } => cancel(context, &task).await,
         TaskCommand::Rate { task, stars } => rate(context, &task, stars).await,
@@ -281,6 +283,35 @@ async fn show(context: &Context, task: &str) -> Result<()> {
     let view = client.task(task).await?;
     context.output.value(&view, || task_text(&view))?;
     Ok(())
+}
+
+async fn explain(context: &Context, task: &str) -> Result<()> {
+    let client = context.client().await?;
+    let task = resolve::task(client, task).await?;
+    let explanation = client.explain(task).await?;
+    context
+        .output
+        .value(&explanation, || explanation_text(&explanation))?;
+    Ok(())
+}
+
+fn explanation_text(explanation: &Explanation) -> String {
+    let (able, needed) = (explanation.able, explanation.needed);
+    let mut lines = vec![
+        format!("{} ({})", explanation.state, explanation.reason),
+        format!("{able} miners could do it, it asks for {needed}"),
+    ];
+    lines.extend(explanation.advice.clone());
+    let row = |verdict: &MinerVerdict| {
+        vec![
+            printable(&verdict.name),
+            verdict.node.short(),
+            verdict.reason.clone(),
+        ]
+    };
+    let rows = explanation.verdicts.iter().map(row);
+    lines.push(table(&["miner", "node", "were it chosen now"], rows));
+    lines.join("\n")
 }
 
 fn task_text(task: &TaskView) -> String {

@@ -14,6 +14,7 @@
 //! **Is not**: the life of a task ([`run`](crate::run)), prices ([`price`](crate::price)), ratings
 //! ([`rating`](crate::rating)).
 
+mod advice;
 pub mod candidate;
 pub mod expectation;
 pub mod link;
@@ -25,6 +26,7 @@ pub mod speed;
 pub mod verdict;
 pub mod workload;
 
+pub use advice::Advice;
 pub use candidate::{Ability, Availability, Candidate};
 pub use expectation::{Expectation, expect};
 pub use offer::Offer;

@@ -86,6 +86,13 @@ pub enum Request {
         /// Which.
         task: TaskId,
     },
+    /// Which miners could do one of the caller's tasks, which would be chosen now, and why not the others. Answered by
+    /// [`Explanation`].
+    #[serde(rename = "task.explain")]
+    Explain {
+        /// Which.
+        task: TaskId,
+    },
     /// The caller's tasks, newest first. Answered by a list of [`crate::task::TaskView`].
     #[serde(rename = "task.list")]
     Tasks {
@@ -120,6 +127,9 @@ pub enum Request {
         /// At most this many, at most 1000.
         limit: u32,
     },
+    /// Why the caller's own miners have no work. Answered by a list of [`WorkVerdict`].
+    #[serde(rename = "miner.why")]
+    WhyNoWork {},
     /// Nodes that ask the caller to let them work for it. Answered by a list of [`EnrolmentRequest`].
     #[serde(rename = "delegation.requests")]
     EnrolmentRequests {},
@@ -150,7 +160,7 @@ pub enum Request {
 }
 
 /// Every method of this protocol.
-pub const METHODS: [&str; 21] = [
+pub const METHODS: [&str; 23] = [
     "network.status",
     "transaction.submit",
     "account.get",
@@ -161,9 +171,11 @@ pub const METHODS: [&str; 21] = [
     "blob.locate",
     "task.quote",
     "task.get",
+    "task.explain",
     "task.list",
     "task.watch",
     "miner.list",
+    "miner.why",
     "market.price",
     "market.history",
     "delegation.requests",
@@ -345,6 +357,65 @@ pub struct EnrolmentRequest {
     pub role: Role,
     /// The address that it asks from.
     pub address: String,
+}
+
+/// What becomes of a miner when a group is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It is in the group.
+    Chosen,
+    /// It could, but too few can.
+    Ready,
+    /// Groups without it are better.
+    PassedOver,
+    /// It fails a condition.
+    Barred,
+}
+
+/// What became of one miner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MinerVerdict {
+    /// Which.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// What became of it.
+    pub fate: Fate,
+    /// Why: the first condition that it fails with its numbers, or its score in parts.
+    pub reason: String,
+}
+
+/// Who could do a task, if its group were chosen now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The task.
+    pub task: TaskId,
+    /// How far it is.
+    pub state: TaskState,
+    /// What it waits for, or why it ended.
+    pub reason: String,
+    /// Members of its group.
+    pub needed: u32,
+    /// Miners that could be members.
+    pub able: u32,
+    /// The cheapest change that would place it, unless it has ended.
+    pub advice: Option<String>,
+    /// What became of each miner, the chosen first; 500 at most.
+    pub verdicts: Vec<MinerVerdict>,
+}
+
+/// Why a miner does not work on a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkVerdict {
+    /// The miner.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// The task that waits, or that it works on.
+    pub task: Option<TaskId>,
+    /// Why not, or that it does.
+    pub reason: String,
 }
 
 /// A node that works for an account.

@@ -18,7 +18,7 @@ use cryptomind_core::market::{Ability, Offer, Surroundings};
 use cryptomind_core::rating;
 use cryptomind_core::run::{Input, Limits, Run};
 use cryptomind_core::transaction::Verified;
-use cryptomind_protocol::api::MinerView;
+use cryptomind_protocol::api::{Explanation, MinerView, WorkVerdict};
 use cryptomind_protocol::node::{Position, Report};
 use cryptomind_protocol::price::{PriceClass, PricePoint};
 use cryptomind_protocol::role::Role;
@@ -40,6 +40,7 @@ use crate::supervisor::Handle;
 
 mod carry;
 mod expiry;
+mod explain;
 mod outbox;
 mod post;
 mod price;
@@ -159,6 +160,10 @@ pub enum MatchmakerMsg {
     },
     /// From sessions: the miners, without their owners' nicknames.
     MinersOf(RpcReplyPort<Result<Vec<MinerView>, ErrorBody>>),
+    /// From sessions: who could do this task, and why not the others?
+    Explain(Box<Run>, RpcReplyPort<Result<Explanation, ErrorBody>>),
+    /// From sessions: why have this account's miners no work?
+    WhyNoWork(AccountId, RpcReplyPort<Result<Vec<WorkVerdict>, ErrorBody>>),
     /// From sessions: how many tasks are open, and how many miners free?
     CountsOf(RpcReplyPort<Counts>),
     /// From sessions: what does a CU of each class cost?
@@ -349,6 +354,10 @@ impl Actor for MatchmakerActor {
                 desk.activity(node, from, to, task, reply).await;
             }
             MatchmakerMsg::MinersOf(reply) => drop(reply.send(desk.miners().await)),
+            MatchmakerMsg::Explain(run, reply) => drop(reply.send(desk.explain(&run).await)),
+            MatchmakerMsg::WhyNoWork(owner, reply) => {
+                drop(reply.send(desk.why_no_work(owner).await));
+            }
             MatchmakerMsg::CountsOf(reply) => drop(reply.send(desk.counts())),
             MatchmakerMsg::PricesOf(reply) => drop(reply.send(desk.pricing.points())),
             MatchmakerMsg::HoldsExpired(expired) => {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use cryptomind_protocol::api::{
-    AccountView, DelegationView, EnrolmentRequest, LedgerStatus, MAX_ROWS, MinerView,
-    NetworkStatus, Placement, Request, TransferView,
+    AccountView, DelegationView, EnrolmentRequest, Explanation, LedgerStatus, MAX_ROWS, MinerView,
+    NetworkStatus, Placement, Request, TransferView, WorkVerdict,
 };
 use cryptomind_protocol::block::{Block, ReceiptFile};
 use cryptomind_protocol::genesis::Genesis;
@@ -349,6 +349,16 @@ impl Client {
     /// Nodes that ask to work for this account.
     pub async fn enrolment_requests(&self) -> Result<Vec<EnrolmentRequest>, ErrorBody> {
         self.ask(Request::EnrolmentRequests {}).await
+    }
+
+    /// Which miners could do a task of this account's, which would be chosen now, and why not the others.
+    pub async fn explain(&self, task: TaskId) -> Result<Explanation, ErrorBody> {
+        self.ask(Request::Explain { task }).await
+    }
+
+    /// Why this account's miners have no work.
+    pub async fn why_no_work(&self) -> Result<Vec<WorkVerdict>, ErrorBody> {
+        self.ask(Request::WhyNoWork {}).await
     }
 
     /// Nodes that work for this account, and those whose time is over.

@@ -5,7 +5,8 @@ use cryptomind_protocol::{NodeId, Timestamp};
 
 use super::{Effect, MAX_STRIKES, Run, Seat};
 use crate::market::{
-    self, Candidate, MatchReport, Offer, Preference, Surroundings, Verdict, Wanted, Workload,
+    self, Ability, Availability, Candidate, MatchReport, Offer, Preference, Surroundings, Verdict,
+    Wanted, Workload,
 };
 
 impl Run {
@@ -24,6 +25,23 @@ impl Run {
     fn candidate(&self, offer: &Offer) -> Candidate {
         let strikes = self.strikes_of(offer.member.node);
         offer.candidate(strikes, self.terms.prices.unit_price)
+    }
+
+    /// What would become of these miners, were the group chosen among them now.
+    pub fn explain(
+        &self,
+        miners: impl IntoIterator<Item = (NodeId, Availability, Ability)>,
+        around: &Surroundings,
+    ) -> MatchReport {
+        let candidate = |(node, availability, ability)| Candidate {
+            node,
+            availability,
+            strikes: self.strikes_of(node),
+            ability,
+            unit_price: self.terms.prices.unit_price,
+        };
+        let candidates: Vec<_> = miners.into_iter().map(candidate).collect();
+        market::select(&self.wanted(), &candidates, around)
     }
 
     pub(super) fn offered(

@@ -836,6 +836,8 @@ pub fn api_requests() -> Vec<api::Request> {
         Request::Miners {},
         Request::EnrolmentRequests {},
         Request::Delegations {},
+        Request::Explain { task: TASK },
+        Request::WhyNoWork {},
         Request::History {
             before: Some(chain::RECEIPT),
             limit: 1000,
@@ -889,6 +891,40 @@ fn api_answers() -> Vec<Message> {
         role: Role::Miner,
         address: "203.0.113.7:40000".into(),
     };
+    let fates = [
+        api::Fate::Chosen,
+        api::Fate::Ready,
+        api::Fate::PassedOver,
+        api::Fate::Barred,
+    ];
+    all_variants!(
+        fates,
+        api::Fate::Chosen,
+        api::Fate::Ready,
+        api::Fate::PassedOver,
+        api::Fate::Barred
+    );
+    let verdict = |fate| api::MinerVerdict {
+        node: node_id(),
+        name: "rig".into(),
+        fate,
+        reason: "it is not connected".into(),
+    };
+    let explanation = |advice: Option<&str>| api::Explanation {
+        task: TASK,
+        state: TaskState::Waiting,
+        reason: "2 miners were asked".into(),
+        needed: 3,
+        able: 2,
+        advice: advice.map(Into::into),
+        verdicts: fates.map(verdict).into(),
+    };
+    let work = |task| api::WorkVerdict {
+        node: node_id(),
+        name: "rig".into(),
+        task,
+        reason: "no task waits for miners".into(),
+    };
     let delegation = |name: Option<&str>| api::DelegationView {
         node: node_id(),
         name: name.map(Into::into),
@@ -907,6 +943,10 @@ fn api_answers() -> Vec<Message> {
         message("miner-view", "", miner),
         message("miner-view", "busy", busy),
         message("enrolment-request", "", request),
+        message("explanation", "", explanation(Some("wait"))),
+        message("explanation", "ended", explanation(None)),
+        message("work-verdict", "", work(Some(TASK))),
+        message("work-verdict", "idle", work(None)),
         message("delegation-view", "", delegation(Some("rig"))),
         message("delegation-view", "unseen", delegation(None)),
         message("placement", "", placement),

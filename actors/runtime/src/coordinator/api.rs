@@ -7,7 +7,8 @@ use cryptomind_core::ledger::Delegation;
 use cryptomind_core::run::Run;
 use cryptomind_net::{Connection, Exchange, Sender};
 use cryptomind_protocol::api::{
-    AccountView, DelegationView, MAX_ROWS, METHODS, MinerView, NetworkStatus, Placement, Request,
+    AccountView, DelegationView, Explanation, MAX_ROWS, METHODS, MinerView, NetworkStatus,
+    Placement, Request, WorkVerdict,
 };
 use cryptomind_protocol::error::Answer;
 use cryptomind_protocol::item::{Access, ItemView, MAX_FILE_BYTES};
@@ -76,6 +77,7 @@ pub(super) async fn answer(
                 .answer(office.task(me, task).map(views::task))
                 .await
         }
+        Request::Explain { task } => exchange.answer(office.explain(me, task).await).await,
         Request::Tasks { state, limit } => exchange.answer(office.tasks(me, state, limit)).await,
         Request::Watch { task, from } => match office.task(me, task) {
             Ok(_) => {
@@ -85,6 +87,7 @@ pub(super) async fn answer(
             Err(refusal) => exchange.answer(Err::<Ack, _>(refusal)).await,
         },
         Request::Miners {} => exchange.answer(office.miners().await).await,
+        Request::WhyNoWork {} => exchange.answer(office.why_no_work(me).await).await,
         Request::Prices {} => exchange.answer(office.prices().await).await,
         Request::PriceHistory {
             class,
@@ -302,6 +305,17 @@ impl Office {
             ErrorBody::not_found("task", format!("you have no task {task}"))
                 .with_help("see `cryptomind task ls`")
         })
+    }
+
+    async fn explain(&self, me: AccountId, task: TaskId) -> Result<Explanation, ErrorBody> {
+        let run = Box::new(self.task(me, task)?);
+        let explain = |reply| MatchmakerMsg::Explain(run, reply);
+        self.matchmaker.call(explain, MATCHMAKER_LIMIT).await?
+    }
+
+    async fn why_no_work(&self, me: AccountId) -> Result<Vec<WorkVerdict>, ErrorBody> {
+        let why = |reply| MatchmakerMsg::WhyNoWork(me, reply);
+        self.matchmaker.call(why, MATCHMAKER_LIMIT).await?
     }
 
     fn tasks(

@@ -3,10 +3,11 @@
 use super::*;
 use cryptomind_protocol::price::PriceClass;
 
-/// A world whose samples take 10⁶ operations each.
+/// A world whose samples take 10⁶ operations each, and cost no more for it.
 fn world() -> World {
     let mut world = World::new();
     world.run.terms.extent.flops_per_sample = 1_000_000;
+    world.run.terms.prices.unit_price = Amount::ZERO;
     world
 }
 
