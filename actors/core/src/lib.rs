@@ -29,5 +29,6 @@ pub mod rating;
 pub mod receipt;
 pub mod ring;
 pub mod run;
+pub mod simulation;
 pub mod state_hash;
 pub mod transaction;

@@ -1,39 +1,34 @@
-//! The market: who can do a task, and who is chosen.
+//! The market: what is known of miners and their links, what a task asks for, and who is chosen.
 //!
-//! Simple on purpose today: hard gates (online, free, allowed), then speed as measured weighed with the
-//! rating, at a fixed unit price. Measured links and floating prices come later.
+//! **Owned by** the matchmaker: it feeds [`link::Links`] and [`speed::Speeds`] with what nodes report, keeps a
+//! [`link::LinkTable`] of them, and hands it to [`Run::apply`](crate::run::Run::apply) as part of the [`Surroundings`].
+//! Quotes and explanations call the same [`select()`].
+//!
+//! Reading order: [`workload`] (what a task asks of a group), [`candidate`] (what a miner can do), [`link`] and [`speed`]
+//! (what that rests on), [`expectation`] (how long a group takes), [`select`](mod@select) (who is chosen), [`verdict`]
+//! (why, and why not).
+//!
+//! **Invariants**: a choice is a function of candidates, links and request, whatever their order; nothing that a node says
+//! of itself alone makes it look better than its silence; floating point numbers are times and scores, never money.
+//!
+//! **Is not**: the life of a task ([`run`](crate::run)), prices ([`price`](crate::price)), ratings
+//! ([`rating`](crate::rating)).
 
-use cryptomind_protocol::task::Member;
-use serde::{Deserialize, Serialize};
+pub mod candidate;
+pub mod expectation;
+pub mod link;
+mod offer;
+mod ring_order;
+mod search;
+pub mod select;
+pub mod speed;
+pub mod verdict;
+pub mod workload;
 
-/// A miner's ready signal, with what the choice rests on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Offer {
-    /// Who.
-    pub member: Member,
-    /// Where its ring socket listens.
-    pub ring_address: String,
-    /// Measured speed, in 10⁶ floating-point operations a second.
-    pub mflops: u64,
-    /// Rating, in thousandths of 5 stars.
-    pub rating_milli: u32,
-}
-
-impl Offer {
-    /// Speed weighed with the rating: expected useful work a second.
-    fn score(&self) -> u128 {
-        u128::from(self.mflops) * u128::from(self.rating_milli)
-    }
-}
-
-/// Divides offers into the `needed` best and the rest. Equal scores go by node id, so that the choice is a
-/// function of the offers alone, whatever their order.
-pub fn select(mut offers: Vec<Offer>, needed: usize) -> (Vec<Offer>, Vec<Offer>) {
-    offers.sort_by(|a, b| {
-        b.score()
-            .cmp(&a.score())
-            .then_with(|| a.member.node.cmp(&b.member.node))
-    });
-    let rest = offers.split_off(needed.min(offers.len()));
-    (offers, rest)
-}
+pub use candidate::{Ability, Availability, Candidate};
+pub use expectation::{Expectation, expect};
+pub use offer::Offer;
+pub use ring_order::ring_order;
+pub use select::{MatchReport, Preference, Surroundings, Wanted, gate, select};
+pub use verdict::{Gate, Score, Verdict};
+pub use workload::Workload;

@@ -44,10 +44,11 @@ use cryptomind_protocol::task::{
 use cryptomind_protocol::{AccountId, Amount, NodeId, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::market::{self, Offer};
+use crate::market::{Offer, Surroundings};
 use crate::price::Terms;
 
 mod checkpoint;
+mod choice;
 mod regroup;
 mod settle;
 mod timers;
@@ -158,6 +159,8 @@ pub struct Run {
     pub asked: Vec<NodeId>,
     /// Miners that are ready for it.
     pub offers: Vec<Offer>,
+    /// Miners that offered and may not take part: not asked again before they join anew.
+    pub barred: Vec<NodeId>,
     /// When the offers are looked at, all answers or not.
     pub window_ends: Timestamp,
     /// The group by rank.
@@ -347,6 +350,7 @@ impl Run {
             executions: 0,
             asked: Vec::new(),
             offers: Vec::new(),
+            barred: Vec::new(),
             window_ends: now,
             seats: Vec::new(),
             strikes: Vec::new(),
@@ -381,19 +385,19 @@ impl Run {
         matches!(self.spec.work, Work::Train { .. })
     }
 
-    /// Takes news. Stale or foreign news changes nothing.
-    pub fn apply(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
+    /// Takes news. Stale or foreign news changes nothing. `around` is what is measured around the miners.
+    pub fn apply(&mut self, input: Input, around: &Surroundings, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.state.is_final() {
             return effects;
         }
         match input {
             Input::Free(node) => self.ask(node, now, &mut effects),
-            Input::Offered(offer) => self.offered(offer, now, &mut effects),
-            Input::Declined { node, .. } => self.declined(node, now, &mut effects),
+            Input::Offered(offer) => self.offered(offer, around, now, &mut effects),
+            Input::Declined { node, .. } => self.declined(node, around, now, &mut effects),
             Input::Joined { node, position } => self.joined(node, position, now, &mut effects),
             Input::Present(node) => self.present(node, &mut effects),
-            Input::Disconnected(node) => self.disconnected(node, now, &mut effects),
+            Input::Disconnected(node) => self.disconnected(node, around, now, &mut effects),
             Input::Reported {
                 node,
                 attempt,
@@ -405,7 +409,7 @@ impl Run {
             Input::Cancel => self.cancel(now, &mut effects),
             Input::HoldExpired(payments) => self.hold_expired(payments, now, &mut effects),
             Input::ClockSet => self.restart_timers(now),
-            Input::Tick => self.tick(now, &mut effects),
+            Input::Tick => self.tick(around, now, &mut effects),
         }
         effects
     }
@@ -464,6 +468,7 @@ impl Run {
 
     fn may_ask(&self, node: NodeId) -> bool {
         self.strikes_of(node) < MAX_STRIKES
+            && !self.barred.contains(&node)
             && !self.asked.contains(&node)
             && !self.offers.iter().any(|offer| offer.member.node == node)
     }
@@ -497,85 +502,6 @@ impl Run {
     /// Forgets offers of nodes that have meanwhile joined other groups.
     pub fn forget_offers(&mut self, engaged: impl Fn(&NodeId) -> bool) {
         self.offers.retain(|offer| !engaged(&offer.member.node));
-    }
-
-    fn offered(&mut self, offer: Offer, now: Timestamp, effects: &mut Vec<Effect>) {
-        let node = offer.member.node;
-        if self.strikes_of(node) >= MAX_STRIKES {
-            let reason = "it failed this task before".to_owned();
-            effects.push(Effect::Withdraw { node, reason });
-            return;
-        }
-        if self.state != TaskState::Waiting {
-            let reason = "the group is complete".to_owned();
-            if self.seat(node).is_none() {
-                effects.push(Effect::Withdraw { node, reason });
-            }
-            return;
-        }
-        self.asked.retain(|asked| *asked != node);
-        match self
-            .offers
-            .iter_mut()
-            .find(|known| known.member.node == node)
-        {
-            Some(known) => *known = offer,
-            None => {
-                let name = offer.member.name.clone();
-                self.offers.push(offer);
-                self.tell(Event::Offered { node, name }, effects);
-            }
-        }
-        self.choose(now, effects);
-    }
-
-    fn declined(&mut self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
-        self.asked.retain(|asked| *asked != node);
-        self.offers.retain(|offer| offer.member.node != node);
-        if self.state == TaskState::Waiting {
-            self.choose(now, effects);
-        }
-    }
-
-    /// Forms the group once everybody has answered or the window is over, and enough are ready.
-    fn choose(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        if !self.asked.is_empty() && now < self.window_ends {
-            return;
-        }
-        // Whoever has not answered by now may still offer, but is not waited for.
-        self.asked.clear();
-        let needed = self.spec.miners as usize;
-        if self.offers.len() < needed {
-            let reason = format!(
-                "{} of {needed} miners are ready; it starts when {} more are free, and expires in {} s",
-                self.offers.len(),
-                needed - self.offers.len(),
-                self.deadline.ms_since(now).div_ceil(1000),
-            );
-            if self.reason.split(';').next() != reason.split(';').next() {
-                self.tell(
-                    Event::Waiting {
-                        reason: reason.clone(),
-                    },
-                    effects,
-                );
-            }
-            self.reason = reason;
-            return;
-        }
-        let (chosen, rest) = market::select(std::mem::take(&mut self.offers), needed);
-        for offer in rest {
-            let reason = "faster or better rated miners were ready".to_owned();
-            effects.push(Effect::Withdraw {
-                node: offer.member.node,
-                reason,
-            });
-        }
-        self.executions += 1;
-        self.start_step = self.verified_step;
-        self.step = self.verified_step;
-        self.seats = chosen.into_iter().map(Seat::new).collect();
-        self.begin_attempt(now, effects);
     }
 
     fn begin_attempt(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -619,6 +545,7 @@ impl Run {
         effects: &mut Vec<Effect>,
     ) {
         let (task, attempt, state) = (self.task, self.attempt, self.state);
+        self.barred.retain(|barred| *barred != node);
         let Some(seat) = self.seat(node) else {
             if position.is_some_and(|p| p.task == task) {
                 let reason = "the group went on without this node".to_owned();
@@ -664,12 +591,18 @@ impl Run {
         }
     }
 
-    fn disconnected(&mut self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn disconnected(
+        &mut self,
+        node: NodeId,
+        around: &Surroundings,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
         if let Some(seat) = self.seat(node) {
             seat.away_since = seat.away_since.or(Some(now));
         }
         // It will not answer: perhaps it was the last that was waited for.
-        self.declined(node, now, effects);
+        self.declined(node, around, now, effects);
     }
 
     fn reported(

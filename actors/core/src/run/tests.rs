@@ -10,6 +10,7 @@ use cryptomind_protocol::{BlobId, ItemId};
 
 use super::*;
 use crate::ledger::{Ledger, Op, Rules};
+use crate::market::Ability;
 use crate::price::{Extent, ItemUse, Prices};
 use crate::rating::{NEWCOMER_MILLI, withheld_ppm};
 
@@ -85,8 +86,7 @@ fn offer(n: u8) -> Offer {
     Offer {
         member,
         ring_address: format!("host:{n}"),
-        mflops: 100,
-        rating_milli: 3500,
+        ability: Ability::new(100, 3500),
     }
 }
 
@@ -170,7 +170,7 @@ impl World {
     }
 
     fn feed(&mut self, input: Input) {
-        let effects = self.run.apply(input, self.now);
+        let effects = self.run.apply(input, &Surroundings::default(), self.now);
         self.carry_out(effects);
         assert!(self.run.earned <= self.run.terms.work_cost);
     }

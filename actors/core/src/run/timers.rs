@@ -7,6 +7,7 @@ use super::{
     AWAY_LIMIT_MS, CONFIRM_LIMIT_MS, Effect, Run, STALL_LIMIT_MS, STORE_LIMIT_MS, SUSPECT_LIMIT_MS,
     Seat,
 };
+use crate::market::Surroundings;
 
 /// The most time between a run's end and its hold's expiry.
 const MAX_SETTLE_MARGIN_MS: u64 = 60_000;
@@ -29,7 +30,12 @@ impl Run {
         self.ends().plus_ms(margin)
     }
 
-    pub(super) fn tick(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+    pub(super) fn tick(
+        &mut self,
+        around: &Surroundings,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
         if now >= self.ends() {
             let reason = format!("it had {} s, and they are over", self.limits.hold_ms / 1000);
             return self.end(TaskState::Expired, reason, now, effects);
@@ -39,7 +45,7 @@ impl Run {
                 let reason = format!("not enough miners were free in time: {}", self.reason);
                 self.end(TaskState::Expired, reason, now, effects);
             }
-            TaskState::Waiting => self.choose(now, effects),
+            TaskState::Waiting => self.choose(around, now, effects),
             TaskState::Regrouping => self.regroup_if_answered(now, effects),
             TaskState::Matched | TaskState::Running => self.look_for_lost(now, effects),
             _ => {}

@@ -1,0 +1,184 @@
+//! What is known of the links between parties: round trip and throughput, reported by the parties themselves.
+//!
+//! Owned by the matchmaker, which feeds it reports and takes a [`LinkTable`] of it to match by. Miners measure each
+//! other over the network's own connections, and each end reports what it saw. A party profits from looking close and
+//! fast, so nobody is believed alone:
+//!
+//! - where both ends reported, the *worse* value counts;
+//! - where one did, its value counts as far as it is no better than the worse quartile of all pairs that both ends
+//!   reported: flattering oneself gains nothing over saying nothing;
+//! - a pair that nobody reported is taken to be as good as that quartile, and marked as estimated.
+//!
+//! Pairs that proved to be in one local network are a population of their own: an unmeasured pair in a local network
+//! is as good as the worse quartile of *its* kind.
+//!
+//! A side's value is a moving average with weight 1/5 for the newest (Petals weighs its pings so: Borzunov et al.,
+//! 2023). It expires; what is expired counts as never said. All in integers: tables are the same everywhere.
+//!
+//! Is not: how anything is measured (the nodes), nor what a link is worth to a task
+//! ([`expectation`](super::expectation)).
+
+use std::collections::BTreeMap;
+
+use cryptomind_protocol::{AccountId, NodeId, Timestamp};
+
+mod table;
+
+pub use table::{Link, LinkTable};
+
+/// A round trip is believed for so long.
+pub const RTT_EXPIRY_MS: u64 = 300_000;
+/// A throughput is believed for so long.
+pub const THROUGHPUT_EXPIRY_MS: u64 = 3_600_000;
+/// A proof that two parties are in one local network is believed for so long.
+pub const LAN_EXPIRY_MS: u64 = 3_600_000;
+/// Peers that are kept a party; the one that was reported longest ago goes.
+pub const MAX_PEERS: usize = 64;
+/// The longest round trip that counts, microseconds: longer ones are reported as this.
+pub const MAX_RTT_US: u64 = 60_000_000;
+/// The highest throughput that counts, bytes a second: 8 Tbit/s.
+pub const MAX_BYTES_PER_S: u64 = 1_000_000_000_000;
+
+/// One over the weight of the newest value in a moving average.
+const EWMA_PARTS: u64 = 5;
+
+/// An end of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Party {
+    /// A miner or a storage node.
+    Node(NodeId),
+    /// A client, wherever it is.
+    Client(AccountId),
+}
+
+/// What one end of a link measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measure {
+    /// Round trip, microseconds.
+    pub rtt_us: u64,
+    /// Throughput, bytes a second, where it was measured.
+    pub bytes_per_s: Option<u64>,
+}
+
+/// A moving average and when it was last fed.
+#[derive(Debug, Clone, Copy)]
+struct Average {
+    value: u64,
+    at: Timestamp,
+}
+
+impl Average {
+    /// Feeds `value`; an average that is expired begins anew.
+    fn feed(known: Option<Self>, value: u64, expiry_ms: u64, now: Timestamp) -> Self {
+        let old = fresh(known, expiry_ms, now).unwrap_or(value);
+        Self {
+            value: (old * (EWMA_PARTS - 1) + value) / EWMA_PARTS,
+            at: now,
+        }
+    }
+}
+
+fn fresh(known: Option<Average>, expiry_ms: u64, now: Timestamp) -> Option<u64> {
+    known
+        .filter(|average| now.ms_since(average.at) <= expiry_ms)
+        .map(|average| average.value)
+}
+
+/// What one end says of a link.
+#[derive(Debug, Clone, Copy)]
+struct Side {
+    rtt: Average,
+    throughput: Option<Average>,
+}
+
+impl Side {
+    fn rtt_us(&self, now: Timestamp) -> Option<u64> {
+        fresh(Some(self.rtt), RTT_EXPIRY_MS, now)
+    }
+
+    fn bytes_per_s(&self, now: Timestamp) -> Option<u64> {
+        fresh(self.throughput, THROUGHPUT_EXPIRY_MS, now)
+    }
+
+    fn is_expired(&self, now: Timestamp) -> bool {
+        self.rtt_us(now).is_none() && self.bytes_per_s(now).is_none()
+    }
+}
+
+/// All reports on links.
+#[derive(Debug, Clone, Default)]
+pub struct Links {
+    /// By who reported, then on the link to whom.
+    sides: BTreeMap<Party, BTreeMap<Party, Side>>,
+    /// Pairs in one local network, the lesser party first, and when that was proved.
+    lan: BTreeMap<(Party, Party), Timestamp>,
+}
+
+fn pair(a: Party, b: Party) -> (Party, Party) {
+    (a.min(b), a.max(b))
+}
+
+impl Links {
+    /// Takes what `from` measured of its link to `to`. Values beyond all reason are cut to the limits; a report on
+    /// oneself is ignored.
+    pub fn report(&mut self, from: Party, to: Party, measure: Measure, now: Timestamp) {
+        if from == to {
+            return;
+        }
+        let peers = self.sides.entry(from).or_default();
+        let known = peers.get(&to).copied();
+        if known.is_none() && peers.len() >= MAX_PEERS {
+            drop_oldest(peers);
+        }
+        let rtt = measure.rtt_us.clamp(1, MAX_RTT_US);
+        let throughput = measure.bytes_per_s.map(|b| b.clamp(1, MAX_BYTES_PER_S));
+        let before = known.and_then(|side| side.throughput);
+        let side = Side {
+            rtt: Average::feed(known.map(|side| side.rtt), rtt, RTT_EXPIRY_MS, now),
+            throughput: throughput
+                .map(|value| Average::feed(before, value, THROUGHPUT_EXPIRY_MS, now))
+                .or(before),
+        };
+        peers.insert(to, side);
+    }
+
+    /// Takes it that two parties are in one local network. The caller has seen a nonce that it gave to one come back
+    /// from the other over a private address: a claim alone proves nothing.
+    pub fn prove_lan(&mut self, a: Party, b: Party, now: Timestamp) {
+        if a != b {
+            self.lan.insert(pair(a, b), now);
+        }
+    }
+
+    /// Forgets what is expired, so that parties that never come back take no room.
+    pub fn forget_expired(&mut self, now: Timestamp) {
+        self.sides.retain(|_, peers| {
+            peers.retain(|_, side| !side.is_expired(now));
+            !peers.is_empty()
+        });
+        self.lan
+            .retain(|_, proved| now.ms_since(*proved) <= LAN_EXPIRY_MS);
+    }
+
+    /// What counts at this moment, to match by.
+    pub fn table(&self, now: Timestamp) -> LinkTable {
+        LinkTable::of(self, now)
+    }
+
+    fn in_lan(&self, a: Party, b: Party, now: Timestamp) -> bool {
+        let proved = self.lan.get(&pair(a, b));
+        proved.is_some_and(|at| now.ms_since(*at) <= LAN_EXPIRY_MS)
+    }
+}
+
+fn drop_oldest(peers: &mut BTreeMap<Party, Side>) {
+    let oldest = peers
+        .iter()
+        .min_by_key(|(peer, side)| (side.rtt.at, **peer));
+    if let Some(peer) = oldest.map(|(peer, _)| *peer) {
+        peers.remove(&peer);
+    }
+}
+
+#[cfg(test)]
+mod tests;

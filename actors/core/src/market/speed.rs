@@ -1,0 +1,259 @@
+//! How fast a node is at a kind of work, predicted from what it has done.
+//!
+//! Owned by the matchmaker: it feeds every finished run's [`RunStatistic`] and every start test, and asks for
+//! [`Prediction`]s. What a prediction rests on, the best first:
+//!
+//! 1. the node's own runs of this kind, engine and size;
+//! 2. its runs of the nearest other size;
+//! 3. its start test, times what nodes achieved of their start tests at this kind of work (the median);
+//! 4. its start test alone.
+//!
+//! Speeds scatter by factors, not by amounts, so averages are taken of logarithms: the mean of the last runs, with
+//! weight 0.2 for the newest once there are five. A prediction's spread is a standard deviation of that logarithm and
+//! narrows with the count: the sample's own scatter, blended with a prior as wide as start tests are known to err.
+//!
+//! Is not: the record on disk (the statistics themselves are), nor ratings.
+
+use std::collections::BTreeMap;
+
+use cryptomind_protocol::{NodeId, TaskId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The least weight of the newest run in an average.
+const NEWEST_WEIGHT: f64 = 0.2;
+/// Spread of a speed of which only a start test is known: a factor of 1.65 either way.
+pub const START_TEST_SPREAD: f64 = 0.5;
+/// Spread of a speed that is known from runs of another size.
+pub const OTHER_SIZE_SPREAD: f64 = 0.3;
+/// How many runs the prior spread of a node's own runs counts for.
+const PRIOR_RUNS: f64 = 3.0;
+/// Spread of runs of one node as taken before there are any: other load, heat.
+const PRIOR_SPREAD: f64 = 0.2;
+
+/// What kind of work.
+///
+/// Every model that engines run today is a chain of dense layers; a second family of models becomes a further kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkKind {
+    /// Training: products of all sizes, forwards and backwards.
+    Train,
+    /// Running a model.
+    Infer,
+}
+
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// The processor.
+    Cpu,
+    /// A card of Nvidia's.
+    Cuda,
+    /// Any other card.
+    OpenCl,
+}
+
+/// What one node achieved in one run, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunStatistic {
+    /// In which task.
+    pub task: TaskId,
+    /// The node.
+    pub node: NodeId,
+    /// What kind of work.
+    pub kind: WorkKind,
+    /// What computed.
+    pub engine: Engine,
+    /// Size of a step: see [`size_class`].
+    pub size_class: u8,
+    /// Floating-point operations that it computed, as the graph counts them.
+    pub flops: u64,
+    /// How long it computed, milliseconds, without waiting for others.
+    pub ms: u64,
+    /// When it ended.
+    pub at: Timestamp,
+}
+
+impl RunStatistic {
+    /// Its key: a task, then a node.
+    pub const fn key(&self) -> (TaskId, NodeId) {
+        (self.task, self.node)
+    }
+
+    /// Logarithm of the operations a second; nothing of a run that computed nothing or took no time.
+    fn ln_speed(&self) -> Option<f64> {
+        let measurable = self.flops > 0 && self.ms > 0;
+        measurable.then(|| (self.flops as f64 * 1e3 / self.ms as f64).ln())
+    }
+}
+
+/// The class of steps of so many floating-point operations: the logarithm to base 2, rounded down.
+pub const fn size_class(flops_per_step: u64) -> u8 {
+    match flops_per_step.checked_ilog2() {
+        Some(class) => class as u8,
+        None => 0,
+    }
+}
+
+/// Of what a speed is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sort {
+    /// What kind of work.
+    pub kind: WorkKind,
+    /// What computes.
+    pub engine: Engine,
+    /// Size of a step: see [`size_class`].
+    pub size_class: u8,
+}
+
+/// What a prediction rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// Runs of this node, of this kind and size.
+    Runs {
+        /// How many.
+        count: u32,
+    },
+    /// Runs of this node, of this kind and another size.
+    OtherSize {
+        /// Which.
+        size_class: u8,
+    },
+    /// Its start test, and what others made of theirs.
+    StartTest,
+}
+
+/// A node's speed as predicted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prediction {
+    /// Median, floating-point operations a second.
+    pub flops_per_s: f64,
+    /// Standard deviation of its logarithm.
+    pub spread: f64,
+    /// What it rests on.
+    pub basis: Basis,
+}
+
+/// Mean and scatter of logarithms.
+#[derive(Debug, Clone, Copy)]
+struct History {
+    count: u32,
+    mean: f64,
+    variance: f64,
+}
+
+impl History {
+    fn first(value: f64) -> Self {
+        Self {
+            count: 1,
+            mean: value,
+            variance: 0.0,
+        }
+    }
+
+    /// West's incremental mean and variance with a weight (1979): of 1/n first, then of the least.
+    fn feed(&mut self, value: f64) {
+        self.count = self.count.saturating_add(1);
+        let weight = NEWEST_WEIGHT.max(1.0 / f64::from(self.count));
+        let off = value - self.mean;
+        self.mean += weight * off;
+        self.variance = (1.0 - weight) * (self.variance + weight * off * off);
+    }
+
+    /// Of the next run: the scatter of runs and the doubt about their mean.
+    fn spread(&self) -> f64 {
+        let count = f64::from(self.count);
+        let prior = PRIOR_RUNS * PRIOR_SPREAD * PRIOR_SPREAD;
+        let scatter = (prior + count * self.variance) / (PRIOR_RUNS + count);
+        let doubt = NEWEST_WEIGHT.max(1.0 / count);
+        (scatter * (1.0 + doubt)).sqrt()
+    }
+}
+
+/// All that is known of nodes' speeds.
+#[derive(Debug, Clone, Default)]
+pub struct Speeds {
+    histories: BTreeMap<(NodeId, WorkKind, Engine), BTreeMap<u8, History>>,
+    /// Start tests, floating-point operations a second.
+    start_tests: BTreeMap<NodeId, f64>,
+    /// Logarithm of what each node last achieved of its start test.
+    factors: BTreeMap<(WorkKind, NodeId), f64>,
+}
+
+impl Speeds {
+    /// Takes a node's start test, floating-point operations a second.
+    pub fn started(&mut self, node: NodeId, flops_per_s: u64) {
+        self.start_tests.insert(node, flops_per_s.max(1) as f64);
+    }
+
+    /// Takes what a node achieved in a run. A run that computed nothing or took no time says nothing.
+    pub fn ran(&mut self, run: &RunStatistic) {
+        let Some(speed) = run.ln_speed() else { return };
+        let sizes = self.histories.entry((run.node, run.kind, run.engine));
+        let sizes = sizes.or_default();
+        let known = sizes.entry(run.size_class);
+        known
+            .and_modify(|history| history.feed(speed))
+            .or_insert_with(|| History::first(speed));
+        if let Some(test) = self.start_tests.get(&run.node) {
+            self.factors.insert((run.kind, run.node), speed - test.ln());
+        }
+    }
+
+    /// Forgets a node.
+    pub fn forget(&mut self, node: NodeId) {
+        self.histories.retain(|(known, ..), _| *known != node);
+        self.start_tests.remove(&node);
+        self.factors.retain(|(_, known), _| *known != node);
+    }
+
+    /// A node's speed at a sort of work. Nothing of a node that has shown nothing.
+    pub fn predict(&self, node: NodeId, sort: Sort) -> Option<Prediction> {
+        self.from_runs(node, sort).or_else(|| {
+            let test = self.start_tests.get(&node)?;
+            Some(Prediction {
+                flops_per_s: test * self.factor(sort.kind),
+                spread: START_TEST_SPREAD,
+                basis: Basis::StartTest,
+            })
+        })
+    }
+
+    fn from_runs(&self, node: NodeId, sort: Sort) -> Option<Prediction> {
+        let sizes = self.histories.get(&(node, sort.kind, sort.engine))?;
+        let nearest = sizes
+            .iter()
+            .min_by_key(|(size, _)| size.abs_diff(sort.size_class));
+        let (size, history) = nearest?;
+        let (spread, basis) = if *size == sort.size_class {
+            let count = history.count;
+            (history.spread(), Basis::Runs { count })
+        } else {
+            let spread = history.spread().hypot(OTHER_SIZE_SPREAD);
+            (spread, Basis::OtherSize { size_class: *size })
+        };
+        Some(Prediction {
+            flops_per_s: history.mean.exp(),
+            spread,
+            basis,
+        })
+    }
+
+    /// What nodes achieve of their start tests at this kind of work: the median; 1 as long as none has.
+    fn factor(&self, kind: WorkKind) -> f64 {
+        let of_kind = self.factors.iter().filter(|((known, _), _)| *known == kind);
+        let mut factors: Vec<f64> = of_kind.map(|(_, factor)| *factor).collect();
+        if factors.is_empty() {
+            return 1.0;
+        }
+        let middle = factors.len() / 2;
+        factors
+            .select_nth_unstable_by(middle, f64::total_cmp)
+            .1
+            .exp()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+use super::*;
+use crate::simulation::dice::Dice;
+
+const SORT: Sort = Sort {
+    kind: WorkKind::Train,
+    engine: Engine::Cpu,
+    size_class: 30,
+};
+
+fn node(n: u8) -> NodeId {
+    NodeId::new([n; 32])
+}
+
+/// A run that achieved so many floating-point operations a second.
+fn run(n: u8, size_class: u8, flops_per_s: f64) -> RunStatistic {
+    RunStatistic {
+        task: TaskId::new([n; 16]),
+        node: node(n),
+        kind: SORT.kind,
+        engine: SORT.engine,
+        size_class,
+        flops: (flops_per_s * 100.0) as u64,
+        ms: 100_000,
+        at: Timestamp::from_ms(1),
+    }
+}
+
+fn off(speeds: &Speeds, n: u8, truth: f64) -> f64 {
+    let predicted = speeds.predict(node(n), SORT).unwrap().flops_per_s;
+    (predicted / truth).ln().abs()
+}
+
+#[test]
+fn of_a_node_that_has_shown_nothing_nothing_is_said() {
+    assert_eq!(Speeds::default().predict(node(1), SORT), None);
+}
+
+#[test]
+fn runs_go_before_other_sizes_and_those_before_the_start_test() {
+    let mut speeds = Speeds::default();
+    speeds.started(node(1), 8_000_000_000);
+    let tested = speeds.predict(node(1), SORT).unwrap();
+    assert_eq!(tested.basis, Basis::StartTest);
+    assert!((tested.flops_per_s / 8e9 - 1.0).abs() < 1e-9);
+    speeds.ran(&run(1, 20, 2e9));
+    let other = speeds.predict(node(1), SORT).unwrap();
+    assert_eq!(other.basis, Basis::OtherSize { size_class: 20 });
+    assert!((other.flops_per_s / 2e9 - 1.0).abs() < 1e-6);
+    speeds.ran(&run(1, 30, 4e9));
+    let own = speeds.predict(node(1), SORT).unwrap();
+    assert_eq!(own.basis, Basis::Runs { count: 1 });
+    assert!((own.flops_per_s / 4e9 - 1.0).abs() < 1e-6);
+    assert!(own.spread < other.spread && other.spread < tested.spread);
+    speeds.forget(node(1));
+    assert_eq!(speeds.predict(node(1), SORT), None);
+}
+
+#[test]
+fn a_newcomers_start_test_is_read_as_others_fared_by_theirs() {
+    let mut speeds = Speeds::default();
+    for n in 1..=5 {
+        speeds.started(node(n), 10_000_000_000);
+        speeds.ran(&run(n, 30, 1e9 * f64::from(n)));
+    }
+    speeds.started(node(9), 20_000_000_000);
+    let predicted = speeds.predict(node(9), SORT).unwrap();
+    assert!(
+        (predicted.flops_per_s / 6e9 - 1.0).abs() < 1e-6,
+        "{predicted:?}"
+    );
+    let infer = Sort {
+        kind: WorkKind::Infer,
+        ..SORT
+    };
+    let predicted = speeds.predict(node(9), infer).unwrap();
+    assert!((predicted.flops_per_s / 20e9 - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn a_run_without_time_or_work_says_nothing() {
+    let mut speeds = Speeds::default();
+    speeds.ran(&RunStatistic {
+        ms: 0,
+        ..run(1, 30, 1e9)
+    });
+    speeds.ran(&RunStatistic {
+        flops: 0,
+        ..run(1, 30, 1e9)
+    });
+    assert_eq!(speeds.predict(node(1), SORT), None);
+}
+
+#[test]
+fn an_average_follows_a_machine_that_changed() {
+    let mut speeds = Speeds::default();
+    for _ in 0..50 {
+        speeds.ran(&run(1, 30, 4e9));
+    }
+    for _ in 0..20 {
+        speeds.ran(&run(1, 30, 1e9));
+    }
+    assert!(off(&speeds, 1, 1e9) < 0.02);
+}
+
+/// Against a hidden truth: start tests err by a factor that they share and by one of their own, runs scatter. Over 200
+/// nodes the median error falls with each doubling of history, and the spread tells the truth about it.
+#[test]
+fn the_error_of_predictions_falls_as_history_grows() {
+    let mut dice = Dice::new(7);
+    let mut speeds = Speeds::default();
+    let truth: Vec<f64> = (0..200).map(|_| 1e10 * dice.normal().exp()).collect();
+    for (n, flops) in truth.iter().enumerate() {
+        let test = flops * 2.0 * (0.4 * dice.normal()).exp();
+        speeds.started(node(n as u8), test as u64);
+    }
+    let mut medians = vec![median_error(&speeds, &truth)];
+    for rounds in [1, 3, 12] {
+        for _ in 0..rounds {
+            for (n, flops) in truth.iter().enumerate() {
+                speeds.ran(&run(n as u8, 30, flops * (0.2 * dice.normal()).exp()));
+            }
+        }
+        medians.push(median_error(&speeds, &truth));
+    }
+    assert!(medians[0] > 0.5, "start tests err: {medians:?}");
+    assert!(medians.is_sorted_by(|a, b| a > b), "{medians:?}");
+    assert!(medians[3] < 0.06, "{medians:?}");
+    let within = truth.iter().enumerate().filter(|(n, flops)| {
+        let spread = speeds.predict(node(*n as u8), SORT).unwrap().spread;
+        off(&speeds, *n as u8, **flops) < spread
+    });
+    assert!(within.count() >= 190, "the spread covers the error");
+}
+
+fn median_error(speeds: &Speeds, truth: &[f64]) -> f64 {
+    let errors = truth.iter().enumerate();
+    let mut errors: Vec<f64> = errors.map(|(n, t)| off(speeds, n as u8, *t)).collect();
+    errors.sort_by(f64::total_cmp);
+    errors[errors.len() / 2]
+}

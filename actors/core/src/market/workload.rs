@@ -1,0 +1,165 @@
+//! What a task asks of its group: work, exchange, memory, files.
+//!
+//! Follows from the task and its terms alone; whoever computes it, it is the same. What a node has to fetch depends on
+//! what it has, and is said of the node.
+
+use cryptomind_protocol::task::{Optimizer, TaskSpec, Work};
+
+use super::speed::{WorkKind, size_class};
+use crate::price::Terms;
+
+/// Bytes of an f32.
+const F32_BYTES: u64 = 4;
+/// Arenas as large as the parameters that a step needs besides parameters and moments: gradients, and the ring's scratch.
+const STEP_ARENAS: u64 = 2;
+/// A step is written beside the state before it, so that it can be redone.
+const STATES: u64 = 2;
+
+/// A task's demands on a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workload {
+    /// What kind of work.
+    pub kind: WorkKind,
+    /// Floating-point operations in all, as the graph counts them.
+    pub flops: u128,
+    /// Steps; each ends with an exchange of gradients.
+    pub steps: u64,
+    /// Gradients that each step sums over the group, bytes. 0 where nothing is exchanged.
+    pub gradient_bytes: u64,
+    /// Checkpoints, the last one included.
+    pub checkpoints: u64,
+    /// A checkpoint's file: parameters and moments, bytes.
+    pub checkpoint_bytes: u64,
+    /// The result's files, bytes.
+    pub result_bytes: u64,
+    /// Memory that a member needs for the model's state, bytes; samples and activations come on top.
+    pub memory_bytes: u64,
+}
+
+impl Workload {
+    /// What `spec` with these terms asks for.
+    pub fn of(spec: &TaskSpec, terms: &Terms) -> Self {
+        let extent = &terms.extent;
+        let base = Self {
+            kind: WorkKind::Infer,
+            flops: extent.flops(),
+            steps: extent.steps,
+            gradient_bytes: 0,
+            checkpoints: 0,
+            checkpoint_bytes: 0,
+            result_bytes: extent.result_bytes_max,
+            memory_bytes: 0,
+        };
+        match &spec.work {
+            Work::Infer { .. } => base,
+            Work::Train { model, train, .. } => {
+                let parameters = model.parameter_count().saturating_mul(F32_BYTES);
+                let state = parameters.saturating_mul(1 + moments(&train.optimizer));
+                let scratch = parameters.saturating_mul(STEP_ARENAS);
+                Self {
+                    kind: WorkKind::Train,
+                    gradient_bytes: parameters,
+                    checkpoints: extent.steps.div_ceil(train.checkpoint_steps.max(1).into()),
+                    checkpoint_bytes: state,
+                    memory_bytes: state.saturating_mul(STATES).saturating_add(scratch),
+                    ..base
+                }
+            }
+        }
+    }
+
+    /// The class of its steps, by which speeds are known: see [`size_class`].
+    pub fn size_class(&self) -> u8 {
+        let step = self.flops / u128::from(self.steps.max(1));
+        size_class(u64::try_from(step).unwrap_or(u64::MAX))
+    }
+}
+
+/// Values that an optimiser keeps for each parameter.
+fn moments(optimizer: &Optimizer) -> u64 {
+    match optimizer {
+        Optimizer::Adamw { .. } => 2,
+        Optimizer::Sgd { momentum, .. } => u64::from(*momentum > 0.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo};
+    use cryptomind_protocol::model::{Layer, ModelSpec};
+    use cryptomind_protocol::task::TrainSpec;
+    use cryptomind_protocol::{Amount, ItemId};
+
+    use super::*;
+    use crate::price::{Extent, Prices};
+
+    const PARAMETERS: u64 = 4 * 2 + 2;
+
+    fn workload(optimizer: Optimizer) -> Workload {
+        let train = TrainSpec {
+            epochs: 3,
+            global_batch: 10,
+            optimizer,
+            seed: 1,
+            checkpoint_steps: 7,
+        };
+        let model = ModelSpec {
+            input: vec![4],
+            layers: vec![Layer::Linear { out: 2 }],
+        };
+        let dataset = DatasetInfo {
+            format: DataFormat::Csv {
+                file: "a.csv".into(),
+                label: "y".into(),
+                split_seed: 0,
+            },
+            train_samples: 100,
+            test_samples: 10,
+            input: vec![4],
+            classes: vec!["a".into(), "b".into()],
+        };
+        let spec = TaskSpec {
+            name: "test".into(),
+            work: Work::Train {
+                dataset: ItemId::new([1; 16]),
+                model,
+                train,
+            },
+            miners: 2,
+            max_cost: Amount::ZERO,
+            access: Access::Owner,
+        };
+        let prices = Prices {
+            unit_price: Amount::ZERO,
+            storage_per_mib: Amount::ZERO,
+            network_fee_ppm: 0,
+        };
+        let extent = Extent::of(&spec, &dataset, None).unwrap();
+        Workload::of(&spec, &Terms::new(extent, Vec::new(), prices).unwrap())
+    }
+
+    #[test]
+    fn a_training_task_exchanges_its_gradients_and_stores_its_state() {
+        let adamw = workload(Optimizer::adamw(1e-3));
+        assert_eq!(adamw.steps, 30);
+        assert_eq!(adamw.gradient_bytes, PARAMETERS * 4);
+        assert_eq!(adamw.checkpoints, 5, "four of 7 steps, and the last");
+        assert_eq!(adamw.checkpoint_bytes, PARAMETERS * 4 * 3);
+        assert_eq!(adamw.memory_bytes, PARAMETERS * 4 * (2 * 3 + 2));
+    }
+
+    #[test]
+    fn optimisers_differ_in_what_they_keep() {
+        let sgd = |momentum| workload(Optimizer::Sgd { lr: 0.1, momentum });
+        assert_eq!(sgd(0.9).checkpoint_bytes, PARAMETERS * 4 * 2);
+        assert_eq!(sgd(0.0).checkpoint_bytes, PARAMETERS * 4);
+    }
+
+    #[test]
+    fn the_class_is_that_of_one_step() {
+        let workload = workload(Optimizer::adamw(1e-3));
+        let step = (workload.flops / 30) as u64;
+        assert_eq!(workload.size_class(), size_class(step));
+        assert_eq!((size_class(0), size_class(1), size_class(1023)), (0, 0, 9));
+    }
+}

@@ -1,0 +1,141 @@
+//! Offers, and the group that is chosen of them.
+
+use cryptomind_protocol::task::{Event, TaskState};
+use cryptomind_protocol::{NodeId, Timestamp};
+
+use super::{Effect, MAX_STRIKES, Run, Seat};
+use crate::market::{
+    self, Candidate, MatchReport, Offer, Preference, Surroundings, Verdict, Wanted, Workload,
+};
+
+impl Run {
+    /// What is asked of a group for this task.
+    pub fn wanted(&self) -> Wanted {
+        Wanted {
+            workload: Workload::of(&self.spec, &self.terms),
+            miners: self.spec.miners as usize,
+            preference: Preference::default(),
+            rating_floor_milli: 0,
+            strikes: MAX_STRIKES,
+            work_cap: self.terms.work_cost,
+        }
+    }
+
+    fn candidate(&self, offer: &Offer) -> Candidate {
+        let strikes = self.strikes_of(offer.member.node);
+        offer.candidate(strikes, self.terms.prices.unit_price)
+    }
+
+    pub(super) fn offered(
+        &mut self,
+        offer: Offer,
+        around: &Surroundings,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        let node = offer.member.node;
+        if self.state != TaskState::Waiting {
+            let reason = "the group is complete".to_owned();
+            if self.seat(node).is_none() {
+                effects.push(Effect::Withdraw { node, reason });
+            }
+            return;
+        }
+        self.asked.retain(|asked| *asked != node);
+        match market::gate(&self.wanted(), &self.candidate(&offer)) {
+            Some(gate) => {
+                self.offers.retain(|known| known.member.node != node);
+                if !self.barred.contains(&node) {
+                    self.barred.push(node);
+                }
+                let reason = gate.to_string();
+                effects.push(Effect::Withdraw { node, reason });
+            }
+            None => self.keep_offer(offer, effects),
+        }
+        self.choose(around, now, effects);
+    }
+
+    fn keep_offer(&mut self, offer: Offer, effects: &mut Vec<Effect>) {
+        let node = offer.member.node;
+        match self.offers.iter_mut().find(|o| o.member.node == node) {
+            Some(known) => *known = offer,
+            None => {
+                let name = offer.member.name.clone();
+                self.offers.push(offer);
+                self.tell(Event::Offered { node, name }, effects);
+            }
+        }
+    }
+
+    pub(super) fn declined(
+        &mut self,
+        node: NodeId,
+        around: &Surroundings,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.asked.retain(|asked| *asked != node);
+        self.offers.retain(|offer| offer.member.node != node);
+        if self.state == TaskState::Waiting {
+            self.choose(around, now, effects);
+        }
+    }
+
+    /// Forms the group once everybody has answered or the window is over, and enough are ready.
+    pub(super) fn choose(
+        &mut self,
+        around: &Surroundings,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.asked.is_empty() && now < self.window_ends {
+            return;
+        }
+        // Whoever has not answered by now may still offer, but is not waited for.
+        self.asked.clear();
+        if self.offers.len() < self.spec.miners as usize {
+            return self.wait(now, effects);
+        }
+        let candidates: Vec<_> = self.offers.iter().map(|o| self.candidate(o)).collect();
+        let report = market::select(&self.wanted(), &candidates, around);
+        self.seat_chosen(&report, effects);
+        self.executions += 1;
+        self.start_step = self.verified_step;
+        self.step = self.verified_step;
+        self.begin_attempt(now, effects);
+    }
+
+    fn wait(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let (ready, needed) = (self.offers.len(), self.spec.miners as usize);
+        let reason = format!(
+            "{ready} of {needed} miners are ready; it starts when {} more are free, and expires in {} s",
+            needed - ready,
+            self.deadline.ms_since(now).div_ceil(1000),
+        );
+        if self.reason.split(';').next() != reason.split(';').next() {
+            let reason = reason.clone();
+            self.tell(Event::Waiting { reason }, effects);
+        }
+        self.reason = reason;
+    }
+
+    /// Gives the chosen their seats in ring order, and tells the others why not.
+    fn seat_chosen(&mut self, report: &MatchReport, effects: &mut Vec<Effect>) {
+        let rank = |offer: &Offer| match report.verdict(&offer.member.node) {
+            Some(Verdict::Chosen { rank, .. }) => Ok(*rank),
+            Some(verdict) => Err(verdict.to_string()),
+            None => Err("it was not looked at".to_owned()),
+        };
+        let mut seats = Vec::new();
+        for offer in std::mem::take(&mut self.offers) {
+            let node = offer.member.node;
+            match rank(&offer) {
+                Ok(rank) => seats.push((rank, Seat::new(offer))),
+                Err(reason) => effects.push(Effect::Withdraw { node, reason }),
+            }
+        }
+        seats.sort_by_key(|(rank, _)| *rank);
+        self.seats = seats.into_iter().map(|(_, seat)| seat).collect();
+    }
+}

@@ -1,0 +1,188 @@
+use super::group::{Step, step_ms};
+use super::outcome::percentile;
+use super::scenario::{Demand, Job, Miners, Network, Surge, Wire};
+use super::truth::{Place, Truth};
+use super::*;
+
+const MBIT: u64 = 125_000;
+
+/// Three local networks of eight miners: see `config/scenarios/three-lans.toml`.
+fn three_lans() -> Scenario {
+    Scenario {
+        name: "three-lans".into(),
+        duration_ms: 120_000,
+        miners: Miners {
+            lans: 3,
+            per_lan: 8,
+            mflops: 50_000,
+            speed_sigma: 0.5,
+            start_test_sigma: 0.2,
+            load_sigma: 0.1,
+            stay_ms: None,
+            away_ms: 0,
+        },
+        network: Network {
+            inside: Wire {
+                bytes_per_s: 1000 * MBIT,
+                rtt_us: 300,
+            },
+            between: Wire {
+                bytes_per_s: 20 * MBIT,
+                rtt_us: 30_000,
+            },
+            scatter: 0.2,
+            noise: 0.2,
+            random_peers: 8,
+            near_peers: 8,
+            flatterers: 0.0,
+            stores: 1,
+        },
+        job: Job {
+            parameters: 10_000_000,
+            steps: 200,
+            batch: 256,
+            checkpoint_steps: 100,
+            miners: 4,
+            dataset_bytes: 40_000_000,
+        },
+        demand: Demand {
+            first_ms: 60_000,
+            gap_ms: None,
+            surge: None,
+        },
+    }
+}
+
+/// Twelve local networks of five; miners come and go; tasks come all the time.
+fn churn() -> Scenario {
+    let base = three_lans();
+    Scenario {
+        name: "churn".into(),
+        duration_ms: 2 * 3_600_000,
+        miners: Miners {
+            lans: 12,
+            per_lan: 5,
+            stay_ms: Some(3_600_000),
+            away_ms: 600_000,
+            ..base.miners
+        },
+        job: Job {
+            parameters: 2_000_000,
+            checkpoint_steps: 50,
+            ..base.job
+        },
+        demand: Demand {
+            first_ms: 60_000,
+            gap_ms: Some(60_000),
+            surge: None,
+        },
+        network: base.network,
+    }
+}
+
+#[test]
+fn three_lans_are_done_three_times_as_fast_as_by_lot() {
+    let comparison = compare(&three_lans(), 100);
+    let by_lot = comparison.against(Policy::Random).unwrap();
+    let by_speed = comparison.against(Policy::SpeedOnly).unwrap();
+    let market = comparison.of(Policy::Market);
+    assert_eq!(market.outcome.finished, 100);
+    assert!(by_lot >= 3.0, "{by_lot}");
+    assert!(by_speed >= 1.5, "{by_speed}");
+    assert!(market.outcome.in_one_lan >= 95);
+}
+
+#[test]
+fn equal_seeds_are_equal_outcomes() {
+    let scenario = churn();
+    let first = simulate(&scenario, Policy::Market, 3);
+    assert_eq!(first, simulate(&scenario, Policy::Market, 3));
+    assert_ne!(first, simulate(&scenario, Policy::Market, 4));
+}
+
+/// Machines go away in the middle of tasks, and tasks end all the same; nearly all with their result.
+#[test]
+fn tasks_survive_miners_that_come_and_go() {
+    let outcome = simulate(&churn(), Policy::Market, 1);
+    assert!(outcome.posted > 80, "{}", outcome.posted);
+    assert_eq!(outcome.posted, outcome.finished + outcome.unfinished);
+    assert!(outcome.lost > 5, "{}", outcome.lost);
+    assert!(outcome.finished * 100 >= outcome.posted * 98);
+}
+
+/// What is expected is neither promised nor guessed: the median of what tasks take is near it, and nineteen of twenty do
+/// not exceed what is said of nineteen of twenty.
+#[test]
+fn expectations_agree_with_the_hidden_truth() {
+    let market = &market_alone(&three_lans(), 60);
+    let median = percentile(&market.over_expected, 50).unwrap();
+    assert!((0.9..1.1).contains(&median), "{median}");
+    assert!(market.within_p95 * 20 >= market.finished * 19);
+}
+
+fn market_alone(scenario: &Scenario, seeds: u64) -> Outcome {
+    let mut all = Outcome::default();
+    (0..seeds).for_each(|seed| all.add(simulate(scenario, Policy::Market, seed)));
+    all
+}
+
+/// A quarter of all miners say that all their links are ten times as good as they are. One alone gains nothing by it; pairs
+/// of them confirm each other, and what that costs the tasks is bounded.
+#[test]
+fn flatterers_do_not_spoil_the_choice() {
+    let honest = market_alone(&three_lans(), 40);
+    let mut scenario = three_lans();
+    scenario.network.flatterers = 0.25;
+    let flattered = market_alone(&scenario, 40);
+    let median = |outcome: &Outcome| {
+        let times: Vec<f64> = outcome.completion_ms.iter().map(|ms| *ms as f64).collect();
+        percentile(&times, 50).unwrap()
+    };
+    let ratio = median(&flattered) / median(&honest);
+    assert!(ratio < 1.15, "{ratio}");
+}
+
+#[test]
+fn a_surge_brings_more_tasks() {
+    let mut scenario = churn();
+    let calm = simulate(&scenario, Policy::Market, 2).posted;
+    scenario.demand.surge = Some(Surge {
+        from_ms: 0,
+        until_ms: scenario.duration_ms,
+        factor: 3.0,
+    });
+    let surge = simulate(&scenario, Policy::Market, 2).posted;
+    assert!(
+        surge > 2 * calm && surge < 4 * calm,
+        "{surge} against {calm}"
+    );
+}
+
+/// Two ranks, reckoned by hand: the slower one's half of the work, then two hops of half of the gradients each.
+#[test]
+fn a_step_of_two_is_its_slower_half_and_two_hops() {
+    let mut scenario = three_lans();
+    (scenario.network.scatter, scenario.miners.speed_sigma) = (0.0, 0.0);
+    let truth = Truth::new(&scenario, 1);
+    let step = Step {
+        batch: 10,
+        flops_per_sample: 50_000_000.0 * 100.0,
+        gradient_bytes: 2.0 * 2_500.0 * 80.0,
+    };
+    // 500 ms for 5 samples, twice that where the machine is busy; 80 ms for a half of the gradients and 15 ms of latency
+    // between two local networks; one round trip of 30 ms to confirm.
+    let far = step_ms(&truth, &[0, 8], &[1.0, 2.0], &step);
+    assert!((far - (1_000.0 + 2.0 * 95.0 + 30.0)).abs() < 1e-6, "{far}");
+    let alone = step_ms(&truth, &[0], &[1.0], &step);
+    assert!((alone - 1_000.0).abs() < 1e-6, "{alone}");
+    assert_eq!(truth.lan(Place::Store(0)), None);
+}
+
+#[test]
+fn a_percentile_is_the_nearest_rank() {
+    let values = [5.0, 1.0, 4.0, 2.0, 3.0];
+    assert_eq!(percentile(&values, 50), Some(3.0));
+    assert_eq!(percentile(&values, 100), Some(5.0));
+    assert_eq!(percentile(&values, 0), Some(1.0));
+    assert_eq!(percentile(&[], 50), None);
+}
