@@ -161,6 +161,9 @@ pub enum Command {
     /// Miners: who computes, and who asks to compute for you
     #[command(subcommand, after_help = examples::MINER)]
     Miner(MinerCommand),
+    /// The market: how work finds its miners
+    #[command(subcommand, after_help = examples::MARKET)]
+    Market(MarketCommand),
     /// The network: what it is and how it is
     #[command(subcommand, after_help = examples::NETWORK)]
     Network(NetworkCommand),
@@ -570,6 +573,21 @@ pub enum TaskCommand {
         /// 1 (bad) to 5 (good)
         #[arg(value_parser = clap::value_parser!(u8).range(1..=5))]
         stars: u8,
+    },
+}
+
+/// The market.
+#[derive(Debug, Subcommand)]
+pub enum MarketCommand {
+    /// Play a scenario in virtual time: how soon tasks end by the market's choice, by speed alone, by lot
+    #[command(after_help = examples::MARKET_SIMULATE)]
+    Simulate {
+        /// The scenario's file
+        #[arg(value_name = "SCENARIO.toml")]
+        scenario: PathBuf,
+        /// How often, with seeds from 0 on
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+        seeds: u64,
     },
 }
 

@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod files;
 mod key;
 mod ledger;
+mod market;
 mod miner;
 mod model;
 mod network;
@@ -25,6 +26,7 @@ mod wallet;
 pub use completions::print as completions;
 pub use config::run as config;
 pub use ledger::run_offline as ledger_offline;
+pub use market::run as market;
 pub use miner::stars;
 
 /// Runs a command that needs a network. Ctrl-C ends it.
@@ -42,6 +44,7 @@ pub async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Key(command) => key::run(context, command).await,
         Command::Doctor
         | Command::Config(_)
+        | Command::Market(_)
         | Command::Completions { .. }
         | Command::Bench(_)
         | Command::Demo(_)

@@ -130,6 +130,7 @@ async fn run_command(global: &cli::Global, command: Command) -> Result<()> {
         Command::Bench(command) => bench::run(&plain(), command).await,
         Command::Completions { shell } => Ok(command::completions(plain().output, shell)?),
         Command::Config(command) => command::config(plain().output, global, command),
+        Command::Market(command) => command::market(plain().output, command).await,
         Command::Ledger(command) if command.is_offline() => {
             command::ledger_offline(plain().output, global, command)
         }

@@ -1,7 +1,7 @@
 //! Configuration and task files: TOML to checked types, with the line of whatever is wrong.
 //!
 //! Roles read [`Coordinator`], [`Miner`], [`Storage`] or [`Client`] by [`load`]; the command line reads
-//! [`TaskFile`]s and [`key`] files. A setting comes from the strongest of these layers that has it: explicit
+//! [`TaskFile`]s, [scenarios](read_scenario) and [`key`] files. A setting comes from the strongest of these layers that has it: explicit
 //! overrides, the environment (`CRYPTOMIND_<SECTION>_<KEY>`), the file, what the caller knows of the
 //! platform, the built-in default. Unknown keys, wrong types and impossible values are refused, never
 //! ignored: an operator who mistypes a limit must hear of it.
@@ -23,6 +23,7 @@ mod nearest;
 mod node;
 mod reader;
 mod sample;
+mod scenario;
 mod storage;
 pub mod task;
 
@@ -35,6 +36,7 @@ pub use miner::{Cache, Compute, Idle, Miner, Ring};
 pub use node::{CoordinatorNode, MinerNode, StorageNode};
 pub use reader::Reader;
 pub use sample::{SampleError, fill_sample};
+pub use scenario::read_scenario;
 pub use storage::{Storage, Store};
 pub use task::TaskFile;
 

@@ -9,7 +9,8 @@ use serde_json::Value;
 const ALLOWED: [(&str, &[&str]); 9] = [
     ("protocol", &[]),
     ("core", &["protocol"]),
-    ("config", &["protocol"]),
+    // Core: a scenario file is checked into the simulation's own type.
+    ("config", &["protocol", "core"]),
     ("blob", &["protocol"]),
     ("storage", &["protocol", "core", "blob"]),
     ("gpu", &["protocol"]),

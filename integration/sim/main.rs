@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cryptomind_core::ledger::{Ledger, Op, Rules};
-use cryptomind_core::market::Offer;
+use cryptomind_core::market::{Ability, Offer, Surroundings};
 use cryptomind_core::price::{Extent, ItemUse, Prices, Terms};
 use cryptomind_core::rating::{self, Evidence, Rating};
 use cryptomind_core::run::{Effect, Input, Limits, Run, payments};
@@ -311,7 +311,7 @@ impl Market {
             let is_held = run.state.is_final() || self.ledger.hold(&run.task).is_some();
             // Where the hold is gone, no posting is taken until the run has heard of it.
             if is_held || matches!(input, Input::HoldExpired(_)) {
-                let effects = self.runs[at].apply(input, self.now);
+                let effects = self.runs[at].apply(input, &Surroundings::default(), self.now);
                 self.carry_out(at, effects);
             }
         }

@@ -26,8 +26,7 @@ impl Market {
         let offer = Offer {
             member,
             ring_address: "r".into(),
-            mflops: 100,
-            rating_milli,
+            ability: Ability::new(100, rating_milli),
         };
         self.inbox.push_back((at, Input::Offered(offer)));
     }

@@ -193,6 +193,20 @@ Examples:
   cryptomind bench kills --kills 200 --clients 8 --seed 1 --format json
   cryptomind bench kills --kills 20 --dir kept     leaves the coordinator's folder and logs there";
 
+pub const MARKET: &str = "\
+Examples:
+  cryptomind market simulate config/scenarios/three-lans.toml
+  cryptomind market simulate config/scenarios/churn.toml --seeds 5 --format json";
+
+pub const MARKET_SIMULATE: &str = "\
+Machines and links of the scenario are hidden from the market, which knows what was measured of them. The
+same tasks are then given to miners by speed alone, and by lot. Times are medians over all tasks of all
+seeds; equal seeds give equal figures. What each key of a scenario means stands in three-lans.toml.
+
+Examples:
+  cryptomind market simulate config/scenarios/three-lans.toml --seeds 100 --format json
+  cryptomind market simulate config/scenarios/churn.toml --seeds 5";
+
 pub const CONFIG: &str = "\
 Examples:
   cryptomind config check miner.toml

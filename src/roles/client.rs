@@ -147,6 +147,7 @@ async fn run_line(context: &Context, words: &[String]) -> Result<()> {
             command::ledger_offline(context.output, &line.global, command)
         }
         Command::Config(command) => command::config(context.output, &line.global, command),
+        Command::Market(command) => command::market(context.output, command).await,
         Command::Completions { shell } => Ok(command::completions(context.output, shell)?),
         Command::Doctor => command::doctor::run(&context, &line.global).await,
         command => command::run(&context, command).await,

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cryptomind_core::journal::OpenRun;
-use cryptomind_core::market::Offer;
+use cryptomind_core::market::{Ability, Offer, Surroundings};
 use cryptomind_core::price::Prices;
 use cryptomind_core::rating;
 use cryptomind_core::run::{Input, Limits, Run};
@@ -208,6 +208,8 @@ pub struct MatchmakerArguments {
 pub struct Desk {
     world: MatchmakerArguments,
     runs: Runs,
+    /// What is measured around the miners, which groups are chosen by.
+    around: Surroundings,
     outbox: Outbox,
     timekeeper: Timekeeper,
     /// Runs whose holds the ledger settled by itself, with the payments, until that is noted.
@@ -238,6 +240,7 @@ impl Actor for MatchmakerActor {
         Ok(Desk {
             world,
             runs,
+            around: Surroundings::default(),
             outbox,
             timekeeper: Timekeeper::new(clock::now(), Instant::now()),
             expired: BTreeMap::new(),
@@ -443,8 +446,7 @@ impl Desk {
         let offer = Offer {
             member: member(&link),
             ring_address,
-            mflops,
-            rating_milli,
+            ability: Ability::new(mflops, rating_milli),
         };
         self.feed(task, Input::Offered(offer), Some(reply)).await;
     }

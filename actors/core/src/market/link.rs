@@ -110,8 +110,8 @@ impl Side {
 pub struct Links {
     /// By who reported, then on the link to whom.
     sides: BTreeMap<Party, BTreeMap<Party, Side>>,
-    /// Pairs in one local network, the lesser party first, and when that was proved.
-    lan: BTreeMap<(Party, Party), Timestamp>,
+    /// Pairs in one local network, by the lesser party, then the greater, and when that was proved.
+    lan: BTreeMap<Party, BTreeMap<Party, Timestamp>>,
 }
 
 fn pair(a: Party, b: Party) -> (Party, Party) {
@@ -128,7 +128,7 @@ impl Links {
         let peers = self.sides.entry(from).or_default();
         let known = peers.get(&to).copied();
         if known.is_none() && peers.len() >= MAX_PEERS {
-            drop_oldest(peers);
+            drop_oldest(peers, |side| side.rtt.at);
         }
         let rtt = measure.rtt_us.clamp(1, MAX_RTT_US);
         let throughput = measure.bytes_per_s.map(|b| b.clamp(1, MAX_BYTES_PER_S));
@@ -145,9 +145,15 @@ impl Links {
     /// Takes it that two parties are in one local network. The caller has seen a nonce that it gave to one come back
     /// from the other over a private address: a claim alone proves nothing.
     pub fn prove_lan(&mut self, a: Party, b: Party, now: Timestamp) {
-        if a != b {
-            self.lan.insert(pair(a, b), now);
+        if a == b {
+            return;
         }
+        let (lesser, greater) = pair(a, b);
+        let peers = self.lan.entry(lesser).or_default();
+        if !peers.contains_key(&greater) && peers.len() >= MAX_PEERS {
+            drop_oldest(peers, |proved| *proved);
+        }
+        peers.insert(greater, now);
     }
 
     /// Forgets what is expired, so that parties that never come back take no room.
@@ -156,8 +162,10 @@ impl Links {
             peers.retain(|_, side| !side.is_expired(now));
             !peers.is_empty()
         });
-        self.lan
-            .retain(|_, proved| now.ms_since(*proved) <= LAN_EXPIRY_MS);
+        self.lan.retain(|_, peers| {
+            peers.retain(|_, proved| is_proved(*proved, now));
+            !peers.is_empty()
+        });
     }
 
     /// What counts at this moment, to match by.
@@ -165,16 +173,19 @@ impl Links {
         LinkTable::of(self, now)
     }
 
-    fn in_lan(&self, a: Party, b: Party, now: Timestamp) -> bool {
-        let proved = self.lan.get(&pair(a, b));
-        proved.is_some_and(|at| now.ms_since(*at) <= LAN_EXPIRY_MS)
+    /// The pairs that were proved to be in one local network, expired or not.
+    fn proofs(&self) -> impl Iterator<Item = (Party, Party, Timestamp)> + '_ {
+        let all = self.lan.iter();
+        all.flat_map(|(a, peers)| peers.iter().map(|(b, at)| (*a, *b, *at)))
     }
 }
 
-fn drop_oldest(peers: &mut BTreeMap<Party, Side>) {
-    let oldest = peers
-        .iter()
-        .min_by_key(|(peer, side)| (side.rtt.at, **peer));
+fn is_proved(at: Timestamp, now: Timestamp) -> bool {
+    now.ms_since(at) <= LAN_EXPIRY_MS
+}
+
+fn drop_oldest<T>(peers: &mut BTreeMap<Party, T>, at: impl Fn(&T) -> Timestamp) {
+    let oldest = peers.iter().min_by_key(|(peer, known)| (at(known), **peer));
     if let Some(peer) = oldest.map(|(peer, _)| *peer) {
         peers.remove(&peer);
     }

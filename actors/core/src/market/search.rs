@@ -1,35 +1,26 @@
 //! The search for a group: see [`select`](super::select()) for what is compared and how it is searched.
 //!
-//! Candidates are numbers here, and their links rows of milliseconds a hop: a row is filled with the estimate and
-//! overwritten with what is known, so that looking at a thousand candidates for a place costs a thousand additions.
+//! Candidates are numbers here: each is a [`Load`] on its group, and its links are [`Hops`] in milliseconds.
 
 use cryptomind_protocol::{Amount, NodeId};
 
 use super::candidate::Candidate;
-use super::expectation::{self, Demand, Tally, Times};
-use super::link::{Link, Party};
+use super::expectation::{Demand, Tally, Times};
 use super::ring_order::ring_order;
 use super::select::{Preference, Surroundings, Wanted};
 use super::verdict::{Score, Verdict};
 use crate::price::work_cost;
-use crate::rating::BEST_MILLI;
+
+mod hops;
+mod load;
+
+use hops::Hops;
+use load::Load;
 
 /// How many groups are grown.
 const SEEDS: usize = 16;
 /// An exchange of members has to better the value by more than rounding could: by this factor.
 const GAIN: f64 = 1.0 - 1e-9;
-
-/// A candidate as groups are reckoned with it.
-#[derive(Debug, Clone, Copy)]
-struct Load {
-    compute_ms: f64,
-    fetch_ms: f64,
-    store_ms_per_byte: f64,
-    hazard_per_ms: f64,
-    /// One over its rating as a part of the best.
-    weight: f64,
-    price: f64,
-}
 
 /// A group in ring order. `hops[at]` is the link from the member at that place to the next.
 #[derive(Debug, Clone)]
@@ -61,30 +52,13 @@ pub(super) struct Search<'a> {
     loads: Vec<Load>,
     /// What the price makes of a value, where it is the same for all.
     price_factor: Option<f64>,
-    around: &'a Surroundings,
-    /// Each candidate's number in the table of links.
-    numbers: Vec<Option<u32>>,
-    /// Which candidate has a number.
-    positions: Vec<Option<usize>>,
-    /// A hop over a link of which nothing is known.
-    estimate_ms: f64,
-    /// Hops from one candidate to each, empty until they are asked for.
-    rows: Vec<Vec<f64>>,
+    hops: Hops<'a>,
 }
 
 impl<'a> Search<'a> {
     /// `able` are sorted by node and at least as many as are wanted.
     pub(super) fn new(wanted: &Wanted, able: &'a [Candidate], around: &'a Surroundings) -> Self {
         let demand = Demand::new(&wanted.workload, wanted.miners);
-        let links = &around.links;
-        let number = |c: &Candidate| links.number(Party::Node(c.node));
-        let numbers: Vec<_> = able.iter().map(number).collect();
-        let mut positions = vec![None; links.len()];
-        for (at, number) in numbers.iter().enumerate() {
-            if let Some(number) = number {
-                positions[*number as usize] = Some(at);
-            }
-        }
         let load = |c: &Candidate| Load::of(c, &demand, wanted, around);
         let loads: Vec<_> = able.iter().map(load).collect();
         let price = loads.first().map_or(0.0, |load| load.price);
@@ -92,16 +66,12 @@ impl<'a> Search<'a> {
         Self {
             price_factor: is_same.then(|| price_factor(wanted.preference, price)),
             loads,
-            estimate_ms: demand.hop_ms(links.estimate()),
+            hops: Hops::new(demand, able, &around.links),
             demand,
             preference: wanted.preference,
             flops: wanted.workload.flops,
             needed: wanted.miners,
             able,
-            around,
-            numbers,
-            positions,
-            rows: vec![Vec::new(); able.len()],
         }
     }
 
@@ -148,32 +118,6 @@ impl<'a> Search<'a> {
         Amount::from_base_units(u64::try_from(mean).unwrap_or(u64::MAX))
     }
 
-    // Links.
-
-    fn row(&mut self, from: usize) {
-        if !self.rows[from].is_empty() {
-            return;
-        }
-        let mut row = vec![self.estimate_ms; self.able.len()];
-        for (at, link) in self.known(from) {
-            row[at] = self.demand.hop_ms(Some(link));
-        }
-        self.rows[from] = row;
-    }
-
-    /// What is known of a candidate's links to other candidates.
-    fn known(&self, from: usize) -> impl Iterator<Item = (usize, Link)> + '_ {
-        let number = self.numbers[from];
-        let row = number.map_or(&[][..], |number| self.around.links.row(number));
-        row.iter()
-            .filter_map(|(peer, link)| Some((self.positions[*peer as usize]?, *link)))
-    }
-
-    /// A hop from a candidate whose row is there.
-    fn hop(&self, from: usize, to: usize) -> f64 {
-        self.rows[from][to]
-    }
-
     // Seeds.
 
     /// The best candidates by the value that each would have among its own best neighbours.
@@ -191,15 +135,7 @@ impl<'a> Search<'a> {
     /// The dearest hop of a candidate at its best: to its nearest neighbour in a ring of two, to the second nearest in a
     /// longer one.
     fn near_ms(&self, at: usize) -> f64 {
-        let mut nearest = [self.estimate_ms; 2];
-        for (_, link) in self.known(at) {
-            let hop = self.demand.hop_ms(Some(link));
-            if hop < nearest[0] {
-                nearest = [hop, nearest[0]];
-            } else if hop < nearest[1] {
-                nearest[1] = hop;
-            }
-        }
+        let nearest = self.hops.nearest_ms(at);
         match self.needed {
             0 | 1 => 0.0,
             2 => nearest[0],
@@ -210,13 +146,13 @@ impl<'a> Search<'a> {
     // Growth.
 
     fn grown(&mut self, seed: usize) -> Group {
-        self.row(seed);
+        self.hops.fill(seed);
         let mut group = self.group(vec![seed]);
         while group.members.len() < self.needed {
             let Some((joins, place)) = self.best_joiner(&group) else {
                 break;
             };
-            self.row(joins);
+            self.hops.fill(joins);
             let mut members = group.members;
             members.insert(place, joins);
             group = self.group(members);
@@ -250,10 +186,10 @@ impl<'a> Search<'a> {
     fn best_place(&self, group: &Group, others: &[f64], joins: usize) -> (f64, usize) {
         let members = &group.members;
         let last = members.len() - 1;
-        let mut before = self.hop(members[last], joins);
+        let mut before = self.hops.get(members[last], joins);
         let mut best = (f64::INFINITY, 0);
         for (at, member) in members.iter().enumerate() {
-            let after = self.hop(*member, joins);
+            let after = self.hops.get(*member, joins);
             let broken = at.checked_sub(1).unwrap_or(last);
             let stay = others.get(broken).copied().unwrap_or(0.0);
             let hop = stay.max(before).max(after);
@@ -277,7 +213,7 @@ impl<'a> Search<'a> {
             }
         }
         let (place, joins) = better?;
-        self.row(joins);
+        self.hops.fill(joins);
         let members = exchange(&group.members, place, joins).collect();
         let better = self.in_order(self.group(members));
         (better.value < group.value).then_some(better)
@@ -314,7 +250,11 @@ impl<'a> Search<'a> {
         let (mut least, mut best) = (bound, None);
         let load = &self.loads[joins];
         for vacancy in vacancies {
-            let hop = |(before, after)| self.hop(before, joins).max(self.hop(after, joins));
+            let hop = |(before, after)| {
+                self.hops
+                    .get(before, joins)
+                    .max(self.hops.get(after, joins))
+            };
             let hop_ms = vacancy.neighbours.map_or(0.0, hop);
             let mut tally = vacancy.tally.with(load);
             tally.hop_ms = tally.hop_ms.max(hop_ms);
@@ -334,8 +274,8 @@ impl<'a> Search<'a> {
     fn group(&self, members: Vec<usize>) -> Group {
         let next = |at: usize| members[(at + 1) % members.len()];
         let alone = members.len() < 2;
-        let hops =
-            (0..if alone { 0 } else { members.len() }).map(|at| self.hop(members[at], next(at)));
+        let hops = (0..if alone { 0 } else { members.len() })
+            .map(|at| self.hops.get(members[at], next(at)));
         let mut group = Group {
             hops: hops.collect(),
             members,
@@ -352,7 +292,7 @@ impl<'a> Search<'a> {
         let mut members = group.members;
         let alone = |at: usize| self.loads[at].compute_ms * self.loads[at].weight;
         members.sort_unstable_by(|a, b| alone(*a).total_cmp(&alone(*b)).then(a.cmp(b)));
-        let order = ring_order(members.len(), |a, b| self.hop(members[a], members[b]));
+        let order = ring_order(members.len(), |a, b| self.hops.get(members[a], members[b]));
         let store = |at: &usize| self.loads[members[*at]].store_ms_per_byte;
         let first = order
             .iter()
@@ -442,54 +382,6 @@ impl<'a> Search<'a> {
             rating_milli: self.able[at].ability.rating_milli,
             price: self.price(members),
             value,
-        }
-    }
-}
-
-impl Load {
-    fn of(candidate: &Candidate, demand: &Demand, wanted: &Wanted, around: &Surroundings) -> Self {
-        let ability = &candidate.ability;
-        let node = Party::Node(candidate.node);
-        let store = expectation::best_store(&around.links, node, &around.stores);
-        let price = work_cost(wanted.workload.flops, candidate.unit_price);
-        Self {
-            compute_ms: demand.compute_ms(ability.mflops),
-            fetch_ms: expectation::fetch_ms(ability.missing_bytes, store),
-            store_ms_per_byte: expectation::store_ms_per_byte(store),
-            hazard_per_ms: expectation::hazard_per_ms(ability),
-            weight: f64::from(BEST_MILLI) / f64::from(ability.rating_milli.max(1)),
-            // What costs more than all tokens does not pass the gates.
-            price: price.map_or(f64::MAX, |price| price.base_units() as f64),
-        }
-    }
-
-    fn tally(&self, hop_ms: f64) -> Tally {
-        Tally::empty(hop_ms).with(self)
-    }
-
-    /// The time of a group at this member's pace, over its rating; `rest_ms` is all but the computing.
-    fn weighed_ms(&self, rest_ms: f64) -> f64 {
-        (self.compute_ms + rest_ms) * self.weight
-    }
-}
-
-impl Tally {
-    fn empty(hop_ms: f64) -> Self {
-        Self {
-            hop_ms,
-            store_ms_per_byte: f64::INFINITY,
-            ..Self::default()
-        }
-    }
-
-    /// With one more member; its links are the caller's to add.
-    fn with(self, load: &Load) -> Self {
-        Self {
-            compute_ms: self.compute_ms.max(load.compute_ms),
-            fetch_ms: self.fetch_ms.max(load.fetch_ms),
-            store_ms_per_byte: self.store_ms_per_byte.min(load.store_ms_per_byte),
-            hazard_per_ms: self.hazard_per_ms + load.hazard_per_ms,
-            ..self
         }
     }
 }

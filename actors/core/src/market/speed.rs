@@ -210,7 +210,7 @@ impl Speeds {
 
     /// A node's speed at a sort of work. Nothing of a node that has shown nothing.
     pub fn predict(&self, node: NodeId, sort: Sort) -> Option<Prediction> {
-        self.from_runs(node, sort).or_else(|| {
+        self.of_runs(node, sort).or_else(|| {
             let test = self.start_tests.get(&node)?;
             Some(Prediction {
                 flops_per_s: test * self.factor(sort.kind),
@@ -220,7 +220,7 @@ impl Speeds {
         })
     }
 
-    fn from_runs(&self, node: NodeId, sort: Sort) -> Option<Prediction> {
+    fn of_runs(&self, node: NodeId, sort: Sort) -> Option<Prediction> {
         let sizes = self.histories.get(&(node, sort.kind, sort.engine))?;
         let nearest = sizes
             .iter()

@@ -14,6 +14,7 @@ use crate::market::Ability;
 use crate::price::{Extent, ItemUse, Prices};
 use crate::rating::{NEWCOMER_MILLI, withheld_ppm};
 
+mod choice;
 mod timers;
 
 const STEPS: u64 = 40;

@@ -39,7 +39,7 @@ impl Dice {
     /// A number below `sides`; 0 where there are none.
     pub fn below(&mut self, sides: u64) -> u64 {
         // The bias is below sides ÷ 2⁶⁴.
-        (u128::from(self.bits()) * u128::from(sides) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(sides)) >> 64) as u64
     }
 
     /// A normally distributed number: mean 0, deviation 1 (Box and Muller, 1958).

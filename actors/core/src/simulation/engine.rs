@@ -2,24 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::node::Report;
-use cryptomind_protocol::task::{Event as TaskEvent, Member, Metrics, ResultFile, TaskState};
+use cryptomind_protocol::task::{Event as TaskEvent, Member, ResultFile, TaskState};
 use cryptomind_protocol::transaction::StoredReceipt;
 use cryptomind_protocol::{AccountId, BlobId, NodeId, SecretKey, Timestamp};
 
 use super::Policy;
 use super::dice::Dice;
-use super::group::step_ms;
 use super::measured::{Measured, node};
 use super::outcome::Outcome;
 use super::scenario::Scenario;
 use super::task::{self, Task};
-use super::truth::{Place, Truth};
-use crate::market::link::Party;
-use crate::market::{Expectation, Offer, expect};
+use super::truth::Truth;
+use crate::market::Offer;
 use crate::rating::Evidence;
 use crate::run::{Effect, Input, Limits, Run};
+
+mod presence;
+mod work;
 
 /// From one measurement of a miner's links to the next; round trips are believed a little longer.
 const MEASURE_MS: u64 = 240_000;
@@ -27,12 +27,6 @@ const MEASURE_MS: u64 = 240_000;
 const FIRST_MEASURE_MS: u64 = 30_000;
 /// The longest that a miner takes to answer.
 const ANSWER_MS: u64 = 200;
-/// From a member's death to its neighbour's word.
-const SILENCE_MS: u64 = 1_500;
-/// From a pause to its answer.
-const PAUSE_MS: u64 = 50;
-/// First ranks tell of progress at least so often.
-const PROGRESS_MS: f64 = 60_000.0;
 
 /// What runs wait for. Data may take its time: slow groups are to be seen, not cut short.
 const LIMITS: Limits = Limits {
@@ -331,266 +325,5 @@ impl Engine {
             self.outcome.over_expected.push(over);
             self.outcome.within_p95 += u32::from(took_ms <= expected.p95_ms);
         }
-    }
-
-    // Groups.
-
-    fn members(&self, at: usize) -> Vec<usize> {
-        let seats = self.tasks[at].run.seats.iter();
-        seats.map(|seat| number(&seat.member.node)).collect()
-    }
-
-    fn matched(&mut self, at: usize, only: Option<NodeId>) {
-        let members = self.members(at);
-        let attempt = self.tasks[at].run.attempt;
-        if only.is_none() {
-            self.count_group(at, &members);
-        }
-        let fetches = self.tasks[at].computes == 0;
-        for miner in members {
-            let node = node(miner);
-            if only.is_some_and(|only| only != node) || !self.online[miner] {
-                continue;
-            }
-            // Who was in the attempt before has the data.
-            let bytes = self.scenario.job.dataset_bytes as f64;
-            let way = self.truth.best_store(miner);
-            let ms = if fetches { way.transfer_ms(bytes) } else { 0.0 };
-            let fetched_bytes = self.scenario.job.dataset_bytes;
-            self.report(at, ms, node, attempt, Report::Ready { fetched_bytes });
-        }
-    }
-
-    fn count_group(&mut self, at: usize, members: &[usize]) {
-        self.outcome.groups += 1;
-        let lans: BTreeSet<_> = members
-            .iter()
-            .map(|m| self.truth.lan(Place::Miner(*m)))
-            .collect();
-        self.outcome.in_one_lan += u32::from(lans.len() == 1);
-        if self.tasks[at].first_match.is_some() {
-            return;
-        }
-        let waited_ms = self.now.ms_since(self.tasks[at].run.posted);
-        self.outcome.wait_ms.push(waited_ms);
-        let expected = self.expected(at, members);
-        self.tasks[at].first_match = Some((self.now, expected));
-    }
-
-    /// What the market expects of a group that it chose; nothing where it was not allowed to know.
-    fn expected(&mut self, at: usize, members: &[usize]) -> Option<Expectation> {
-        if self.policy != Policy::Market {
-            return None;
-        }
-        let (workload, bytes) = (self.tasks[at].workload, self.scenario.job.dataset_bytes);
-        let measured = &mut self.measured;
-        let member = |m: &usize| {
-            (
-                Party::Node(node(*m)),
-                measured.ability(*m, &workload, bytes),
-            )
-        };
-        let group: Vec<_> = members.iter().map(member).collect();
-        let around = self.measured.around();
-        expect(&workload, &group, &around.links, &around.stores)
-    }
-
-    fn pause(&mut self, at: usize, nodes: &[NodeId], attempt: u32) {
-        let committed = self.tasks[at].done;
-        for node in nodes {
-            let report = Report::Paused {
-                committed,
-                prepared: false,
-                ring_address: String::new(),
-            };
-            self.report(at, PAUSE_MS as f64, *node, attempt, report);
-        }
-    }
-
-    /// A group whose attempt has just begun to run computes.
-    fn start_computing(&mut self, at: usize) {
-        let task = &mut self.tasks[at];
-        let (attempt, start) = (task.run.attempt, task.run.start_step);
-        if task.run.state != TaskState::Running || task.computes == attempt {
-            return;
-        }
-        task.computes = attempt;
-        task.done = start;
-        task.stores_until = self.now;
-        // What was done when the ring broke may never have been stored: it is, first of all.
-        let step = if self.is_due(at, start) { start } else { 0 };
-        if step > 0 {
-            self.after(0.0, Event::Work { at, attempt, step });
-        } else {
-            self.compute(at, 0.0);
-        }
-    }
-
-    fn is_due(&self, at: usize, step: u64) -> bool {
-        let (each, run) = (self.scenario.job.checkpoint_steps, &self.tasks[at].run);
-        let boundary = step == run.terms.extent.steps || step.is_multiple_of(each.into());
-        boundary && step > run.verified_step
-    }
-
-    /// The next stretch of work, after a wait: to the next checkpoint, or for as long as a first rank may be silent.
-    fn compute(&mut self, at: usize, wait_ms: f64) {
-        let members = self.members(at);
-        let sigma = self.scenario.miners.load_sigma;
-        let load: Vec<f64> = members.iter().map(|_| self.dice.factor(sigma)).collect();
-        let task = &self.tasks[at];
-        let one_ms = step_ms(&self.truth, &members, &load, &task.step);
-        let each = u64::from(self.scenario.job.checkpoint_steps);
-        let to_checkpoint = each - task.done % each;
-        let left = task.run.terms.extent.steps - task.done;
-        let told = ((PROGRESS_MS / one_ms) as u64).max(1);
-        let steps = to_checkpoint.min(left).min(told);
-        let (attempt, step) = (task.run.attempt, task.done + steps);
-        self.learn(at, &members, &load, steps);
-        let ms = wait_ms + one_ms * steps as f64;
-        self.after(ms, Event::Work { at, attempt, step });
-    }
-
-    /// The statistics of a stretch of work: each member's own computing, without waiting for others.
-    fn learn(&mut self, at: usize, members: &[usize], load: &[f64], steps: u64) {
-        let task = &self.tasks[at];
-        let samples = task.step.batch as f64 / members.len() as f64 * steps as f64;
-        let flops = samples * task.step.flops_per_sample;
-        let (id, workload) = (task.run.task, task.workload);
-        for (miner, load) in members.iter().zip(load) {
-            let ms = flops / self.truth.speed(*miner) * load;
-            self.measured
-                .ran(*miner, id, &workload, (flops, ms), self.now);
-        }
-    }
-
-    /// Whether an attempt is still under way with all its members there.
-    fn goes_on(&self, at: usize, attempt: u32) -> bool {
-        let run = &self.tasks[at].run;
-        let present = || self.members(at).iter().all(|miner| self.online[*miner]);
-        run.attempt == attempt && run.state == TaskState::Running && present()
-    }
-
-    fn worked(&mut self, at: usize, attempt: u32, step: u64) {
-        if !self.goes_on(at, attempt) {
-            return;
-        }
-        self.tasks[at].done = step;
-        let first = self.tasks[at].run.seats[0].member.node;
-        let progress = Report::Progress {
-            step,
-            loss: 1.0,
-            samples_per_s: 1,
-        };
-        self.report(at, 0.0, first, attempt, progress);
-        let wait_ms = if self.is_due(at, step) {
-            self.checkpoint(at, attempt, step)
-        } else {
-            0.0
-        };
-        if step < self.tasks[at].run.terms.extent.steps {
-            self.compute(at, wait_ms);
-        }
-    }
-
-    /// All members tell what their state hashes to; the first one stores it, after the one before. Returns how long that
-    /// keeps the work waiting.
-    fn checkpoint(&mut self, at: usize, attempt: u32, step: u64) -> f64 {
-        let members = self.members(at);
-        for miner in &members[1..] {
-            self.report(at, 0.0, node(*miner), attempt, fingerprint(step, None));
-        }
-        let store = self.truth.best_store(members[0]);
-        let task = &mut self.tasks[at];
-        let upload_ms = store.transfer_ms(task.workload.checkpoint_bytes as f64);
-        let wait_ms = task.stores_until.ms_since(self.now) as f64;
-        let until_ms = wait_ms + upload_ms;
-        task.stores_until = self.now.plus_ms(until_ms.ceil() as u64);
-        self.after(until_ms, Event::Stored { at, attempt, step });
-        wait_ms
-    }
-
-    fn stored(&mut self, at: usize, attempt: u32, step: u64) {
-        if !self.goes_on(at, attempt) {
-            return;
-        }
-        let task = &self.tasks[at];
-        let first = task.run.seats[0].member.node;
-        let stored = (file(task.workload.checkpoint_bytes), self.receipt.clone());
-        let (last, bytes) = (task.run.terms.extent.steps, task.workload.result_bytes);
-        self.report(at, 0.0, first, attempt, fingerprint(step, Some(stored)));
-        if step == last {
-            let ms = self
-                .truth
-                .best_store(number(&first))
-                .transfer_ms(bytes as f64);
-            let finished = Report::Finished {
-                files: vec![file(bytes)],
-                receipts: Vec::new(),
-                metrics: Metrics::default(),
-            };
-            self.report(at, ms, first, attempt, finished);
-        }
-    }
-
-    // Coming and going.
-
-    /// Half of the miners stay three times as long as the others, with the scenario's mean over all.
-    fn leave_later(&mut self, miner: usize) {
-        if let Some(stay_ms) = self.scenario.miners.stay_ms {
-            let steadiness = if miner.is_multiple_of(2) { 1.5 } else { 0.5 };
-            let ms = self.dice.wait(stay_ms as f64 * steadiness);
-            self.after(ms, Event::Leave(miner));
-        }
-    }
-
-    fn leave(&mut self, miner: usize) {
-        let gone = node(miner);
-        self.online[miner] = false;
-        self.engaged[miner] = None;
-        let away_ms = self.dice.wait(self.scenario.miners.away_ms as f64);
-        self.after(away_ms, Event::Return(miner));
-        let open = self.open.iter().copied();
-        let concerned: Vec<_> = open
-            .filter(|at| self.tasks[*at].run.concerns(&gone))
-            .collect();
-        for at in concerned {
-            self.feed(at, Input::Disconnected(gone));
-            self.ring_breaks(at, miner);
-        }
-    }
-
-    /// The rest of a group notices that a member is silent.
-    fn ring_breaks(&mut self, at: usize, miner: usize) {
-        let members = self.members(at);
-        let witness = members.iter().find(|m| self.online[**m]);
-        let (Some(witness), true) = (witness, members.contains(&miner)) else {
-            return;
-        };
-        let broken = Report::RingBroken {
-            committed: self.tasks[at].done,
-            suspect: Some(node(miner)),
-            reason: "silence".into(),
-        };
-        let attempt = self.tasks[at].run.attempt;
-        self.report(at, SILENCE_MS as f64, node(*witness), attempt, broken);
-    }
-
-    fn comes_back(&mut self, miner: usize) {
-        let node = node(miner);
-        self.online[miner] = true;
-        self.leave_later(miner);
-        let open: Vec<_> = self.open.iter().copied().collect();
-        for at in open {
-            let position = None;
-            self.feed(at, Input::Joined { node, position });
-        }
-    }
-}
-
-fn fingerprint(step: u64, stored: Option<(ResultFile, StoredReceipt)>) -> Report {
-    Report::Checkpoint {
-        step,
-        fingerprint: Hash::of(&step.to_be_bytes()),
-        stored,
     }
 }

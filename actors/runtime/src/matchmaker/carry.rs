@@ -91,7 +91,7 @@ impl Desk {
         if let Some(before) = self.runs.get(&task) {
             let mut run = before.clone();
             run.forget_offers(|node| self.runs.is_member(node));
-            let effects = run.apply(input, clock::now());
+            let effects = run.apply(input, &self.around, clock::now());
             if !effects.is_empty() || run != *before {
                 return self.carry_out(run, effects, Caller::ack(ack)).await;
             }

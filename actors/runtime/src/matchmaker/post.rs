@@ -187,7 +187,7 @@ impl Desk {
                 .with_help("see `cryptomind task ls`");
             return drop(reply.send(self.before(&transaction, refusal).await));
         };
-        let effects = run.apply(Input::Cancel, clock::now());
+        let effects = run.apply(Input::Cancel, &self.around, clock::now());
         let caller = Caller {
             transaction: Some((transaction, reply)),
             ..Caller::default()

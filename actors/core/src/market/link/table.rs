@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cryptomind_protocol::Timestamp;
 
-use super::{Links, Party, Side};
+use super::{Links, Party, Side, is_proved};
 
 /// Where in a sorted population of pairs the worse quartile lies.
 const QUARTILE: usize = 4;
@@ -125,7 +125,7 @@ fn numbered(links: &Links) -> BTreeMap<Party, u32> {
     let peers = links.sides.values().flat_map(BTreeMap::keys).copied();
     // Nearly all peers report too: those few that do not are found before anything is sorted.
     let silent = peers.filter(|peer| !links.sides.contains_key(peer));
-    let proved = links.lan.keys().flat_map(|(a, b)| [*a, *b]);
+    let proved = links.proofs().flat_map(|(a, b, _)| [a, b]);
     let proved = proved.filter(|party| !links.sides.contains_key(party));
     let all: BTreeSet<Party> = reporters.chain(silent).chain(proved).collect();
     all.into_iter().zip(0..).collect()
@@ -135,8 +135,8 @@ fn numbered(links: &Links) -> BTreeMap<Party, u32> {
 fn said(links: &Links, index: &BTreeMap<Party, u32>, now: Timestamp) -> Vec<Said> {
     let mut words = words(links, index, now);
     let mut all = Vec::new();
-    let lan = links.lan.keys().filter(|(a, b)| links.in_lan(*a, *b, now));
-    for (a, b) in lan.map(|(a, b)| (index[a], index[b])) {
+    let lan = links.proofs().filter(|(_, _, at)| is_proved(*at, now));
+    for (a, b) in lan.map(|(a, b, _)| (index[&a], index[&b])) {
         let ends = [take(&mut words, a, b), take(&mut words, b, a)];
         all.push(Said::of((a, b), ends, true));
     }

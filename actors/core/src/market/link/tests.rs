@@ -130,6 +130,12 @@ fn peers_are_bounded_and_the_oldest_goes() {
     let peers = &links.sides[&node(1000)];
     assert_eq!(peers.len(), MAX_PEERS);
     assert!(!peers.contains_key(&node(9)) && peers.contains_key(&node(10)));
+    for n in 1..=MAX_PEERS as u16 + 10 {
+        links.prove_lan(node(0), node(n), START.plus_ms(n.into()));
+    }
+    let proved = &links.lan[&node(0)];
+    assert_eq!(proved.len(), MAX_PEERS);
+    assert!(!proved.contains_key(&node(10)) && proved.contains_key(&node(11)));
 }
 
 #[test]
