@@ -336,7 +336,8 @@ pub struct LinkView {
 pub enum LinkBasis {
     /// Both ends reported round trip and throughput: the worse of each counts.
     BothEnds,
-    /// One end alone reported one of them: it counts as far as it is no better than the worse quartile of all pairs.
+    /// Of one of them, one end alone reported it, or none: the report counts as far as it is no better than the worse
+    /// quartile of all pairs.
     OneEnd,
     /// Neither end did: that quartile.
     Estimated,

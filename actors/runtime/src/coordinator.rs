@@ -4,6 +4,7 @@
 //! Tree ── ledger ── rating ── catalog ── matchmaker        actors, restarted one for one
 //!   ▲        ▲         ▲         ▲           ▲             calls go down, each with a limit
 //! doors: one task a connection, one a request             clients (api), nodes (node)
+//! surveyor: one task, has miners measure their links
 //! ```
 //!
 //! State lies in one redb file, written by the ledger's postings alone. A door reads what is durable from the
@@ -39,6 +40,7 @@ mod enrolment;
 mod ledger;
 pub mod links;
 mod nodes;
+pub mod surveyor;
 pub mod tickets;
 mod transactions;
 mod views;
@@ -47,6 +49,7 @@ pub mod watchers;
 use directory::Directory;
 use enrolment::Enrolments;
 use links::Links;
+use surveyor::Surveyor;
 use tickets::Tickets;
 use watchers::Watchers;
 
@@ -70,6 +73,9 @@ pub(crate) struct Office {
     pub(crate) catalog: CatalogRef,
     pub(crate) matchmaker: MatchmakerRef,
     pub(crate) links: Links,
+    pub(crate) surveyor: Surveyor,
+    /// This coordinator's own node.
+    pub(crate) node: NodeId,
     pub(crate) tickets: Tickets,
     pub(crate) watchers: Watchers,
     pub(crate) enrolments: Enrolments,
@@ -90,6 +96,7 @@ pub struct CoordinatorNode {
     endpoint: Endpoint,
     tree: Tree,
     doors: tokio::task::JoinHandle<()>,
+    surveying: tokio::task::JoinHandle<()>,
 }
 
 /// Starts a coordinator: makes its network at the first start, goes on with it afterwards.
@@ -120,6 +127,7 @@ pub async fn start(config: Coordinator, key: SecretKey) -> Result<CoordinatorNod
     };
     let (ledger, rating) = (office.ledger.clone(), office.rating.clone());
     let (catalog, matchmaker) = (office.catalog.clone(), office.matchmaker.clone());
+    let surveying = tokio::spawn(office.surveyor.clone().keep(office.links.clone()));
     let doors = tokio::spawn(door::open(endpoint.clone(), Arc::new(office)));
     Ok(CoordinatorNode {
         ledger,
@@ -131,6 +139,7 @@ pub async fn start(config: Coordinator, key: SecretKey) -> Result<CoordinatorNod
         endpoint,
         tree,
         doors,
+        surveying,
     })
 }
 
@@ -192,6 +201,8 @@ async fn staff(
     let (matchmaker_seat, matchmaker) = seat("matchmaker");
     let (links, watchers) = (Links::default(), Watchers::default());
     let (directory, grown) = (Directory::default(), watch::Sender::new(0));
+    let node = NodeId::of_key(&tickets.key.public());
+    let surveyor = Surveyor::new(node)?;
     let for_ledger = LedgerArguments {
         store: store.clone(),
         genesis: genesis.clone(),
@@ -214,6 +225,7 @@ async fn staff(
         catalog: catalog.clone(),
         rating: rating.clone(),
         links: links.clone(),
+        surveyor: surveyor.clone(),
         tickets: tickets.clone(),
         watchers: watchers.clone(),
         prices: prices(&config, &genesis),
@@ -242,6 +254,8 @@ async fn staff(
         catalog,
         matchmaker,
         links,
+        surveyor,
+        node,
         tickets,
         watchers,
         enrolments,
@@ -284,6 +298,7 @@ impl CoordinatorNode {
 
     /// Closes the doors, finishes what was begun, and returns when all is written.
     pub async fn shutdown(self) {
+        self.surveying.abort();
         self.endpoint.close("the coordinator stops").await;
         // Doors end with their endpoint; one that does not is cut off.
         drop(tokio::time::timeout(STOP_LIMIT, self.doors).await);
