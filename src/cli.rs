@@ -596,6 +596,11 @@ pub enum MarketCommand {
 pub enum MinerCommand {
     /// List the miners with speed, activity and rating
     Ls,
+    /// List the measured links between miners: round trip, throughput, and what they rest on
+    Links {
+        /// Only of this miner: its id, or the beginning of it
+        miner: Option<String>,
+    },
     /// Let nodes that ask for it work for your account
     Approve {
         /// The node's id, or the beginning of it; without it, the nodes that ask are listed

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use cryptomind_protocol::api::{
-    AccountView, DelegationView, EnrolmentRequest, LedgerStatus, MAX_ROWS, MinerView,
+    AccountView, DelegationView, EnrolmentRequest, LedgerStatus, LinkView, MAX_ROWS, MinerView,
     NetworkStatus, Placement, Request, TransferView,
 };
 use cryptomind_protocol::block::{Block, ReceiptFile};
@@ -313,6 +313,11 @@ impl Client {
     /// The miners, as the network knows them.
     pub async fn miners(&self) -> Result<Vec<MinerView>, ErrorBody> {
         self.ask(Request::Miners {}).await
+    }
+
+    /// What is known of the links between miners, or of one node's.
+    pub async fn links(&self, node: Option<NodeId>) -> Result<Vec<LinkView>, ErrorBody> {
+        self.ask(Request::Links { node }).await
     }
 
     /// Nodes that ask to work for this account.
