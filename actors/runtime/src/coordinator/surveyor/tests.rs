@@ -133,6 +133,7 @@ fn what_is_of_nodes_that_are_not_there_is_ignored() {
 #[test]
 fn a_table_is_made_anew_when_it_is_due_and_something_changed() {
     let (surveyor, _, now) = surveyed();
+    surveyor.inner().table.pause = Duration::from_secs(3600);
     let first = surveyor.table();
     for (a, b) in [(1, 2), (2, 1)] {
         hear(&surveyor, &news(a, vec![report(b, 5_000, MB)], vec![]), now);
