@@ -281,7 +281,7 @@ next_steps() {
     miner)
         say '  let it work:   the owner of the account runs: cryptomind miner approve NODE'
         say "  idle command:  [idle] command = [\"…\"] in $config_dir/miner.toml; it runs as the user $user"
-        say '  firewall:      set ring.ports and open these UDP ports'
+        say '  firewall:      set ring.ports and probe.listen, and open these UDP ports'
         ;;
     storage)
         say '  let it work:   the owner of the account runs: cryptomind miner approve NODE'

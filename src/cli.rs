@@ -608,6 +608,11 @@ pub enum MinerCommand {
     Ls,
     /// Why your miners have no work, task by task
     WhyNoWork,
+    /// List the measured links between miners: round trip, throughput, and what they rest on
+    Links {
+        /// Only of this miner: its id, or the beginning of it
+        miner: Option<String>,
+    },
     /// Let nodes that ask for it work for your account, or longer than they do already
     Approve {
         /// The node's id, or the beginning of it; without it, the nodes that ask are listed

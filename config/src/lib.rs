@@ -32,7 +32,7 @@ pub use convert::PortRange;
 pub use coordinator::{Allocations, Coordinator, Faucet, Limits, Market, Network};
 pub use error::ConfigError;
 pub use layers::{Layers, Loaded, Origin, Settings, load};
-pub use miner::{Cache, Compute, Idle, Miner, Ring};
+pub use miner::{Cache, Compute, Idle, Miner, Probe, ProbePort, Ring};
 pub use node::{CoordinatorNode, MinerNode, StorageNode};
 pub use reader::Reader;
 pub use sample::{SampleError, fill_sample};

@@ -1,5 +1,8 @@
 //! `miner.toml`: a machine that computes, and what its owner lets it do.
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
 use cryptomind_protocol::NodeAddress;
 
 use crate::convert::{Converted, PortRange, bytes, parsed, problem, texts, whole, words};
@@ -22,6 +25,8 @@ pub struct Miner {
     pub compute: Compute,
     /// Where neighbours reach it.
     pub ring: Ring,
+    /// Whether others measure how far it is.
+    pub probe: Probe,
     /// What it does otherwise.
     pub idle: Idle,
     /// What it keeps of datasets and models.
@@ -42,6 +47,51 @@ pub struct Ring {
     pub host: Option<String>,
     /// UDP ports that may be bound; by default any free one.
     pub ports: Option<PortRange>,
+}
+
+/// `[probe]`: whether, and where, other miners measure their links to this one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Probe {
+    /// The UDP port for it, and on which address.
+    pub listen: ProbePort,
+}
+
+/// Where a miner lets others measure their links to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbePort {
+    /// Nowhere: what is not measured is taken to be as bad as the worse quartile.
+    Off,
+    /// Here; port 0 takes a free one.
+    At(SocketAddr),
+}
+
+impl Default for ProbePort {
+    fn default() -> Self {
+        Self::At((Ipv4Addr::UNSPECIFIED, 0).into())
+    }
+}
+
+impl FromStr for ProbePort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            address => address
+                .parse()
+                .map(Self::At)
+                .map_err(|_| format!("`{address}` is neither address:port nor off")),
+        }
+    }
+}
+
+impl std::fmt::Display for ProbePort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
 }
 
 /// `[idle]`: the owner's usual program, running while there is no task.
@@ -85,6 +135,7 @@ impl Miner {
             node: MinerNode::default(),
             compute: Compute::default(),
             ring: Ring::default(),
+            probe: Probe::default(),
             idle: Idle::default(),
             cache: Cache::default(),
         }
@@ -154,6 +205,11 @@ impl Settings for Miner {
             host: reader.optional("ring.host", host),
             ports: reader.optional("ring.ports", |e| parsed(e, "7710-7719")),
         };
+        let probe = Probe {
+            listen: reader.take("probe.listen", ProbePort::default(), |e| {
+                parsed(e, "0.0.0.0:7720")
+            }),
+        };
         let idle = Idle::read(reader);
         let cache = Cache {
             max_bytes: reader.take("cache.max_bytes", Cache::default().max_bytes, bytes),
@@ -163,6 +219,7 @@ impl Settings for Miner {
             node,
             compute,
             ring,
+            probe,
             idle,
             cache,
         })

@@ -328,6 +328,7 @@ fn sizes_lists_and_numbers_come_from_the_environment_too() {
         ("CRYPTOMIND_CACHE_MAX_BYTES", "3 GiB".into()),
         ("CRYPTOMIND_IDLE_COMMAND", "[\"a\", \"b c\"]".into()),
         ("CRYPTOMIND_RING_PORTS", "7710".into()),
+        ("CRYPTOMIND_PROBE_LISTEN", "off".into()),
         (
             "CRYPTOMIND_NODE_ACCOUNT",
             AccountId::new(ACCOUNT).to_string(),
@@ -345,10 +346,16 @@ fn sizes_lists_and_numbers_come_from_the_environment_too() {
         miner.ring.ports.map(|p| (p.first, p.last)),
         Some((7710, 7710))
     );
+    assert_eq!(miner.probe.listen, ProbePort::Off);
     assert_eq!(miner.node.account, Some(AccountId::new(ACCOUNT)));
 
     for (variable, value, says) in [
         ("CRYPTOMIND_NODE_NMAE", "x", "did you mean `name`?"),
+        (
+            "CRYPTOMIND_PROBE_LISTEN",
+            "here",
+            "neither address:port nor off",
+        ),
         (
             "CRYPTOMIND_COMPUTE_THREADS",
             "many",

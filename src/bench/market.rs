@@ -53,7 +53,7 @@ fn measure(args: &BenchMarketArgs) -> Report {
     let (miners, group) = (args.miners as usize, args.group as usize);
     let (candidates, links) = market(miners);
     let around = || Surroundings {
-        links: links.table(NOW),
+        links: links.table(NOW).into(),
         stores: Vec::new(),
     };
     let (wanted, known) = (wanted(group), around());

@@ -173,6 +173,7 @@ Examples:
 pub const MINER: &str = "\
 Examples:
   cryptomind miner ls
+  cryptomind miner links cmn1abcd --format json      how far is it from the others?
   cryptomind miner approve                           who asks to work for you?
   cryptomind miner approve cmn1abcd --days 30
   cryptomind miner why-no-work

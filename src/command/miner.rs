@@ -1,7 +1,7 @@
 //! `miner`: who computes, and who asks to compute for this account.
 
 use anyhow::Result;
-use cryptomind_protocol::api::{MinerView, RatingView};
+use cryptomind_protocol::api::{LinkBasis, LinkView, MinerView, RatingView};
 use cryptomind_protocol::{ErrorBody, Timestamp};
 use serde_json::json;
 
@@ -17,6 +17,7 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
 pub async fn run(context: &Context, command: MinerCommand) -> Result<()> {
     match command {
         MinerCommand::Ls => list(context).await,
+        MinerCommand::Links { miner } => links(context, miner.as_deref()).await,
         MinerCommand::Approve { node: None, .. } => requests(context).await,
         MinerCommand::Approve {
             node: Some(node),
@@ -75,6 +76,58 @@ pub fn stars(rating: &RatingView) -> String {
         rating.rating_milli / 1000,
         rating.rating_milli % 1000
     )
+}
+
+async fn links(context: &Context, miner: Option<&str>) -> Result<()> {
+    let client = context.client().await?;
+    let node = match miner {
+        Some(text) => {
+            let miners = client.miners().await?;
+            let nodes: Vec<_> = miners.iter().map(|miner| miner.node).collect();
+            Some(resolve::node(text, &nodes)?)
+        }
+        None => None,
+    };
+    let links = client.links(node).await?;
+    context.output.rows(
+        &links,
+        &["from", "to", "round trip", "throughput", "known by", "age", "network"],
+        link_row,
+        "no link is measured yet: miners measure each other within seconds of joining, where there are two",
+    )?;
+    Ok(())
+}
+
+fn link_row(link: &LinkView) -> Vec<String> {
+    let unknown = || "unknown".to_owned();
+    let network = if link.lan { "local" } else { "" };
+    vec![
+        link.from_name.clone(),
+        link.to_name.clone(),
+        link.rtt_us.map_or_else(unknown, round_trip),
+        link.bytes_per_s.map_or_else(unknown, throughput),
+        basis(link.known).to_owned(),
+        link.age_ms.map(moment::duration).unwrap_or_default(),
+        network.to_owned(),
+    ]
+}
+
+const fn basis(known: LinkBasis) -> &'static str {
+    match known {
+        LinkBasis::BothEnds => "both ends",
+        LinkBasis::OneEnd => "one end",
+        LinkBasis::Estimated => "estimated",
+    }
+}
+
+/// Microseconds, for people.
+fn round_trip(us: u64) -> String {
+    format!("{}.{:02} ms", us / 1000, us % 1000 / 10)
+}
+
+/// Bytes a second, for people: in bits, as lines are sold.
+fn throughput(bytes_per_s: u64) -> String {
+    format!("{:.1} Mbit/s", bytes_per_s as f64 * 8.0 / 1e6)
 }
 
 async fn requests(context: &Context) -> Result<()> {
@@ -195,6 +248,9 @@ mod tests {
     fn figures_are_readable() {
         assert_eq!(speed(950), "950 MFLOP/s");
         assert_eq!(speed(12_340), "12.3 GFLOP/s");
+        assert_eq!(round_trip(30_250), "30.25 ms");
+        assert_eq!(round_trip(95), "0.09 ms");
+        assert_eq!(throughput(2_500_000), "20.0 Mbit/s");
         let rating = RatingView {
             rating_milli: 4_050,
             done: 0,

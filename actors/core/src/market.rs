@@ -1,7 +1,7 @@
 //! The market: what is known of miners and their links, what a task asks for, and who is chosen.
 //!
-//! **Owned by** the matchmaker: it feeds [`link::Links`] and [`speed::Speeds`] with what nodes report, keeps a
-//! [`link::LinkTable`] of them, and hands it to [`Run::apply`](crate::run::Run::apply) as part of the [`Surroundings`].
+//! **Owned by** the coordinator: it has the links measured as [`survey`] says and feeds [`link::Links`] with what nodes
+//! report; its matchmaker feeds [`speed::Speeds`], and hands a [`link::LinkTable`] to [`Run::apply`](crate::run::Run::apply) as part of the [`Surroundings`].
 //! Quotes and explanations call the same [`select()`].
 //!
 //! Reading order: [`workload`] (what a task asks of a group), [`candidate`] (what a miner can do), [`link`] and [`speed`]
@@ -23,6 +23,7 @@ mod ring_order;
 mod search;
 pub mod select;
 pub mod speed;
+pub mod survey;
 pub mod verdict;
 pub mod workload;
 
@@ -32,5 +33,6 @@ pub use expectation::{Expectation, expect};
 pub use offer::Offer;
 pub use ring_order::ring_order;
 pub use select::{MatchReport, Preference, Surroundings, Wanted, gate, select};
+pub use survey::Survey;
 pub use verdict::{Gate, Score, Verdict};
 pub use workload::Workload;

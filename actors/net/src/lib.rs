@@ -1,7 +1,7 @@
 //! Connections between Cryptomind's processes: QUIC, proven identities, frames, bytes, the ring.
 //!
 //! Who talks to it: the actors and the client library. They dial and accept with an [`Endpoint`], ask and
-//! answer over a [`Connection`], move blobs with [`bulk`] and gradients with [`ring`].
+//! answer over a [`Connection`], move blobs with [`bulk`] and gradients with [`ring`], and measure with [`probe`].
 //!
 //! Invariants: a [`Connection`] exists only after both ends have proven their keys over this very TLS
 //! session; nothing from outside takes memory before its length is held against a limit; every wait ends,
@@ -21,6 +21,7 @@ mod exchange;
 mod fault;
 mod hello;
 mod limits;
+pub mod probe;
 pub mod ring;
 mod stream;
 mod subscription;

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod hello;
+mod probe;
 mod request;
 mod ring;
 

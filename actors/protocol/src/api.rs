@@ -130,6 +130,13 @@ pub enum Request {
     /// Why the caller's own miners have no work. Answered by a list of [`WorkVerdict`].
     #[serde(rename = "miner.why")]
     WhyNoWork {},
+    /// What is known of the links between miners, and of theirs to the coordinator. Answered by a list of [`LinkView`],
+    /// by pair, at most 1000.
+    #[serde(rename = "miner.links")]
+    Links {
+        /// Only this node's.
+        node: Option<NodeId>,
+    },
     /// Nodes that ask the caller to let them work for it. Answered by a list of [`EnrolmentRequest`].
     #[serde(rename = "delegation.requests")]
     EnrolmentRequests {},
@@ -160,7 +167,7 @@ pub enum Request {
 }
 
 /// Every method of this protocol.
-pub const METHODS: [&str; 23] = [
+pub const METHODS: [&str; 24] = [
     "network.status",
     "transaction.submit",
     "account.get",
@@ -178,6 +185,7 @@ pub const METHODS: [&str; 23] = [
     "miner.why",
     "market.price",
     "market.history",
+    "miner.links",
     "delegation.requests",
     "delegation.list",
     "ledger.status",
@@ -327,6 +335,42 @@ pub struct MinerView {
     pub devices: Vec<String>,
     /// Its rating.
     pub rating: RatingView,
+}
+
+/// What is known of the link between two nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkView {
+    /// The one end.
+    pub from: NodeId,
+    /// Its name.
+    pub from_name: String,
+    /// The other end.
+    pub to: NodeId,
+    /// Its name.
+    pub to_name: String,
+    /// Round trip as it counts, microseconds. Nothing as long as it can be neither known nor estimated.
+    pub rtt_us: Option<u64>,
+    /// Throughput as it counts, bytes a second.
+    pub bytes_per_s: Option<u64>,
+    /// What these rest on.
+    pub known: LinkBasis,
+    /// Since the older end last reported, milliseconds. Nothing where none did.
+    pub age_ms: Option<u64>,
+    /// Whether they proved to be in one local network.
+    pub lan: bool,
+}
+
+/// What is known of a link rests on this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkBasis {
+    /// Both ends reported round trip and throughput: the worse of each counts.
+    BothEnds,
+    /// Of one of them, one end alone reported it, or none: the report counts as far as it is no better than the worse
+    /// quartile of all pairs.
+    OneEnd,
+    /// Neither end did: that quartile.
+    Estimated,
 }
 
 /// A rating and what it rests on.

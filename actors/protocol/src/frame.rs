@@ -17,6 +17,8 @@ pub const ALPN_NODE: &str = "cryptomind-node/1";
 pub const ALPN_BLOB: &str = "cryptomind-blob/1";
 /// ALPN of the ring between miners of a group.
 pub const ALPN_RING: &str = "cryptomind-ring/1";
+/// ALPN between miners that measure how far they are from each other.
+pub const ALPN_PROBE: &str = "cryptomind-probe/1";
 
 /// A frame longer than its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

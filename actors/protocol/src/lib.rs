@@ -4,7 +4,7 @@
 //! randomness: bytes come in, values or refusals come out.
 //!
 //! Reading order: [`id`], [`money`], [`codec`], [`signed`], [`hello`], then the messages by door:
-//! [`api`] (clients), [`node`] (miners and storage nodes), [`blob`] (bytes), [`ring`] (gradients).
+//! [`api`] (clients), [`node`] (miners and storage nodes), [`blob`] (bytes), [`ring`] (gradients), [`probe`] (distances).
 //! `cryptomind.cddl` beside this crate describes the same messages for other languages; a test
 //! checks one against the other.
 
@@ -24,6 +24,7 @@ pub mod model;
 pub mod money;
 pub mod node;
 pub mod price;
+pub mod probe;
 pub mod ring;
 pub mod role;
 pub mod signed;

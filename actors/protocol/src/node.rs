@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::blob::Source;
 use crate::item::{DatasetInfo, FileEntry, ModelInfo};
 use crate::key::Hash;
+use crate::probe::{Echo, LinkReport, Peer};
 use crate::role::Role;
 use crate::task::{Activity, Member, Metrics, ResultFile, TaskSpec};
 use crate::transaction::StoredReceipt;
@@ -71,16 +72,26 @@ pub enum Request {
         /// Because of this task.
         task: Option<TaskId>,
     },
+    /// How far others are, as far as this node measured it and heard of it. At most
+    /// [`MAX_REPORTS`](crate::probe::MAX_REPORTS) of each. Answered by [`Ack`].
+    #[serde(rename = "node.links")]
+    Links {
+        /// What it measured.
+        reports: Vec<LinkReport>,
+        /// Who measured it.
+        echoes: Vec<Echo>,
+    },
 }
 
 /// Every method of this protocol.
-pub const METHODS: [&str; 6] = [
+pub const METHODS: [&str; 7] = [
     "node.enrol",
     "node.join",
     "run.offer",
     "run.decline",
     "run.report",
     "node.activity",
+    "node.links",
 ];
 
 /// What a node says when it joins.
@@ -92,6 +103,9 @@ pub struct Join {
     pub name: String,
     /// `host:port` of its listening port, for storage nodes. An unspecified host means: as you see me.
     pub listen: Option<String>,
+    /// `address:port` where other miners can measure their links to it, the address being its own in its own
+    /// network. Nothing where its owner lets nobody.
+    pub probe: Option<String>,
     /// What it can do.
     pub capacity: Capacity,
     /// What its machine is busy with.
@@ -179,6 +193,11 @@ pub enum Command {
         task: TaskId,
         /// Why.
         reason: String,
+    },
+    /// Measure your links to these peers, at most [`MAX_PEERS`](crate::probe::MAX_PEERS), unless you run a task.
+    Probe {
+        /// Whom.
+        peers: Vec<Peer>,
     },
 }
 

@@ -4,6 +4,7 @@
 //! Tree ── ledger ── rating ── catalog ── matchmaker        actors, restarted one for one
 //!   ▲        ▲         ▲         ▲           ▲             calls go down, each with a limit
 //! doors: one task a connection, one a request             clients (api), nodes (node)
+//! surveyor: one task, has miners measure their links
 //! ```
 //!
 //! State lies in one redb file, written by the ledger's postings alone. A door reads what is durable from the
@@ -42,6 +43,7 @@ mod ledger;
 pub mod links;
 mod nodes;
 mod prices;
+pub mod surveyor;
 pub mod tickets;
 mod transactions;
 mod views;
@@ -50,6 +52,7 @@ pub mod watchers;
 use directory::Directory;
 use enrolment::Enrolments;
 use links::Links;
+use surveyor::Surveyor;
 use tickets::Tickets;
 use watchers::Watchers;
 
@@ -73,6 +76,11 @@ pub(crate) struct Office {
     pub(crate) catalog: CatalogRef,
     pub(crate) matchmaker: MatchmakerRef,
     pub(crate) links: Links,
+    pub(crate) surveyor: Surveyor,
+    /// Its name in tables.
+    pub(crate) name: String,
+    /// This coordinator's own node.
+    pub(crate) node: NodeId,
     pub(crate) tickets: Tickets,
     pub(crate) watchers: Watchers,
     pub(crate) enrolments: Enrolments,
@@ -93,6 +101,7 @@ pub struct CoordinatorNode {
     endpoint: Endpoint,
     tree: Tree,
     doors: tokio::task::JoinHandle<()>,
+    surveying: tokio::task::JoinHandle<()>,
 }
 
 /// Starts a coordinator: makes its network at the first start, goes on with it afterwards.
@@ -123,6 +132,7 @@ pub async fn start(config: Coordinator, key: SecretKey) -> Result<CoordinatorNod
     };
     let (ledger, rating) = (office.ledger.clone(), office.rating.clone());
     let (catalog, matchmaker) = (office.catalog.clone(), office.matchmaker.clone());
+    let surveying = tokio::spawn(office.surveyor.clone().keep(office.links.clone()));
     let doors = tokio::spawn(door::open(endpoint.clone(), Arc::new(office)));
     Ok(CoordinatorNode {
         ledger,
@@ -134,6 +144,7 @@ pub async fn start(config: Coordinator, key: SecretKey) -> Result<CoordinatorNod
         endpoint,
         tree,
         doors,
+        surveying,
     })
 }
 
@@ -196,6 +207,8 @@ async fn staff(
     let (links, watchers) = (Links::default(), Watchers::default());
     let (directory, clock) = (Directory::default(), NetworkClock::start());
     let grown = watch::Sender::new(0);
+    let node = NodeId::of_key(&tickets.key.public());
+    let surveyor = Surveyor::new(node)?;
     let for_ledger = LedgerArguments {
         store: store.clone(),
         genesis: genesis.clone(),
@@ -220,6 +233,7 @@ async fn staff(
         catalog: catalog.clone(),
         rating: rating.clone(),
         links: links.clone(),
+        surveyor: surveyor.clone(),
         tickets: tickets.clone(),
         watchers: watchers.clone(),
         tariff: tariff(&config, &genesis),
@@ -249,6 +263,9 @@ async fn staff(
         catalog,
         matchmaker,
         links,
+        surveyor,
+        name: config.node.name,
+        node,
         tickets,
         watchers,
         enrolments,
@@ -297,6 +314,7 @@ impl CoordinatorNode {
 
     /// Closes the doors, finishes what was begun, and returns when all is written.
     pub async fn shutdown(self) {
+        self.surveying.abort();
         self.endpoint.close("the coordinator stops").await;
         // Doors end with their endpoint; one that does not is cut off.
         drop(tokio::time::timeout(STOP_LIMIT, self.doors).await);

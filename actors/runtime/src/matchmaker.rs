@@ -32,6 +32,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use crate::catalog::CatalogRef;
 use crate::clock;
 use crate::coordinator::links::{Link, Links};
+use crate::coordinator::surveyor::Surveyor;
 use crate::coordinator::tickets::Tickets;
 use crate::coordinator::watchers::Watchers;
 use crate::ledger::{LedgerRef, Life, NetworkClock};
@@ -207,6 +208,8 @@ pub struct MatchmakerArguments {
     pub rating: RatingRef,
     /// Knows who is connected.
     pub links: Links,
+    /// Knows how far they are from each other.
+    pub surveyor: Surveyor,
     /// Lets members read and store.
     pub tickets: Tickets,
     /// Wakes whoever follows a task.

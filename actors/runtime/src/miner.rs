@@ -3,6 +3,7 @@
 //! ```text
 //! MinerNode ── Tree ─┬─ Idle     the owner's program            (idle.rs)
 //!                    ├─ Link     the coordinator's connection   (miner/link.rs)
+//!                    │    └─ Prober   links to other miners      (miner/probe.rs)
 //!                    └─ Worker   offers and runs                (miner/worker.rs)
 //!                         └─ Run   one task, all attempts       (miner/run.rs)
 //!                              ├─ training thread               (miner/train.rs)
@@ -33,6 +34,7 @@ mod card;
 mod infer;
 mod link;
 mod outbox;
+mod probe;
 mod run;
 mod standing;
 mod train;
@@ -131,6 +133,7 @@ impl Parts {
             node,
             compute,
             ring,
+            probe,
             idle,
             cache,
         } = settings;
@@ -152,7 +155,9 @@ impl Parts {
             ring_ports: ring.ports,
             key,
         });
+        let prober = probe::Prober::new(Arc::clone(&context), endpoint.clone(), probe.listen);
         let wiring = Arc::new(Wiring {
+            prober: Arc::new(prober),
             node: NodeId::of_key(&context.key.public()),
             context,
             worker: worker_handle.clone(),

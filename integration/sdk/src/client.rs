@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use cryptomind_protocol::api::{
-    AccountView, DelegationView, EnrolmentRequest, Explanation, LedgerStatus, MAX_ROWS, MinerView,
-    NetworkStatus, Placement, Request, TransferView, WorkVerdict,
+    AccountView, DelegationView, EnrolmentRequest, Explanation, LedgerStatus, LinkView, MAX_ROWS,
+    MinerView, NetworkStatus, Placement, Request, TransferView, WorkVerdict,
 };
 use cryptomind_protocol::block::{Block, ReceiptFile};
 use cryptomind_protocol::genesis::Genesis;
@@ -344,6 +344,11 @@ impl Client {
                 return Ok(points);
             }
         }
+    }
+
+    /// What is known of the links between miners, or of one node's.
+    pub async fn links(&self, node: Option<NodeId>) -> Result<Vec<LinkView>, ErrorBody> {
+        self.ask(Request::Links { node }).await
     }
 
     /// Nodes that ask to work for this account.

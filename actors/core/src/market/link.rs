@@ -22,8 +22,10 @@ use std::collections::BTreeMap;
 
 use cryptomind_protocol::{AccountId, NodeId, Timestamp};
 
+mod pair;
 mod table;
 
+pub use pair::Pair;
 pub use table::{Link, LinkTable};
 
 /// A round trip is believed for so long.

@@ -20,6 +20,8 @@
 //! members are exchanged one by one for as long as that betters it; so no verdict can say that a group was passed over
 //! that one exchange makes better.
 
+use std::sync::Arc;
+
 use cryptomind_protocol::{Amount, NodeId};
 
 use super::candidate::{Availability, Candidate};
@@ -73,8 +75,8 @@ pub struct Wanted {
 /// What is measured around the candidates.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
-    /// The links as they count now.
-    pub links: LinkTable,
+    /// The links as they count now. Shared, as a table is large and serves many choices.
+    pub links: Arc<LinkTable>,
     /// Where members fetch from and store to.
     pub stores: Vec<Party>,
 }

@@ -195,7 +195,7 @@ impl Measured {
         self.links.forget_expired(now);
         let stores = (0..self.network.stores as usize).map(|s| party(Place::Store(s)));
         self.around = Surroundings {
-            links: self.links.table(now),
+            links: self.links.table(now).into(),
             stores: stores.collect(),
         };
         self.taken = Some(now);

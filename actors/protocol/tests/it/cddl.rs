@@ -7,7 +7,7 @@ use cddl_cat::context::BasicContext;
 use cddl_cat::flatten::flatten_from_str;
 use cddl_cat::ivt::{Literal, Node, RulesByName};
 use ciborium::Value;
-use cryptomind_protocol::{api, blob, node};
+use cryptomind_protocol::{api, blob, node, probe};
 
 use crate::message::Message;
 use crate::samples;
@@ -90,6 +90,10 @@ fn every_method_has_a_sample() {
     assert_eq!(
         methods(encoded(samples::blob_requests())),
         set(&blob::METHODS)
+    );
+    assert_eq!(
+        methods(encoded(samples::probe_requests())),
+        set(&probe::METHODS)
     );
 }
 

@@ -20,6 +20,7 @@ use cryptomind_protocol::node::{
     self, Ack, Capacity, Command, Enrolment, Join, Match, Position, Report,
 };
 use cryptomind_protocol::price::{PriceClass, PricePoint, PriceRing, Utilisation};
+use cryptomind_protocol::probe::{self, Echo, LinkReport, Peer};
 use cryptomind_protocol::ring::{Link, SegmentHeader};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::signed::Payload;
@@ -834,6 +835,10 @@ pub fn api_requests() -> Vec<api::Request> {
             from: 0,
         },
         Request::Miners {},
+        Request::Links { node: None },
+        Request::Links {
+            node: Some(node_id()),
+        },
         Request::EnrolmentRequests {},
         Request::Delegations {},
         Request::Explain { task: TASK },
@@ -971,6 +976,38 @@ fn prices() -> Vec<Message> {
     PriceClass::ALL.map(message).into()
 }
 
+fn link_views() -> Vec<Message> {
+    use api::LinkBasis;
+    let bases = [LinkBasis::BothEnds, LinkBasis::OneEnd, LinkBasis::Estimated];
+    all_variants!(
+        bases,
+        LinkBasis::BothEnds,
+        LinkBasis::OneEnd,
+        LinkBasis::Estimated
+    );
+    let view = |known| api::LinkView {
+        from: node_id(),
+        from_name: "rig".into(),
+        to: NodeId::of_key(&key(2).public()),
+        to_name: "other".into(),
+        rtt_us: Some(310),
+        bytes_per_s: Some(125_000_000),
+        known,
+        age_ms: Some(4_000),
+        lan: true,
+    };
+    let unknown = api::LinkView {
+        rtt_us: None,
+        bytes_per_s: None,
+        age_ms: None,
+        ..view(LinkBasis::Estimated)
+    };
+    let number = |(n, basis)| message("link-view", &format!("{n}"), view(basis));
+    let mut all: Vec<_> = bases.into_iter().enumerate().map(number).collect();
+    all.push(message("link-view", "unknown", unknown));
+    all
+}
+
 fn network_status() -> api::NetworkStatus {
     api::NetworkStatus {
         account: ACCOUNT,
@@ -1034,6 +1071,7 @@ pub fn node_requests() -> Vec<node::Request> {
         owner: ACCOUNT,
         name: "rig".into(),
         listen: None,
+        probe: Some("192.168.1.7:40003".into()),
         capacity: Capacity {
             threads: 2,
             devices: vec!["CPU".into()],
@@ -1049,6 +1087,7 @@ pub fn node_requests() -> Vec<node::Request> {
     };
     let storage = Join {
         listen: Some("0.0.0.0:7701".into()),
+        probe: None,
         running: None,
         ..join.clone()
     };
@@ -1078,6 +1117,14 @@ pub fn node_requests() -> Vec<node::Request> {
             to: Activity::Mining,
             task: None,
         },
+        Request::Links {
+            reports: vec![link_report(None), link_report(Some(125_000_000))],
+            echoes: vec![Echo {
+                from: node_id(),
+                nonce: Nonce::new([8; 16]),
+                address: "192.168.1.7:50123".into(),
+            }],
+        },
     ];
     all.extend(reports().into_iter().map(|report| Request::Report {
         task: TASK,
@@ -1085,6 +1132,14 @@ pub fn node_requests() -> Vec<node::Request> {
         report,
     }));
     all
+}
+
+fn link_report(bytes_per_s: Option<u64>) -> LinkReport {
+    LinkReport {
+        to: node_id(),
+        rtt_us: 310,
+        bytes_per_s,
+    }
 }
 
 fn reports() -> Vec<Report> {
@@ -1186,6 +1241,14 @@ fn commands() -> Vec<Message> {
             task: TASK,
             reason: "cancelled".into(),
         },
+        Command::Probe {
+            peers: vec![Peer {
+                node: node_id(),
+                address: "192.168.1.7:40003".into(),
+                nonce: Nonce::new([8; 16]),
+                bulk_bytes: probe::MAX_BULK_BYTES,
+            }],
+        },
     ];
     all_variants!(
         commands,
@@ -1195,6 +1258,7 @@ fn commands() -> Vec<Message> {
         Command::Match(_),
         Command::Pause { .. },
         Command::Stop { .. },
+        Command::Probe { .. },
     );
     let number = |(n, command)| message("command", &format!("{n}"), command);
     commands.into_iter().enumerate().map(number).collect()
@@ -1226,6 +1290,17 @@ pub fn blob_requests() -> Vec<blob::Request> {
             bytes: 65_537,
             ticket: put_ticket(),
         },
+    ]
+}
+
+/// Every request on a probe stream.
+pub fn probe_requests() -> Vec<probe::Request> {
+    use probe::Request;
+    let nonce = Nonce::new([8; 16]);
+    vec![
+        Request::Greet { nonce },
+        Request::Ping {},
+        Request::Bulk { bytes: 1 << 20 },
     ]
 }
 
@@ -1279,16 +1354,18 @@ fn requests() -> Vec<Message> {
     let api = api_requests().into_iter().enumerate();
     let node = node_requests().into_iter().enumerate();
     let blob = blob_requests().into_iter().enumerate();
+    let probe = probe_requests().into_iter().enumerate();
     let mut all = Vec::new();
     all.extend(api.map(|(n, r)| message("api-request", &n.to_string(), r)));
     all.extend(node.map(|(n, r)| message("node-request", &n.to_string(), r)));
     all.extend(blob.map(|(n, r)| message("blob-request", &n.to_string(), r)));
+    all.extend(probe.map(|(n, r)| message("probe-request", &n.to_string(), r)));
     all
 }
 
 /// All samples, in the order of the golden vectors.
 pub fn all() -> Vec<Message> {
-    let groups: [fn() -> Vec<Message>; 18] = [
+    let groups: [fn() -> Vec<Message>; 19] = [
         basics,
         hellos,
         networks,
@@ -1300,6 +1377,7 @@ pub fn all() -> Vec<Message> {
         requests,
         api_answers,
         prices,
+        link_views,
         accounts,
         commands,
         enrolments,

@@ -1,5 +1,6 @@
 //! The clients' door: questions and transactions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cryptomind_core::journal::{EventRecord, NodeRecord};
@@ -7,15 +8,17 @@ use cryptomind_core::ledger::Delegation;
 use cryptomind_core::run::Run;
 use cryptomind_net::{Connection, Exchange, Sender};
 use cryptomind_protocol::api::{
-    AccountView, DelegationView, Explanation, MAX_ROWS, METHODS, MinerView, NetworkStatus,
-    Placement, Request, WorkVerdict,
+    AccountView, DelegationView, Explanation, LinkView, MAX_ROWS, METHODS, MinerView,
+    NetworkStatus, Placement, Request, WorkVerdict,
 };
 use cryptomind_protocol::error::Answer;
 use cryptomind_protocol::item::{Access, ItemView, MAX_FILE_BYTES};
 use cryptomind_protocol::node::Ack;
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Event, Quote, TaskEvent, TaskSpec, TaskState, TaskView};
-use cryptomind_protocol::{AccountId, BlobId, ErrorBody, ErrorClass, ItemId, PublicKey, TaskId};
+use cryptomind_protocol::{
+    AccountId, BlobId, ErrorBody, ErrorClass, ItemId, NodeId, PublicKey, TaskId,
+};
 use cryptomind_storage::run::numbered_key;
 use cryptomind_storage::state::after_prefix;
 use serde::Serialize;
@@ -99,6 +102,7 @@ pub(super) async fn answer(
                 .answer(office.price_history(class, every, from, limit))
                 .await;
         }
+        Request::Links { node } => exchange.answer(office.links(node)).await,
         Request::EnrolmentRequests {} => {
             exchange
                 .answer(Ok(office.enrolments.of(me, clock::now())))
@@ -344,6 +348,31 @@ impl Office {
             miner.owner_name = name.unwrap_or_else(|| miner.owner.short());
         }
         Ok(miners)
+    }
+
+    fn links(&self, node: Option<NodeId>) -> Result<Vec<LinkView>, ErrorBody> {
+        let pairs = self.surveyor.pairs(node, MAX_ROWS as usize);
+        let mut names = BTreeMap::new();
+        for (pair, _) in &pairs {
+            for node in [pair.a, pair.b].into_iter().filter_map(views::node) {
+                if !names.contains_key(&node) {
+                    names.insert(node, self.node_name(node)?);
+                }
+            }
+        }
+        let now = clock::now();
+        let view = |(pair, link)| views::link(pair, link, &names, now);
+        Ok(pairs.into_iter().filter_map(view).collect())
+    }
+
+    /// The name that a node joined with.
+    fn node_name(&self, node: NodeId) -> Result<String, ErrorBody> {
+        if node == self.node {
+            return Ok(self.name.clone());
+        }
+        let record = self.store.get::<NodeRecord>(node.as_bytes());
+        let record = record.map_err(ErrorBody::internal)?;
+        Ok(record.map_or_else(|| node.short(), |record| record.name))
     }
 
     fn delegations(&self, me: AccountId) -> Result<Vec<DelegationView>, ErrorBody> {

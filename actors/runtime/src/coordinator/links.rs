@@ -3,7 +3,7 @@
 //! Sessions enter and leave; the matchmaker looks. The registry outlives the matchmaker, so that a
 //! restarted one knows who is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cryptomind_core::journal::NodeRecord;
@@ -125,6 +125,16 @@ impl Links {
         let inner = self.inner();
         let of_role = inner.nodes.values().filter(|l| l.record.role == role);
         of_role.map(|l| l.record.node).collect()
+    }
+
+    /// The connected nodes of a role that are in no run, by what they said last.
+    pub fn at_rest(&self, role: Role) -> BTreeSet<NodeId> {
+        let inner = self.inner();
+        let is_at_rest = |l: &&Link| {
+            l.record.role == role && matches!(l.activity, Activity::Idle | Activity::Mining)
+        };
+        let at_rest = inner.nodes.values().filter(is_at_rest);
+        at_rest.map(|l| l.record.node).collect()
     }
 
     /// The connected nodes of a role, by id.

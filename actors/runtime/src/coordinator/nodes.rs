@@ -1,5 +1,6 @@
 //! The nodes' door: miners and storage nodes enrol, join, offer and report.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use cryptomind_protocol::api::EnrolmentRequest;
 use cryptomind_protocol::error::Answer;
 use cryptomind_protocol::item::{MAX_FILE_BYTES, MAX_FILES, is_file_name};
 use cryptomind_protocol::node::{Ack, Command, Enrolment, Join, METHODS, Report, Request};
+use cryptomind_protocol::probe::MAX_REPORTS;
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::ResultFile;
 use cryptomind_protocol::transaction::StoredReceipt;
@@ -19,6 +21,7 @@ use tokio::sync::mpsc;
 
 use super::Office;
 use super::door::Permit;
+use super::surveyor::News;
 use crate::clock;
 use crate::matchmaker::{MATCHMAKER_LIMIT, MatchmakerMsg};
 
@@ -57,6 +60,16 @@ pub(super) async fn answer(
                 address,
             };
             exchange.answer(office.enrol(owner, request)).await;
+        }
+        Ok(Request::Links { reports, echoes }) => {
+            let rtt = connection.rtt();
+            let news = News {
+                node,
+                rtt,
+                reports,
+                echoes,
+            };
+            exchange.answer(office.links_reported(&news)).await;
         }
         Ok(request) => exchange.answer(office.news(node, request).await).await,
         Err(refusal) => exchange.answer(Err::<Ack, _>(refusal)).await,
@@ -111,9 +124,11 @@ impl Office {
             Err(refusal) => return exchange.answer(Err::<Ack, _>(refusal)).await,
         };
         let (node, name, role) = (record.node, record.name.clone(), record.role);
+        let probe = join.probe.as_deref().and_then(|text| text.parse().ok());
         let (session, commands) = self.links.enter(record, join.activity);
         tracing::info!(%node, name, %role, "joined");
         if role == Role::Miner {
+            self.surveyor.enter(node, connection.remote().ip(), probe);
             // A matchmaker that is being restarted looks at the links itself.
             drop(self.matchmaker.cast(MatchmakerMsg::Joined {
                 node,
@@ -127,6 +142,7 @@ impl Office {
         };
         if self.links.leave(node, session) {
             tracing::info!(%node, name, why, "left");
+            self.surveyor.leave(&node);
             drop(self.matchmaker.cast(MatchmakerMsg::Left(node)));
         }
         // Nobody speaks for a place that is given up.
@@ -156,6 +172,7 @@ impl Office {
         let owner = join.owner;
         self.delegated(owner, node, role)?;
         join.listen.as_deref().map_or(Ok(()), check_address)?;
+        join.probe.as_deref().map_or(Ok(()), check_probe)?;
         let mut capacity = join.capacity.clone();
         capacity.devices.truncate(MAX_DEVICES);
         capacity
@@ -184,6 +201,16 @@ impl Office {
             .await
             .map_err(ErrorBody::internal)?;
         Ok(record)
+    }
+
+    /// What a node measured, and who measured it. Nothing of it is kept longer than it counts.
+    fn links_reported(&self, news: &News) -> Result<Ack, ErrorBody> {
+        if news.reports.len().max(news.echoes.len()) > MAX_REPORTS {
+            let message = format!("at most {MAX_REPORTS} reports, and as many echoes, at once");
+            return Err(ErrorBody::user("too_many_reports", message));
+        }
+        self.surveyor.hear(news);
+        Ok(Ack {})
     }
 
     async fn news(&self, node: NodeId, request: Request) -> Result<Ack, ErrorBody> {
@@ -226,7 +253,7 @@ impl Office {
                 };
                 self.matchmaker.call(change, MATCHMAKER_LIMIT).await
             }
-            Request::Enrol { .. } | Request::Join(_) => {
+            Request::Enrol { .. } | Request::Join(_) | Request::Links { .. } => {
                 return Err(ErrorBody::internal("handled before"));
             }
         };
@@ -315,6 +342,17 @@ fn check_address(address: &str) -> Result<(), ErrorBody> {
         "bad_address",
         "an address is host:port, of at most 256 bytes",
     ))
+}
+
+/// Refuses what is no address with a port: a name would have others ask name servers.
+fn check_probe(address: &str) -> Result<(), ErrorBody> {
+    match address.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Ok(()),
+        _ => Err(ErrorBody::user(
+            "bad_address",
+            "a probe port is an IP address and a port",
+        )),
+    }
 }
 
 fn check_files(files: &[ResultFile]) -> Result<(), ErrorBody> {

@@ -109,6 +109,7 @@ impl House {
             catalog,
             rating,
             links,
+            surveyor: Surveyor::new(NodeId::of_key(&key.public())).unwrap(),
             tickets: Tickets {
                 key,
                 network: genesis.hash(),

@@ -1,7 +1,7 @@
 //! The connection to the coordinator: kept, and made again whenever it is lost.
 //!
 //! The actor [`Link`] has one task of the runtime that dials, enrols, joins, passes commands to the
-//! worker and the outbox's content to the coordinator. A lost connection changes nothing else: a run goes on while its ring
+//! worker and the prober, and the outbox's content to the coordinator. A lost connection changes nothing else: a run goes on while its ring
 //! does, and what could not be said waits in the outbox. A link that dies is restarted; it has no state of its own.
 
 use std::net::{IpAddr, UdpSocket};
@@ -11,14 +11,16 @@ use std::time::Duration;
 use cryptomind_net::{Connection, Endpoint, Subscription};
 use cryptomind_protocol::frame::ALPN_NODE;
 use cryptomind_protocol::node::{Ack, Capacity, Command, Join, Request};
+use cryptomind_protocol::probe::Peer;
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::{AccountId, ErrorBody, ErrorClass, NodeAddress, NodeId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
+use super::probe::{MAX_ORDERS, Prober};
 use super::worker::{Context, Place, WorkerMsg};
 use crate::enrol::Applicant;
 use crate::supervisor::Handle;
@@ -42,6 +44,8 @@ pub struct Wiring {
     pub context: Arc<Context>,
     /// Who gets the commands.
     pub worker: Handle<WorkerMsg>,
+    /// Measures how far others are.
+    pub prober: Arc<Prober>,
     /// Dials.
     pub endpoint: Endpoint,
     /// The coordinator.
@@ -173,8 +177,12 @@ async fn session(wiring: &Wiring) -> ErrorBody {
         Ok((connection, commands, place)) => {
             info!("joined the network at {}", wiring.coordinator);
             wiring.joined.send_replace(true);
+            let (orders, ordered) = mpsc::channel(MAX_ORDERS);
+            let prober = Arc::clone(&wiring.prober);
+            let probing = tokio::spawn(async move { prober.obey(ordered).await });
+            let _probing = AbortOnDrop(probing.abort_handle());
             let error = tokio::select! {
-                error = listen(wiring, commands, place) => error,
+                error = listen(wiring, commands, place, &orders) => error,
                 error = speak(wiring, &connection) => error,
             };
             connection.close("leaving");
@@ -205,6 +213,7 @@ async fn connect(wiring: &Wiring) -> Result<(Connection, Subscription, Place), E
         owner: wiring.owner,
         name: wiring.name.clone(),
         listen: None,
+        probe: wiring.prober.address(place),
         capacity: Capacity {
             free_bytes: wiring.context.cache.free_bytes(),
             ..wiring.capacity.clone()
@@ -245,9 +254,19 @@ fn host(connection: &Connection) -> Result<IpAddr, ErrorBody> {
     Ok(route.map_err(ErrorBody::internal)?.ip().to_canonical())
 }
 
-async fn listen(wiring: &Wiring, mut commands: Subscription, place: Place) -> ErrorBody {
+async fn listen(
+    wiring: &Wiring,
+    mut commands: Subscription,
+    place: Place,
+    orders: &mpsc::Sender<Vec<Peer>>,
+) -> ErrorBody {
     loop {
         match commands.next::<Command>().await {
+            Some(Ok(Command::Probe { peers })) => {
+                if orders.try_send(peers).is_err() {
+                    debug!("there is too much to measure: an order is left");
+                }
+            }
             Some(Ok(command)) => pass(wiring, command, place).await,
             Some(Err(error)) => return error,
             None => {
@@ -301,6 +320,7 @@ const fn kind(request: &Request) -> &'static str {
         Request::Decline { .. } => "a decline",
         Request::Report { .. } => "a report",
         Request::Activity { .. } => "a change of activity",
+        Request::Links { .. } => "measurements",
     }
 }
 

@@ -1,7 +1,7 @@
 //! What this node has to say to the coordinator, in order, until it is acknowledged.
 //!
 //! Everybody in the miner pushes; the link alone takes. Reports and changes of activity stay over any
-//! number of connections; offers and declines answer a question of one connection and go with it. Progress is
+//! number of connections; offers, declines and measurements answer a question of one connection and go with it. Progress is
 //! news only while it is new: a later one takes the place of one that has not left. The queue is bounded.
 
 use std::collections::VecDeque;
@@ -60,6 +60,7 @@ const fn is_dispensable(request: &Request) -> bool {
     matches!(
         request,
         Request::Activity { .. }
+            | Request::Links { .. }
             | Request::Report {
                 report: Report::Progress { .. },
                 ..
@@ -127,10 +128,14 @@ impl Outbox {
 
     /// The connection is gone, and with it the questions that were asked on it.
     pub fn disconnected(&self) {
+        let of_connection = |request: &Request| {
+            matches!(
+                request,
+                Request::Offer { .. } | Request::Decline { .. } | Request::Links { .. }
+            )
+        };
         let mut queue = self.lock();
-        queue
-            .entries
-            .retain(|(_, r)| !matches!(r, Request::Offer { .. } | Request::Decline { .. }));
+        queue.entries.retain(|(_, r)| !of_connection(r));
         self.tell(&queue);
     }
 
@@ -223,6 +228,10 @@ mod tests {
         outbox.say(Request::Offer {
             task: TASK,
             ring_address: "h:1".into(),
+        });
+        outbox.say(Request::Links {
+            reports: Vec::new(),
+            echoes: Vec::new(),
         });
         outbox.report(TASK, 1, ready());
         outbox.disconnected();

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cryptomind_protocol::TaskId;
 use cryptomind_protocol::node::{Position, Request};
 use cryptomind_protocol::task::Activity;
+use tokio::sync::watch;
 use tracing::info;
 
 use super::outbox::Outbox;
@@ -20,6 +21,8 @@ pub struct Standing {
     committed: Arc<AtomicU64>,
     /// What the machine does without a task.
     at_rest: Activity,
+    /// Whether there is a run.
+    busy: watch::Sender<bool>,
 }
 
 struct Now {
@@ -37,6 +40,7 @@ impl Standing {
             }),
             committed: Arc::default(),
             at_rest,
+            busy: watch::Sender::new(false),
         }
     }
 
@@ -59,6 +63,11 @@ impl Standing {
         })
     }
 
+    /// Follows whether there is a run.
+    pub fn busy(&self) -> watch::Receiver<bool> {
+        self.busy.subscribe()
+    }
+
     /// Where the training thread counts its steps.
     pub fn committed(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.committed)
@@ -71,6 +80,7 @@ impl Standing {
             self.committed.store(0, Ordering::SeqCst);
         }
         now.run = Some((task, attempt));
+        self.busy.send_replace(true);
     }
 
     /// The machine turns to something else; watchers of the task shall see it.
@@ -87,6 +97,7 @@ impl Standing {
     /// The run is over in whatever way: back to what the owner wants.
     pub fn rest(&self, outbox: &Outbox) {
         let run = self.lock().run.take();
+        self.busy.send_replace(false);
         self.turn_to(self.at_rest, run.map(|(task, _)| task), outbox);
     }
 }

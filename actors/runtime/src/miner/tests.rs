@@ -1,8 +1,10 @@
 //! Whole miners over real QUIC, against a hall that plays coordinator and storage.
 
 use cryptomind_protocol::item::{Access, CARD_FILE, MODEL_FILE, ModelInfo, PREDICTIONS_FILE};
+use cryptomind_protocol::key::Nonce;
 use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::node::{Command, Match, Position, Report, Request};
+use cryptomind_protocol::probe::{Echo, LinkReport, Peer};
 use cryptomind_protocol::task::{
     Activity, Metrics, Optimizer, ResultFile, Split, TaskSpec, TrainSpec, Work,
 };
@@ -431,6 +433,99 @@ async fn what_cannot_be_carried_out_is_said_and_costs_the_miner_nothing() {
         "{reason}"
     );
     guest.mines().await;
+}
+
+/// Where a miner says that it can be measured.
+async fn probe_address(hall: &mut Hall, node: NodeId) -> String {
+    let joined = |(who, request): &Said| match request {
+        Request::Join(join) if *who == node => join.probe.clone(),
+        _ => None,
+    };
+    hall.hear("a probe port", joined).await
+}
+
+fn probe(node: NodeId, address: &str, nonce: u8, bulk_bytes: u64) -> Command {
+    let peer = Peer {
+        node,
+        address: address.into(),
+        nonce: Nonce::new([nonce; 16]),
+        bulk_bytes,
+    };
+    Command::Probe { peers: vec![peer] }
+}
+
+/// The greeting that `by` had from `from` first.
+async fn greeted(hall: &mut Hall, by: NodeId, from: NodeId) -> Echo {
+    let echo = |(who, request): &Said| match request {
+        Request::Links { echoes, .. } if *who == by => {
+            echoes.iter().find(|echo| echo.from == from).cloned()
+        }
+        _ => None,
+    };
+    hall.hear("an echo", echo).await
+}
+
+async fn measured(hall: &mut Hall, by: NodeId, to: NodeId) -> LinkReport {
+    let report = |(who, request): &Said| match request {
+        Request::Links { reports, .. } if *who == by => {
+            reports.iter().find(|report| report.to == to).copied()
+        }
+        _ => None,
+    };
+    hall.hear("a measurement", report).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_miners_measure_each_other() {
+    let mut hall = Hall::open();
+    let guests = hall.miners(2).await;
+    let nodes = ids(&guests);
+    let mut ports = Vec::new();
+    for node in &nodes {
+        ports.push(probe_address(&mut hall, *node).await);
+    }
+    for (own, other) in [(0, 1), (1, 0)] {
+        let nonce = 20 + own as u8;
+        hall.tell(
+            nodes[own],
+            probe(nodes[other], &ports[other], nonce, 1 << 20),
+        );
+        let report = measured(&mut hall, nodes[own], nodes[other]).await;
+        assert!((1..1_000_000).contains(&report.rtt_us), "{report:?}");
+        assert!(report.bytes_per_s.unwrap() > 1_000_000, "{report:?}");
+        let echo = greeted(&mut hall, nodes[other], nodes[own]).await;
+        assert_eq!(echo.nonce, Nonce::new([nonce; 16]));
+        let from: std::net::SocketAddr = echo.address.parse().unwrap();
+        assert!(from.ip().is_loopback());
+    }
+    // A peer that is not who it should be, and an address that is none, are not reported, and stop nothing.
+    hall.tell(nodes[0], probe(nodes[0], &ports[1], 1, 0));
+    hall.tell(nodes[0], probe(nodes[1], "nowhere", 2, 0));
+    hall.tell(nodes[0], probe(nodes[1], &ports[1], 3, 0));
+    let report = measured(&mut hall, nodes[0], nodes[1]).await;
+    assert_eq!(report.bytes_per_s, None);
+    let echo = greeted(&mut hall, nodes[1], nodes[0]).await;
+    assert_eq!(echo.nonce, Nonce::new([3; 16]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_miner_with_a_task_measures_nobody() {
+    let mut hall = Hall::open();
+    let guests = hall.miners(2).await;
+    let nodes = ids(&guests);
+    let port = probe_address(&mut hall, nodes[1]).await;
+    seated(&mut hall, &nodes[..1], 10_000).await;
+    progress(&mut hall, (nodes[0], 1), 0).await;
+    hall.tell(nodes[0], probe(nodes[1], &port, 1, 0));
+    stop(&mut hall, nodes[0]).await;
+    turned(&mut hall, nodes[0], Activity::Training, Activity::Mining).await;
+    hall.tell(nodes[0], probe(nodes[1], &port, 2, 0));
+    let echo = greeted(&mut hall, nodes[1], nodes[0]).await;
+    assert_eq!(
+        echo.nonce,
+        Nonce::new([2; 16]),
+        "the first order came during a task"
+    );
 }
 
 #[tokio::test]

@@ -255,7 +255,8 @@ impl Working {
 
     fn told(&mut self, myself: &ActorRef<WorkerMsg>, command: Command, place: Place) {
         match command {
-            Command::Joined { .. } => {}
+            // The link keeps these.
+            Command::Joined { .. } | Command::Probe { .. } => {}
             Command::Announce { task, spec } => self.announced(task, &spec, &place),
             Command::Withdraw { task, reason } => {
                 info!("not needed for task {task}: {reason}");

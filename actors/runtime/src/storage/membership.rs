@@ -61,6 +61,7 @@ impl Membership {
             owner: self.owner,
             name: self.name.clone(),
             listen: Some(self.listen.clone()),
+            probe: None,
             capacity: Capacity {
                 free_bytes: self.store.free_bytes(),
                 ..Capacity::default()

@@ -78,7 +78,7 @@ fn houses(houses: u16, size: u16) -> Surroundings {
         }
     }
     Surroundings {
-        links: links.table(NOW),
+        links: links.table(NOW).into(),
         stores: Vec::new(),
     }
 }
@@ -202,7 +202,7 @@ fn the_member_nearest_to_a_store_is_first_and_who_lacks_much_data_is_passed_over
         }
     }
     let around = Surroundings {
-        links: links.table(NOW),
+        links: links.table(NOW).into(),
         stores: vec![Party::Node(node(90))],
     };
     let mut candidates: Vec<_> = (0..4).map(|n| candidate(n, 100_000, 3_500)).collect();
@@ -239,7 +239,7 @@ fn some_market(seed: u64, count: u16) -> (Vec<Candidate>, Surroundings) {
     });
     let candidates = candidates.collect();
     let around = Surroundings {
-        links: links.table(NOW),
+        links: links.table(NOW).into(),
         stores: Vec::new(),
     };
     (candidates, around)
@@ -358,12 +358,12 @@ proptest! {
             both_report(&mut links, n, (n + 1) % 20, 20_000, 5 * MB);
         }
         candidates.push(candidate(99, 40_000, 3_500));
-        let before = Surroundings { links: links.table(NOW), stores: Vec::new() };
+        let before = Surroundings { links: links.table(NOW).into(), stores: Vec::new() };
         for n in 0..20 {
             let flattery = Measure { rtt_us: 1, bytes_per_s: Some(1_000 * MB) };
             links.report(Party::Node(node(99)), Party::Node(node(n)), flattery, NOW);
         }
-        let after = Surroundings { links: links.table(NOW), stores: Vec::new() };
+        let after = Surroundings { links: links.table(NOW).into(), stores: Vec::new() };
         let honest = select(&wanted(4), &candidates, &before);
         prop_assert_eq!(honest, select(&wanted(4), &candidates, &after));
     }

@@ -83,7 +83,7 @@ fn the_group_is_chosen_by_links_and_seated_in_ring_order() {
         report(near, STORAGE, bytes_per_s);
     }
     let around = Surroundings {
-        links: links.table(Timestamp::from_ms(1000)),
+        links: links.table(Timestamp::from_ms(1000)).into(),
         stores: vec![Party::Node(node(STORAGE))],
     };
     let mut world = World::new();

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cryptomind_config::{Cache, Compute, Idle, MinerNode as NodeSettings, Ring};
+use cryptomind_config::{Cache, Compute, Idle, MinerNode as NodeSettings, Probe, Ring};
 use cryptomind_net::{Connection, Endpoint, Exchange, Limits, bulk};
 use cryptomind_protocol::blob::{self, Right, Source, Ticket};
 use cryptomind_protocol::error::Answer;
@@ -294,6 +294,7 @@ impl Hall {
             },
             compute: Compute { threads: 1 },
             ring: Ring::default(),
+            probe: Probe::default(),
             idle: Idle {
                 command,
                 ..Idle::default()

@@ -1,0 +1,222 @@
+//! The surveyor: has links measured, keeps what is known of them, and makes tables of it to match by.
+//!
+//! Doors tell it who is there and what nodes report; one task of its own hands out orders each second. The matchmaker and
+//! the API take tables. It outlives the matchmaker, so that a restarted one chooses as well as its predecessor. What is
+//! known lies in memory alone: it expires in minutes, and is measured anew.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use cryptomind_core::market::link::{Link, LinkTable, Links, Measure, Pair, Party};
+use cryptomind_core::market::survey::{Orders, Place, Survey};
+use cryptomind_core::simulation::dice::Dice;
+use cryptomind_protocol::node::Command;
+use cryptomind_protocol::probe::{Echo, LinkReport, MAX_PEERS};
+use cryptomind_protocol::role::Role;
+use cryptomind_protocol::{ErrorBody, NodeId, Timestamp};
+use tokio::time::MissedTickBehavior;
+
+use super::links;
+use crate::clock;
+
+/// How often orders are handed out.
+const TICK: Duration = Duration::from_secs(1);
+/// Ticks from one forgetting of what is expired to the next.
+const FORGET_TICKS: u32 = 60;
+/// A table is made anew at most this often,
+const TABLE_PAUSE: Duration = Duration::from_secs(1);
+/// and after so many times what the last one took: tables take a twentieth of a thread at most.
+const TABLE_PARTS: u32 = 20;
+/// It is made anew after this even where nothing was reported: what it holds expires.
+const TABLE_AGE: Duration = Duration::from_secs(60);
+
+/// What nodes measured, and who shall measure what.
+#[derive(Debug, Clone)]
+pub struct Surveyor(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    coordinator: NodeId,
+    survey: Survey,
+    links: Links,
+    dice: Dice,
+    table: Cached,
+}
+
+/// The last table.
+#[derive(Debug)]
+struct Cached {
+    table: Arc<LinkTable>,
+    made: Instant,
+    pause: Duration,
+    is_stale: bool,
+}
+
+/// What one node says of links.
+#[derive(Debug)]
+pub struct News {
+    /// Who.
+    pub node: NodeId,
+    /// The round trip of its connection to the coordinator, as the coordinator's side estimates it.
+    pub rtt: Duration,
+    /// What it measured.
+    pub reports: Vec<LinkReport>,
+    /// Who measured it.
+    pub echoes: Vec<Echo>,
+}
+
+impl Surveyor {
+    /// Of the coordinator with this id.
+    ///
+    /// # Errors
+    /// `internal` where the system has no randomness.
+    pub fn new(coordinator: NodeId) -> Result<Self, ErrorBody> {
+        let (mut secret, mut seed) = ([0; 32], [0; 8]);
+        getrandom::fill(&mut secret).map_err(ErrorBody::internal)?;
+        getrandom::fill(&mut seed).map_err(ErrorBody::internal)?;
+        Ok(Self(Arc::new(Mutex::new(Inner {
+            coordinator,
+            survey: Survey::new(secret),
+            links: Links::default(),
+            dice: Dice::new(u64::from_be_bytes(seed)),
+            table: Cached {
+                table: Arc::default(),
+                made: Instant::now(),
+                pause: TABLE_PAUSE,
+                is_stale: false,
+            },
+        }))))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // What a panic elsewhere could leave half done is measurements: they expire.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A miner joined from `seen`; `probe` is where it says that others measure it.
+    pub fn enter(&self, node: NodeId, seen: IpAddr, probe: Option<SocketAddr>) {
+        let Inner { survey, dice, .. } = &mut *self.inner();
+        match probe {
+            Some(probe) => survey.enter(node, Place::new(seen, probe), dice, clock::now()),
+            None => survey.leave(&node),
+        }
+    }
+
+    /// It is gone.
+    pub fn leave(&self, node: &NodeId) {
+        self.inner().survey.leave(node);
+    }
+
+    /// Takes what a node reports. What is of nodes that are not measured is ignored.
+    pub fn hear(&self, news: &News) {
+        self.inner().hear(news, clock::now());
+    }
+
+    /// The links as they count, a second old at most while tables are made quickly.
+    pub fn table(&self) -> Arc<LinkTable> {
+        let Inner { links, table, .. } = &mut *self.inner();
+        table.renew(links);
+        Arc::clone(&table.table)
+    }
+
+    /// The pairs of which anything is known, and how they count; only those of one node, where it is named.
+    pub fn pairs(&self, of: Option<NodeId>, limit: usize) -> Vec<(Pair, Option<Link>)> {
+        let table = self.table();
+        let pairs = self
+            .inner()
+            .links
+            .pairs(of.map(Party::Node), limit, clock::now());
+        let link = |pair: Pair| (pair, table.link(pair.a, pair.b));
+        pairs.into_iter().map(link).collect()
+    }
+
+    /// Hands out orders for as long as it is polled.
+    pub(super) async fn keep(self, nodes: links::Links) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for tick in 0u32.. {
+            ticks.tick().await;
+            for (node, peers) in self.orders(&nodes) {
+                for peers in peers.chunks(MAX_PEERS) {
+                    let peers = peers.to_vec();
+                    nodes.tell(node, Command::Probe { peers });
+                }
+            }
+            if tick % FORGET_TICKS == 0 {
+                self.inner().links.forget_expired(clock::now());
+            }
+        }
+    }
+
+    fn orders(&self, nodes: &links::Links) -> Orders {
+        let at_rest = nodes.at_rest(Role::Miner);
+        let Inner {
+            survey,
+            links,
+            dice,
+            ..
+        } = &mut *self.inner();
+        survey.orders(links, &|node| at_rest.contains(node), dice, clock::now())
+    }
+}
+
+impl Inner {
+    fn hear(&mut self, news: &News, now: Timestamp) {
+        if !self.survey.has(&news.node) {
+            return;
+        }
+        let own = Party::Node(news.node);
+        let to_coordinator = Measure {
+            rtt_us: micros(news.rtt),
+            bytes_per_s: None,
+        };
+        let coordinator = Party::Node(self.coordinator);
+        self.links.report(own, coordinator, to_coordinator, now);
+        for report in &news.reports {
+            self.take(news.node, report, now);
+        }
+        for echo in &news.echoes {
+            if self.survey.proves_lan(news.node, echo, now) {
+                self.links.prove_lan(own, Party::Node(echo.from), now);
+            }
+        }
+        self.table.is_stale = true;
+    }
+
+    fn take(&mut self, from: NodeId, report: &LinkReport, now: Timestamp) {
+        if !self.survey.has(&report.to) {
+            return;
+        }
+        let measure = Measure {
+            rtt_us: report.rtt_us,
+            bytes_per_s: report.bytes_per_s,
+        };
+        let (own, other) = (Party::Node(from), Party::Node(report.to));
+        self.links.report(own, other, measure, now);
+        if report.bytes_per_s.is_some() {
+            self.survey.moved(from, report.to, now);
+        }
+    }
+}
+
+impl Cached {
+    fn renew(&mut self, links: &Links) {
+        let age = self.made.elapsed();
+        if age < self.pause || (!self.is_stale && age < TABLE_AGE) {
+            return;
+        }
+        let start = Instant::now();
+        self.table = Arc::new(links.table(clock::now()));
+        self.made = Instant::now();
+        self.pause = TABLE_PAUSE.max(start.elapsed() * TABLE_PARTS);
+        self.is_stale = false;
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! What the surveyor makes of what nodes say, honest ones and others.
+
+use super::*;
+use cryptomind_protocol::key::Nonce;
+use cryptomind_protocol::probe::Peer;
+
+const COORDINATOR: u8 = 100;
+const MB: u64 = 1_000_000;
+
+fn node(n: u8) -> NodeId {
+    NodeId::new([n; 32])
+}
+
+fn party(n: u8) -> Party {
+    Party::Node(node(n))
+}
+
+/// Nodes 1 to 4 of one local network, and what they were ordered.
+fn surveyed() -> (Surveyor, Orders, Timestamp) {
+    let surveyor = Surveyor::new(node(COORDINATOR)).unwrap();
+    for n in 1..=4 {
+        let probe = ([192, 168, 0, n], 7000).into();
+        surveyor.enter(node(n), [203, 0, 113, 5].into(), Some(probe));
+    }
+    let later = clock::now().plus_ms(10_000);
+    let orders = {
+        let Inner {
+            survey,
+            links,
+            dice,
+            ..
+        } = &mut *surveyor.inner();
+        survey.orders(links, &|_| true, dice, later)
+    };
+    (surveyor, orders, later)
+}
+
+fn order(orders: &Orders, from: u8, to: u8) -> &Peer {
+    let peers = &orders[&node(from)];
+    peers.iter().find(|peer| peer.node == node(to)).unwrap()
+}
+
+fn report(to: u8, rtt_us: u64, bytes_per_s: u64) -> LinkReport {
+    LinkReport {
+        to: node(to),
+        rtt_us,
+        bytes_per_s: Some(bytes_per_s),
+    }
+}
+
+fn echo(from: u8, nonce: Nonce, address: &str) -> Echo {
+    Echo {
+        from: node(from),
+        nonce,
+        address: address.to_owned(),
+    }
+}
+
+fn news(from: u8, reports: Vec<LinkReport>, echoes: Vec<Echo>) -> News {
+    News {
+        node: node(from),
+        rtt: Duration::from_millis(2),
+        reports,
+        echoes,
+    }
+}
+
+fn hear(surveyor: &Surveyor, news: &News, now: Timestamp) {
+    surveyor.inner().hear(news, now);
+}
+
+fn table(surveyor: &Surveyor, now: Timestamp) -> LinkTable {
+    surveyor.inner().links.table(now)
+}
+
+#[test]
+fn both_ends_make_a_link_and_an_echo_a_local_network() {
+    let (surveyor, orders, now) = surveyed();
+    let (there, back) = (order(&orders, 1, 2).nonce, order(&orders, 2, 1).nonce);
+    assert_ne!(there, back);
+    let first = news(1, vec![report(2, 300, 110 * MB)], vec![]);
+    let echoed = echo(1, there, "192.168.0.1:50000");
+    let second = news(2, vec![report(1, 350, 100 * MB)], vec![echoed]);
+    hear(&surveyor, &first, now);
+    hear(&surveyor, &second, now);
+    let link = table(&surveyor, now).link(party(1), party(2)).unwrap();
+    assert_eq!((link.rtt_us, link.bytes_per_s), (350, 100 * MB));
+    assert!(!link.estimated);
+    let pairs = surveyor.pairs(Some(node(1)), 9);
+    let of_two = pairs.iter().find(|(pair, _)| pair.b == party(2)).unwrap();
+    assert_eq!((of_two.0.ends, of_two.0.lan), (2, true));
+    let to_coordinator = pairs.iter().find(|(pair, _)| pair.b == party(COORDINATOR));
+    assert_eq!(to_coordinator.unwrap().0.ends, 1);
+}
+
+#[test]
+fn flattering_reports_alone_gain_nothing() {
+    let (surveyor, _, now) = surveyed();
+    for (a, b) in [(1, 2), (2, 1), (2, 3), (3, 2)] {
+        hear(
+            &surveyor,
+            &news(a, vec![report(b, 5_000, 10 * MB)], vec![]),
+            now,
+        );
+    }
+    let before = table(&surveyor, now).link(party(4), party(1)).unwrap();
+    let flattery = (1..=3).map(|to| report(to, 1, 1_000 * MB)).collect();
+    let made_up = echo(1, Nonce::new([0; 16]), "192.168.0.1:50000");
+    hear(&surveyor, &news(4, flattery, vec![made_up]), now);
+    let after = table(&surveyor, now).link(party(4), party(1)).unwrap();
+    assert_eq!(
+        (after.rtt_us, after.bytes_per_s),
+        (before.rtt_us, before.bytes_per_s)
+    );
+    assert!(surveyor.pairs(None, 99).iter().all(|(pair, _)| !pair.lan));
+}
+
+#[test]
+fn what_is_of_nodes_that_are_not_there_is_ignored() {
+    let (surveyor, _, now) = surveyed();
+    hear(&surveyor, &news(9, vec![report(1, 1, MB)], vec![]), now);
+    hear(&surveyor, &news(1, vec![report(9, 1, MB)], vec![]), now);
+    surveyor.leave(&node(2));
+    hear(&surveyor, &news(2, vec![report(1, 1, MB)], vec![]), now);
+    let to_coordinator = surveyor.pairs(None, 99);
+    assert_eq!(
+        to_coordinator.len(),
+        1,
+        "node 1's own connection: {to_coordinator:?}"
+    );
+}
+
+#[test]
+fn a_table_is_made_anew_when_it_is_due_and_something_changed() {
+    let (surveyor, _, now) = surveyed();
+    surveyor.inner().table.pause = Duration::from_secs(3600);
+    let first = surveyor.table();
+    for (a, b) in [(1, 2), (2, 1)] {
+        hear(&surveyor, &news(a, vec![report(b, 5_000, MB)], vec![]), now);
+    }
+    assert!(Arc::ptr_eq(&first, &surveyor.table()), "too early");
+    surveyor.inner().table.pause = Duration::ZERO;
+    let second = surveyor.table();
+    assert!(second.link(party(1), party(2)).is_some());
+    surveyor.inner().table.pause = Duration::ZERO;
+    assert!(Arc::ptr_eq(&second, &surveyor.table()), "nothing changed");
+}
