@@ -115,6 +115,8 @@ impl Node {
                 mflops: MFLOPS,
                 ..Capacity::default()
             },
+            // Nobody measures its links.
+            probe: None,
             activity: Activity::Idle,
             running: None,
         };
