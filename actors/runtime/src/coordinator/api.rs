@@ -1,6 +1,6 @@
 //! The clients' door: questions and transactions.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cryptomind_core::journal::{EventRecord, NodeRecord};
@@ -352,14 +352,13 @@ impl Office {
 
     fn links(&self, node: Option<NodeId>) -> Result<Vec<LinkView>, ErrorBody> {
         let pairs = self.surveyor.pairs(node, MAX_ROWS as usize);
-        let mut names = BTreeMap::new();
-        for (pair, _) in &pairs {
-            for node in [pair.a, pair.b].into_iter().filter_map(views::node) {
-                if !names.contains_key(&node) {
-                    names.insert(node, self.node_name(node)?);
-                }
-            }
-        }
+        let ends = pairs.iter().flat_map(|(pair, _)| [pair.a, pair.b]);
+        let nodes: BTreeSet<NodeId> = ends.filter_map(views::node).collect();
+        let named = |node| Ok((node, self.node_name(node)?));
+        let names = nodes
+            .into_iter()
+            .map(named)
+            .collect::<Result<_, ErrorBody>>()?;
         let now = clock::now();
         let view = |(pair, link)| views::link(pair, link, &names, now);
         Ok(pairs.into_iter().filter_map(view).collect())
