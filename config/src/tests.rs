@@ -363,6 +363,7 @@ fn sizes_lists_and_numbers_come_from_the_environment_too() {
         ),
     ] {
         let mut layers = layers.clone();
+        layers.environment.retain(|(name, _)| name != variable);
         layers.environment.push((variable.into(), value.into()));
         let error = load::<Miner>(&layers).unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
