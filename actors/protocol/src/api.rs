@@ -443,7 +443,7 @@ pub struct Explanation {
     pub needed: u32,
     /// Miners that could be members.
     pub able: u32,
-    /// The cheapest change that would place it, unless it has ended.
+    /// The cheapest change that would place it, while it waits.
     pub advice: Option<String>,
     /// What became of each miner, the chosen first; 500 at most.
     pub verdicts: Vec<MinerVerdict>,

@@ -5,6 +5,7 @@ use cryptomind_core::market::{Ability, Availability, MatchReport, Verdict};
 use cryptomind_core::run::Run;
 use cryptomind_protocol::api::{Explanation, Fate, MinerVerdict, WorkVerdict};
 use cryptomind_protocol::role::Role;
+use cryptomind_protocol::task::TaskState;
 use cryptomind_protocol::{AccountId, ErrorBody, NodeId};
 
 use super::Desk;
@@ -36,7 +37,8 @@ impl Desk {
                 reason: verdict.to_string(),
             })
             .collect();
-        verdicts.sort_by_key(|verdict| (verdict.fate, verdict.node));
+        let rank = |node: &NodeId| report.chosen.iter().position(|chosen| chosen == node);
+        verdicts.sort_by_key(|verdict| (verdict.fate, rank(&verdict.node), verdict.node));
         verdicts.truncate(MAX_VERDICTS);
         Ok(Explanation {
             task: run.task,
@@ -44,7 +46,7 @@ impl Desk {
             reason: run.reason.clone(),
             needed: run.spec.miners,
             able: report.able() as u32,
-            advice: (!run.state.is_final()).then(|| report.advice().to_string()),
+            advice: (run.state == TaskState::Waiting).then(|| report.advice().to_string()),
             verdicts,
         })
     }
