@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use cryptomind_core::dice::Dice;
 use cryptomind_protocol::genesis::{ALLOCATION_PERCENT, FEES, REWARD_FUND};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::{AccountId, ErrorBody, SecretKey};
@@ -38,11 +39,9 @@ use crate::output::Output;
 
 mod books;
 mod customer;
-mod dice;
 
 use books::{Books, Differences};
 use customer::{Counts, Customer, Phase};
-use dice::Dice;
 
 /// From SIGKILL to the first answer of the coordinator that was started again.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
@@ -153,14 +152,14 @@ struct Siege {
 
 impl Siege {
     async fn begin(args: &KillsArgs, dir: &Path) -> Result<Self, ErrorBody> {
-        let mut dice = Dice::new(args.seed, 0);
+        let mut dice = Dice::new(args.seed).branch(0);
         let coordinator = Coordinator::start(dir).await?;
         let auditor_key = SecretKey::from_seed(dice.bytes());
         let auditor = Client::connect(coordinator.address.clone(), auditor_key.clone()).await?;
         let counted = Acknowledged::default();
         let market = Market::open(&coordinator.address, &auditor, &counted).await?;
         let mut streams = 1..;
-        let dice_of = (&mut streams).map(|stream| Dice::new(args.seed, stream));
+        let dice_of = (&mut streams).map(|stream| Dice::new(args.seed).branch(stream));
         let keys = dice_of.take(args.clients as usize).map(|mut dice| {
             let key = SecretKey::from_seed(dice.bytes());
             (key, dice)
@@ -340,7 +339,7 @@ impl Siege {
     ) -> Result<(), ErrorBody> {
         let clients = u64::from(self.outcome.clients);
         let (least, most) = KILL_AFTER_MS;
-        let pause = Duration::from_millis(least + self.dice.roll(most - least + 1));
+        let pause = Duration::from_millis(least + self.dice.below(most - least + 1));
         let moment = async {
             let running = answered.wait_for(|answers| *answers >= clients);
             match timeout(LOAD_LIMIT, running).await {

@@ -7,13 +7,13 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use cryptomind_core::dice::Dice;
 use cryptomind_core::market::link::{Links, Measure, Party};
 use cryptomind_core::market::speed::WorkKind;
 use cryptomind_core::market::{
     Ability, Availability, Candidate, Preference, Surroundings, Wanted, Workload, select,
 };
-use cryptomind_core::simulation::dice::Dice;
-use cryptomind_protocol::{Amount, NodeId, Timestamp};
+use cryptomind_protocol::{Amount, ErrorBody, NodeId, Timestamp};
 use serde::Serialize;
 
 use crate::cli::BenchMarketArgs;
@@ -43,6 +43,13 @@ struct Report {
 
 /// Runs the benchmark. Ctrl-C ends it.
 pub async fn run(output: Output, args: BenchMarketArgs) -> Result<()> {
+    if args.group > args.miners {
+        let message = format!("no group of {} among {} miners", args.group, args.miners);
+        let refusal = ErrorBody::user("group_too_large", message);
+        return Err(refusal
+            .with_help("give --miners at least as many as --group")
+            .into());
+    }
     let measured = tokio::task::spawn_blocking(move || measure(&args));
     let report = crate::command::interruptible(async { Ok(measured.await?) }).await?;
     output.value(&report, || report.table())?;

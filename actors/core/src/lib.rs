@@ -9,7 +9,7 @@
 //! earned), [`batch`] (which samples a step trains on, and which of them a rank takes), [`rating`],
 //! [`catalog`], [`transaction`]; then [`run`] (the life of a task) and [`market`] (who is chosen);
 //! [`journal`] is what else the coordinator writes down. [`merkle`] and [`state_hash`] are the two hashes
-//! of many things that a block's header names.
+//! of many things that a block's header names; [`dice`] is randomness that a seed determines.
 //!
 //! The actors of `cryptomind-actors` own one of these states each, apply inputs in turn, store the
 //! changed records with `cryptomind-storage`, and only then answer.
@@ -20,6 +20,7 @@ pub mod block_clock;
 pub mod catalog;
 pub mod chain;
 pub mod consensus;
+pub mod dice;
 pub mod journal;
 pub mod ledger;
 pub mod market;

@@ -15,7 +15,6 @@
 //! congestion: transfers do not slow each other down.
 
 pub mod comparison;
-pub mod dice;
 mod engine;
 mod group;
 mod measured;

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cryptomind_core::dice::Dice;
 use cryptomind_protocol::api::{AccountView, MAX_ROWS, TransferView};
 use cryptomind_protocol::key::Nonce;
 use cryptomind_protocol::money::SUPPLY;
@@ -22,7 +23,6 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::books::Effect;
-use super::dice::Dice;
 
 /// For one answer, over a kill and a recovery.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
@@ -219,7 +219,7 @@ impl Customer {
     /// Draws a transaction and records it.
     fn record(&mut self) {
         let id = Nonce::new(self.dice.bytes());
-        let roll = self.dice.roll(100);
+        let roll = self.dice.below(100);
         let (intent, id, action) = match (roll, self.tasks.front(), &self.last) {
             (0, ..) => (Intent::Faucet, id, Action::Faucet {}),
             (1..=3, ..) => self.overspend(id),
@@ -281,7 +281,7 @@ impl Customer {
     fn another(&mut self) -> AccountId {
         let me = self.account();
         let others = self.all.len() as u64 - 1;
-        let nth = self.dice.roll(others) as usize;
+        let nth = self.dice.below(others) as usize;
         let mut others = self.all.iter().filter(|account| **account != me);
         *others.nth(nth).expect("a run has two clients or more")
     }
@@ -289,7 +289,7 @@ impl Customer {
     /// An amount that this account never sent before.
     fn fresh_amount(&mut self) -> Amount {
         self.serial += 1;
-        let units = LEAST + self.serial * SPREAD + self.dice.roll(SPREAD);
+        let units = LEAST + self.serial * SPREAD + self.dice.below(SPREAD);
         Amount::from_base_units(units)
     }
 

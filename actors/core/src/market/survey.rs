@@ -24,7 +24,7 @@ use cryptomind_protocol::probe::{Echo, MAX_BULK_BYTES, Peer};
 use cryptomind_protocol::{NodeId, Timestamp};
 
 use super::link::{Links, Party};
-use crate::simulation::dice::Dice;
+use crate::dice::Dice;
 
 mod place;
 

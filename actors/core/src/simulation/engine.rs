@@ -8,12 +8,12 @@ use cryptomind_protocol::transaction::StoredReceipt;
 use cryptomind_protocol::{AccountId, BlobId, NodeId, SecretKey, Timestamp};
 
 use super::Policy;
-use super::dice::Dice;
 use super::measured::{Measured, node};
 use super::outcome::Outcome;
 use super::scenario::Scenario;
 use super::task::{self, Task};
 use super::truth::Truth;
+use crate::dice::Dice;
 use crate::market::Offer;
 use crate::rating::Evidence;
 use crate::run::{Effect, Input, Limits, Run};

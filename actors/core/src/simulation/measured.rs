@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use cryptomind_protocol::{NodeId, TaskId, Timestamp};
 
 use super::Policy;
-use super::dice::Dice;
 use super::scenario::{Network, Scenario};
 use super::truth::{Place, Truth};
+use crate::dice::Dice;
 use crate::market::link::{Links, Measure, Party};
 use crate::market::speed::{Engine, RunStatistic, Sort, Speeds};
 use crate::market::{Ability, Surroundings, Workload};

@@ -1,7 +1,7 @@
 //! Machines and links as they really are. No decision sees this.
 
-use super::dice::Dice;
 use super::scenario::{Network, Scenario, Wire};
+use crate::dice::Dice;
 
 /// Where a party is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -149,6 +149,7 @@ mod tests {
             );
         }
     }
+
     #[test]
     fn a_node_works_until_it_is_revoked() {
         let (account, node) = (AccountId::new([1; 20]), NodeId::new([2; 32]));

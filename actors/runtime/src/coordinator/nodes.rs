@@ -157,6 +157,7 @@ impl Office {
                 Err(refusal) => return refusal,
             };
             let left = Duration::from_millis(expires.ms_since(self.clock.now()));
+            // Until its end; a word that was changed meanwhile is seen at the next look.
             tokio::time::sleep(left.min(LOOK_AGAIN)).await;
         }
     }

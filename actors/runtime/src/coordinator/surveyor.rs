@@ -8,9 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use cryptomind_core::dice::Dice;
 use cryptomind_core::market::link::{Link, LinkTable, Links, Measure, Pair, Party};
 use cryptomind_core::market::survey::{Orders, Place, Survey};
-use cryptomind_core::simulation::dice::Dice;
 use cryptomind_protocol::node::Command;
 use cryptomind_protocol::probe::{Echo, LinkReport, MAX_PEERS};
 use cryptomind_protocol::role::Role;

@@ -1,12 +1,12 @@
 //! Explanations: what became of every miner for a task, and why a miner has no work. By the lines that decide.
 
 use cryptomind_core::journal::NodeRecord;
-use cryptomind_core::market::{Ability, Availability, MatchReport, Verdict};
+use cryptomind_core::market::{Ability, Availability, MatchReport, Surroundings, Verdict};
 use cryptomind_core::run::Run;
 use cryptomind_protocol::api::{Explanation, Fate, MinerVerdict, WorkVerdict};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::TaskState;
-use cryptomind_protocol::{AccountId, ErrorBody, NodeId};
+use cryptomind_protocol::{AccountId, ErrorBody, NodeId, TaskId};
 
 use super::Desk;
 
@@ -14,11 +14,24 @@ use super::Desk;
 const MAX_VERDICTS: usize = 500;
 /// The most rows of one answer on an owner's miners.
 const MAX_ROWS: usize = 1_000;
+/// The most tasks that one answer looks at: each takes a choice among all miners.
+const MAX_TASKS: usize = 16;
 
 /// A miner as it is looked at.
 struct Known {
     record: NodeRecord,
     ability: Ability,
+}
+
+impl Known {
+    fn row(&self, task: Option<TaskId>, reason: &str) -> WorkVerdict {
+        WorkVerdict {
+            node: self.record.node,
+            name: self.record.name.clone(),
+            task,
+            reason: reason.to_owned(),
+        }
+    }
 }
 
 impl Desk {
@@ -51,50 +64,53 @@ impl Desk {
         })
     }
 
-    /// Why each of an account's miners has no work, or which it has.
+    /// Why each of an account's miners has no work, or which it has. Looks at the oldest tasks that wait, and only where
+    /// one of these miners could work.
     pub(super) async fn why_no_work(
         &self,
         owner: AccountId,
     ) -> Result<Vec<WorkVerdict>, ErrorBody> {
         let miners = self.known_miners().await?;
-        let waiting: Vec<&Run> = self
-            .runs
-            .waiting()
-            .iter()
-            .filter_map(|task| self.runs.get(task))
+        let own = miners.iter().filter(|known| known.record.owner == owner);
+        let (idle, others): (Vec<_>, Vec<_>) = own.partition(|k| self.is_free(&k.record.node));
+        let mut rows: Vec<_> = others
+            .into_iter()
+            .map(|known| self.occupied(known))
             .collect();
-        let reports: Vec<_> = waiting
-            .iter()
-            .map(|run| self.report(run, &miners))
-            .collect();
-        let mut rows = Vec::new();
-        for known in miners.iter().filter(|known| known.record.owner == owner) {
-            let (node, name) = (known.record.node, known.record.name.clone());
-            let row = |task, reason| WorkVerdict {
-                node,
-                name: name.clone(),
-                task,
-                reason,
-            };
-            if let Some(task) = self.runs.of_member(&node).pop() {
-                rows.push(row(Some(task), "it works on this task".to_owned()));
-            } else if !self.world.links.has(&node, Role::Miner) {
-                rows.push(row(
-                    None,
-                    "it is not connected to the coordinator".to_owned(),
-                ));
-            } else if waiting.is_empty() {
-                rows.push(row(None, "no task waits for miners".to_owned()));
-            } else {
-                let verdicts = waiting.iter().zip(&reports).filter_map(|(run, report)| {
-                    let verdict = report.verdict(&node)?;
-                    Some(row(Some(run.task), verdict.to_string()))
-                });
-                rows.extend(verdicts);
-            }
+        if !idle.is_empty() {
+            rows.extend(self.passed_over(&miners, &idle));
         }
         rows.truncate(MAX_ROWS);
         Ok(rows)
+    }
+
+    /// A miner that could not work now.
+    fn occupied(&self, known: &Known) -> WorkVerdict {
+        match self.runs.of_member(&known.record.node).pop() {
+            Some(task) => known.row(Some(task), "it works on this task"),
+            None => known.row(None, "it is not connected to the coordinator"),
+        }
+    }
+
+    /// What became of idle miners for each task that waits.
+    fn passed_over(&self, miners: &[Known], idle: &[&Known]) -> Vec<WorkVerdict> {
+        let tasks = self.runs.waiting();
+        let waiting = tasks.iter().filter_map(|task| self.runs.get(task));
+        let reports: Vec<_> = waiting
+            .take(MAX_TASKS)
+            .map(|run| (run.task, self.report(run, miners)))
+            .collect();
+        if reports.is_empty() {
+            let none = "no task waits for miners";
+            return idle.iter().map(|known| known.row(None, none)).collect();
+        }
+        let verdicts = idle.iter().flat_map(|known| {
+            reports.iter().filter_map(|(task, report)| {
+                let verdict = report.verdict(&known.record.node)?;
+                Some(known.row(Some(*task), &verdict.to_string()))
+            })
+        });
+        verdicts.collect()
     }
 
     async fn known_miners(&self) -> Result<Vec<Known>, ErrorBody> {
@@ -115,7 +131,11 @@ impl Desk {
             let node = known.record.node;
             (node, self.availability(run, &node), known.ability)
         });
-        run.explain(known, &self.around)
+        let around = Surroundings {
+            links: self.world.surveyor.table(),
+            ..self.around.clone()
+        };
+        run.explain(known, &around)
     }
 
     /// The task's own members count as free: the question is why they.

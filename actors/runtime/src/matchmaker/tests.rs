@@ -27,6 +27,7 @@ use crate::ledger::{
 };
 use crate::rating::{RatingActor, RatingArguments};
 use crate::supervisor::{self, Child, Tree, seat};
+use cryptomind_protocol::api::Fate;
 
 const CAP: Amount = Amount::from_base_units(1_000_000_000);
 const UNIT_PRICE: Amount = Amount::from_base_units(1_000_000);
@@ -493,4 +494,61 @@ async fn a_task_is_charged_the_price_as_it_was_stored() {
     assert_eq!((prices[0], prices[1]), (unit_price, UNIT_PRICE));
     let (task, _) = house.post(1).await;
     assert_eq!(house.run(task).terms.prices.unit_price, unit_price);
+}
+
+/// Both explanations are the choice itself: the miner that would be chosen, and why nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_and_a_miner_are_told_why() {
+    let store = StateStore::in_memory().unwrap();
+    let absent = NodeRecord {
+        node: NodeId::new([6; 32]),
+        ..miner()
+    };
+    let mut batch = Batch::new();
+    batch.put(&miner());
+    batch.put(&absent);
+    store.commit(batch).await.unwrap();
+    let house = House::open(&store, HOUR_MS).await;
+    let ask = |reply| MatchmakerMsg::WhyNoWork(miner().owner, reply);
+    let rows = house.matchmaker.call(ask, MATCHMAKER_LIMIT).await;
+    let rows = rows.unwrap().unwrap();
+    let mut reasons: Vec<_> = rows.iter().map(|row| row.reason.as_str()).collect();
+    reasons.sort_unstable();
+    let connected = [
+        "it is not connected to the coordinator",
+        "no task waits for miners",
+    ];
+    assert_eq!(reasons, connected);
+
+    let (task, _) = house.post(1).await;
+    let run = Box::new(house.run(task));
+    let explain = |reply| MatchmakerMsg::Explain(run, reply);
+    let told = house.matchmaker.call(explain, MATCHMAKER_LIMIT).await;
+    let told = told.unwrap().unwrap();
+    assert_eq!((told.needed, told.able), (1, 1));
+    let fates: Vec<_> = told.verdicts.iter().map(|v| (v.node, v.fate)).collect();
+    let expected = [(miner().node, Fate::Chosen), (absent.node, Fate::Barred)];
+    assert_eq!(fates, expected);
+    assert!(
+        told.verdicts
+            .iter()
+            .all(|verdict| !verdict.reason.is_empty())
+    );
+    assert!(told.advice.unwrap().contains("1 miners can do it now"));
+
+    let ask = |reply| MatchmakerMsg::WhyNoWork(miner().owner, reply);
+    let rows = house.matchmaker.call(ask, MATCHMAKER_LIMIT).await;
+    let rows = rows.unwrap().unwrap();
+    let waits = rows.iter().find(|row| row.node == miner().node).unwrap();
+    assert_eq!(waits.task, Some(task));
+    assert!(
+        waits.reason.starts_with("chosen as rank 0"),
+        "{}",
+        waits.reason
+    );
+    // A stranger has no miner here.
+    let stranger = AccountId::new([77; 20]);
+    let ask = |reply| MatchmakerMsg::WhyNoWork(stranger, reply);
+    let rows = house.matchmaker.call(ask, MATCHMAKER_LIMIT).await;
+    assert_eq!(rows.unwrap().unwrap(), []);
 }

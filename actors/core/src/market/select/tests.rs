@@ -5,7 +5,7 @@ use super::super::expectation::Demand;
 use super::super::link::{Links, Measure};
 use super::super::speed::WorkKind;
 use super::*;
-use crate::simulation::dice::Dice;
+use crate::dice::Dice;
 use cryptomind_protocol::Timestamp;
 use cryptomind_protocol::money::SUPPLY;
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::simulation::dice::Dice;
+use crate::dice::Dice;
 
 const SORT: Sort = Sort {
     kind: WorkKind::Train,

@@ -97,6 +97,13 @@ impl World {
         pairs.any(|pair| pair[0].abs_diff(pair[1]) * 50 > pair[0])
     }
 
+    /// Minutes from one minute on until the price rested for good.
+    fn minutes_to_rest(&self, from: usize) -> usize {
+        let last = self.prices.last();
+        let moving = self.prices.iter().rposition(|price| Some(price) != last);
+        moving.map_or(0, |at| (at + 1).saturating_sub(from))
+    }
+
     fn rested(&self, minutes: usize) -> bool {
         let last = &self.prices[self.prices.len() - minutes..];
         last.iter().all(|price| *price == last[0])
@@ -121,7 +128,9 @@ fn a_threefold_step_in_demand_leads_to_rest_without_a_turn() {
     assert_eq!(world.turns(), 0);
     // Supply that brings three times the demand to the zone's upper edge costs 3 · 0.575 / 0.70 times as much.
     let rise = world.price() / RULE.start.base_units() as f64;
-    assert!((2.3..3.0).contains(&rise), "{rise}");
+    assert!((2.6..2.7).contains(&rise), "{rise}");
+    let minutes = world.minutes_to_rest(120);
+    assert!((60..70).contains(&minutes), "{minutes} minutes");
     world.demand = CALM;
     world.minutes(360);
     assert!(world.rested(60));

@@ -31,6 +31,11 @@ impl Dice {
         z ^ (z >> 31)
     }
 
+    /// Bytes, for a key or an id that guards nothing.
+    pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        std::array::from_fn(|_| self.bits() as u8)
+    }
+
     /// A number from 0 up to, not including, 1.
     pub fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
