@@ -636,6 +636,9 @@ pub enum MarketCommand {
     /// What a CU (10^12 floating-point operations) costs, by class of work
     #[command(after_help = examples::MARKET_PRICE)]
     Price(PriceArgs),
+    /// What miners achieved in past runs: speeds are predicted from it
+    #[command(after_help = examples::MARKET_RUNS)]
+    Runs(RunsArgs),
     /// Play a scenario in virtual time: how soon tasks end by the market's choice, by speed alone, by lot
     #[command(after_help = examples::MARKET_SIMULATE)]
     Simulate(SimulateArgs),
@@ -650,6 +653,17 @@ pub struct SimulateArgs {
     /// How often, with seeds from 0 on
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub seeds: u64,
+}
+
+/// Whose runs, and where to.
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// Only this miner's
+    #[arg(long)]
+    pub node: Option<String>,
+    /// Write all of them as CSV to this file instead of showing the newest
+    #[arg(short, long, value_name = "FILE.csv")]
+    pub output: Option<PathBuf>,
 }
 
 /// Of which class, and when.

@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
-use cryptomind_protocol::NodeAddress;
+use cryptomind_protocol::{Amount, NodeAddress};
 
-use crate::convert::{Converted, PortRange, bytes, parsed, problem, texts, whole, words};
+use crate::convert::{Converted, PortRange, amount, bytes, parsed, problem, texts, whole, words};
 use crate::reader::Entry;
 use crate::{MinerNode, Reader, Settings};
 
@@ -27,6 +27,8 @@ pub struct Miner {
     pub ring: Ring,
     /// Whether others measure how far it is.
     pub probe: Probe,
+    /// What it works for.
+    pub market: Asking,
     /// What it does otherwise.
     pub idle: Idle,
     /// What it keeps of datasets and models.
@@ -38,6 +40,8 @@ pub struct Miner {
 pub struct Compute {
     /// Threads; 0 is all that the machine has.
     pub threads: usize,
+    /// The most memory that a task may take, bytes; by default what is free when the miner starts.
+    pub max_memory: Option<u64>,
 }
 
 /// `[ring]`: where other miners of a group reach this one.
@@ -94,6 +98,13 @@ impl std::fmt::Display for ProbePort {
     }
 }
 
+/// `[market]`: what it works for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asking {
+    /// The least for one CU. Tasks that pay less go to others; those that pay more pay what the market says.
+    pub reserve: Amount,
+}
+
 /// `[idle]`: the owner's usual program, running while there is no task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idle {
@@ -136,6 +147,7 @@ impl Miner {
             compute: Compute::default(),
             ring: Ring::default(),
             probe: Probe::default(),
+            market: Asking::default(),
             idle: Idle::default(),
             cache: Cache::default(),
         }
@@ -200,6 +212,7 @@ impl Settings for Miner {
             threads: reader.take("compute.threads", 0, |e| {
                 whole(e, 0..=4096u16).map(usize::from)
             }),
+            max_memory: reader.optional("compute.max_memory", bytes),
         };
         let ring = Ring {
             host: reader.optional("ring.host", host),
@@ -209,6 +222,9 @@ impl Settings for Miner {
             listen: reader.take("probe.listen", ProbePort::default(), |e| {
                 parsed(e, "0.0.0.0:7720")
             }),
+        };
+        let market = Asking {
+            reserve: reader.take("market.reserve", Amount::ZERO, amount),
         };
         let idle = Idle::read(reader);
         let cache = Cache {
@@ -220,6 +236,7 @@ impl Settings for Miner {
             compute,
             ring,
             probe,
+            market,
             idle,
             cache,
         })

@@ -8,11 +8,11 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use cryptomind_core::simulation::Scenario;
-use cryptomind_core::simulation::scenario::{Demand, Job, Miners, Network, Surge, Wire};
+use cryptomind_core::simulation::scenario::{Demand, Job, Miners, Network, Price, Surge, Wire};
 use cryptomind_protocol::task::MAX_GROUP;
 
 use crate::ConfigError;
-use crate::convert::{Converted, decimal, name, problem, whole};
+use crate::convert::{Converted, amount, decimal, name, problem, whole};
 use crate::document::Document;
 use crate::reader::{Entry, Layer, Reader};
 
@@ -57,6 +57,7 @@ fn scenario(reader: &mut Reader<'_>) -> Option<Scenario> {
     let minutes = count(reader, "minutes", 1..=MAX_MINUTES);
     let (miners, network) = (miners(reader), network(reader));
     let (job, demand) = (job(reader), demand(reader));
+    let price = price(reader);
     Some(Scenario {
         name: name?,
         duration_ms: minutes? * MINUTE_MS,
@@ -64,6 +65,37 @@ fn scenario(reader: &mut Reader<'_>) -> Option<Scenario> {
         network: network?,
         job: job?,
         demand: demand?,
+        price,
+    })
+}
+
+/// `[price]`, which begins with `start`; without it nothing of it may be there.
+fn price(reader: &mut Reader<'_>) -> Option<Price> {
+    let Some(start) = reader.optional("price.start", amount) else {
+        for key in [
+            "price.reserve_sigma",
+            "price.clients",
+            "price.limit",
+            "price.limit_sigma",
+            "price.account_share_ppm",
+        ] {
+            reader.forbid(
+                key,
+                "a price that does not float has no such key",
+                "write price.start, such as \"10 CTM\"",
+            );
+        }
+        return None;
+    };
+    Some(Price {
+        start,
+        reserve_sigma: sigma(reader, "price.reserve_sigma"),
+        limit: reader.take("price.limit", start, amount),
+        limit_sigma: sigma(reader, "price.limit_sigma"),
+        clients: reader.take("price.clients", 100, |e| whole(e, 1..=10_000)),
+        account_share_ppm: reader.take("price.account_share_ppm", 100_000, |e| {
+            whole(e, 1..=1_000_000)
+        }),
     })
 }
 

@@ -28,7 +28,9 @@ use std::str::FromStr;
 
 use cryptomind_protocol::item::{Access, DatasetInfo};
 use cryptomind_protocol::model::{ModelError, ModelSpec};
-use cryptomind_protocol::task::{Optimizer, Split, TaskError, TaskSpec, TrainSpec, Work, is_name};
+use cryptomind_protocol::task::{
+    Conditions, Optimizer, Preference, Split, TaskError, TaskSpec, TrainSpec, Work, is_name,
+};
 use cryptomind_protocol::{Amount, ErrorBody, ItemId};
 
 use crate::convert::{Converted, amount, decimal, name, parsed, sizes, whole};
@@ -115,6 +117,8 @@ pub struct TaskFile {
     pub max_cost: Amount,
     /// Who may use the trained model.
     pub access: Access,
+    /// What is asked of the group and of the price.
+    pub conditions: Conditions,
     document: Document,
     layer_spans: Vec<Range<usize>>,
 }
@@ -180,6 +184,7 @@ impl TaskFile {
             miners: fields.miners,
             max_cost: fields.max_cost,
             access: fields.access,
+            conditions: fields.conditions,
             document,
             layer_spans: fields.layer_spans,
         };
@@ -278,6 +283,7 @@ impl TaskFile {
             miners: self.miners,
             max_cost: self.max_cost,
             access: self.access,
+            conditions: self.conditions,
         }
     }
 
@@ -334,6 +340,7 @@ struct Fields {
     miners: u32,
     max_cost: Amount,
     access: Access,
+    conditions: Conditions,
     layer_spans: Vec<Range<usize>>,
 }
 
@@ -357,6 +364,7 @@ impl Fields {
         };
         let is_infer = matches!(kind, Some(Kind::Infer));
         let miners = reader.take("group.miners", MINERS, |e| whole(e, 0..=u32::MAX));
+        let conditions = conditions(reader);
         let access = if is_infer {
             forbid_publishing(reader);
             Access::Owner
@@ -369,6 +377,7 @@ impl Fields {
             miners,
             max_cost: max_cost?,
             access,
+            conditions,
             layer_spans,
         })
     }
@@ -408,6 +417,28 @@ impl Fields {
             train: train?,
         })
     }
+}
+
+fn conditions(reader: &mut Reader<'_>) -> Conditions {
+    let preferences = [
+        ("fast", Preference::Fast),
+        ("balanced", Preference::Balanced),
+        ("cheap", Preference::Cheap),
+    ];
+    Conditions {
+        preference: reader.choice("group.prefer", Preference::Balanced, &preferences),
+        min_rating_milli: reader.take("group.min_rating", 0, stars),
+        max_unit_price: reader.optional("budget.max_unit_price", amount),
+    }
+}
+
+/// Stars in thousandths.
+fn stars(entry: &Entry<'_>) -> Converted<u32> {
+    let stars = decimal(entry)?;
+    if (0.0..=5.0).contains(&stars) {
+        return Ok((stars * 1000.0).round() as u32);
+    }
+    Err(convert::problem(format!("{stars} is not a rating")).help("give 0 to 5 stars, such as 3.5"))
 }
 
 fn item(entry: &Entry<'_>) -> Converted<ItemRef> {

@@ -13,7 +13,7 @@ use cryptomind_protocol::item::{Access, ItemKind, Manifest};
 use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{
-    Activity, Event, Optimizer, Split, TaskEvent, TaskSpec, TrainSpec, Work,
+    Activity, Conditions, Event, Optimizer, Split, TaskEvent, TaskSpec, TrainSpec, Work,
 };
 use cryptomind_protocol::transaction::{Action, Outcome};
 use cryptomind_protocol::{AccountId, Amount, ItemId, NodeAddress, NodeId, SecretKey};
@@ -213,6 +213,7 @@ pub fn training(dataset: ItemId, miners: u32, epochs: u32) -> TaskSpec {
         miners,
         max_cost: "50".parse().unwrap(),
         access: Access::Free,
+        conditions: Conditions::default(),
     }
 }
 
@@ -228,6 +229,7 @@ pub fn inference(model: ItemId, dataset: ItemId) -> TaskSpec {
         miners: 1,
         max_cost: "50".parse().unwrap(),
         access: Access::Owner,
+        conditions: Conditions::default(),
     }
 }
 

@@ -20,8 +20,10 @@ use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::node::{Position, Report};
+use cryptomind_protocol::speed::Engine;
 use cryptomind_protocol::task::{
-    Member, Metrics, Optimizer, Payment, ResultFile, TaskSpec, TaskState, TrainSpec, Work,
+    Conditions, Member, Metrics, Optimizer, Payment, ResultFile, TaskSpec, TaskState, TrainSpec,
+    Work,
 };
 use cryptomind_protocol::transaction::StoredReceipt;
 use cryptomind_protocol::{
@@ -150,6 +152,7 @@ fn spec(miners: u32) -> TaskSpec {
         miners,
         max_cost: CAP,
         access: Access::Owner,
+        conditions: Conditions::default(),
     }
 }
 
@@ -173,6 +176,7 @@ fn terms(spec: &TaskSpec) -> Terms {
     };
     let item = ItemUse {
         item: ItemId::new([1; 16]),
+        bytes: 1000,
         payee: account(90),
         fee: units(500),
     };
@@ -389,7 +393,8 @@ impl Market {
             Effect::Settle(ending) => self.settle(at, ending),
             Effect::Praise(node) => self.rate(node, Evidence::Done),
             Effect::Blame { node, reason } => self.rate(node, Evidence::Failed { reason }),
-            Effect::Tell { .. } | Effect::Publish { .. } => {}
+            Effect::Ran(run) => assert!(run.ms <= run.present_ms && run.flops > 0, "{run:?}"),
+            Effect::Tell { .. } | Effect::Waited(_) | Effect::Publish { .. } => {}
         }
     }
 

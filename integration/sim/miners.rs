@@ -26,6 +26,7 @@ impl Market {
         let offer = Offer {
             member,
             ring_address: "r".into(),
+            engine: Engine::Cpu,
             ability: Ability::new(100, rating_milli),
         };
         self.inbox.push_back((at, Input::Offered(offer)));
@@ -119,6 +120,7 @@ impl Market {
             9..=20 => Report::Checkpoint {
                 step: next,
                 fingerprint: Hash::of(&[lie, next as u8]),
+                computed_ms: 0,
                 stored,
             },
             21 if dice.one_in(3) => {

@@ -13,9 +13,11 @@ use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo, FileEntry, Item
 use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::node::{Capacity, Command, Join, Request};
 use cryptomind_protocol::role::Role;
-use cryptomind_protocol::task::{Activity, Optimizer, TaskSpec, TrainSpec, Work};
+use cryptomind_protocol::task::{Activity, Conditions, Optimizer, TaskSpec, TrainSpec, Work};
 use cryptomind_protocol::transaction::StoredReceipt;
-use cryptomind_protocol::{AccountId, BlobId, ErrorBody, ItemId, NodeAddress, NodeId, SecretKey};
+use cryptomind_protocol::{
+    AccountId, Amount, BlobId, ErrorBody, ItemId, NodeAddress, NodeId, SecretKey,
+};
 use cryptomind_sdk::Client;
 use serde::de::IgnoredAny;
 use tokio::task::JoinHandle;
@@ -117,6 +119,7 @@ impl Node {
             },
             // Nobody measures its links.
             probe: None,
+            reserve: Amount::ZERO,
             activity: Activity::Idle,
             running: None,
         };
@@ -192,8 +195,9 @@ fn task(dataset: ItemId) -> TaskSpec {
             },
         },
         miners: 1,
-        max_cost: cryptomind_protocol::Amount::from_base_units(1),
+        max_cost: Amount::from_base_units(1),
         access: Access::Owner,
+        conditions: Conditions::default(),
     }
 }
 

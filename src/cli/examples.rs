@@ -196,6 +196,15 @@ Examples:
   cryptomind market price --class training-8g --history
   cryptomind market price --history hours --format json";
 
+pub const MARKET_RUNS: &str = "\
+One row a miner and run: floating-point operations that it computed (verified work alone), the time that it took
+without waiting for others, how long it was a member. Time that nobody accounts for counts as everybody's.
+
+Examples:
+  cryptomind market runs
+  cryptomind market runs --node cmn1… --format json
+  cryptomind market runs -o runs.csv";
+
 pub const NETWORK: &str = "\
 Examples:
   cryptomind network status --format json";

@@ -6,6 +6,7 @@ use crate::cli::MarketCommand;
 use crate::context::Context;
 
 mod price;
+mod runs;
 mod simulate;
 
 pub use simulate::run as simulate;
@@ -14,6 +15,7 @@ pub use simulate::run as simulate;
 pub async fn run(context: &Context, command: MarketCommand) -> Result<()> {
     match command {
         MarketCommand::Price(args) => price::run(context, args).await,
+        MarketCommand::Runs(args) => runs::run(context, args).await,
         MarketCommand::Simulate(args) => simulate(context.output, args).await,
     }
 }

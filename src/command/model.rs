@@ -6,7 +6,7 @@ use anyhow::Result;
 use cryptomind_protocol::TaskId;
 use cryptomind_protocol::item::{Access, ItemKind, ItemView};
 use cryptomind_protocol::money::SUPPLY;
-use cryptomind_protocol::task::{TaskSpec, TaskView, Work};
+use cryptomind_protocol::task::{Conditions, TaskSpec, TaskView, Work};
 
 use crate::cli::{GetArgs, InferArgs, ModelCommand};
 use crate::command::dataset::{access_text, shape};
@@ -116,6 +116,7 @@ fn inference(
         miners: 1,
         max_cost: SUPPLY,
         access: Access::Owner,
+        conditions: Conditions::default(),
     }
 }
 

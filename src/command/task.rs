@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 use cryptomind_config::TaskFile;
+use cryptomind_core::market::rental::Rent;
 use cryptomind_protocol::api::{Explanation, MinerVerdict};
 use cryptomind_protocol::item::{ItemKind, ItemView};
-use cryptomind_protocol::task::{Candidate, Event, Quote, TaskSpec, TaskState, TaskView};
+use cryptomind_protocol::task::{
+    Candidate, Event, Quote, TaskSpec, TaskState, TaskView, UsualWait,
+};
 use cryptomind_protocol::{Amount, ErrorBody, TaskId};
 use cryptomind_sdk::Client;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::TaskCommand;
@@ -155,10 +159,29 @@ async fn quote(context: &Context, file: &Path) -> Result<()> {
     let client = context.client().await?;
     let spec = spec_of(client, file).await?;
     let quote = client.quote(&spec).await?;
-    context
-        .output
-        .value(&quote, || quote_text(&quote, spec.max_cost))?;
+    let cards = &context.settings.rented;
+    let rented: Vec<_> = cards
+        .iter()
+        .map(|card| card.0.rent(quote.micro_cu))
+        .collect();
+    let compared = Compared {
+        quote: &quote,
+        rented: &rented,
+    };
+    context.output.value(&compared, || {
+        let mut lines = vec![quote_text(&quote, spec.max_cost)];
+        lines.extend(rented_text(&rented));
+        lines.join("\n")
+    })?;
     Ok(())
+}
+
+/// A quote, and beside it what the same work costs on rented cards.
+#[derive(Serialize)]
+struct Compared<'a> {
+    #[serde(flatten)]
+    quote: &'a Quote,
+    rented: &'a [Rent],
 }
 
 /// A quote for people: the ranges, what they are made of, who could do it.
@@ -168,11 +191,7 @@ pub fn quote_text(quote: &Quote, cap: Amount) -> String {
             "cost   {} to {} (your cap: {cap})",
             quote.cost_low, quote.cost_high
         ),
-        format!(
-            "time   {} to {}",
-            moment::duration(quote.time_low_ms),
-            moment::duration(quote.time_high_ms)
-        ),
+        format!("time   {}", time_text(quote)),
         format!(
             "work   {}.{:06} CU at {} a CU: {}",
             quote.micro_cu / 1_000_000,
@@ -185,6 +204,12 @@ pub fn quote_text(quote: &Quote, cap: Amount) -> String {
             quote.item_fees, quote.storage_cost_max, quote.network_fee_max
         ),
     ];
+    lines.extend(
+        quote
+            .usual_wait
+            .as_ref()
+            .map(|wait| format!("wait   {}", wait_text(wait))),
+    );
     lines.extend(quote.notes.iter().map(|note| format!("note   {note}")));
     if !quote.candidates.is_empty() {
         lines.push(candidates_text(&quote.candidates));
@@ -192,17 +217,71 @@ pub fn quote_text(quote: &Quote, cap: Amount) -> String {
     lines.join("\n")
 }
 
+fn time_text(quote: &Quote) -> String {
+    match (quote.time_p50_ms, quote.time_p95_ms) {
+        (Some(p50), Some(p95)) => format!(
+            "{}; in 19 of 20 cases within {}",
+            moment::duration(p50),
+            moment::duration(p95)
+        ),
+        _ => "cannot be said: too few miners could do it now".to_owned(),
+    }
+}
+
+fn wait_text(wait: &UsualWait) -> String {
+    format!(
+        "such tasks wait {} for their miners, nine of ten no longer than {} (of {} tasks)",
+        moment::duration(wait.p50_ms),
+        moment::duration(wait.p90_ms),
+        wait.tasks
+    )
+}
+
+/// What the same work costs elsewhere, a card a line.
+fn rented_text(rented: &[Rent]) -> Vec<String> {
+    let line = |rent: &Rent| {
+        format!(
+            "rent   {}: {} USD for {} at its data sheet's speed, without what starting it costs",
+            rent.name,
+            dollars(rent.micro_usd),
+            moment::duration(rent.ms)
+        )
+    };
+    rented.iter().map(line).collect()
+}
+
+/// Millionths of a dollar, without noughts at the end beyond cents.
+fn dollars(micro_usd: u64) -> String {
+    let text = format!("{}.{:06}", micro_usd / 1_000_000, micro_usd % 1_000_000);
+    let cents = text.len() - 4;
+    let trimmed = text.trim_end_matches('0').len().max(cents);
+    text[..trimmed].to_owned()
+}
+
 fn candidates_text(candidates: &[Candidate]) -> String {
     let rows = candidates.iter().map(|candidate| {
         vec![
-            candidate.name.clone(),
+            candidate
+                .rank
+                .map_or_else(|| "-".to_owned(), |rank| rank.to_string()),
+            printable(&candidate.name),
             miner::speed(candidate.mflops),
+            candidate.basis.to_string(),
             format!("{:.3}", f64::from(candidate.rating_milli) / 1000.0),
             if candidate.free { "free" } else { "busy" }.into(),
             candidate.node.short(),
         ]
     });
-    table(&["candidate", "speed", "rating", "now", "node"], rows)
+    let header = [
+        "rank",
+        "candidate",
+        "speed",
+        "known from",
+        "rating",
+        "now",
+        "node",
+    ];
+    table(&header, rows)
 }
 
 async fn submit(context: &Context, file: &Path) -> Result<(TaskId, Amount)> {
@@ -302,6 +381,9 @@ fn explanation_text(explanation: &Explanation) -> String {
         format!("{able} miners could do it, it asks for {needed}"),
     ];
     lines.extend(explanation.advice.clone());
+    if explanation.state == TaskState::Waiting {
+        lines.extend(explanation.usual_wait.as_ref().map(wait_text));
+    }
     let row = |verdict: &MinerVerdict| {
         vec![
             printable(&verdict.name),
@@ -390,6 +472,12 @@ async fn rate(context: &Context, task: &str, stars: u8) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dollars_are_shown_to_the_cent_and_as_far_as_they_go() {
+        let shown = [0, 1, 10_000, 123_456, 2_450_000].map(dollars);
+        assert_eq!(shown, ["0.00", "0.000001", "0.01", "0.123456", "2.45"]);
+    }
 
     #[test]
     fn states_are_read_by_name() {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use cryptomind_protocol::ErrorBody;
 use cryptomind_protocol::item::{Access, ItemView, MODEL_FILE, PREDICTIONS_FILE};
 use cryptomind_protocol::money::SUPPLY;
-use cryptomind_protocol::task::{Event, Payment, Split, TaskSpec, TaskState, Work};
+use cryptomind_protocol::task::{Conditions, Event, Payment, Split, TaskSpec, TaskState, Work};
 use cryptomind_protocol::{Amount, TaskId};
 
 use super::result::info_of_digits;
@@ -50,6 +50,7 @@ impl Demo<'_> {
             miners: 1,
             max_cost: SUPPLY,
             access: Access::Owner,
+            conditions: Conditions::default(),
         };
         spec.max_cost = self.bob.quote(&spec).await?.cost_high;
         let (task, held) = self.bob.post(spec).await?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use cryptomind_protocol::item::{Access, ItemKind, ItemView, Manifest};
 use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::money::SUPPLY;
-use cryptomind_protocol::task::{Optimizer, TaskSpec, TrainSpec, Work};
+use cryptomind_protocol::task::{Conditions, Optimizer, TaskSpec, TrainSpec, Work};
 use cryptomind_protocol::{Amount, ItemId, TaskId};
 
 use super::{Demo, digits};
@@ -111,6 +111,7 @@ fn training(dataset: ItemId) -> TaskSpec {
         miners: 3,
         max_cost: SUPPLY,
         access: Access::Free,
+        conditions: Conditions::default(),
     }
 }
 

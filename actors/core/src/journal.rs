@@ -4,7 +4,7 @@ use cryptomind_protocol::genesis::Genesis;
 use cryptomind_protocol::node::Capacity;
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::Event;
-use cryptomind_protocol::{AccountId, NodeId, TaskId, Timestamp};
+use cryptomind_protocol::{AccountId, Amount, NodeId, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::rating::Evidence;
@@ -76,6 +76,9 @@ pub struct NodeRecord {
     pub address: Option<String>,
     /// What it can do.
     pub capacity: Capacity,
+    /// The least that it works for, for one CU.
+    #[serde(default)]
+    pub reserve: Amount,
     /// When it last joined.
     pub seen: Timestamp,
 }

@@ -16,21 +16,29 @@
 
 mod advice;
 pub mod candidate;
+pub mod endurance;
 pub mod expectation;
 pub mod link;
 mod offer;
+pub mod past;
+mod quote;
+pub mod rental;
 mod ring_order;
 mod search;
 pub mod select;
 pub mod speed;
 pub mod survey;
 pub mod verdict;
+pub mod waits;
+pub mod warmth;
 pub mod workload;
 
 pub use advice::Advice;
 pub use candidate::{Ability, Availability, Candidate};
 pub use expectation::{Expectation, expect};
 pub use offer::Offer;
+pub use past::Past;
+pub use quote::{Known, quote};
 pub use ring_order::ring_order;
 pub use select::{MatchReport, Preference, Surroundings, Wanted, gate, select};
 pub use survey::Survey;

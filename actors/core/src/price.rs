@@ -1,7 +1,7 @@
 //! What a task costs, when its parts are earned, and how an amount is divided.
 //!
 //! Used by the market (quotes, caps), the run (earnings), the ledger (settlements) and the clients' `quote`. Pure
-//! integer arithmetic; the only figures that are estimates are the times of a [`quote`].
+//! integer arithmetic.
 //!
 //! The unit price is so much for one CU (10¹² floating-point operations as the model's graph counts them). Each class of
 //! work has its own ([`class_of`]), and it floats ([`floating`]) with what is asked for and offered ([`sample`]); what it was is
@@ -19,10 +19,11 @@
 mod board;
 mod class;
 mod extent;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod floating;
 pub mod history;
 mod no_shows;
-mod quote;
 pub mod sample;
 mod split;
 mod terms;
@@ -33,7 +34,6 @@ pub use extent::Extent;
 pub use floating::{FloatingRule, INTERVAL_MS};
 pub use history::PriceRecord;
 pub use no_shows::NoShows;
-pub use quote::{GROUP_START_MS, STEP_HOP_US, best_first, quote};
 pub use sample::{Demand, Market, Sample, Supplier};
 pub use split::split;
 pub use terms::{ItemUse, Terms};

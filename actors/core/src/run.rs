@@ -38,22 +38,26 @@
 use cryptomind_protocol::block::{Ending, Share};
 use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::node::{Position, Report};
+use cryptomind_protocol::speed::{Engine, RunStatistic};
 use cryptomind_protocol::task::{
     Event, Member, Metrics, Payment, ResultFile, TaskSpec, TaskState, Work,
 };
 use cryptomind_protocol::{AccountId, Amount, NodeId, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::market::waits::WaitRecord;
 use crate::market::{Offer, Surroundings};
 use crate::price::Terms;
 
 mod checkpoint;
 mod choice;
 mod demand;
+mod effort;
 mod regroup;
 mod settle;
 mod timers;
 
+pub use effort::{Effort, Pace};
 pub use settle::payments;
 
 /// How long members have to answer a pause.
@@ -109,6 +113,15 @@ pub struct Seat {
     pub suspected: bool,
     /// Its answer to the present pause.
     pub paused: Option<Paused>,
+    /// What it computes with.
+    #[serde(default)]
+    pub engine: Engine,
+    /// What it computed that is verified.
+    #[serde(default)]
+    pub effort: Effort,
+    /// Since when it is a member.
+    #[serde(default)]
+    pub since: Timestamp,
 }
 
 /// Where a paused member stands.
@@ -120,6 +133,14 @@ pub struct Paused {
     pub prepared: bool,
 }
 
+/// A member vouches for a checkpoint.
+struct Vouched {
+    node: NodeId,
+    step: u64,
+    fingerprint: Hash,
+    computed_ms: u64,
+}
+
 /// A checkpoint that is not verified yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingCheckpoint {
@@ -127,6 +148,12 @@ pub struct PendingCheckpoint {
     pub step: u64,
     /// What each member says its state hashes to.
     pub fingerprints: Vec<(NodeId, Hash)>,
+    /// How long each member says that it computed in this attempt until here, milliseconds.
+    #[serde(default)]
+    pub computed: Vec<(NodeId, u64)>,
+    /// When the first member told of it in this attempt: the group had computed it.
+    #[serde(default)]
+    pub heard: Option<Timestamp>,
     /// The stored file.
     pub stored: Option<ResultFile>,
 }
@@ -184,6 +211,15 @@ pub struct Run {
     pub heard_since: Option<Timestamp>,
     /// Since when a checkpoint is stored that not all members confirm.
     pub stored_since: Option<Timestamp>,
+    /// Steps whose effort is counted in this attempt.
+    #[serde(default)]
+    pub counted_step: u64,
+    /// When these were done, or when the attempt began to compute.
+    #[serde(default)]
+    pub counted_at: Timestamp,
+    /// What exchange and storing were expected to take.
+    #[serde(default)]
+    pub pace: Pace,
     /// Earned inside the hold.
     pub earned: Amount,
     /// The nodes that earned it, by order of first earning.
@@ -316,6 +352,10 @@ pub enum Effect {
         /// How.
         reason: String,
     },
+    /// A member left or has ended: what it achieved.
+    Ran(RunStatistic),
+    /// The task has its first group: how long it waited for it.
+    Waited(WaitRecord),
     /// Put the trained model into the catalog.
     Publish {
         /// Its files.
@@ -363,6 +403,9 @@ impl Run {
             checkpoints: Vec::new(),
             heard_since: None,
             stored_since: None,
+            counted_step: 0,
+            counted_at: now,
+            pace: Pace::default(),
             earned: Amount::ZERO,
             earners: Vec::new(),
             stored_by: None,
@@ -517,6 +560,7 @@ impl Run {
             self.stored_since = None;
         }
         self.faults.clear();
+        self.restart_effort(now);
         self.state = TaskState::Matched;
         self.deadline = now.plus_ms(self.limits.prepare_ms);
         self.reason = "the group prepares".to_owned();
@@ -639,11 +683,18 @@ impl Run {
             Report::Checkpoint {
                 step,
                 fingerprint,
+                computed_ms,
                 stored,
             } => {
                 let stored = stored.map(|(file, _)| file);
                 let stored = stored.filter(|_| is_rank_0 && stored_by.is_some());
-                self.checkpoint(node, step, fingerprint, stored, now, effects);
+                let vouched = Vouched {
+                    node,
+                    step,
+                    fingerprint,
+                    computed_ms,
+                };
+                self.checkpoint(vouched, stored, now, effects);
             }
             Report::RingBroken {
                 suspect, reason, ..
@@ -699,6 +750,7 @@ impl Run {
     fn start(&mut self, now: Timestamp) {
         self.state = TaskState::Running;
         self.delivered = true;
+        self.restart_effort(now);
         self.reason = format!("{} miners compute", self.seats.len());
         self.deadline = now.plus_ms(STALL_LIMIT_MS);
     }
@@ -738,8 +790,11 @@ impl Run {
 }
 
 impl Seat {
-    fn new(offer: Offer) -> Self {
+    fn new(offer: Offer, now: Timestamp) -> Self {
         Self {
+            engine: offer.engine,
+            effort: Effort::default(),
+            since: now,
             member: offer.member,
             ring_address: offer.ring_address,
             ready: false,

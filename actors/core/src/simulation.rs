@@ -19,6 +19,7 @@ mod engine;
 mod group;
 mod measured;
 pub mod outcome;
+mod price;
 pub mod scenario;
 mod task;
 mod truth;

@@ -11,7 +11,7 @@ use crate::genesis::Genesis;
 use crate::key::Hash;
 use crate::price::{PriceClass, PriceRing};
 use crate::role::Role;
-use crate::task::{Activity, Reason, TaskSpec, TaskState};
+use crate::task::{Activity, Reason, TaskSpec, TaskState, UsualWait};
 use crate::{AccountId, Amount, GenesisHash, ItemId, NodeId, ReceiptId, Signed, TaskId, Timestamp};
 
 /// A request from a client.
@@ -127,6 +127,16 @@ pub enum Request {
         /// At most this many, at most 1000.
         limit: u32,
     },
+    /// What nodes achieved in past runs, newest first. Answered by a list of [`crate::speed::RunStatistic`].
+    #[serde(rename = "market.runs")]
+    Runs {
+        /// Only this node's.
+        node: Option<NodeId>,
+        /// Only those that ended before this moment, or then and before this one in order: the next page.
+        before: Option<RunKey>,
+        /// At most this many, at most 1000.
+        limit: u32,
+    },
     /// Why the caller's own miners have no work. Answered by a list of [`WorkVerdict`].
     #[serde(rename = "miner.why")]
     WhyNoWork {},
@@ -167,7 +177,7 @@ pub enum Request {
 }
 
 /// Every method of this protocol.
-pub const METHODS: [&str; 24] = [
+pub const METHODS: [&str; 25] = [
     "network.status",
     "transaction.submit",
     "account.get",
@@ -185,6 +195,7 @@ pub const METHODS: [&str; 24] = [
     "miner.why",
     "market.price",
     "market.history",
+    "market.runs",
     "miner.links",
     "delegation.requests",
     "delegation.list",
@@ -193,6 +204,17 @@ pub const METHODS: [&str; 24] = [
     "ledger.follow",
     "ledger.receipt",
 ];
+
+/// Which statistic of a run: they are ordered by time, then task, then node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RunKey {
+    /// When it ended.
+    pub at: Timestamp,
+    /// The task.
+    pub task: TaskId,
+    /// The node.
+    pub node: NodeId,
+}
 
 /// The most rows in one answer.
 pub const MAX_ROWS: u32 = 1000;
@@ -331,6 +353,10 @@ pub struct MinerView {
     pub task: Option<TaskId>,
     /// Measured speed, in 10⁶ floating-point operations a second.
     pub mflops: u64,
+    /// Memory that it can give to a task, bytes, where it said so.
+    pub memory_bytes: Option<u64>,
+    /// The least that it works for, for one CU.
+    pub reserve: Amount,
     /// Its devices.
     pub devices: Vec<String>,
     /// Its rating.
@@ -445,6 +471,8 @@ pub struct Explanation {
     pub able: u32,
     /// The cheapest change that would place it, while it waits.
     pub advice: Option<String>,
+    /// How long tasks like it waited for their miners; nothing where none did yet.
+    pub usual_wait: Option<UsualWait>,
     /// What became of each miner, the chosen first; 500 at most.
     pub verdicts: Vec<MinerVerdict>,
 }

@@ -28,6 +28,7 @@ pub mod probe;
 pub mod ring;
 pub mod role;
 pub mod signed;
+pub mod speed;
 pub mod task;
 pub mod time;
 pub mod transaction;

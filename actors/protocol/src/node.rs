@@ -11,9 +11,10 @@ use crate::item::{DatasetInfo, FileEntry, ModelInfo};
 use crate::key::Hash;
 use crate::probe::{Echo, LinkReport, Peer};
 use crate::role::Role;
+use crate::speed::Engine;
 use crate::task::{Activity, Member, Metrics, ResultFile, TaskSpec};
 use crate::transaction::StoredReceipt;
-use crate::{AccountId, NodeId, Signed, TaskId, Timestamp};
+use crate::{AccountId, Amount, NodeId, Signed, TaskId, Timestamp};
 
 /// A request from a node.
 #[allow(
@@ -108,6 +109,8 @@ pub struct Join {
     pub probe: Option<String>,
     /// What it can do.
     pub capacity: Capacity,
+    /// The least that its owner lets it work for, for one CU. It is not asked for less; it is paid the market's price.
+    pub reserve: Amount,
     /// What its machine is busy with.
     pub activity: Activity,
     /// The run that it is in, if it is in one.
@@ -121,8 +124,14 @@ pub struct Capacity {
     pub threads: u32,
     /// Its devices, for people.
     pub devices: Vec<String>,
+    /// What it computes with.
+    #[serde(default)]
+    pub engine: Engine,
     /// Speed that it measured at start, in 10⁶ floating-point operations a second.
     pub mflops: u64,
+    /// Memory that it can give to a task, bytes. Unknown: it is not judged by it, and counts for the least tier.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
     /// Free disk for blobs, bytes.
     pub free_bytes: u64,
 }
@@ -260,6 +269,8 @@ pub enum Report {
         step: u64,
         /// BLAKE3 over parameters and optimiser state: equal on all ranks.
         fingerprint: Hash,
+        /// How long it computed in this attempt until here, milliseconds, without waiting for others.
+        computed_ms: u64,
         /// The stored file and the storage node's receipt; rank 0 only.
         stored: Option<(ResultFile, StoredReceipt)>,
     },

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::item::Access;
 use crate::model::{ModelError, ModelSpec};
+use crate::speed::SpeedBasis;
 use crate::{AccountId, Amount, ItemId, NodeId, TaskId, Timestamp};
 
 /// The most miners in a group today.
@@ -87,6 +88,58 @@ pub enum Work {
     },
 }
 
+/// What a client would rather have of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preference {
+    /// A result soon.
+    Fast,
+    /// As much for the money as can be had.
+    #[default]
+    Balanced,
+    /// A low price.
+    Cheap,
+}
+
+/// The best rating, in thousandths of a star.
+pub const BEST_RATING_MILLI: u32 = 5000;
+
+/// What a client asks beside the work: of its group, and of the price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Conditions {
+    /// What it would rather have.
+    pub preference: Preference,
+    /// Miners below this rating are not asked, in thousandths of a star; 0 is nobody.
+    pub min_rating_milli: u32,
+    /// The most that it pays for one CU. A task is refused where its price is above this when it is posted: a price that
+    /// rose after a quote costs nobody anything.
+    pub max_unit_price: Option<Amount>,
+}
+
+impl Conditions {
+    fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn check(&self) -> Result<(), TaskError> {
+        if self.min_rating_milli > BEST_RATING_MILLI {
+            let given = f64::from(self.min_rating_milli) / 1000.0;
+            return Err(value(
+                "group.min_rating",
+                format!("{given}: give 0 to 5 stars"),
+            ));
+        }
+        if self.max_unit_price.is_some_and(Amount::is_zero) {
+            return Err(value(
+                "budget.max_unit_price",
+                "0: nobody works for nothing, `market price` says what a CU costs",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// A task, as its client signs it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,6 +154,9 @@ pub struct TaskSpec {
     pub max_cost: Amount,
     /// Who may use the trained model.
     pub access: Access,
+    /// What is asked beside the work. Left out where nothing is.
+    #[serde(default, skip_serializing_if = "Conditions::are_none")]
+    pub conditions: Conditions,
 }
 
 /// Why a task is refused before money moves.
@@ -256,6 +312,7 @@ impl TaskSpec {
                 "0: a task costs something, ask `task quote`",
             ));
         }
+        self.conditions.check()?;
         match &self.work {
             Work::Train { model, train, .. } => {
                 model.check()?;
@@ -388,12 +445,29 @@ pub struct Candidate {
     pub name: String,
     /// Whom it earns for.
     pub owner: AccountId,
-    /// Measured speed for this kind of work, in 10⁶ floating-point operations a second.
+    /// Speed at this task as predicted, in 10⁶ floating-point operations a second.
     pub mflops: u64,
+    /// What that rests on.
+    pub basis: SpeedBasis,
     /// Rating, in thousandths of 5 stars: 0 to 5000.
     pub rating_milli: u32,
     /// Whether it is free now.
     pub free: bool,
+    /// Its place in the group that would be chosen now.
+    pub rank: Option<u32>,
+    /// Why it would not be chosen: the first condition that it fails, or its score in parts. Why it would, where it would.
+    pub reason: String,
+}
+
+/// How long tasks waited from their posting to their first group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsualWait {
+    /// One of two waited no longer, milliseconds.
+    pub p50_ms: u64,
+    /// Nine of ten waited no longer, milliseconds.
+    pub p90_ms: u64,
+    /// How many tasks that rests on.
+    pub tasks: u32,
 }
 
 /// What a task would cost and take, without obligation.
@@ -415,11 +489,13 @@ pub struct Quote {
     pub cost_low: Amount,
     /// The most that it can cost: a cap of this is enough.
     pub cost_high: Amount,
-    /// Expected duration, milliseconds.
-    pub time_low_ms: u64,
-    /// Duration that is rarely exceeded, milliseconds.
-    pub time_high_ms: u64,
-    /// Who could do it, best first.
+    /// Duration that one of two runs does not exceed, milliseconds. Nothing where nobody could do it.
+    pub time_p50_ms: Option<u64>,
+    /// Duration that 19 of 20 runs do not exceed, milliseconds.
+    pub time_p95_ms: Option<u64>,
+    /// How long tasks like it waited for their miners; nothing where none did yet.
+    pub usual_wait: Option<UsualWait>,
+    /// Who could do it: the group that would be chosen now by rank, then the rest, best first; 200 at most.
     pub candidates: Vec<Candidate>,
     /// What the figures rest on, and what stands in the way, for people.
     pub notes: Vec<String>,
@@ -672,6 +748,7 @@ mod tests {
             miners: 3,
             max_cost: Amount::from_base_units(1),
             access: Access::Owner,
+            conditions: Conditions::default(),
         }
     }
 
@@ -689,6 +766,14 @@ mod tests {
         assert_eq!(field(|s| s.name = "Two words".into()), "name");
         assert_eq!(field(|s| s.miners = 0), "group.miners");
         assert_eq!(field(|s| s.max_cost = Amount::ZERO), "budget.max_cost");
+        assert_eq!(
+            field(|s| s.conditions.min_rating_milli = 5001),
+            "group.min_rating"
+        );
+        assert_eq!(
+            field(|s| s.conditions.max_unit_price = Some(Amount::ZERO)),
+            "budget.max_unit_price"
+        );
         fn train(s: &mut TaskSpec) -> &mut TrainSpec {
             match &mut s.work {
                 Work::Train { train, .. } => train,

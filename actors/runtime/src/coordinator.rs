@@ -43,6 +43,7 @@ mod ledger;
 pub mod links;
 mod nodes;
 mod prices;
+mod runs;
 pub mod surveyor;
 pub mod tickets;
 mod transactions;

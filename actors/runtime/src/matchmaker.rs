@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cryptomind_core::journal::OpenRun;
-use cryptomind_core::market::{Ability, Offer, Surroundings};
+use cryptomind_core::market::{Offer, Past, Surroundings, Workload};
 use cryptomind_core::rating;
 use cryptomind_core::run::{Input, Limits, Run};
 use cryptomind_core::transaction::Verified;
@@ -43,6 +43,7 @@ mod carry;
 mod expiry;
 mod explain;
 mod outbox;
+mod past;
 mod post;
 mod price;
 mod runs;
@@ -230,6 +231,8 @@ pub struct Desk {
     runs: Runs,
     /// What is measured around the miners, which groups are chosen by.
     around: Surroundings,
+    /// What they did before.
+    past: Past,
     outbox: Outbox,
     timekeeper: Timekeeper,
     pricing: Pricing,
@@ -255,6 +258,7 @@ impl Actor for MatchmakerActor {
     ) -> Result<Desk, ActorProcessingErr> {
         let life = world.ledger.settled(&world.store).await?;
         let runs = open_runs(&world.store)?.into_iter().collect();
+        let past = past::remembered(&world.store)?;
         let pricing = Pricing::start(&world, Instant::now())?;
         let outbox = Outbox::start(&world, myself.clone());
         // Ends with the actor.
@@ -263,6 +267,7 @@ impl Actor for MatchmakerActor {
             world,
             runs,
             around: Surroundings::default(),
+            past,
             outbox,
             timekeeper: Timekeeper::new(clock::now(), Instant::now()),
             pricing,
@@ -435,6 +440,9 @@ impl Desk {
             self.feed(task, Input::Joined { node, position }, None)
                 .await;
         }
+        if let Some(link) = self.world.links.get(&node) {
+            self.past.joined(&link.record);
+        }
         self.offer_work(vec![node]).await;
     }
 
@@ -467,15 +475,20 @@ impl Desk {
                 .feed(task, Input::Declined { node, reason }, Some(reply))
                 .await;
         }
-        let rating_milli = match self.ratings(vec![node]).await {
-            Ok(ratings) => ratings.first().map_or(0, |r| r.rating_milli),
+        let miner = match self.rated(vec![link.record.clone()]).await {
+            Ok(mut miners) => miners.pop(),
             Err(refusal) => return drop(reply.send(Err(refusal))),
         };
-        let mflops = link.record.capacity.mflops;
+        let (Some(run), Some(miner)) = (self.runs.get(&task), miner) else {
+            return drop(reply.send(Ok(())));
+        };
+        let workload = Workload::of(&run.spec, &run.terms);
+        let (ability, _) = self.ability(&miner, &workload, &run.terms.items);
         let offer = Offer {
             member: member(&link),
             ring_address,
-            ability: Ability::new(mflops, rating_milli),
+            engine: miner.record.capacity.engine,
+            ability,
         };
         self.feed(task, Input::Offered(offer), Some(reply)).await;
     }

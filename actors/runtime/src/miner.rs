@@ -17,10 +17,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cryptomind_config::Miner;
+use cryptomind_config::{Compute, Miner};
 use cryptomind_gpu::{bench, devices};
 use cryptomind_net::Endpoint;
 use cryptomind_protocol::node::Capacity;
+use cryptomind_protocol::speed::Engine;
 use cryptomind_protocol::{AccountId, ErrorBody, NodeId, SecretKey};
 use tokio::sync::watch;
 
@@ -33,6 +34,7 @@ mod cache;
 mod card;
 mod infer;
 mod link;
+mod memory;
 mod outbox;
 mod probe;
 mod run;
@@ -97,17 +99,23 @@ pub async fn start(config: MinerConfig) -> Result<MinerNode, ErrorBody> {
         ErrorBody::user("bad_data_dir", format!("{}: {e}", node.data_dir.display()))
     })?;
     let owner = node.account.ok_or_else(enrol::no_owner)?;
-    let capacity = measure(settings.compute.threads).await?;
+    let capacity = measure(settings.compute.clone()).await?;
     Parts::new(settings, key, owner, capacity)?.start().await
 }
 
 /// What the machine has and how fast it is, before anything else runs on it.
-async fn measure(threads: usize) -> Result<Capacity, ErrorBody> {
+async fn measure(compute: Compute) -> Result<Capacity, ErrorBody> {
     let measured = tokio::task::spawn_blocking(move || {
         let all = std::thread::available_parallelism().map_or(1, usize::from);
         Capacity {
-            threads: if threads == 0 { all } else { threads } as u32,
+            threads: if compute.threads == 0 {
+                all
+            } else {
+                compute.threads
+            } as u32,
             devices: devices::list().iter().map(ToString::to_string).collect(),
+            engine: Engine::Cpu,
+            memory_bytes: memory::available(compute.max_memory),
             mflops: bench::measure_mflops(BENCH_LIMIT),
             free_bytes: 0,
         }
@@ -134,6 +142,7 @@ impl Parts {
             compute,
             ring,
             probe,
+            market,
             idle,
             cache,
         } = settings;
@@ -151,6 +160,7 @@ impl Parts {
             cache: cache::Cache::open(&node.data_dir.join("cache"), cache.max_bytes)?,
             transfer: Transfer::new(endpoint.clone(), key.clone()),
             threads: compute.threads,
+            memory_max: compute.max_memory,
             ring_host: ring.host,
             ring_ports: ring.ports,
             key,
@@ -166,6 +176,7 @@ impl Parts {
             name: node.name,
             owner,
             capacity,
+            reserve: market.reserve,
             joined: watch::Sender::new(false),
         });
         Ok(Self {

@@ -12,7 +12,7 @@ use std::path::Path;
 use cryptomind_sdk::protocol::item::{Access, DatasetInfo, ItemKind};
 use cryptomind_sdk::protocol::model::{Layer, ModelSpec};
 use cryptomind_sdk::protocol::money::SUPPLY;
-use cryptomind_sdk::protocol::task::{Event, Optimizer, TaskSpec, TrainSpec, Work};
+use cryptomind_sdk::protocol::task::{Conditions, Event, Optimizer, TaskSpec, TrainSpec, Work};
 use cryptomind_sdk::{Client, ErrorBody, ItemId};
 
 #[tokio::main]
@@ -73,6 +73,7 @@ fn task(dataset: ItemId, info: &DatasetInfo) -> TaskSpec {
         miners: 1,
         max_cost: SUPPLY,
         access: Access::Owner,
+        conditions: Conditions::default(),
     }
 }
 

@@ -9,13 +9,14 @@ use std::time::{Duration, SystemTime};
 
 use cryptomind_protocol::api::{
     AccountView, DelegationView, EnrolmentRequest, Explanation, LedgerStatus, LinkView, MAX_ROWS,
-    MinerView, NetworkStatus, Placement, Request, TransferView, WorkVerdict,
+    MinerView, NetworkStatus, Placement, Request, RunKey, TransferView, WorkVerdict,
 };
 use cryptomind_protocol::block::{Block, ReceiptFile};
 use cryptomind_protocol::genesis::Genesis;
 use cryptomind_protocol::item::{ItemView, Manifest};
 use cryptomind_protocol::price::{PriceClass, PricePoint, PriceRing};
 use cryptomind_protocol::role::Role;
+use cryptomind_protocol::speed::RunStatistic;
 use cryptomind_protocol::task::{Event, Quote, TaskSpec, TaskState, TaskView};
 use cryptomind_protocol::transaction::{
     Accepted, Action, Outcome, StoredReceipt, Transaction, sign_rotation,
@@ -344,6 +345,21 @@ impl Client {
                 return Ok(points);
             }
         }
+    }
+
+    /// What nodes achieved in past runs, or what one did, newest first: a page of at most 1000, from before `before` on.
+    pub async fn runs(
+        &self,
+        node: Option<NodeId>,
+        before: Option<RunKey>,
+    ) -> Result<Vec<RunStatistic>, ErrorBody> {
+        let limit = MAX_ROWS;
+        self.ask(Request::Runs {
+            node,
+            before,
+            limit,
+        })
+        .await
     }
 
     /// What is known of the links between miners, or of one node's.

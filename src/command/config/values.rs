@@ -32,6 +32,16 @@ impl Values for Client {
             ("key_file", path(&self.key_file)),
             ("history_file", path(&self.history_file)),
             ("format", format.to_owned()),
+            (
+                "rented",
+                format!(
+                    "{:?}",
+                    self.rented
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>()
+                ),
+            ),
         ]
     }
 }
@@ -118,6 +128,8 @@ impl Values for Miner {
         values.extend(miner_node(&self.node));
         values.extend([
             ("compute.threads", self.compute.threads.to_string()),
+            ("compute.max_memory", optional(&self.compute.max_memory)),
+            ("market.reserve", self.market.reserve.to_string()),
             ("ring.host", optional(&self.ring.host)),
             ("ring.ports", optional(&ports)),
             ("probe.listen", self.probe.listen.to_string()),

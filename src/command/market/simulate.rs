@@ -4,10 +4,15 @@ use anyhow::Result;
 use cryptomind_config::read_scenario;
 use cryptomind_core::simulation::outcome::{Outcome, percentile};
 use cryptomind_core::simulation::{Comparison, Played, Policy, compare};
+use cryptomind_protocol::money::BASE_UNITS_PER_CTM;
 use serde::Serialize;
 
+use crate::chart;
 use crate::cli::SimulateArgs;
 use crate::output::{Output, table};
+
+/// The price's curve, in characters: width and height.
+const CURVE: (usize, usize) = (64, 8);
 
 /// Plays a scenario under every policy. Ctrl-C ends it.
 pub async fn run(output: Output, args: SimulateArgs) -> Result<()> {
@@ -34,6 +39,46 @@ struct Report {
     market: Figures,
     speed_only: Figures,
     random: Figures,
+    /// How the price floated under the market's choice, where the scenario has one.
+    price: Option<PriceFigures>,
+    /// What one CU cost each minute of the first seed, in base units: for the curve.
+    #[serde(skip)]
+    curve: Vec<u64>,
+}
+
+/// How the price floated, over all seeds, in base units of a token for one CU.
+#[derive(Serialize)]
+struct PriceFigures {
+    first: u64,
+    least: u64,
+    most: u64,
+    /// The median of what it was at the end.
+    last_p50: f64,
+    /// The largest move of a minute, in millionths of the price.
+    largest_move_ppm: u64,
+}
+
+impl PriceFigures {
+    fn of(curves: &[Vec<u64>]) -> Option<Self> {
+        let all = || curves.iter().flatten().copied();
+        let moves = curves.iter().flat_map(|curve| curve.windows(2));
+        let moved_ppm = |pair: &[u64]| {
+            let moved = u128::from(pair[0].abs_diff(pair[1])) * 1_000_000;
+            moved.div_ceil(u128::from(pair[0].max(1))) as u64
+        };
+        let lasts: Vec<f64> = curves
+            .iter()
+            .filter_map(|c| c.last())
+            .map(|p| *p as f64)
+            .collect();
+        Some(Self {
+            first: curves.first()?.first().copied()?,
+            least: all().min()?,
+            most: all().max()?,
+            last_p50: percentile(&lasts, 50)?,
+            largest_move_ppm: moves.map(moved_ppm).max()?,
+        })
+    }
 }
 
 /// What a policy came to. Times are in milliseconds.
@@ -68,6 +113,14 @@ impl Report {
             market: figures(Policy::Market),
             speed_only: figures(Policy::SpeedOnly),
             random: figures(Policy::Random),
+            price: PriceFigures::of(&comparison.of(Policy::Market).outcome.prices),
+            curve: comparison
+                .of(Policy::Market)
+                .outcome
+                .prices
+                .first()
+                .cloned()
+                .unwrap_or_default(),
         }
     }
 
@@ -92,13 +145,41 @@ impl Report {
                 format!("{r:.1} times as fast")
             })
         };
-        format!(
+        let mut text = format!(
             "{}, {} seeds\n{}\nThe market is {} as by lot, {} as by speed alone.",
             self.scenario,
             self.seeds,
             table(&header, rows),
             times(self.vs_random),
             times(self.vs_speed_only),
+        );
+        if let Some(price) = &self.price {
+            text.push_str(&self.price_text(price));
+        }
+        text
+    }
+
+    /// The first seed's curve, in CTM over minutes, and its figures.
+    fn price_text(&self, price: &PriceFigures) -> String {
+        let ctm = |units: u64| units as f64 / BASE_UNITS_PER_CTM as f64;
+        let dots: Vec<_> = self
+            .curve
+            .iter()
+            .enumerate()
+            .map(|(minute, units)| chart::Point {
+                step: minute as u64,
+                value: ctm(*units) as f32,
+            })
+            .collect();
+        let curve = chart::draw(&dots, self.curve.len() as u64, CURVE.0, CURVE.1);
+        format!(
+            "\n{}\nOne CU cost {} CTM at first, {} to {} since, {:.3} at the end (median); the largest move of a minute was {:.2} %.",
+            curve.join("\n"),
+            ctm(price.first),
+            ctm(price.least),
+            ctm(price.most),
+            price.last_p50 / BASE_UNITS_PER_CTM as f64,
+            price.largest_move_ppm as f64 / 10_000.0,
         )
     }
 }

@@ -1,8 +1,11 @@
-//! Where tasks are stored: runs, and the events and evidence that they left.
+//! Where tasks are stored: runs, and the events, evidence and statistics that they left.
 
 use cryptomind_core::journal::{EventRecord, EvidenceRecord, OpenRun};
+use cryptomind_core::market::waits::WaitRecord;
 use cryptomind_core::run::Run;
 use cryptomind_protocol::TaskId;
+use cryptomind_protocol::api::RunKey;
+use cryptomind_protocol::speed::RunStatistic;
 
 use crate::state::Record;
 
@@ -42,5 +45,35 @@ impl Record for EvidenceRecord {
 
     fn key(&self) -> Vec<u8> {
         numbered_key(&self.task, self.number)
+    }
+}
+
+/// Statistics in order of time.
+pub fn statistic_key(key: &RunKey) -> Vec<u8> {
+    let mut bytes = key.at.as_ms().to_be_bytes().to_vec();
+    bytes.extend_from_slice(key.task.as_bytes());
+    bytes.extend_from_slice(key.node.as_bytes());
+    bytes
+}
+
+impl Record for RunStatistic {
+    const TABLE: &'static str = "statistics/1";
+
+    fn key(&self) -> Vec<u8> {
+        statistic_key(&RunKey {
+            at: self.at,
+            task: self.task,
+            node: self.node,
+        })
+    }
+}
+
+impl Record for WaitRecord {
+    const TABLE: &'static str = "waits/1";
+
+    fn key(&self) -> Vec<u8> {
+        let mut key = self.at.as_ms().to_be_bytes().to_vec();
+        key.extend_from_slice(self.task.as_bytes());
+        key
     }
 }

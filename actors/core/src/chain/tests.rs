@@ -4,7 +4,7 @@ use cryptomind_protocol::item::Access;
 use cryptomind_protocol::key::{Hash, Nonce};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::role::Role;
-use cryptomind_protocol::task::{Reason, Split, TaskSpec, Work as TaskWork};
+use cryptomind_protocol::task::{Conditions, Reason, Split, TaskSpec, Work as TaskWork};
 use cryptomind_protocol::transaction::{Outcome, Transaction, sign_rotation};
 use cryptomind_protocol::{ItemId, NodeId, SecretKey, Signed};
 
@@ -123,6 +123,7 @@ impl Maker {
             miners: 1,
             max_cost: units(amount),
             access: Access::Owner,
+            conditions: Conditions::default(),
         };
         let transaction = self.signed(by, Action::Post { spec }, now.plus_ms(60_000));
         let terms = HoldTerms {

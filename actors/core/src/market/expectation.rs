@@ -23,8 +23,10 @@
 use super::candidate::Ability;
 use super::link::{Link, LinkTable, Party};
 use super::workload::Workload;
-use crate::price::GROUP_START_MS;
 
+/// From the match to the first step, milliseconds, when all goes well and when it does not: idle
+/// commands are stopped and the ring is closed.
+pub const GROUP_START_MS: (u64, u64) = (500, 10_000);
 /// From a member's loss to the rest's next step, milliseconds: noticing, agreeing, closing a new ring.
 const REJOIN_MS: f64 = 5_000.0;
 /// How many standard deviations above the median 95 % of a normal distribution lie below.

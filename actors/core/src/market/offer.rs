@@ -1,6 +1,7 @@
 //! A miner's ready signal.
 
 use cryptomind_protocol::Amount;
+use cryptomind_protocol::speed::Engine;
 use cryptomind_protocol::task::Member;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,9 @@ pub struct Offer {
     pub member: Member,
     /// Where its ring socket listens.
     pub ring_address: String,
+    /// What it computes with.
+    #[serde(default)]
+    pub engine: Engine,
     /// What it can do for this task.
     pub ability: Ability,
 }

@@ -7,7 +7,7 @@ use cryptomind_protocol::{Amount, NodeId};
 use super::candidate::Candidate;
 use super::expectation::{Demand, Tally, Times};
 use super::ring_order::ring_order;
-use super::select::{Preference, Surroundings, Wanted};
+use super::select::{Preference, Surroundings, Wanted, price_power};
 use super::verdict::{Score, Verdict};
 use crate::price::work_cost;
 
@@ -388,7 +388,7 @@ impl<'a> Search<'a> {
 
 /// What a price makes of a time: its power. A price of nothing is as good as the least price.
 fn price_factor(preference: Preference, price: f64) -> f64 {
-    price.max(1.0).powf(preference.price_power())
+    price.max(1.0).powf(price_power(preference))
 }
 
 /// The members with another one at this place.

@@ -22,6 +22,8 @@
 
 use std::sync::Arc;
 
+pub use cryptomind_protocol::task::Preference;
+use cryptomind_protocol::task::TaskSpec;
 use cryptomind_protocol::{Amount, NodeId};
 
 use super::candidate::{Availability, Candidate};
@@ -30,28 +32,15 @@ use super::link::{LinkTable, Party};
 use super::search::Search;
 use super::verdict::{Gate, Verdict};
 use super::workload::Workload;
-use crate::price::work_cost;
+use crate::price::{Terms, work_cost};
+use crate::run::MAX_STRIKES;
 
-/// What a client would rather have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Preference {
-    /// A result soon.
-    Fast,
-    /// As much for the money as can be had.
-    #[default]
-    Balanced,
-    /// A low price.
-    Cheap,
-}
-
-impl Preference {
-    /// λ: the power of the price against time. At 1, twice the price for half the time is as good.
-    pub(super) const fn price_power(self) -> f64 {
-        match self {
-            Self::Fast => 0.2,
-            Self::Balanced => 1.0,
-            Self::Cheap => 3.0,
-        }
+/// λ: the power of the price against time. At 1, twice the price for half the time is as good.
+pub(super) const fn price_power(preference: Preference) -> f64 {
+    match preference {
+        Preference::Fast => 0.2,
+        Preference::Balanced => 1.0,
+        Preference::Cheap => 3.0,
     }
 }
 
@@ -70,6 +59,20 @@ pub struct Wanted {
     pub strikes: usize,
     /// The most that is paid for the work.
     pub work_cap: Amount,
+}
+
+impl Wanted {
+    /// What a task with these terms asks for.
+    pub fn of(spec: &TaskSpec, terms: &Terms) -> Self {
+        Self {
+            workload: Workload::of(spec, terms),
+            miners: spec.miners as usize,
+            preference: spec.conditions.preference,
+            rating_floor_milli: spec.conditions.min_rating_milli,
+            strikes: MAX_STRIKES,
+            work_cap: terms.work_cost,
+        }
+    }
 }
 
 /// What is measured around the candidates.

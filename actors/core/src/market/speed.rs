@@ -16,8 +16,8 @@
 
 use std::collections::BTreeMap;
 
-use cryptomind_protocol::{NodeId, TaskId, Timestamp};
-use serde::{Deserialize, Serialize};
+use cryptomind_protocol::NodeId;
+pub use cryptomind_protocol::speed::{Engine, RunStatistic, SpeedBasis, WorkKind};
 
 /// The least weight of the newest run in an average.
 const NEWEST_WEIGHT: f64 = 0.2;
@@ -30,62 +30,10 @@ const PRIOR_RUNS: f64 = 3.0;
 /// Spread of runs of one node as taken before there are any: other load, heat.
 const PRIOR_SPREAD: f64 = 0.2;
 
-/// What kind of work.
-///
-/// Every model that engines run today is a chain of dense layers; a second family of models becomes a further kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WorkKind {
-    /// Training: products of all sizes, forwards and backwards.
-    Train,
-    /// Running a model.
-    Infer,
-}
-
-/// What computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Engine {
-    /// The processor.
-    Cpu,
-    /// A card of Nvidia's.
-    Cuda,
-    /// Any other card.
-    OpenCl,
-}
-
-/// What one node achieved in one run, as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunStatistic {
-    /// In which task.
-    pub task: TaskId,
-    /// The node.
-    pub node: NodeId,
-    /// What kind of work.
-    pub kind: WorkKind,
-    /// What computed.
-    pub engine: Engine,
-    /// Size of a step: see [`size_class`].
-    pub size_class: u8,
-    /// Floating-point operations that it computed, as the graph counts them.
-    pub flops: u64,
-    /// How long it computed, milliseconds, without waiting for others.
-    pub ms: u64,
-    /// When it ended.
-    pub at: Timestamp,
-}
-
-impl RunStatistic {
-    /// Its key: a task, then a node.
-    pub const fn key(&self) -> (TaskId, NodeId) {
-        (self.task, self.node)
-    }
-
-    /// Logarithm of the operations a second; nothing of a run that computed nothing or took no time.
-    fn ln_speed(&self) -> Option<f64> {
-        let measurable = self.flops > 0 && self.ms > 0;
-        measurable.then(|| (self.flops as f64 * 1e3 / self.ms as f64).ln())
-    }
+/// Logarithm of the operations a second of a run; nothing of one that computed nothing or took no time.
+fn ln_speed(run: &RunStatistic) -> Option<f64> {
+    let measurable = run.flops > 0 && run.ms > 0;
+    measurable.then(|| (run.flops as f64 * 1e3 / run.ms as f64).ln())
 }
 
 /// The class of steps of so many floating-point operations: the logarithm to base 2, rounded down.
@@ -107,23 +55,6 @@ pub struct Sort {
     pub size_class: u8,
 }
 
-/// What a prediction rests on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Basis {
-    /// Runs of this node, of this kind and size.
-    Runs {
-        /// How many.
-        count: u32,
-    },
-    /// Runs of this node, of this kind and another size.
-    OtherSize {
-        /// Which.
-        size_class: u8,
-    },
-    /// Its start test, and what others made of theirs.
-    StartTest,
-}
-
 /// A node's speed as predicted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prediction {
@@ -132,7 +63,7 @@ pub struct Prediction {
     /// Standard deviation of its logarithm.
     pub spread: f64,
     /// What it rests on.
-    pub basis: Basis,
+    pub basis: SpeedBasis,
 }
 
 /// Mean and scatter of logarithms.
@@ -189,7 +120,7 @@ impl Speeds {
 
     /// Takes what a node achieved in a run. A run that computed nothing or took no time says nothing.
     pub fn ran(&mut self, run: &RunStatistic) {
-        let Some(speed) = run.ln_speed() else { return };
+        let Some(speed) = ln_speed(run) else { return };
         let sizes = self.histories.entry((run.node, run.kind, run.engine));
         let sizes = sizes.or_default();
         let known = sizes.entry(run.size_class);
@@ -215,7 +146,7 @@ impl Speeds {
             Some(Prediction {
                 flops_per_s: test * self.factor(sort.kind),
                 spread: START_TEST_SPREAD,
-                basis: Basis::StartTest,
+                basis: SpeedBasis::StartTest {},
             })
         })
     }
@@ -228,10 +159,10 @@ impl Speeds {
         let (size, history) = nearest?;
         let (spread, basis) = if *size == sort.size_class {
             let count = history.count;
-            (history.spread(), Basis::Runs { count })
+            (history.spread(), SpeedBasis::Runs { count })
         } else {
             let spread = history.spread().hypot(OTHER_SIZE_SPREAD);
-            (spread, Basis::OtherSize { size_class: *size })
+            (spread, SpeedBasis::OtherSize { size_class: *size })
         };
         Some(Prediction {
             flops_per_s: history.mean.exp(),

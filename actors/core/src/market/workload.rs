@@ -5,7 +5,7 @@
 
 use cryptomind_protocol::task::{Optimizer, TaskSpec, Work};
 
-use super::speed::{WorkKind, size_class};
+use super::speed::{Engine, Sort, WorkKind, size_class};
 use crate::price::Terms;
 
 /// Bytes of an f32.
@@ -68,6 +68,15 @@ impl Workload {
         }
     }
 
+    /// Of what a node's speed is asked that computes with this engine.
+    pub fn sort(&self, engine: Engine) -> Sort {
+        Sort {
+            kind: self.kind,
+            engine,
+            size_class: self.size_class(),
+        }
+    }
+
     /// The class of its steps, by which speeds are known: see [`size_class`].
     pub fn size_class(&self) -> u8 {
         let step = self.flops / u128::from(self.steps.max(1));
@@ -87,7 +96,7 @@ fn moments(optimizer: &Optimizer) -> u64 {
 mod tests {
     use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo};
     use cryptomind_protocol::model::{Layer, ModelSpec};
-    use cryptomind_protocol::task::TrainSpec;
+    use cryptomind_protocol::task::{Conditions, TrainSpec};
     use cryptomind_protocol::{Amount, ItemId};
 
     use super::*;
@@ -128,6 +137,7 @@ mod tests {
             miners: 2,
             max_cost: Amount::ZERO,
             access: Access::Owner,
+            conditions: Conditions::default(),
         };
         let prices = Prices {
             unit_price: Amount::ZERO,

@@ -36,9 +36,9 @@ fn needed_tier(bytes: u64) -> MemoryTier {
     holds.unwrap_or(MemoryTier::Gib80)
 }
 
-/// The tier of a miner with so much memory. Where it is not known, nothing is held against it.
+/// The tier of a miner with so much memory. Where it is not known, the least: nobody makes a supply by silence.
 pub fn tier_of(memory_bytes: Option<u64>) -> MemoryTier {
-    let reached = |tier: &MemoryTier| memory_bytes.is_none_or(|bytes| bytes >= tier.bytes());
+    let reached = |tier: &MemoryTier| memory_bytes.is_some_and(|bytes| bytes >= tier.bytes());
     let highest = MemoryTier::ALL.into_iter().rev().find(reached);
     highest.unwrap_or(MemoryTier::Gib1)
 }
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_tier_begins_at_its_bytes() {
-        assert_eq!(tier_of(None), MemoryTier::Gib80);
+        assert_eq!(tier_of(None), MemoryTier::Gib1);
         assert_eq!(tier_of(Some(0)), MemoryTier::Gib1);
         assert_eq!(tier_of(Some((8 << 30) - 1)), MemoryTier::Gib1);
         assert_eq!(tier_of(Some(8 << 30)), MemoryTier::Gib8);

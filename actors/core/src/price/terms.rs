@@ -11,6 +11,9 @@ use super::{Extent, PriceError, Prices, earned_after, network_fee, storage_cost,
 pub struct ItemUse {
     /// The item.
     pub item: ItemId,
+    /// All its files, bytes.
+    #[serde(default)]
+    pub bytes: u64,
     /// Its owner.
     pub payee: AccountId,
     /// What this use costs; nothing for the owner and for free items.
@@ -82,6 +85,19 @@ impl Terms {
         let message = format!("the cap of {cap} is below what the task may cost, {needed}");
         let error = ErrorBody::new(ErrorClass::Funds, "cap_too_low", message);
         Err(error.with_help(format!("set budget.max_cost to {needed} or more")))
+    }
+
+    /// Refuses a price that is above the most that the client pays for one CU.
+    pub fn check_unit_price(&self, most: Option<Amount>) -> Result<(), ErrorBody> {
+        let price = self.prices.unit_price;
+        let Some(most) = most.filter(|most| *most < price) else {
+            return Ok(());
+        };
+        let message = format!("a CU costs {price} now, and you pay {most} at most");
+        let error = ErrorBody::new(ErrorClass::Funds, "price_too_high", message);
+        Err(error.with_help(
+            "prices move once a minute: quote again, wait, or raise budget.max_unit_price",
+        ))
     }
 
     /// What is earned, over all members and since the start, once the first `verified_samples` are verified.

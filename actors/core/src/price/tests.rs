@@ -1,87 +1,16 @@
+use super::fixture::{dataset, model, terms, training};
 use super::*;
 use crate::ledger::{Ledger, Op, Rules};
 use cryptomind_protocol::block::{Ending, Share};
 use cryptomind_protocol::genesis::{Allocation, FeeTable, Withholding};
-use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo, ModelInfo};
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::item::{DatasetInfo, ModelInfo};
 use cryptomind_protocol::money::SUPPLY;
-use cryptomind_protocol::task::{
-    Candidate, Metrics, Optimizer, Reason, Split, TaskSpec, TrainSpec, Work,
-};
+use cryptomind_protocol::task::{Metrics, Reason, Split, Work};
 use cryptomind_protocol::{AccountId, ItemId, NodeId, TaskId, Timestamp};
 use proptest::prelude::*;
 
 fn units(units: u64) -> Amount {
     Amount::from_base_units(units)
-}
-
-fn model() -> ModelSpec {
-    let linear = |out| Layer::Linear { out };
-    ModelSpec {
-        input: vec![64],
-        layers: vec![linear(64), Layer::Relu {}, linear(10)],
-    }
-}
-
-fn dataset() -> DatasetInfo {
-    DatasetInfo {
-        format: DataFormat::Csv {
-            file: "digits.csv".into(),
-            label: "digit".into(),
-            split_seed: 0,
-        },
-        train_samples: 1437,
-        test_samples: 360,
-        input: vec![8, 8],
-        classes: (0..10).map(|n| n.to_string()).collect(),
-    }
-}
-
-fn training() -> TaskSpec {
-    TaskSpec {
-        name: "digits".into(),
-        work: Work::Train {
-            dataset: ItemId::new([1; 16]),
-            model: model(),
-            train: TrainSpec {
-                epochs: 30,
-                global_batch: 32,
-                optimizer: Optimizer::adamw(1e-3),
-                seed: 1,
-                checkpoint_steps: 45,
-            },
-        },
-        miners: 3,
-        max_cost: units(u64::MAX),
-        access: Access::Owner,
-    }
-}
-
-const PRICES: Prices = Prices {
-    unit_price: Amount::from_base_units(100_000_000),
-    storage_per_mib: Amount::from_base_units(1_000_000),
-    network_fee_ppm: 10_000,
-};
-
-fn terms() -> Terms {
-    let extent = Extent::of(&training(), &dataset(), None).unwrap();
-    let used = ItemUse {
-        item: ItemId::new([1; 16]),
-        payee: AccountId::new([1; 20]),
-        fee: units(5_000_000),
-    };
-    Terms::new(extent, vec![used], PRICES).unwrap()
-}
-
-fn candidate(number: u8, mflops: u64, free: bool) -> Candidate {
-    Candidate {
-        node: NodeId::new([number; 32]),
-        name: format!("miner-{number}"),
-        owner: AccountId::new([number; 20]),
-        mflops,
-        rating_milli: 3500,
-        free,
-    }
 }
 
 #[test]
@@ -155,41 +84,6 @@ fn a_cap_below_the_quote_is_refused_with_the_needed_amount() {
     assert!(error.help.unwrap().contains(&terms.cost_high.to_string()));
 }
 
-#[test]
-fn the_quote_names_the_best_group_and_what_stands_in_the_way() {
-    let terms = terms();
-    let candidates = vec![
-        candidate(1, 900, false),
-        candidate(2, 100, true),
-        candidate(3, 300, true),
-        candidate(4, 200, true),
-    ];
-    let quote_of = |candidates| quote(&training(), &terms, candidates);
-    let whole = quote_of(candidates.clone());
-    let order: Vec<_> = whole.candidates.iter().map(|c| c.name.as_str()).collect();
-    assert_eq!(order, ["miner-3", "miner-4", "miner-2", "miner-1"]);
-    assert_eq!(whole.notes.len(), 1);
-    assert!(0 < whole.time_low_ms && whole.time_low_ms < whole.time_high_ms);
-    assert!(whole.cost_low <= whole.cost_high);
-    // 100 Mflop/s is the slowest of three, 4 hops a step.
-    let compute = terms.extent.flops() / (300 * 1000);
-    let expected = compute as u64 + 1350 * 4 * STEP_HOP_US.0 / 1000 + GROUP_START_MS.0;
-    assert_eq!(whole.time_low_ms, expected);
-
-    let busy = quote_of(candidates[..3].to_vec());
-    assert!(busy.notes[1].contains("3 miners and 2 are free"));
-    let few = quote_of(candidates[..2].to_vec());
-    assert!(few.notes[1].contains("3 miners and 2 are online"));
-    let none = quote_of(vec![]);
-    assert_eq!((none.time_low_ms, none.time_high_ms), (0, 0));
-    assert!(none.notes[0].contains("no miner is online"));
-
-    let mut poor = training();
-    poor.max_cost = units(1);
-    let refused = quote(&poor, &terms, candidates);
-    assert!(refused.notes[1].contains(&terms.cost_high.to_string()));
-}
-
 proptest! {
     #[test]
     fn a_split_is_exact_and_fair(amount: u64, shares in prop::collection::vec(any::<u64>(), 1..20)) {
@@ -237,7 +131,7 @@ proptest! {
     ) {
         let prices = Prices { unit_price: units(unit_price), storage_per_mib: units(storage_per_mib), network_fee_ppm };
         let extent = Extent::of(&training(), &dataset(), None).unwrap();
-        let item = |fee| ItemUse { item: ItemId::new([0; 16]), payee: AccountId::new([9; 20]), fee: units(fee) };
+        let item = |fee| ItemUse { item: ItemId::new([0; 16]), bytes: 0, payee: AccountId::new([9; 20]), fee: units(fee) };
         let terms = Terms::new(extent, fees.into_iter().map(item).collect(), prices).unwrap();
         prop_assume!(!terms.cost_high.is_zero() && terms.cost_high <= SUPPLY);
         let ending = Ending {

@@ -5,25 +5,29 @@ use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::task::{Event, Member, Metrics, ResultFile, TaskState};
 use cryptomind_protocol::{AccountId, Amount, NodeId, Timestamp};
 
-use super::{Effect, MAX_PENDING_CHECKPOINTS, PendingCheckpoint, Run, STALL_LIMIT_MS, work_after};
+use super::{
+    Effect, MAX_PENDING_CHECKPOINTS, PendingCheckpoint, Run, STALL_LIMIT_MS, Vouched, work_after,
+};
 use crate::price;
 
 impl Run {
     pub(super) fn checkpoint(
         &mut self,
-        node: NodeId,
-        step: u64,
-        fingerprint: Hash,
+        vouched: Vouched,
         stored: Option<ResultFile>,
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
+        let (node, step) = (vouched.node, vouched.step);
         if !self.is_training() || step <= self.verified_step || step > self.terms.extent.steps {
             return;
         }
         let pending = self.pending(step);
         pending.fingerprints.retain(|(known, _)| *known != node);
-        pending.fingerprints.push((node, fingerprint));
+        pending.fingerprints.push((node, vouched.fingerprint));
+        pending.computed.retain(|(known, _)| *known != node);
+        pending.computed.push((node, vouched.computed_ms));
+        pending.heard.get_or_insert(now);
         let is_stored = stored.is_some();
         if is_stored {
             pending.stored = stored;
@@ -63,6 +67,8 @@ impl Run {
         let new = PendingCheckpoint {
             step,
             fingerprints: Vec::new(),
+            computed: Vec::new(),
+            heard: None,
             stored: None,
         };
         self.checkpoints.insert(at, new);
@@ -90,6 +96,7 @@ impl Run {
         if votes.iter().any(|(_, hash)| *hash != votes[0].1) {
             return self.states_differ(checkpoint.step, &votes, now, effects);
         }
+        self.count_effort(&checkpoint);
         self.verified_file = checkpoint.stored;
         self.verified_step = checkpoint.step;
         self.step = self.step.max(checkpoint.step);
@@ -184,6 +191,7 @@ impl Run {
         if !self.is_training() {
             self.delivered = true;
             self.step = 1;
+            self.count_inference(now);
             self.earn(1, effects);
         }
         self.deliver(files, metrics, now, effects);

@@ -3,23 +3,17 @@
 use cryptomind_protocol::task::{Event, TaskState};
 use cryptomind_protocol::{NodeId, Timestamp};
 
-use super::{Effect, MAX_STRIKES, Run, Seat};
+use super::{Effect, Pace, Run, Seat};
+use crate::market::waits::WaitRecord;
 use crate::market::{
-    self, Ability, Availability, Candidate, MatchReport, Offer, Preference, Surroundings, Verdict,
-    Wanted, Workload,
+    self, Ability, Availability, Candidate, MatchReport, Offer, Surroundings, Verdict, Wanted,
 };
+use crate::price::class_of;
 
 impl Run {
     /// What is asked of a group for this task.
     pub fn wanted(&self) -> Wanted {
-        Wanted {
-            workload: Workload::of(&self.spec, &self.terms),
-            miners: self.spec.miners as usize,
-            preference: Preference::default(),
-            rating_floor_milli: 0,
-            strikes: MAX_STRIKES,
-            work_cap: self.terms.work_cost,
-        }
+        Wanted::of(&self.spec, &self.terms)
     }
 
     fn candidate(&self, offer: &Offer) -> Candidate {
@@ -117,11 +111,29 @@ impl Run {
         }
         let candidates: Vec<_> = self.offers.iter().map(|o| self.candidate(o)).collect();
         let report = market::select(&self.wanted(), &candidates, around);
-        self.seat_chosen(&report, effects);
+        self.seat_chosen(&report, now, effects);
+        self.pace = report
+            .expectation
+            .as_ref()
+            .map(Pace::of)
+            .unwrap_or_default();
+        if self.executions == 0 {
+            effects.push(Effect::Waited(self.waited(now)));
+        }
         self.executions += 1;
         self.start_step = self.verified_step;
         self.step = self.verified_step;
         self.begin_attempt(now, effects);
+    }
+
+    fn waited(&self, now: Timestamp) -> WaitRecord {
+        WaitRecord {
+            at: now,
+            task: self.task,
+            class: class_of(&self.spec, &self.terms.extent),
+            miners: self.spec.miners,
+            waited_ms: now.ms_since(self.posted),
+        }
     }
 
     fn wait(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -139,7 +151,7 @@ impl Run {
     }
 
     /// Gives the chosen their seats in ring order, and tells the others why not.
-    fn seat_chosen(&mut self, report: &MatchReport, effects: &mut Vec<Effect>) {
+    fn seat_chosen(&mut self, report: &MatchReport, now: Timestamp, effects: &mut Vec<Effect>) {
         let rank = |offer: &Offer| match report.verdict(&offer.member.node) {
             Some(Verdict::Chosen { rank, .. }) => Ok(*rank),
             Some(verdict) => Err(verdict.to_string()),
@@ -149,7 +161,7 @@ impl Run {
         for offer in std::mem::take(&mut self.offers) {
             let node = offer.member.node;
             match rank(&offer) {
-                Ok(rank) => seats.push((rank, Seat::new(offer))),
+                Ok(rank) => seats.push((rank, Seat::new(offer, now))),
                 Err(reason) => effects.push(Effect::Withdraw { node, reason }),
             }
         }

@@ -58,7 +58,7 @@ impl Run {
                 )
             })
             .collect();
-        self.drop_members(&lost, true, effects);
+        self.drop_members(&lost, true, now, effects);
         if self.gets_nowhere() {
             let reason = "its group formed again and again without getting anywhere".to_owned();
             let all: Vec<_> = self
@@ -66,7 +66,7 @@ impl Run {
                 .into_iter()
                 .map(|node| (node, reason.clone()))
                 .collect();
-            self.drop_members(&all, false, effects);
+            self.drop_members(&all, false, now, effects);
         }
         if self.seats.is_empty() {
             return self.begin_again(now, effects);
@@ -113,7 +113,7 @@ impl Run {
         if lost.is_empty() {
             return;
         }
-        self.drop_members(lost, blamed, effects);
+        self.drop_members(lost, blamed, now, effects);
         // What the others vouch for may have waited for the lost ones alone.
         self.verify_checkpoints(now, effects);
         if self.state.is_final() {
@@ -128,7 +128,13 @@ impl Run {
         }
     }
 
-    fn drop_members(&mut self, lost: &[(NodeId, String)], blamed: bool, effects: &mut Vec<Effect>) {
+    fn drop_members(
+        &mut self,
+        lost: &[(NodeId, String)],
+        blamed: bool,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
         let done = work_after(self, self.step).checked_sub(work_after(self, self.verified_step));
         let unpaid = self.shares(done.unwrap_or(Amount::ZERO));
         let remaining = self.seats.len().saturating_sub(lost.len()) as u32;
@@ -142,6 +148,7 @@ impl Run {
             else {
                 continue;
             };
+            self.tell_effort(*node, now, effects);
             self.seats.retain(|seat| seat.member.node != *node);
             self.strikes.push(*node);
             let (name, unpaid) = (member.name.clone(), *amount);

@@ -70,6 +70,9 @@ impl Run {
     ) {
         // Members hold their state until they hear that nobody needs it any more.
         let to_stop = self.nodes();
+        for node in &to_stop {
+            self.tell_effort(*node, now, effects);
+        }
         let to_withdraw = self
             .offers
             .iter()

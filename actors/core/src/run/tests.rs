@@ -5,7 +5,8 @@ use cryptomind_protocol::genesis::{Allocation, FeeTable, Withholding};
 use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo};
 use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::money::SUPPLY;
-use cryptomind_protocol::task::{Optimizer, TrainSpec};
+use cryptomind_protocol::speed::WorkKind;
+use cryptomind_protocol::task::{Conditions, Optimizer, TrainSpec};
 use cryptomind_protocol::{BlobId, ItemId};
 
 use super::*;
@@ -16,6 +17,7 @@ use crate::rating::{NEWCOMER_MILLI, withheld_ppm};
 
 mod choice;
 mod demand;
+mod effort;
 mod timers;
 
 const STEPS: u64 = 40;
@@ -42,6 +44,7 @@ fn spec() -> TaskSpec {
         miners: 3,
         max_cost: Amount::from_base_units(CAP),
         access: Access::Owner,
+        conditions: Conditions::default(),
     }
 }
 
@@ -65,6 +68,7 @@ fn terms(spec: &TaskSpec) -> Terms {
     let fee = Amount::from_base_units(ITEM_FEE);
     let items = vec![ItemUse {
         item: ItemId::new([1; 16]),
+        bytes: 1000,
         payee: owner(ITEM_OWNER),
         fee,
     }];
@@ -88,6 +92,7 @@ fn offer(n: u8) -> Offer {
     Offer {
         member,
         ring_address: format!("host:{n}"),
+        engine: Engine::Cpu,
         ability: Ability::new(100, 3500),
     }
 }
@@ -140,6 +145,8 @@ struct World {
     stopped: Vec<NodeId>,
     blamed: Vec<NodeId>,
     lost: Vec<NodeId>,
+    ran: Vec<RunStatistic>,
+    waited: Vec<WaitRecord>,
     free_wanted: bool,
 }
 
@@ -165,6 +172,8 @@ impl World {
             stopped: Vec::new(),
             blamed: Vec::new(),
             lost: Vec::new(),
+            ran: Vec::new(),
+            waited: Vec::new(),
             free_wanted: false,
         };
         world.carry_out(effects);
@@ -192,6 +201,8 @@ impl World {
                     event: Event::Waiting { reason },
                     ..
                 } => assert!(!reason.is_empty()),
+                Effect::Ran(run) => self.ran.push(run),
+                Effect::Waited(wait) => self.waited.push(wait),
                 Effect::AskFree => self.free_wanted = true,
                 _ => {}
             }
@@ -273,6 +284,7 @@ impl World {
                 Report::Checkpoint {
                     step,
                     fingerprint,
+                    computed_ms: 0,
                     stored,
                 },
             );
@@ -497,6 +509,7 @@ fn a_member_that_computes_something_else_is_lost() {
             Report::Checkpoint {
                 step: 10,
                 fingerprint,
+                computed_ms: 0,
                 stored,
             },
         );
@@ -646,6 +659,7 @@ fn random_news(world: &mut World, dice: &mut Dice) {
         4..=6 => Report::Checkpoint {
             step,
             fingerprint,
+            computed_ms: 0,
             stored: Some((file(1), receipt())),
         },
         7 => Report::Paused {

@@ -3,18 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cryptomind_protocol::node::Report;
-use cryptomind_protocol::task::{Event as TaskEvent, Member, ResultFile, TaskState};
+use cryptomind_protocol::task::{Event as TaskEvent, Member, ResultFile, TaskSpec, TaskState};
 use cryptomind_protocol::transaction::StoredReceipt;
-use cryptomind_protocol::{AccountId, BlobId, NodeId, SecretKey, Timestamp};
+use cryptomind_protocol::{AccountId, Amount, BlobId, NodeId, SecretKey, Timestamp};
 
 use super::Policy;
 use super::measured::{Measured, node};
 use super::outcome::Outcome;
+use super::price::Floating;
 use super::scenario::Scenario;
-use super::task::{self, Task};
+use super::task::{self, Task, UNIT_PRICE};
 use super::truth::Truth;
 use crate::dice::Dice;
-use crate::market::Offer;
+use crate::market::speed::Engine as Processor;
+use crate::market::{Ability, Offer};
+use crate::price::{INTERVAL_MS, Terms};
 use crate::rating::Evidence;
 use crate::run::{Effect, Input, Limits, Run};
 
@@ -27,6 +30,9 @@ const MEASURE_MS: u64 = 240_000;
 const FIRST_MEASURE_MS: u64 = 30_000;
 /// The longest that a miner takes to answer.
 const ANSWER_MS: u64 = 200;
+
+/// Operations a millisecond in 10⁶ operations a second.
+const FLOPS_PER_MS_IN_MFLOPS: f64 = 1e3;
 
 /// What runs wait for. Data may take its time: slow groups are to be seen, not cut short.
 const LIMITS: Limits = Limits {
@@ -56,6 +62,8 @@ enum Event {
     Leave(usize),
     /// It comes back.
     Return(usize),
+    /// A minute has passed for the price.
+    Price,
 }
 
 /// A simulation under way.
@@ -64,6 +72,7 @@ pub struct Engine {
     policy: Policy,
     truth: Truth,
     measured: Measured,
+    price: Option<Floating>,
     dice: Dice,
     now: Timestamp,
     queue: BTreeMap<(Timestamp, u64), Event>,
@@ -99,6 +108,7 @@ impl Engine {
         let key = SecretKey::from_seed([1; 32]);
         let mut engine = Self {
             measured: Measured::new(scenario, policy, &truth, seed),
+            price: Floating::new(scenario, seed),
             scenario: scenario.clone(),
             policy,
             truth,
@@ -125,6 +135,30 @@ impl Engine {
             self.leave_later(miner);
         }
         self.after(self.scenario.demand.first_ms as f64, Event::Post);
+        if self.price.is_some() {
+            self.outcome.prices = vec![Vec::new()];
+            self.after(INTERVAL_MS as f64, Event::Price);
+        }
+    }
+
+    /// The price moves by what the market looks like now.
+    fn move_price(&mut self) {
+        let Some(price) = &mut self.price else { return };
+        let mflops = |miner: usize| (self.truth.speed(miner) / FLOPS_PER_MS_IN_MFLOPS) as u64;
+        let online = (0..self.online.len()).filter(|miner| self.online[*miner]);
+        let suppliers = online.filter_map(|miner| {
+            let works = self.engaged[miner].is_some();
+            price.supplier(miner, mflops(miner), works)
+        });
+        let suppliers: Vec<_> = suppliers.collect();
+        let open = self.open.iter();
+        let demands = open.filter_map(|at| self.tasks[*at].run.demand()).collect();
+        price.tick(demands, suppliers, self.now);
+        let curves = self.outcome.prices.iter_mut();
+        curves.for_each(|curve| curve.push(price.unit_price().base_units()));
+        if self.may_post || !self.open.is_empty() {
+            self.after(INTERVAL_MS as f64, Event::Price);
+        }
     }
 
     /// Plays until nothing is posted any more and every task has ended.
@@ -158,6 +192,7 @@ impl Engine {
             Event::Stored { at, attempt, step } => self.stored(at, attempt, step),
             Event::Leave(miner) => self.leave(miner),
             Event::Return(miner) => self.comes_back(miner),
+            Event::Price => self.move_price(),
         }
     }
 
@@ -172,14 +207,11 @@ impl Engine {
     // Tasks.
 
     fn post(&mut self) {
-        let at = self.tasks.len();
-        let (spec, terms) = task::posted(&self.scenario.job);
-        let free = self.free().map(node).collect();
-        let (run, effects) = Run::open(task::id(at), CLIENT, spec, terms, LIMITS, free, self.now);
-        self.tasks.push(Task::new(run, &self.scenario.job));
-        self.open.insert(at);
-        self.outcome.posted += 1;
-        self.carry_out(at, effects);
+        if let Some(posting) = self.posting() {
+            self.post_task(posting);
+        } else {
+            self.outcome.too_dear += 1;
+        }
         let gap = self.scenario.gap_ms(self.now.as_ms());
         let next = gap.map(|mean| self.dice.wait(mean));
         let over = |ms: &f64| self.now.as_ms() as f64 + ms <= self.scenario.duration_ms as f64;
@@ -187,6 +219,30 @@ impl Engine {
             Some(ms) => self.after(ms, Event::Post),
             None => self.may_post = false,
         }
+    }
+
+    /// What the next client posts; nothing where a CU costs more than it pays.
+    fn posting(&self) -> Option<(AccountId, TaskSpec, Terms)> {
+        let Some(price) = &self.price else {
+            let (spec, terms) = task::posted(&self.scenario.job, UNIT_PRICE);
+            return Some((CLIENT, spec, terms));
+        };
+        let number = self.outcome.posted + self.outcome.too_dear;
+        let (client, most) = price.client(number as usize);
+        let (mut spec, terms) = task::posted(&self.scenario.job, price.unit_price());
+        spec.conditions.max_unit_price = Some(most);
+        let accepted = terms.check_unit_price(spec.conditions.max_unit_price);
+        accepted.is_ok().then_some((client, spec, terms))
+    }
+
+    fn post_task(&mut self, (client, spec, terms): (AccountId, TaskSpec, Terms)) {
+        let at = self.tasks.len();
+        let free = self.free().map(node).collect();
+        let (run, effects) = Run::open(task::id(at), client, spec, terms, LIMITS, free, self.now);
+        self.tasks.push(Task::new(run, &self.scenario.job));
+        self.open.insert(at);
+        self.outcome.posted += 1;
+        self.carry_out(at, effects);
     }
 
     fn free(&self) -> impl Iterator<Item = usize> + '_ {
@@ -265,7 +321,8 @@ impl Engine {
                     let evidence = Evidence::Failed { reason };
                     self.measured.rate(node, evidence, self.now);
                 }
-                Effect::Earn { .. } | Effect::Publish { .. } => {}
+                Effect::Ran(run) => self.measured.ran(&run),
+                Effect::Earn { .. } | Effect::Waited(_) | Effect::Publish { .. } => {}
             }
         }
         self.set_timer(at);
@@ -288,7 +345,14 @@ impl Engine {
                 owner: AccountId::new([3; 20]),
             },
             ring_address: String::new(),
-            ability: self.measured.ability(miner, &workload, bytes),
+            engine: Processor::Cpu,
+            ability: Ability {
+                reserve: self
+                    .price
+                    .as_ref()
+                    .map_or(Amount::ZERO, |price| price.reserve(miner)),
+                ..self.measured.ability(miner, &workload, bytes)
+            },
         };
         self.say(at, ms, Input::Offered(offer));
     }

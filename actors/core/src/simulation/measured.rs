@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use cryptomind_protocol::{NodeId, TaskId, Timestamp};
+use cryptomind_protocol::{NodeId, Timestamp};
 
 use super::Policy;
 use super::scenario::{Network, Scenario};
 use super::truth::{Place, Truth};
 use crate::dice::Dice;
 use crate::market::link::{Links, Measure, Party};
-use crate::market::speed::{Engine, RunStatistic, Sort, Speeds};
+use crate::market::speed::{Engine, RunStatistic, Speeds};
 use crate::market::{Ability, Surroundings, Workload};
 use crate::rating::{Evidence, NEWCOMER_MILLI, Rating};
 
@@ -132,11 +132,7 @@ impl Measured {
 
     /// What a miner can do for a workload, as the coordinator is allowed to know it.
     pub fn ability(&mut self, miner: usize, workload: &Workload, missing_bytes: u64) -> Ability {
-        let sort = Sort {
-            kind: workload.kind,
-            engine: Engine::Cpu,
-            size_class: workload.size_class(),
-        };
+        let sort = workload.sort(Engine::Cpu);
         let predicted = self.speeds.predict(node(miner), sort);
         let (flops_per_s, spread) = predicted.map_or((1.0, 0.0), |p| (p.flops_per_s, p.spread));
         let mflops = (flops_per_s / 1e6) as u64;
@@ -164,26 +160,9 @@ impl Measured {
         rated.expect("no stars are given here");
     }
 
-    /// A miner ran a part of a task.
-    pub fn ran(
-        &mut self,
-        miner: usize,
-        task: TaskId,
-        workload: &Workload,
-        work: (f64, f64),
-        now: Timestamp,
-    ) {
-        let (flops, ms) = work;
-        self.speeds.ran(&RunStatistic {
-            task,
-            node: node(miner),
-            kind: workload.kind,
-            engine: Engine::Cpu,
-            size_class: workload.size_class(),
-            flops: flops as u64,
-            ms: ms as u64,
-            at: now,
-        });
+    /// A miner was a member of a group.
+    pub fn ran(&mut self, run: &RunStatistic) {
+        self.speeds.ran(run);
     }
 
     /// Brings what is known around the miners up to date.

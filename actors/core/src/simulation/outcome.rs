@@ -7,6 +7,8 @@ use cryptomind_protocol::task::TaskState;
 pub struct Outcome {
     /// Tasks that were posted.
     pub posted: u32,
+    /// Tasks that were not posted, since a CU cost more than their clients pay.
+    pub too_dear: u32,
     /// Tasks by how they ended: finished, then every other way.
     pub finished: u32,
     /// Tasks that ended in any other way.
@@ -25,6 +27,8 @@ pub struct Outcome {
     pub in_one_lan: u32,
     /// Groups in all.
     pub groups: u32,
+    /// What one CU cost each minute, in base units: a curve a seed, where the price floats.
+    pub prices: Vec<Vec<u64>>,
 }
 
 impl Outcome {
@@ -39,6 +43,7 @@ impl Outcome {
 
     pub(super) fn add(&mut self, other: Self) {
         self.posted += other.posted;
+        self.too_dear += other.too_dear;
         self.finished += other.finished;
         self.unfinished += other.unfinished;
         self.completion_ms.extend(other.completion_ms);
@@ -48,6 +53,7 @@ impl Outcome {
         self.lost += other.lost;
         self.in_one_lan += other.in_one_lan;
         self.groups += other.groups;
+        self.prices.extend(other.prices);
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is simulated. A file describes it: see `cryptomind-config`'s scenarios.
 
+use cryptomind_protocol::Amount;
+
 /// A scenario.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
@@ -15,6 +17,25 @@ pub struct Scenario {
     pub job: Job,
     /// When tasks are posted.
     pub demand: Demand,
+    /// How the price floats; nothing: it stands still, and everybody works for it.
+    pub price: Option<Price>,
+}
+
+/// A price that floats.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Price {
+    /// What one CU costs at first, and what half of the miners work for.
+    pub start: Amount,
+    /// Deviation of the logarithm of what miners want for one CU at least.
+    pub reserve_sigma: f64,
+    /// Accounts that post, in turn.
+    pub clients: u32,
+    /// What half of the clients pay for one CU at most.
+    pub limit: Amount,
+    /// Deviation of the logarithm of what clients pay at most.
+    pub limit_sigma: f64,
+    /// What one account counts for at most, in millionths of the supply.
+    pub account_share_ppm: u32,
 }
 
 /// The miners of a scenario.

@@ -1,8 +1,10 @@
 //! A simulated task: its run, and how far its group really is.
 
+use std::collections::BTreeMap;
+
 use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo};
 use cryptomind_protocol::model::{Layer, ModelSpec};
-use cryptomind_protocol::task::{Optimizer, TaskSpec, TrainSpec, Work};
+use cryptomind_protocol::task::{Conditions, Optimizer, TaskSpec, TrainSpec, Work};
 use cryptomind_protocol::{Amount, ItemId, TaskId, Timestamp};
 
 use super::group::Step;
@@ -15,8 +17,8 @@ use crate::run::Run;
 const INPUT: u32 = 1000;
 /// Classes of the samples.
 const CLASSES: u32 = 10;
-/// What a CU costs: prices play no part in who is chosen here.
-const UNIT_PRICE: Amount = Amount::from_base_units(1_000_000);
+/// What a CU costs where the price does not float.
+pub const UNIT_PRICE: Amount = Amount::from_base_units(1_000_000);
 
 /// A task and its group.
 pub struct Task {
@@ -30,6 +32,8 @@ pub struct Task {
     pub done: u64,
     /// The attempt whose members compute.
     pub computes: u32,
+    /// How long each miner has computed in that attempt, milliseconds.
+    pub computed_ms: BTreeMap<usize, f64>,
     /// Until when the first rank stores the checkpoint before.
     pub stores_until: Timestamp,
     /// When it was first matched, and what was expected then.
@@ -43,11 +47,11 @@ pub fn id(number: usize) -> TaskId {
     TaskId::new((number as u128).to_be_bytes())
 }
 
-/// What a job comes to: the task as its client posts it, and its terms.
+/// What a job comes to at this price for one CU: the task as its client posts it, and its terms.
 ///
 /// # Panics
 /// Where the job is not one that a scenario may have.
-pub fn posted(job: &Job) -> (TaskSpec, Terms) {
+pub fn posted(job: &Job, unit_price: Amount) -> (TaskSpec, Terms) {
     let samples = u64::from(job.steps) * u64::from(job.batch);
     let dataset = DatasetInfo {
         format: DataFormat::Csv {
@@ -62,7 +66,7 @@ pub fn posted(job: &Job) -> (TaskSpec, Terms) {
     };
     let spec = spec(job);
     let prices = Prices {
-        unit_price: UNIT_PRICE,
+        unit_price,
         storage_per_mib: Amount::ZERO,
         network_fee_ppm: 0,
     };
@@ -88,6 +92,7 @@ fn spec(job: &Job) -> TaskSpec {
         miners: job.miners,
         max_cost: Amount::from_base_units(u64::MAX),
         access: Access::Owner,
+        conditions: Conditions::default(),
     }
 }
 
@@ -118,6 +123,7 @@ impl Task {
             step,
             done: 0,
             computes: 0,
+            computed_ms: BTreeMap::new(),
             stores_until: run.posted,
             first_match: None,
             timer: None,

@@ -1,8 +1,9 @@
 use super::group::{Step, step_ms};
 use super::outcome::percentile;
-use super::scenario::{Demand, Job, Miners, Network, Surge, Wire};
+use super::scenario::{Demand, Job, Miners, Network, Price, Surge, Wire};
 use super::truth::{Place, Truth};
 use super::*;
+use cryptomind_protocol::Amount;
 
 const MBIT: u64 = 125_000;
 
@@ -50,6 +51,7 @@ fn three_lans() -> Scenario {
             gap_ms: None,
             surge: None,
         },
+        price: None,
     }
 }
 
@@ -64,19 +66,19 @@ fn churn() -> Scenario {
             per_lan: 5,
             stay_ms: Some(3_600_000),
             away_ms: 600_000,
-            ..base.miners
+            ..base.miners.clone()
         },
         job: Job {
             parameters: 2_000_000,
             checkpoint_steps: 50,
-            ..base.job
+            ..base.job.clone()
         },
         demand: Demand {
             first_ms: 60_000,
             gap_ms: Some(60_000),
             surge: None,
         },
-        network: base.network,
+        ..base
     }
 }
 
@@ -103,10 +105,10 @@ fn equal_seeds_are_equal_outcomes() {
 /// Machines go away in the middle of tasks, and tasks end all the same; nearly all with their result.
 #[test]
 fn tasks_survive_miners_that_come_and_go() {
-    let outcome = simulate(&churn(), Policy::Market, 1);
-    assert!(outcome.posted > 80, "{}", outcome.posted);
+    let outcome = &market_alone(&churn(), 4);
+    assert!(outcome.posted > 320, "{}", outcome.posted);
     assert_eq!(outcome.posted, outcome.finished + outcome.unfinished);
-    assert!(outcome.lost > 5, "{}", outcome.lost);
+    assert!(outcome.lost > 20, "{}", outcome.lost);
     assert!(outcome.finished * 100 >= outcome.posted * 98);
 }
 
@@ -185,4 +187,76 @@ fn a_percentile_is_the_nearest_rank() {
     assert_eq!(percentile(&values, 100), Some(5.0));
     assert_eq!(percentile(&values, 0), Some(1.0));
     assert_eq!(percentile(&[], 50), None);
+}
+
+/// Sixty miners of ten owners, of which about half are busy at the price that half of them work for; three times the demand
+/// in the second of four hours.
+fn surging() -> Scenario {
+    let base = three_lans();
+    let hour_ms = 3_600_000;
+    Scenario {
+        name: "surge".into(),
+        duration_ms: 4 * hour_ms,
+        miners: Miners {
+            lans: 10,
+            per_lan: 6,
+            ..base.miners.clone()
+        },
+        // Near each other: what is to be seen is the price, not the links.
+        network: Network {
+            between: Wire {
+                bytes_per_s: 1000 * MBIT,
+                rtt_us: 1_000,
+            },
+            ..base.network.clone()
+        },
+        job: Job {
+            parameters: 200_000,
+            steps: 3_200,
+            batch: 2_560,
+            checkpoint_steps: 1_600,
+            miners: 3,
+            dataset_bytes: 1_000_000,
+        },
+        demand: Demand {
+            first_ms: 60_000,
+            gap_ms: Some(24_000),
+            surge: Some(Surge {
+                from_ms: hour_ms,
+                until_ms: 2 * hour_ms,
+                factor: 3.0,
+            }),
+        },
+        ..base
+    }
+}
+
+/// Three times the demand for an hour: the price rises, clients leave and miners join that work for no less, and it comes back.
+#[test]
+fn a_surge_raises_the_price_and_it_comes_back() {
+    let hour = 60;
+    let scenario = Scenario {
+        price: Some(Price {
+            start: Amount::from_base_units(10_000_000),
+            reserve_sigma: 0.8,
+            clients: 100,
+            limit: Amount::from_base_units(20_000_000),
+            limit_sigma: 0.5,
+            account_share_ppm: 100_000,
+        }),
+        ..surging()
+    };
+    let outcome = simulate(&scenario, Policy::Market, 1);
+    let [curve] = &outcome.prices[..] else {
+        panic!("{} curves", outcome.prices.len())
+    };
+    let moved = |pair: &[u64]| pair[0].abs_diff(pair[1]) * 50 <= pair[0];
+    assert!(curve.windows(2).all(moved), "more than 2 % in a minute");
+    // What the surge left waiting holds it up until it is done.
+    let (before, most) = (curve[hour - 1], *curve.iter().max().unwrap());
+    let after = curve[4 * hour - 1];
+    assert!(most > 2 * before, "{before} {most} {after}");
+    assert!(2 * after < most, "{before} {most} {after}");
+    assert!(outcome.too_dear > 0 && outcome.too_dear < outcome.posted);
+    assert_eq!(outcome.posted, outcome.finished);
 }

@@ -21,7 +21,8 @@ signed-ticket = signed<ticket>
 ";
 
 /// Keys that a sender may leave out.
-const OPTIONAL: [&str; 7] = [
+const OPTIONAL: [&str; 8] = [
+    "conditions",
     "help",
     "retry_after_ms",
     "reason",

@@ -24,9 +24,10 @@ use cryptomind_protocol::probe::{self, Echo, LinkReport, Peer};
 use cryptomind_protocol::ring::{Link, SegmentHeader};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::signed::Payload;
+use cryptomind_protocol::speed::{Engine, RunStatistic, SpeedBasis, WorkKind};
 use cryptomind_protocol::task::{
-    Activity, Candidate, Event, Member, Metrics, Optimizer, Payment, Quote, Reason, Split,
-    TaskEvent, TaskSpec, TaskState, TaskView, TrainSpec, Work,
+    Activity, Candidate, Conditions, Event, Member, Metrics, Optimizer, Payment, Preference, Quote,
+    Reason, Split, TaskEvent, TaskSpec, TaskState, TaskView, TrainSpec, UsualWait, Work,
 };
 use cryptomind_protocol::transaction::{
     Accepted, Action, Outcome, StoredReceipt, Transaction, sign_rotation,
@@ -125,6 +126,7 @@ fn training(optimizer: Optimizer, access: Access) -> TaskSpec {
         miners: 3,
         max_cost: ctm(2),
         access,
+        conditions: Conditions::default(),
     }
 }
 
@@ -139,6 +141,7 @@ fn inference() -> TaskSpec {
         miners: 1,
         max_cost: ctm(1),
         access: Access::Owner,
+        conditions: Conditions::default(),
     }
 }
 
@@ -403,12 +406,28 @@ fn tasks() -> Vec<Message> {
         work: on_training_split,
         ..inference()
     };
+    let asking = |preference, max_unit_price| TaskSpec {
+        conditions: Conditions {
+            preference,
+            min_rating_milli: 3500,
+            max_unit_price,
+        },
+        ..inference()
+    };
     let mut all = vec![
+        message("task-spec", "fast", asking(Preference::Fast, None)),
+        message(
+            "task-spec",
+            "cheap",
+            asking(Preference::Cheap, Some(ctm(11))),
+        ),
+        message("task-spec", "rated", asking(Preference::Balanced, None)),
         message("task-spec", "adamw", spec()),
         message("task-spec", "sgd", training(sgd, paid)),
         message("task-spec", "infer", inference()),
         message("task-spec", "infer-train", on_training_split),
         message("quote", "", quote()),
+        message("quote", "nobody", quote_of_nobody()),
     ];
     all.extend(task_views());
     all.extend(payments());
@@ -416,14 +435,22 @@ fn tasks() -> Vec<Message> {
 }
 
 fn quote() -> Quote {
-    let candidate = Candidate {
+    let candidate = |basis, rank: Option<u32>| Candidate {
         node: node_id(),
         name: "rig".into(),
         owner: ACCOUNT,
         mflops: 25_000,
+        basis,
         rating_milli: 5000,
         free: true,
+        rank,
+        reason: "chosen as rank 0".into(),
     };
+    let bases = [
+        SpeedBasis::Runs { count: 7 },
+        SpeedBasis::OtherSize { size_class: 30 },
+        SpeedBasis::StartTest {},
+    ];
     Quote {
         micro_cu: 1_600,
         unit_price: ctm(10),
@@ -433,10 +460,33 @@ fn quote() -> Quote {
         network_fee_max: ctm(4),
         cost_low: ctm(5),
         cost_high: ctm(6),
-        time_low_ms: 1000,
-        time_high_ms: 9000,
-        candidates: vec![candidate],
+        time_p50_ms: Some(1000),
+        time_p95_ms: Some(9000),
+        usual_wait: Some(usual_wait()),
+        candidates: vec![
+            candidate(bases[0], Some(0)),
+            candidate(bases[1], Some(1)),
+            candidate(bases[2], None),
+        ],
         notes: vec!["three miners are ready".into()],
+    }
+}
+
+fn quote_of_nobody() -> Quote {
+    Quote {
+        time_p50_ms: None,
+        time_p95_ms: None,
+        usual_wait: None,
+        candidates: Vec::new(),
+        ..quote()
+    }
+}
+
+const fn usual_wait() -> UsualWait {
+    UsualWait {
+        p50_ms: 800,
+        p90_ms: 60_000,
+        tasks: 12,
     }
 }
 
@@ -866,6 +916,20 @@ pub fn api_requests() -> Vec<api::Request> {
             from: AT,
             limit: 1000,
         },
+        Request::Runs {
+            node: None,
+            before: None,
+            limit: 1000,
+        },
+        Request::Runs {
+            node: Some(node_id()),
+            before: Some(api::RunKey {
+                at: AT,
+                task: TASK,
+                node: node_id(),
+            }),
+            limit: 1000,
+        },
     ]
 }
 
@@ -887,6 +951,8 @@ fn api_answers() -> Vec<Message> {
         activity: Activity::Mining,
         task: None,
         mflops: 25_000,
+        memory_bytes: None,
+        reserve: Amount::ZERO,
         devices: vec!["CPU, 2 threads".into()],
         rating,
     };
@@ -922,6 +988,7 @@ fn api_answers() -> Vec<Message> {
         needed: 3,
         able: 2,
         advice: advice.map(Into::into),
+        usual_wait: advice.map(|_| usual_wait()),
         verdicts: fates.map(verdict).into(),
     };
     let work = |task| api::WorkVerdict {
@@ -942,6 +1009,8 @@ fn api_answers() -> Vec<Message> {
     };
     let busy = api::MinerView {
         task: Some(TASK),
+        memory_bytes: Some(16 << 30),
+        reserve: ctm(9),
         ..miner.clone()
     };
     vec![
@@ -1006,6 +1075,27 @@ fn link_views() -> Vec<Message> {
     let mut all: Vec<_> = bases.into_iter().enumerate().map(number).collect();
     all.push(message("link-view", "unknown", unknown));
     all
+}
+
+fn run_statistics() -> Vec<Message> {
+    let statistic = |(kind, engine)| RunStatistic {
+        task: TASK,
+        node: node_id(),
+        kind,
+        engine,
+        size_class: 30,
+        flops: 123_456_789_012,
+        ms: 4_000,
+        present_ms: 5_000,
+        at: AT,
+    };
+    let sorts = [
+        (WorkKind::Train, Engine::Cpu),
+        (WorkKind::Infer, Engine::Cuda),
+        (WorkKind::Infer, Engine::OpenCl),
+    ];
+    let number = |(n, sort)| message("run-statistic", &format!("{n}"), statistic(sort));
+    sorts.into_iter().enumerate().map(number).collect()
 }
 
 fn network_status() -> api::NetworkStatus {
@@ -1075,9 +1165,12 @@ pub fn node_requests() -> Vec<node::Request> {
         capacity: Capacity {
             threads: 2,
             devices: vec!["CPU".into()],
+            engine: Engine::Cpu,
             mflops: 25_000,
+            memory_bytes: Some(16 << 30),
             free_bytes: 1 << 34,
         },
+        reserve: ctm(9),
         activity: Activity::Training,
         running: Some(Position {
             task: TASK,
@@ -1088,6 +1181,12 @@ pub fn node_requests() -> Vec<node::Request> {
     let storage = Join {
         listen: Some("0.0.0.0:7701".into()),
         probe: None,
+        capacity: Capacity {
+            engine: Engine::OpenCl,
+            memory_bytes: None,
+            ..join.capacity.clone()
+        },
+        reserve: Amount::ZERO,
         running: None,
         ..join.clone()
     };
@@ -1146,6 +1245,7 @@ fn reports() -> Vec<Report> {
     let checkpoint = |stored| Report::Checkpoint {
         step: 100,
         fingerprint: Hash::of(b"state"),
+        computed_ms: 4_000,
         stored,
     };
     let broken = |suspect| Report::RingBroken {
@@ -1365,7 +1465,7 @@ fn requests() -> Vec<Message> {
 
 /// All samples, in the order of the golden vectors.
 pub fn all() -> Vec<Message> {
-    let groups: [fn() -> Vec<Message>; 19] = [
+    let groups: [fn() -> Vec<Message>; 20] = [
         basics,
         hellos,
         networks,
@@ -1378,6 +1478,7 @@ pub fn all() -> Vec<Message> {
         api_answers,
         prices,
         link_views,
+        run_statistics,
         accounts,
         commands,
         enrolments,

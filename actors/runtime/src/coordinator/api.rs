@@ -102,6 +102,11 @@ pub(super) async fn answer(
                 .answer(office.price_history(class, every, from, limit))
                 .await;
         }
+        Request::Runs {
+            node,
+            before,
+            limit,
+        } => exchange.answer(office.runs(node, before, limit)).await,
         Request::Links { node } => exchange.answer(office.links(node)).await,
         Request::EnrolmentRequests {} => {
             exchange

@@ -193,6 +193,7 @@ impl Office {
             owner,
             address,
             capacity,
+            reserve: join.reserve,
             seen,
         };
         let mut batch = Batch::new();

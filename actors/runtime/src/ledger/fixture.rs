@@ -8,7 +8,7 @@ use cryptomind_protocol::genesis::{FeeTable, Genesis, NetworkKind, Vesting, With
 use cryptomind_protocol::item::Access;
 use cryptomind_protocol::key::Nonce;
 use cryptomind_protocol::role::Role;
-use cryptomind_protocol::task::{Split, TaskSpec, Work as TaskWork};
+use cryptomind_protocol::task::{Conditions, Split, TaskSpec, Work as TaskWork};
 use cryptomind_protocol::transaction::{Action, Transaction, sign_rotation};
 use cryptomind_protocol::{
     AccountId, Amount, ErrorBody, ItemId, NodeId, SecretKey, Signed, TaskId, Timestamp,
@@ -155,6 +155,7 @@ impl Maker {
             miners: 1,
             max_cost: units(5_000),
             access: Access::Owner,
+            conditions: Conditions::default(),
         };
         let terms = HoldTerms {
             expires,

@@ -2,12 +2,14 @@
 
 use cryptomind_core::catalog::ItemRecord;
 use cryptomind_core::journal::{EventRecord, EvidenceRecord, OpenRun};
+use cryptomind_core::market::waits::WaitRecord;
 use cryptomind_core::rating::Evidence;
 use cryptomind_core::run::{Effect, Input, Run, payments};
 use cryptomind_core::transaction::Verified;
 use cryptomind_protocol::block::{Decision, Receipt};
 use cryptomind_protocol::item::{ItemKind, Manifest, ModelInfo};
 use cryptomind_protocol::node::Command;
+use cryptomind_protocol::speed::RunStatistic;
 use cryptomind_protocol::task::{Event, Metrics, ResultFile, Work};
 use cryptomind_protocol::transaction::Accepted;
 use cryptomind_protocol::{ErrorBody, ItemId, NodeId, TaskId, Timestamp};
@@ -82,6 +84,10 @@ struct Plan {
     batch: Batch,
     deliveries: Vec<Delivery>,
     blamed: Vec<NodeId>,
+    ran: Vec<RunStatistic>,
+    waited: Option<WaitRecord>,
+    /// Who has the task's items at hand now.
+    ready: Vec<NodeId>,
     settles: bool,
     asks_free: bool,
 }
@@ -115,6 +121,7 @@ impl Desk {
         };
         let is_open = !run.state.is_final();
         self.mark(task, is_open, &mut plan.batch);
+        let items: Vec<ItemId> = run.terms.items.iter().map(|used| used.item).collect();
         let (run, then) = written(run, &mut plan, now);
         let (transaction, reply) = caller.transaction.unzip();
         let posting = Posting {
@@ -148,6 +155,13 @@ impl Desk {
             }
         }
         self.ask_free |= plan.asks_free;
+        plan.ran.iter().for_each(|run| self.past.ran(run));
+        plan.waited
+            .into_iter()
+            .for_each(|wait| self.past.matched(wait));
+        for node in plan.ready {
+            self.past.has(node, items.iter().copied());
+        }
         self.pricing.blame(&plan.blamed, now);
         plan.deliveries.push(Delivery::Wake(task));
         self.outbox.send(Parcel {
@@ -218,6 +232,9 @@ impl Desk {
                     plan.tell(vec![node], Command::Stop { task, reason });
                 }
                 Effect::Tell { number, event } => {
+                    if let Event::Fetched { node, .. } = event {
+                        plan.ready.push(node);
+                    }
                     if matches!(event, Event::Settled { .. }) && !run.earned.is_zero() {
                         // The ledger settled it, and paid for the items.
                         self.count_uses(run, &mut plan)?;
@@ -243,6 +260,14 @@ impl Desk {
                     }
                     plan.decisions.push(Decision::Settle { task, ending });
                     plan.settles = true;
+                }
+                Effect::Ran(run) => {
+                    plan.batch.put(&run);
+                    plan.ran.push(run);
+                }
+                Effect::Waited(wait) => {
+                    plan.batch.put(&wait);
+                    plan.waited = Some(wait);
                 }
                 Effect::Praise(node) => plan.hear(task, number, node, Evidence::Done, now),
                 Effect::Blame { node, reason } => {

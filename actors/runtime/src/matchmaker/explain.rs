@@ -1,7 +1,6 @@
 //! Explanations: what became of every miner for a task, and why a miner has no work. By the lines that decide.
 
-use cryptomind_core::journal::NodeRecord;
-use cryptomind_core::market::{Ability, Availability, MatchReport, Surroundings, Verdict};
+use cryptomind_core::market::{Availability, MatchReport, Surroundings, Verdict, Workload};
 use cryptomind_core::run::Run;
 use cryptomind_protocol::api::{Explanation, Fate, MinerVerdict, WorkVerdict};
 use cryptomind_protocol::role::Role;
@@ -9,6 +8,7 @@ use cryptomind_protocol::task::TaskState;
 use cryptomind_protocol::{AccountId, ErrorBody, NodeId, TaskId};
 
 use super::Desk;
+use super::past::Miner;
 
 /// The most miners that one answer speaks of; those that would be chosen come first.
 const MAX_VERDICTS: usize = 500;
@@ -17,20 +17,12 @@ const MAX_ROWS: usize = 1_000;
 /// The most tasks that one answer looks at: each takes a choice among all miners.
 const MAX_TASKS: usize = 16;
 
-/// A miner as it is looked at.
-struct Known {
-    record: NodeRecord,
-    ability: Ability,
-}
-
-impl Known {
-    fn row(&self, task: Option<TaskId>, reason: &str) -> WorkVerdict {
-        WorkVerdict {
-            node: self.record.node,
-            name: self.record.name.clone(),
-            task,
-            reason: reason.to_owned(),
-        }
+fn row(miner: &Miner, task: Option<TaskId>, reason: &str) -> WorkVerdict {
+    WorkVerdict {
+        node: miner.record.node,
+        name: miner.record.name.clone(),
+        task,
+        reason: reason.to_owned(),
     }
 }
 
@@ -60,6 +52,7 @@ impl Desk {
             needed: run.spec.miners,
             able: report.able() as u32,
             advice: (run.state == TaskState::Waiting).then(|| report.advice().to_string()),
+            usual_wait: self.usual_wait(&run.spec, &run.terms),
             verdicts,
         })
     }
@@ -85,15 +78,15 @@ impl Desk {
     }
 
     /// A miner that could not work now.
-    fn occupied(&self, known: &Known) -> WorkVerdict {
+    fn occupied(&self, known: &Miner) -> WorkVerdict {
         match self.runs.of_member(&known.record.node).pop() {
-            Some(task) => known.row(Some(task), "it works on this task"),
-            None => known.row(None, "it is not connected to the coordinator"),
+            Some(task) => row(known, Some(task), "it works on this task"),
+            None => row(known, None, "it is not connected to the coordinator"),
         }
     }
 
     /// What became of idle miners for each task that waits.
-    fn passed_over(&self, miners: &[Known], idle: &[&Known]) -> Vec<WorkVerdict> {
+    fn passed_over(&self, miners: &[Miner], idle: &[&Miner]) -> Vec<WorkVerdict> {
         let tasks = self.runs.waiting();
         let waiting = tasks.iter().filter_map(|task| self.runs.get(task));
         let reports: Vec<_> = waiting
@@ -102,40 +95,33 @@ impl Desk {
             .collect();
         if reports.is_empty() {
             let none = "no task waits for miners";
-            return idle.iter().map(|known| known.row(None, none)).collect();
+            return idle.iter().map(|known| row(known, None, none)).collect();
         }
         let verdicts = idle.iter().flat_map(|known| {
             reports.iter().filter_map(|(task, report)| {
                 let verdict = report.verdict(&known.record.node)?;
-                Some(known.row(Some(*task), &verdict.to_string()))
+                Some(row(known, Some(*task), &verdict.to_string()))
             })
         });
         verdicts.collect()
     }
 
-    async fn known_miners(&self) -> Result<Vec<Known>, ErrorBody> {
-        let stored = self.world.store.load::<NodeRecord>();
-        let mut records = stored.map_err(ErrorBody::internal)?;
-        records.retain(|record| record.role == Role::Miner);
-        let nodes = records.iter().map(|record| record.node).collect();
-        let ratings = self.ratings(nodes).await?;
-        let known = |(record, rating): (NodeRecord, cryptomind_protocol::api::RatingView)| Known {
-            ability: Ability::new(record.capacity.mflops, rating.rating_milli),
-            record,
-        };
-        Ok(records.into_iter().zip(ratings).map(known).collect())
+    fn report(&self, run: &Run, miners: &[Miner]) -> MatchReport {
+        let workload = Workload::of(&run.spec, &run.terms);
+        let known = miners.iter().map(|miner| {
+            let node = miner.record.node;
+            let (ability, _) = self.ability(miner, &workload, &run.terms.items);
+            (node, self.availability(run, &node), ability)
+        });
+        run.explain(known, &self.around_now())
     }
 
-    fn report(&self, run: &Run, miners: &[Known]) -> MatchReport {
-        let known = miners.iter().map(|known| {
-            let node = known.record.node;
-            (node, self.availability(run, &node), known.ability)
-        });
-        let around = Surroundings {
+    /// What is measured around the miners now.
+    pub(super) fn around_now(&self) -> Surroundings {
+        Surroundings {
             links: self.world.surveyor.table(),
             ..self.around.clone()
-        };
-        run.explain(known, &around)
+        }
     }
 
     /// The task's own members count as free: the question is why they.
@@ -152,7 +138,7 @@ impl Desk {
 }
 
 /// As a report's verdicts are: by node.
-fn sorted(miners: &[Known]) -> Vec<&Known> {
+fn sorted(miners: &[Miner]) -> Vec<&Miner> {
     let mut sorted: Vec<_> = miners.iter().collect();
     sorted.sort_by_key(|known| known.record.node);
     sorted

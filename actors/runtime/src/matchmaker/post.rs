@@ -1,18 +1,19 @@
 //! Posting and cancelling tasks, and quotes: all by the same terms.
 
 use cryptomind_core::catalog::ItemRecord;
-use cryptomind_core::price::{self, Extent, ItemUse, Terms};
+use cryptomind_core::market::{self, Ability, Availability, Candidate};
+use cryptomind_core::price::{Extent, ItemUse, Terms};
 use cryptomind_core::run::{Input, Run};
 use cryptomind_core::transaction::Verified;
 use cryptomind_protocol::block::Decision;
 use cryptomind_protocol::item::{Access, DatasetInfo, ItemKind, ModelInfo};
 use cryptomind_protocol::role::Role;
-use cryptomind_protocol::task::{Candidate, Quote, TaskSpec};
+use cryptomind_protocol::task::{Quote, TaskSpec};
 use cryptomind_protocol::transaction::Accepted;
-use cryptomind_protocol::{AccountId, Amount, ErrorBody, ErrorClass, TaskId};
+use cryptomind_protocol::{AccountId, Amount, ErrorBody, ErrorClass, NodeId, TaskId};
 
+use super::Desk;
 use super::carry::{Caller, Reply};
-use super::{Desk, member};
 use crate::clock;
 
 /// The items that a task names.
@@ -59,8 +60,10 @@ impl Materials {
                     Access::Paid { fee } => fee,
                     Access::Owner => return Err(not_yours(record)),
                 };
+                let files = record.manifest.files.iter();
                 Ok(ItemUse {
                     item: record.item,
+                    bytes: files.fold(0, |sum, file| sum.saturating_add(file.bytes)),
                     payee: record.owner,
                     fee,
                 })
@@ -106,27 +109,31 @@ impl Desk {
         materials: &Materials,
     ) -> Result<Quote, ErrorBody> {
         let terms = self.terms(account, spec, materials)?;
-        Ok(price::quote(spec, &terms, self.candidates().await?))
+        let miners = self.quotable(spec, &terms).await?;
+        let around = self.around_now();
+        let wait = self.usual_wait(spec, &terms);
+        Ok(market::quote(spec, &terms, &miners, &around, wait))
     }
 
-    async fn candidates(&self) -> Result<Vec<Candidate>, ErrorBody> {
-        let links = self.world.links.of_role(Role::Miner);
-        let ratings = self
-            .ratings(links.iter().map(|l| l.record.node).collect())
-            .await?;
-        let candidate = |(link, rating): (&_, cryptomind_protocol::api::RatingView)| {
-            let link: &crate::coordinator::links::Link = link;
-            let member = member(link);
-            Candidate {
-                node: member.node,
-                name: member.name,
-                owner: member.owner,
-                mflops: link.record.capacity.mflops,
-                rating_milli: rating.rating_milli,
-                free: !self.runs.is_member(&member.node),
-            }
+    /// A connected miner, looked at for a task that is not posted yet.
+    pub(super) fn candidate(
+        &self,
+        node: &NodeId,
+        ability: Ability,
+        unit_price: Amount,
+    ) -> Candidate {
+        let availability = if self.runs.is_member(node) {
+            Availability::Busy
+        } else {
+            Availability::Free
         };
-        Ok(links.iter().zip(ratings).map(candidate).collect())
+        Candidate {
+            node: *node,
+            availability,
+            strikes: 0,
+            ability,
+            unit_price,
+        }
     }
 
     pub(super) async fn post(
@@ -167,6 +174,7 @@ impl Desk {
     ) -> Result<Terms, ErrorBody> {
         let terms = self.terms(account, spec, materials)?;
         terms.check_cap(spec.max_cost)?;
+        terms.check_unit_price(spec.conditions.max_unit_price)?;
         let needed = spec.miners as usize;
         if online < needed {
             let message = format!("the task asks for {needed} miners, {online} are online");

@@ -144,7 +144,7 @@ impl Desk {
         let run = tasks.first().and_then(|task| self.runs.get(task));
         Supplier {
             owner: link.record.owner,
-            memory: tier_of(None),
+            memory: tier_of(link.record.capacity.memory_bytes),
             mflops: link.record.capacity.mflops,
             serves: run.map(work_of),
         }

@@ -13,7 +13,7 @@ use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::node::{Capacity, Command};
 use cryptomind_protocol::price::{PriceRing, Utilisation};
-use cryptomind_protocol::task::{Optimizer, Reason, TaskState, TrainSpec, Work};
+use cryptomind_protocol::task::{Conditions, Optimizer, Reason, TaskState, TrainSpec, Work};
 use cryptomind_protocol::transaction::{Action, Outcome, Transaction};
 use cryptomind_protocol::{Amount, ItemId, SecretKey, Signed, Timestamp};
 use cryptomind_storage::state::Batch;
@@ -253,8 +253,9 @@ fn miner() -> NodeRecord {
             threads: 1,
             devices: Vec::new(),
             mflops: 100,
-            free_bytes: 0,
+            ..Capacity::default()
         },
+        reserve: Amount::ZERO,
         seen: Timestamp::from_ms(1),
     }
 }
@@ -279,6 +280,7 @@ fn spec() -> TaskSpec {
         miners: 1,
         max_cost: CAP,
         access: Access::Owner,
+        conditions: Conditions::default(),
     }
 }
 

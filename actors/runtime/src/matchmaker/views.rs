@@ -96,6 +96,8 @@ impl Desk {
                 activity: link.map_or(Activity::Idle, |link| link.activity),
                 task: self.runs.of_member(&record.node).pop(),
                 mflops: record.capacity.mflops,
+                memory_bytes: record.capacity.memory_bytes,
+                reserve: record.reserve,
                 devices: record.capacity.devices,
                 rating,
             }

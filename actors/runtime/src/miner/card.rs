@@ -173,7 +173,7 @@ impl Card<'_> {
 mod tests {
     use super::*;
     use cryptomind_protocol::item::{Access, DataFormat};
-    use cryptomind_protocol::task::Work;
+    use cryptomind_protocol::task::{Conditions, Work};
     use cryptomind_protocol::{Amount, BlobId};
 
     #[test]
@@ -204,6 +204,7 @@ mod tests {
             miners: 3,
             max_cost: Amount::from_base_units(1),
             access: Access::Owner,
+            conditions: Conditions::default(),
         };
         let info = DatasetInfo {
             format: DataFormat::Idx {

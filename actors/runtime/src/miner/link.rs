@@ -13,7 +13,7 @@ use cryptomind_protocol::frame::ALPN_NODE;
 use cryptomind_protocol::node::{Ack, Capacity, Command, Join, Request};
 use cryptomind_protocol::probe::Peer;
 use cryptomind_protocol::role::Role;
-use cryptomind_protocol::{AccountId, ErrorBody, ErrorClass, NodeAddress, NodeId};
+use cryptomind_protocol::{AccountId, Amount, ErrorBody, ErrorClass, NodeAddress, NodeId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -58,6 +58,8 @@ pub struct Wiring {
     pub owner: AccountId,
     /// What this node can do, but for free disk.
     pub capacity: Capacity,
+    /// The least that it works for, for one CU.
+    pub reserve: Amount,
     /// Whether the node has joined.
     pub joined: watch::Sender<bool>,
 }
@@ -218,6 +220,7 @@ async fn connect(wiring: &Wiring) -> Result<(Connection, Subscription, Place), E
             free_bytes: wiring.context.cache.free_bytes(),
             ..wiring.capacity.clone()
         },
+        reserve: wiring.reserve,
         activity: wiring.context.standing.activity(),
         running: wiring.context.standing.position(),
     };

@@ -487,20 +487,24 @@ impl Run {
             Event::Checkpoint {
                 step,
                 fingerprint,
+                computed_ms,
                 state: None,
             } => self.report(Report::Checkpoint {
                 step,
                 fingerprint,
+                computed_ms,
                 stored: None,
             }),
             Event::Checkpoint {
                 step,
                 fingerprint,
+                computed_ms,
                 state: Some(state),
             } => {
                 let checkpoint = uploads::Checkpoint {
                     step,
                     fingerprint,
+                    computed_ms,
                     state,
                 };
                 uploads.checkpoint(checkpoint).await;

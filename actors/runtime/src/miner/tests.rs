@@ -6,7 +6,7 @@ use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::node::{Command, Match, Position, Report, Request};
 use cryptomind_protocol::probe::{Echo, LinkReport, Peer};
 use cryptomind_protocol::task::{
-    Activity, Metrics, Optimizer, ResultFile, Split, TaskSpec, TrainSpec, Work,
+    Activity, Conditions, Metrics, Optimizer, ResultFile, Split, TaskSpec, TrainSpec, Work,
 };
 use cryptomind_protocol::{Amount, ItemId, NodeId, TaskId};
 
@@ -47,6 +47,7 @@ fn training(miners: u32, epochs: u32) -> TaskSpec {
         miners,
         max_cost: Amount::from_base_units(1),
         access: Access::Owner,
+        conditions: Conditions::default(),
     }
 }
 

@@ -106,6 +106,8 @@ pub enum Event {
         step: u64,
         /// Equal on all ranks.
         fingerprint: Hash,
+        /// How long this thread computed in this leg until here, milliseconds, without waiting for others.
+        computed_ms: u64,
         /// The state; rank 0 only.
         state: Option<Vec<u8>>,
     },
@@ -268,6 +270,8 @@ struct Bench {
     scratch: Vec<f32>,
     last_loss: Option<f32>,
     computed: Duration,
+    /// Of this leg, without waiting for others.
+    busy: Duration,
     prepared: Arc<AtomicBool>,
     events: mpsc::Sender<Event>,
     runtime: Handle,
@@ -307,6 +311,7 @@ impl Bench {
             epoch: None,
             last_loss: None,
             computed: Duration::ZERO,
+            busy: Duration::ZERO,
             prepared,
             events,
             runtime,
@@ -342,6 +347,7 @@ impl Bench {
     /// Trains to the end or to the first trouble, and says which.
     fn leg(&mut self, mut leg: Leg) -> Result<(), Halt> {
         let begin = Instant::now();
+        self.busy = Duration::ZERO;
         let outcome = self.steps(&mut leg);
         self.computed += begin.elapsed();
         self.show();
@@ -389,16 +395,19 @@ impl Bench {
 
     /// One step, to its commit. Returns the samples of the global batch.
     fn step(&mut self, leg: &mut Leg) -> Result<u64, Halt> {
+        let begin = Instant::now();
         let (mine, global) = self.batch(leg.rank, leg.world);
         let loss = self.session.grad_step(&self.samples, &mine, &mut |_| {})?;
         let (gradients, riders) = self.scratch.split_at_mut(self.session.parameter_count());
         gradients.copy_from_slice(self.session.gradients());
         riders.copy_from_slice(&[loss as f32, mine.len() as f32]);
+        self.busy += begin.elapsed();
         within(
             &self.runtime,
             &mut leg.leave,
             leg.ring.all_reduce(&mut self.scratch),
         )?;
+        let begin = Instant::now();
         let (gradients, riders) = self.scratch.split_at(self.session.parameter_count());
         // Exact: a batch has at most 2^20 samples, and f32 holds whole numbers to 2^24.
         if riders[1] != global as f32 {
@@ -410,6 +419,7 @@ impl Bench {
         self.session.gradients().copy_from_slice(gradients);
         self.session.apply(global)?;
         self.prepared.store(true, Ordering::SeqCst);
+        self.busy += begin.elapsed();
         within(&self.runtime, &mut leg.leave, leg.ring.barrier())?;
         self.session.commit();
         self.last_loss = Some(riders[0] / riders[1]);
@@ -434,11 +444,16 @@ impl Bench {
         )
     }
 
-    fn checkpoint(&self, rank: u32) -> Result<(), Halt> {
+    fn checkpoint(&mut self, rank: u32) -> Result<(), Halt> {
+        let begin = Instant::now();
+        let fingerprint = self.session.fingerprint();
+        let state = (rank == 0).then(|| self.session.checkpoint());
+        self.busy += begin.elapsed();
         self.say(Event::Checkpoint {
             step: self.session.step(),
-            fingerprint: self.session.fingerprint(),
-            state: (rank == 0).then(|| self.session.checkpoint()),
+            fingerprint,
+            computed_ms: self.busy.as_millis() as u64,
+            state,
         })
     }
 

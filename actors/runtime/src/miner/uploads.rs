@@ -34,6 +34,8 @@ pub struct Checkpoint {
     pub step: u64,
     /// Equal on all ranks.
     pub fingerprint: Hash,
+    /// How long this member computed until here, milliseconds, without waiting for others.
+    pub computed_ms: u64,
     /// The state.
     pub state: Vec<u8>,
 }
@@ -115,6 +117,7 @@ async fn store_all(
     while let Some(Checkpoint {
         step,
         fingerprint,
+        computed_ms,
         state,
     }) = queue.recv().await
     {
@@ -128,6 +131,7 @@ async fn store_all(
         let report = Report::Checkpoint {
             step,
             fingerprint,
+            computed_ms,
             stored: Some((file, receipt)),
         };
         context.outbox.report(matched.task, matched.attempt, report);

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::cache::Cache;
+use super::memory;
 use super::outbox::Outbox;
 use super::run::{self, Ending, Order};
 use super::standing::Standing;
@@ -60,6 +61,8 @@ pub struct Context {
     pub transfer: Transfer,
     /// Threads to compute with; 0 is all.
     pub threads: usize,
+    /// The most memory that a task may take, bytes, where the owner says so.
+    pub memory_max: Option<u64>,
     /// Where other miners reach this one, where the owner says so.
     pub ring_host: Option<String>,
     /// Ports for the ring, where the owner says so.
@@ -295,7 +298,7 @@ impl Working {
         if let Some(offered) = self.offers.iter().find(|o| o.task == task) {
             return Ok(offered.address.clone());
         }
-        enough_memory(spec, available_memory())?;
+        enough_memory(spec, memory::available(self.context.memory_max))?;
         let (socket, address) = self
             .context
             .bind_ring(place)
@@ -443,14 +446,6 @@ fn enough_memory(spec: &TaskSpec, available: Option<u64>) -> Result<(), String> 
         )),
         _ => Ok(()),
     }
-}
-
-/// What Linux could hand out without swapping, bytes; other systems do not say.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use cryptomind_protocol::frame::ALPN_NODE;
 use cryptomind_protocol::node::{Capacity, Command, Join, Request};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::Activity;
-use cryptomind_protocol::{AccountId, ErrorBody, NodeAddress, NodeId, SecretKey};
+use cryptomind_protocol::{AccountId, Amount, ErrorBody, NodeAddress, NodeId, SecretKey};
 use cryptomind_storage::blobs::BlobStore;
 use tokio::sync::watch;
 
@@ -66,6 +66,7 @@ impl Membership {
                 free_bytes: self.store.free_bytes(),
                 ..Capacity::default()
             },
+            reserve: Amount::ZERO,
             activity: Activity::Idle,
             running: None,
         };

@@ -11,7 +11,7 @@ use cryptomind_protocol::genesis::{FeeTable, Genesis, NetworkKind, Withholding};
 use cryptomind_protocol::item::Access;
 use cryptomind_protocol::key::Nonce;
 use cryptomind_protocol::role::Role;
-use cryptomind_protocol::task::{Split, TaskSpec, Work as TaskWork};
+use cryptomind_protocol::task::{Conditions, Split, TaskSpec, Work as TaskWork};
 use cryptomind_protocol::transaction::{Action, Transaction};
 use cryptomind_protocol::{
     AccountId, Amount, ItemId, NodeId, SecretKey, Signed, TaskId, Timestamp, codec,
@@ -102,6 +102,7 @@ fn post(step: usize) -> Work {
         miners: 1,
         max_cost: units(2_000),
         access: Access::Owner,
+        conditions: Conditions::default(),
     };
     let terms = HoldTerms {
         expires: at(step).plus_ms(HOLD_MS),

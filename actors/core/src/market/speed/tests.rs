@@ -1,5 +1,6 @@
 use super::*;
 use crate::dice::Dice;
+use cryptomind_protocol::{TaskId, Timestamp};
 
 const SORT: Sort = Sort {
     kind: WorkKind::Train,
@@ -21,6 +22,7 @@ fn run(n: u8, size_class: u8, flops_per_s: f64) -> RunStatistic {
         size_class,
         flops: (flops_per_s * 100.0) as u64,
         ms: 100_000,
+        present_ms: 110_000,
         at: Timestamp::from_ms(1),
     }
 }
@@ -40,15 +42,15 @@ fn runs_go_before_other_sizes_and_those_before_the_start_test() {
     let mut speeds = Speeds::default();
     speeds.started(node(1), 8_000_000_000);
     let tested = speeds.predict(node(1), SORT).unwrap();
-    assert_eq!(tested.basis, Basis::StartTest);
+    assert_eq!(tested.basis, SpeedBasis::StartTest {});
     assert!((tested.flops_per_s / 8e9 - 1.0).abs() < 1e-9);
     speeds.ran(&run(1, 20, 2e9));
     let other = speeds.predict(node(1), SORT).unwrap();
-    assert_eq!(other.basis, Basis::OtherSize { size_class: 20 });
+    assert_eq!(other.basis, SpeedBasis::OtherSize { size_class: 20 });
     assert!((other.flops_per_s / 2e9 - 1.0).abs() < 1e-6);
     speeds.ran(&run(1, 30, 4e9));
     let own = speeds.predict(node(1), SORT).unwrap();
-    assert_eq!(own.basis, Basis::Runs { count: 1 });
+    assert_eq!(own.basis, SpeedBasis::Runs { count: 1 });
     assert!((own.flops_per_s / 4e9 - 1.0).abs() < 1e-6);
     assert!(own.spread < other.spread && other.spread < tested.spread);
     speeds.forget(node(1));

@@ -38,6 +38,7 @@ fn fingerprint(world: &mut World, n: u8, step: u64, stored: bool) {
     let report = Report::Checkpoint {
         step,
         fingerprint: Hash::of(&step.to_be_bytes()),
+        computed_ms: 0,
         stored: stored.then(|| (file(1), receipt())),
     };
     world.report(n, report);

@@ -103,6 +103,7 @@ impl Engine {
         }
         task.computes = attempt;
         task.done = start;
+        task.computed_ms.clear();
         task.stores_until = self.now;
         // What was done when the ring broke may never have been stored: it is, first of all.
         let step = if self.is_due(at, start) { start } else { 0 };
@@ -137,16 +138,14 @@ impl Engine {
         self.after(ms, Event::Work { at, attempt, step });
     }
 
-    /// The statistics of a stretch of work: each member's own computing, without waiting for others.
+    /// How long each member computes in a stretch of work, without waiting for others: what it says at the next checkpoint.
     fn learn(&mut self, at: usize, members: &[usize], load: &[f64], steps: u64) {
-        let task = &self.tasks[at];
+        let task = &mut self.tasks[at];
         let samples = task.step.batch as f64 / members.len() as f64 * steps as f64;
         let flops = samples * task.step.flops_per_sample;
-        let (id, workload) = (task.run.task, task.workload);
         for (miner, load) in members.iter().zip(load) {
             let ms = flops / self.truth.speed(*miner) * load;
-            self.measured
-                .ran(*miner, id, &workload, (flops, ms), self.now);
+            *task.computed_ms.entry(*miner).or_default() += ms;
         }
     }
 
@@ -184,7 +183,8 @@ impl Engine {
     fn checkpoint(&mut self, at: usize, attempt: u32, step: u64) -> f64 {
         let members = self.members(at);
         for miner in &members[1..] {
-            self.report(at, 0.0, node(*miner), attempt, fingerprint(step, None));
+            let report = self.fingerprint(at, *miner, step, None);
+            self.report(at, 0.0, node(*miner), attempt, report);
         }
         let store = self.truth.best_store(members[0]);
         let task = &mut self.tasks[at];
@@ -204,7 +204,8 @@ impl Engine {
         let first = task.run.seats[0].member.node;
         let stored = (file(task.workload.checkpoint_bytes), self.receipt.clone());
         let (last, bytes) = (task.run.terms.extent.steps, task.workload.result_bytes);
-        self.report(at, 0.0, first, attempt, fingerprint(step, Some(stored)));
+        let report = self.fingerprint(at, number(&first), step, Some(stored));
+        self.report(at, 0.0, first, attempt, report);
         if step == last {
             let ms = self
                 .truth
@@ -218,12 +219,20 @@ impl Engine {
             self.report(at, ms, first, attempt, finished);
         }
     }
-}
 
-fn fingerprint(step: u64, stored: Option<(ResultFile, StoredReceipt)>) -> Report {
-    Report::Checkpoint {
-        step,
-        fingerprint: Hash::of(&step.to_be_bytes()),
-        stored,
+    fn fingerprint(
+        &self,
+        at: usize,
+        miner: usize,
+        step: u64,
+        stored: Option<(ResultFile, StoredReceipt)>,
+    ) -> Report {
+        let computed_ms = self.tasks[at].computed_ms.get(&miner);
+        Report::Checkpoint {
+            step,
+            fingerprint: Hash::of(&step.to_be_bytes()),
+            computed_ms: computed_ms.map_or(0, |ms| *ms as u64),
+            stored,
+        }
     }
 }

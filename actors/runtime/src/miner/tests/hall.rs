@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cryptomind_config::{Cache, Compute, Idle, MinerNode as NodeSettings, Probe, Ring};
+use cryptomind_config::{Asking, Cache, Compute, Idle, MinerNode as NodeSettings, Probe, Ring};
 use cryptomind_net::{Connection, Endpoint, Exchange, Limits, bulk};
 use cryptomind_protocol::blob::{self, Right, Source, Ticket};
 use cryptomind_protocol::error::Answer;
@@ -292,9 +292,13 @@ impl Hall {
                 key_file: dir.path().join("node.key"),
                 account: Some(AccountId::of_key(&owner().public())),
             },
-            compute: Compute { threads: 1 },
+            compute: Compute {
+                threads: 1,
+                max_memory: None,
+            },
             ring: Ring::default(),
             probe: Probe::default(),
+            market: Asking::default(),
             idle: Idle {
                 command,
                 ..Idle::default()
@@ -441,6 +445,7 @@ impl Hall {
                         step,
                         fingerprint,
                         stored,
+                        ..
                     } => {
                         let file = stored.as_ref().map(|(file, receipt)| {
                             assert!(receipt.is_signed() && receipt.blob == file.blob);

@@ -121,6 +121,7 @@ async fn hear(trainer: &mut Trainer) -> Heard {
                 step,
                 fingerprint,
                 state,
+                ..
             } => {
                 heard.checkpoints.push((step, fingerprint));
                 heard.states.extend(state);

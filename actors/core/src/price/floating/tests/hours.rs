@@ -110,6 +110,13 @@ impl World {
     }
 }
 
+/// Within how many minutes a price rests after a step to a fifth or to the fourfold, by the documentation of the rule:
+/// ln 4 + ln(450,000 / 17) = 11.6 of its times, and no faster than averages and supply follow.
+fn settling_minutes(elasticity: f64, lag: f64) -> usize {
+    let [gain, idle] = [GAIN_PPM, IDLE_PPM].map(|ppm| f64::from(ppm) / 1e6);
+    (12.0 * (1.0 / (gain * idle * elasticity) + lag + 5.0)) as usize
+}
+
 /// Where the documentation of the rule says that a price never turns.
 fn is_damped(elasticity: f64, lag: f64) -> bool {
     let fastest = f64::from(MOVE_MAX_PPM) / 1e6;
@@ -215,10 +222,22 @@ proptest! {
         let mut world = World::new(elasticity, lag);
         world.minutes(60);
         world.demand *= step;
-        world.minutes(20 * 60);
+        world.minutes(settling_minutes(elasticity, lag) + 60);
         prop_assert_eq!(world.turns(), 0);
         prop_assert!(!world.moved_too_far());
         let at_a_bound = [RULE.floor, RULE.ceiling].contains(&world.point.unit_price);
         prop_assert!(at_a_bound || world.rested(60));
     }
+}
+
+/// The slowest of these worlds: supply hardly follows, so the price has far to go and nears its rest by ever smaller moves.
+#[test]
+fn where_supply_hardly_follows_it_takes_a_day_to_rest() {
+    let mut world = World::new(0.3, 1.0);
+    world.demand *= 0.555;
+    world.minutes(20 * 60);
+    assert!(!world.rested(60));
+    world.minutes(settling_minutes(0.3, 1.0) - 20 * 60 + 60);
+    assert!(world.rested(60));
+    assert_eq!(world.turns(), 0);
 }

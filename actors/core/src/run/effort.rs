@@ -1,0 +1,145 @@
+//! What members computed, and in what time: the statistics that speeds are predicted from.
+//!
+//! A member says with each checkpoint how long it computed, without waiting for others. Who says too little looks fast and
+//! would be chosen again, so nobody is believed alone: the coordinator knows how long the group took from one checkpoint to
+//! the next, and what exchange and storing were expected to take by the links that both ends measured. Time that nobody
+//! accounts for counts as everybody's:
+//!
+//! ```text
+//! unexplained = wall − longest claim − expected exchange and storing, 0 at least
+//! counted     = claim + unexplained
+//! ```
+//!
+//! Only verified work counts, and only what was computed in the present attempt.
+
+use cryptomind_protocol::speed::RunStatistic;
+use cryptomind_protocol::{NodeId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{Effect, PendingCheckpoint, Run, Seat, samples_after};
+use crate::market::{Expectation, Workload};
+
+/// What a member computed and in what time, as far as it is verified.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effort {
+    /// Floating-point operations.
+    pub flops: u64,
+    /// Milliseconds of computing.
+    pub ms: u64,
+    /// Of its claims in this attempt, milliseconds that are counted already.
+    pub claimed_ms: u64,
+}
+
+impl Effort {
+    fn count(&mut self, flops: u64, ms: u64, claimed_ms: u64) {
+        self.flops = self.flops.saturating_add(flops);
+        self.ms = self.ms.saturating_add(ms);
+        self.claimed_ms = self.claimed_ms.saturating_add(claimed_ms);
+    }
+}
+
+/// What a group's time goes into beside computing, as expected when it was chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Exchange of gradients after one step, microseconds.
+    pub sync_us: u64,
+    /// Storing between two checkpoints, milliseconds.
+    pub store_ms: u64,
+}
+
+impl Pace {
+    pub(super) const fn of(expectation: &Expectation) -> Self {
+        Self {
+            sync_us: expectation.sync_us,
+            store_ms: expectation.checkpoint_ms,
+        }
+    }
+
+    const fn allowed_ms(self, steps: u64) -> u64 {
+        let exchange = steps.saturating_mul(self.sync_us) / 1000;
+        exchange.saturating_add(self.store_ms)
+    }
+}
+
+impl Run {
+    /// Counts the work of a verified checkpoint for all who vouched for it.
+    pub(super) fn count_effort(&mut self, checkpoint: &PendingCheckpoint) {
+        let (from, to) = (self.counted_step, checkpoint.step);
+        let Some(heard) = checkpoint.heard.filter(|_| to > from) else {
+            return;
+        };
+        let flops = self.flops_each(from, to);
+        let claims = self.claims(checkpoint);
+        let wall = heard.ms_since(self.counted_at);
+        let longest = claims.iter().flatten().max().copied().unwrap_or_default();
+        let explained = longest.saturating_add(self.pace.allowed_ms(to - from));
+        let unexplained = wall.saturating_sub(explained);
+        for (seat, claimed) in self.seats.iter_mut().zip(claims) {
+            if let Some(claimed) = claimed {
+                // Nobody computes longer than the time that has passed.
+                let counted = claimed.saturating_add(unexplained).min(wall);
+                seat.effort.count(flops, counted, claimed);
+            }
+        }
+        (self.counted_step, self.counted_at) = (to, heard);
+    }
+
+    /// A member's part of these steps, floating-point operations.
+    fn flops_each(&self, from: u64, to: u64) -> u64 {
+        let samples = samples_after(self, to).saturating_sub(samples_after(self, from));
+        let flops = u128::from(samples) * u128::from(self.terms.extent.flops_per_sample);
+        u64::try_from(flops / self.seats.len().max(1) as u128).unwrap_or(u64::MAX)
+    }
+
+    /// By rank, how long each says that it computed since it was last counted; nothing of who says nothing.
+    fn claims(&self, checkpoint: &PendingCheckpoint) -> Vec<Option<u64>> {
+        let claim = |seat: &Seat| {
+            let mut claims = checkpoint.computed.iter();
+            let (_, ms) = claims.find(|(known, _)| *known == seat.member.node)?;
+            Some(ms.saturating_sub(seat.effort.claimed_ms))
+        };
+        self.seats.iter().map(claim).collect()
+    }
+
+    /// The one member of an inference has computed all of it.
+    pub(super) fn count_inference(&mut self, now: Timestamp) {
+        let flops = u64::try_from(self.terms.extent.flops()).unwrap_or(u64::MAX);
+        let ms = now.ms_since(self.counted_at);
+        if let Some(seat) = self.seats.first_mut() {
+            seat.effort.count(flops, ms, 0);
+        }
+    }
+
+    /// A new attempt begins, or its computing: what is claimed is claimed anew.
+    pub(super) fn restart_effort(&mut self, now: Timestamp) {
+        (self.counted_step, self.counted_at) = (self.start_step, now);
+        for seat in &mut self.seats {
+            seat.effort.claimed_ms = 0;
+        }
+        for checkpoint in &mut self.checkpoints {
+            checkpoint.heard = None;
+            checkpoint.computed.clear();
+        }
+    }
+
+    /// What is known of a member that leaves or has ended, where it computed anything that is verified.
+    pub(super) fn tell_effort(&self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
+        let seat = self.seats.iter().find(|seat| seat.member.node == node);
+        let Some(seat) = seat.filter(|seat| seat.effort.flops > 0) else {
+            return;
+        };
+        let workload = Workload::of(&self.spec, &self.terms);
+        effects.push(Effect::Ran(RunStatistic {
+            task: self.task,
+            node,
+            kind: workload.kind,
+            engine: seat.engine,
+            size_class: workload.size_class(),
+            flops: seat.effort.flops,
+            ms: seat.effort.ms,
+            // A clock that was set back does not make it computed while it was not there.
+            present_ms: now.ms_since(seat.since).max(seat.effort.ms),
+            at: now,
+        }));
+    }
+}
