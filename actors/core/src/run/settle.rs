@@ -74,7 +74,8 @@ impl Run {
             .offers
             .iter()
             .map(|o| o.member.node)
-            .chain(self.asked.clone());
+            .chain(self.asked.clone())
+            .chain(self.late.clone());
         for node in to_stop.into_iter().chain(to_withdraw) {
             effects.push(Effect::Stop {
                 node,
@@ -86,6 +87,7 @@ impl Run {
         self.ended = Some(now);
         self.offers.clear();
         self.asked.clear();
+        self.late.clear();
         self.checkpoints.clear();
     }
 

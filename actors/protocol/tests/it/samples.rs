@@ -580,7 +580,7 @@ fn event_values() -> Vec<Event> {
         },
         Event::Lost {
             node,
-            name,
+            name: name.clone(),
             reason: "silent for 1500 ms".into(),
             unpaid: ctm(1),
             remaining: 2,
@@ -593,6 +593,13 @@ fn event_values() -> Vec<Event> {
             state: TaskState::Finished,
             reason: "all work is done".into(),
             payments: vec![payment(Reason::Work, Some(node_id()))],
+        },
+        Event::Left {
+            node,
+            name,
+            reason: "its owner stops this miner".into(),
+            unpaid: ctm(1),
+            remaining: 2,
         },
     ]
 }
@@ -610,6 +617,7 @@ fn events() -> Vec<Message> {
         Event::Progress { .. },
         Event::Checkpoint { .. },
         Event::Lost { .. },
+        Event::Left { .. },
         Event::Stored { .. },
         Event::Settled { .. },
     );
@@ -1178,6 +1186,9 @@ fn reports() -> Vec<Report> {
             task_fault: false,
             reason: "the disk is full".into(),
         },
+        Report::Leaving {
+            reason: "its owner stops this miner".into(),
+        },
     ];
     all_variants!(
         reports,
@@ -1188,6 +1199,7 @@ fn reports() -> Vec<Report> {
         Report::Paused { .. },
         Report::Finished { .. },
         Report::Failed { .. },
+        Report::Leaving { .. },
     );
     reports
 }

@@ -83,6 +83,7 @@ struct Plan {
     deliveries: Vec<Delivery>,
     blamed: Vec<NodeId>,
     settles: bool,
+    earns: bool,
     asks_free: bool,
 }
 
@@ -113,7 +114,7 @@ impl Desk {
             Ok(plan) => plan,
             Err(refusal) => return caller.refuse(Unposted::Refused(refusal)),
         };
-        let is_open = !run.state.is_final();
+        let (is_open, client) = (!run.state.is_final(), run.client);
         self.mark(task, is_open, &mut plan.batch);
         let (run, then) = written(run, &mut plan, now);
         let (transaction, reply) = caller.transaction.unzip();
@@ -148,6 +149,9 @@ impl Desk {
             }
         }
         self.ask_free |= plan.asks_free;
+        if plan.earns {
+            self.postings.worked(&client);
+        }
         self.pricing.blame(&plan.blamed, now);
         plan.deliveries.push(Delivery::Wake(task));
         self.outbox.send(Parcel {
@@ -199,7 +203,7 @@ impl Desk {
         let task = run.task;
         for (index, effect) in effects.into_iter().enumerate() {
             // Unique within the task: events are counted, and each effect has its place.
-            let number = run.events * 64 + index as u64;
+            let number = run.events * 256 + index as u64;
             match effect {
                 Effect::Announce(nodes) => {
                     let spec = Box::new(run.spec.clone());
@@ -230,6 +234,7 @@ impl Desk {
                     });
                 }
                 Effect::Earn { checkpoint, shares } => {
+                    plan.earns = true;
                     plan.decisions.push(Decision::Earn {
                         task,
                         checkpoint,
