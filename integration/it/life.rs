@@ -80,14 +80,6 @@ impl Story {
         groups.collect()
     }
 
-    fn verified_step(&self) -> u64 {
-        let steps = self.events.iter().rev().find_map(|e| match &e.event {
-            Event::Checkpoint { step, .. } => Some(*step),
-            _ => None,
-        });
-        steps.unwrap_or_default()
-    }
-
     /// Every verified checkpoint is paid to who made it: within a base unit a checkpoint and member, which equal parts
     /// leave over.
     fn check_paid(&self) {
@@ -239,7 +231,7 @@ async fn a_miner_that_leaves_alone_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_vanishes_finds_its_result_later() {
     let _turn = TURN.lock().await;
-    let (network, ada, _) = staffed(1).await;
+    let (network, ada, _) = staffed(3).await;
     let home = network.dir.path().join("client");
     std::fs::create_dir(&home).unwrap();
     write_closed(&home.join("ada.key"), &key(60).to_file_text());
