@@ -224,6 +224,18 @@ pub fn sentence(event: &Event) -> Option<(Tone, String)> {
                 "{name} is lost: {reason}; {remaining} go on. Not paid to it: {unpaid}, its part since the last checkpoint"
             ),
         ),
+        Event::Left {
+            name,
+            reason,
+            unpaid,
+            remaining,
+            ..
+        } => (
+            Tone::Notice,
+            format!(
+                "{name} leaves: {reason}; {remaining} go on. Not paid to it: {unpaid}, its part since the last checkpoint"
+            ),
+        ),
         Event::Stored { files, metrics } => (
             Tone::Good,
             format!("result stored: {} files{}", files.len(), measured(metrics)),

@@ -86,6 +86,10 @@ pub struct Market {
     pub prepare_limit_s: u64,
     /// A task that has not ended after this ends: what was earned is paid, the rest comes back, seconds.
     pub hold_limit_s: u64,
+    /// Tasks of one account that may be open at once.
+    pub open_tasks_per_account: usize,
+    /// Tasks in a row that an account may cancel before anything was earned, without waiting for the next.
+    pub free_cancels: u32,
 }
 
 /// `[limits]`: what is admitted.
@@ -158,6 +162,8 @@ impl Default for Market {
             wait_limit_s: 600,
             prepare_limit_s: 60,
             hold_limit_s: 7 * 24 * 3600,
+            open_tasks_per_account: 100,
+            free_cancels: 3,
         }
     }
 }
@@ -353,6 +359,14 @@ impl Market {
             }),
             hold_limit_s: reader.take("market.hold_limit_s", default.hold_limit_s, |e| {
                 whole(e, 1..=31_536_000)
+            }),
+            open_tasks_per_account: reader.take(
+                "market.open_tasks_per_account",
+                default.open_tasks_per_account,
+                |e| whole(e, 1..=1_000_000u32).map(|n| n as usize),
+            ),
+            free_cancels: reader.take("market.free_cancels", default.free_cancels, |e| {
+                whole(e, 0..=u32::MAX)
             }),
         }
     }

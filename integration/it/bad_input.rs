@@ -1,7 +1,6 @@
 //! Bad input over real connections: each kind gets a clear typed error, costs nothing, and leaves every node
 //! serving.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use cryptomind_protocol::frame::{ALPN_API, ALPN_BLOB, LENGTH_BYTES, MAX_FRAME, w
 use cryptomind_protocol::item::{Access, ItemKind, Manifest};
 use cryptomind_protocol::key::Nonce;
 use cryptomind_protocol::money::SUPPLY;
-use cryptomind_protocol::task::TaskSpec;
+use cryptomind_protocol::task::{TaskSpec, Work};
 use cryptomind_protocol::transaction::{Action, Outcome, StoredReceipt, Transaction};
 use cryptomind_protocol::{
     Amount, BlobId, ErrorBody, ErrorClass, GenesisHash, NodeAddress, Signed, TaskId,
@@ -23,7 +22,7 @@ use cryptomind_protocol::{
 use cryptomind_sdk::Client;
 use serde::Serialize;
 
-use crate::nodes::{Network, follow, key, training, within};
+use crate::nodes::{Network, follow, key, training, within, write_closed};
 use crate::processes::{cryptomind, text};
 
 /// For one answer.
@@ -364,6 +363,48 @@ async fn tasks_and_items() {
     network.stop().await;
 }
 
+/// Posting and cancelling in a loop: after a few, each further one is made to wait, and told for how long. The miners that began
+/// are paid nothing and harmed by nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn posting_and_cancelling_in_a_loop() {
+    let network = Network::start(1).await;
+    let (ada, digits) = network.client_with_digits(60, "ada").await;
+    let funds = ada.my_account().await.unwrap().available;
+    let mut spec = training(digits, 1, 100);
+    if let Work::Train { train, .. } = &mut spec.work {
+        train.checkpoint_steps = u32::MAX;
+    }
+    let free_cancels = cryptomind_config::Market::default().free_cancels;
+    for _ in 0..=free_cancels {
+        let (task, _) = ada.post(spec.clone()).await.unwrap();
+        ada.cancel(task).await.unwrap();
+    }
+    let refusal = post(&ada, &spec).await.unwrap_err();
+    assert_eq!(
+        (refusal.class, refusal.code.as_str()),
+        (ErrorClass::Capacity, "cancelled_too_often")
+    );
+    assert!((1..=1000).contains(&refusal.retry_after_ms.unwrap()));
+    assert!(refusal.help.is_some());
+    let other = network.client(61).await;
+    other.faucet().await.unwrap();
+    let dear = post(&other, &spec).await;
+    assert!(dear.is_ok(), "others are not meant: {dear:?}");
+    let Outcome::Posted { task, .. } = dear.unwrap() else {
+        unreachable!()
+    };
+    other.cancel(task).await.unwrap();
+    let miners = ada.miners().await.unwrap();
+    assert_eq!((miners[0].rating.done, miners[0].rating.failed), (0, 0));
+    within("the miner is idle again", network.all_idle(&ada)).await;
+    let left = ada.my_account().await.unwrap().available;
+    assert!(
+        left >= funds,
+        "it cost no work, and others may owe for the data"
+    );
+    network.stop().await;
+}
+
 async fn bad_manifests(ada: &Client, manifest: &Manifest, receipts: &[StoredReceipt]) {
     let mut empty = Manifest {
         name: "empty".into(),
@@ -438,11 +479,6 @@ async fn refused(network: &Network, arguments: &[&str], key_file: &Path) -> (i32
     let output = within("the command", command.args(arguments).output()).await;
     let output = output.unwrap();
     (output.status.code().unwrap(), text(&output))
-}
-
-fn write_closed(path: &Path, text: &str) {
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

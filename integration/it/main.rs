@@ -6,6 +6,7 @@
 //! - [`bench`]: the benchmark of the ledger counts what the chain holds;
 //! - [`delegations`]: nodes work for whom the chain says;
 //! - [`kills`]: a coordinator is killed again and again under load;
+//! - [`life`]: a task whose miners are killed or stopped, or whose client is gone;
 //! - [`ledger`]: payments, proofs, copies and audits by the commands;
 //! - [`processes`]: the demo, and nodes that die as in a power cut and are started again;
 //! - [`nodes`]: what the other tests start.
@@ -19,5 +20,6 @@ mod delegations;
 mod kills;
 mod layers;
 mod ledger;
+mod life;
 mod nodes;
 mod processes;

@@ -1,6 +1,7 @@
 //! A whole network in one process: every node with its own folder, key and real QUIC socket.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -265,4 +266,10 @@ pub fn sums(events: &[TaskEvent]) -> BTreeMap<cryptomind_protocol::task::Reason,
         *sums.entry(payment.reason).or_insert(0) += payment.amount.base_units();
     }
     sums
+}
+
+/// A file that only its owner reads, as a key has to be.
+pub fn write_closed(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }

@@ -81,6 +81,15 @@ impl Part {
         self.child.kill().await.unwrap();
     }
 
+    /// SIGTERM, as a service manager or Ctrl-C has it. Gives the exit code, once it has ended.
+    pub async fn stop(&mut self) -> Option<i32> {
+        let id = i32::try_from(self.child.id().unwrap()).unwrap();
+        let id = rustix::process::Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        let ended = within("a part ends", self.child.wait()).await.unwrap();
+        ended.code()
+    }
+
     pub async fn start_again(&mut self) {
         let (home, config) = (self.home.clone(), self.config.clone());
         *self = Self::start(self.role, home, config).await;
@@ -99,16 +108,16 @@ fn shown(path: &Path) -> String {
 }
 
 /// Coordinator, storage node and miners, each a process.
-struct Network {
-    dir: TempDir,
-    address: NodeAddress,
+pub struct Network {
+    pub dir: TempDir,
+    pub address: NodeAddress,
     coordinator: Part,
     storage: Part,
-    miners: Vec<Part>,
+    pub miners: Vec<Part>,
 }
 
 impl Network {
-    async fn start(miners: u8) -> Self {
+    pub async fn start(miners: u8) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let coordinator = start_coordinator(dir.path()).await;
         let address: NodeAddress = coordinator.said.parse().unwrap();
@@ -132,7 +141,7 @@ impl Network {
         }
     }
 
-    async fn client(&self, number: u8, nickname: &str) -> Client {
+    pub async fn client(&self, number: u8, nickname: &str) -> Client {
         let client = Client::connect(self.address.clone(), key(number))
             .await
             .unwrap();

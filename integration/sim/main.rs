@@ -31,6 +31,7 @@ use cryptomind_protocol::{
 };
 
 mod miners;
+mod reasons;
 mod settlements;
 
 const SEEDS: u64 = 500;
@@ -359,6 +360,7 @@ impl Market {
 
     fn carry(&mut self, at: usize, effect: Effect) {
         let task = self.runs[at].task;
+        reasons::check(&effect);
         match effect {
             Effect::Announce(nodes) => nodes.into_iter().for_each(|node| self.asked(at, node)),
             Effect::AskFree => {

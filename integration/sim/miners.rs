@@ -131,6 +131,9 @@ impl Market {
                     reason: "silence".into(),
                 }
             }
+            23 if dice.one_in(6) => Report::Leaving {
+                reason: "its owner stops it".into(),
+            },
             22 if dice.one_in(4) => Report::Failed {
                 task_fault: dice.one_in(3),
                 reason: "no room".into(),

@@ -84,7 +84,7 @@ impl Coordinator {
     }
 }
 
-fn settings(dir: &Path, port: u16) -> [(&'static str, String); 5] {
+fn settings(dir: &Path, port: u16) -> [(&'static str, String); 7] {
     let shown = |path: &Path| path.display().to_string();
     [
         ("node.data_dir", shown(dir)),
@@ -94,6 +94,9 @@ fn settings(dir: &Path, port: u16) -> [(&'static str, String); 5] {
             SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string(),
         ),
         ("market.wait_limit_s", WAIT_LIMIT_S.to_owned()),
+        // Its clients are the load.
+        ("market.open_tasks_per_account", "1000000".to_owned()),
+        ("market.free_cancels", u32::MAX.to_string()),
         ("faucet.amount", FAUCET_CTM.to_owned()),
     ]
 }

@@ -7,7 +7,8 @@
 //!
 //! Reading order: [`ledger`] (who has what), [`price`] (what a task costs and when its parts are
 //! earned), [`batch`] (which samples a step trains on, and which of them a rank takes), [`rating`],
-//! [`catalog`], [`transaction`]; then [`run`] (the life of a task) and [`market`] (who is chosen);
+//! [`catalog`], [`transaction`]; then [`run`] (the life of a task), [`posting`] (who may post one) and
+//! [`market`] (who is chosen);
 //! [`journal`] is what else the coordinator writes down. [`merkle`] and [`state_hash`] are the two hashes
 //! of many things that a block's header names; [`dice`] is randomness that a seed determines.
 //!
@@ -25,6 +26,7 @@ pub mod journal;
 pub mod ledger;
 pub mod market;
 pub mod merkle;
+pub mod posting;
 pub mod price;
 pub mod rating;
 pub mod receipt;

@@ -9,15 +9,17 @@
 //! |---|---|---|---|---|---|
 //! | waiting | answers of the miners that were asked | [`Limits::offer_window_ms`] | the best offers form a group: matched | whoever is silent is not waited for any more | all of it held |
 //! | waiting | enough offers | [`Limits::wait_ms`] | matched | expired | settled |
-//! | matched | `Ready` of each member | [`Limits::prepare_ms`] | running | the silent are lost and blamed, the rest form the next attempt | unchanged |
-//! | running | progress | [`STALL_LIMIT_MS`] after the last news | the timer starts anew | nobody knows who it was: all are lost and blamed, the task begins again from the last verified checkpoint | earned stays earned |
-//! | running | the stored file of a checkpoint, from the first rank | [`STORE_LIMIT_MS`] after the first member told its fingerprint | its confirmation | the first rank is lost and blamed, the rest go on | unchanged |
+//! | matched | `Ready` of each member | [`Limits::prepare_ms`] | running | the silent are lost, the rest form the next attempt | unchanged |
+//! | running | progress | [`STALL_LIMIT_MS`] after the last news | the timer starts anew | nobody knows who it was: all are lost, the task begins again from the last verified checkpoint | earned stays earned |
+//! | running | the stored file of a checkpoint, from the first rank | [`STORE_LIMIT_MS`] after the first member told its fingerprint | its confirmation | the first rank is lost, the rest go on | unchanged |
 //! | running | fingerprints of a stored checkpoint, from each member | [`CONFIRM_LIMIT_MS`] after it was stored | it is verified: `Earn` | the silent are lost and blamed; what the others confirm is verified | the others earn |
-//! | running, all work verified | the result, from the first rank | [`STALL_LIMIT_MS`] after the last news | finished | the first rank is lost and blamed, the next one delivers | all work is earned already |
-//! | regrouping | `Paused` of each member | [`PAUSE_LIMIT_MS`]; [`SUSPECT_LIMIT_MS`] for who is suspected, once all others have answered | matched, as the next attempt | the silent are lost and blamed | unchanged |
-//! | any with a group | a member's connection | [`AWAY_LIMIT_MS`] after it broke, or after the coordinator came back | the member is told where the group stands | it is lost and blamed | what it earned is its own |
-//! | any with a group | a group that gets anywhere | [`MAX_FRUITLESS_ATTEMPTS`] without progress, [`MAX_ATTEMPTS_A_CHECKPOINT`] without a verified checkpoint | – | all are lost, nobody is blamed, the task begins again | unchanged |
-//! | waiting again | a further group | [`MAX_EXECUTIONS`] groups in all | matched | abandoned | settled |
+//! | running, all work verified | the result, from the first rank | [`STALL_LIMIT_MS`] after the last news | finished | the first rank is lost, the next one delivers | all work is earned already |
+//! | regrouping | `Paused` of each member | [`PAUSE_LIMIT_MS`]; [`SUSPECT_LIMIT_MS`] for who is suspected, once all others have answered | matched, as the next attempt | the silent are lost | unchanged |
+//! | any with a group | a member that leaves: the pause as above, without it | as above | it is let go, the rest form the next attempt | it may go; the rest go on | what it earned is its own |
+//! | any with a group | a member's connection | [`AWAY_LIMIT_MS`] after it broke, or after the coordinator came back | the member is told where the group stands | it is lost | what it earned is its own |
+//! | any with a group | news of a member that came back without the run's state | [`RETURN_LIMIT_MS`] | its report was on its way, and counts | it is lost, and asked anew | what it earned is its own |
+//! | any with a group | a group that gets anywhere | [`MAX_FRUITLESS_ATTEMPTS`] without progress, [`MAX_ATTEMPTS_A_CHECKPOINT`] without a verified checkpoint | – | all are lost, the task begins again | unchanged |
+//! | waiting again | a further group; whoever failed and is back is chosen before others | [`Limits::offer_window_ms`], [`Limits::wait_ms`]; [`MAX_EXECUTIONS`] groups in all, [`MAX_STRIKES`] failures of one miner | matched | abandoned, or expired | settled |
 //! | any | the client | none: nothing waits for the client | `Cancel`: cancelled, settled | the task goes on to its end | settled as for all others |
 //! | any | the task's end | [`Limits::hold_ms`] after it was posted | – | expired | settled |
 //! | any | a coordinator whose clock was set | – | [`Input::ClockSet`]: all timers but the last two start anew | – | unchanged |
@@ -28,6 +30,14 @@
 //! and where the group had the data and neither time nor the network was to blame; storage is paid for a result that was stored;
 //! the network takes its share of these; the rest goes back to the client. All in one posting, together with
 //! the run's last record.
+//!
+//! *Lost*: the member's seat is given up and it has one of its [`MAX_STRIKES`] strikes. Whether it is *blamed*, so that its
+//! rating falls, is for `run/blame.rs` to say: where the others show at once that it could be done, now; otherwise once the task got
+//! further than where it failed. A task that crashes every machine costs no miner anything but its time.
+//!
+//! What a client may know of other markets by other names: an *offer* is made while the task waits, *match* is matched, *start* the
+//! first time that it is running; *degraded* is regrouping, from which it comes back to running by way of matched; *submitted* is running
+//! with all work verified, until the result is there; *settled* is each of the last five.
 //!
 //! **Invariants**: a run settles once; what it earned never shrinks and never exceeds the price of the
 //! work; a new attempt is granted here alone, so two halves of a group never both go on. Timers do not count while the
@@ -49,16 +59,21 @@ use crate::market::waits::WaitRecord;
 use crate::market::{Offer, Surroundings};
 use crate::price::Terms;
 
+mod blame;
 mod checkpoint;
 mod choice;
 mod demand;
 mod effort;
+mod leave;
 mod regroup;
 mod settle;
 mod timers;
 
+pub use blame::Charge;
 pub use effort::{Effort, Pace};
 pub use settle::payments;
+
+use blame::{Fault, Loss};
 
 /// How long members have to answer a pause.
 pub const PAUSE_LIMIT_MS: u64 = 5_000;
@@ -66,6 +81,9 @@ pub const PAUSE_LIMIT_MS: u64 = 5_000;
 pub const SUSPECT_LIMIT_MS: u64 = 300;
 /// How long a member may be without a connection to the coordinator before it counts as lost.
 pub const AWAY_LIMIT_MS: u64 = 10_000;
+/// How long a member that came back without the run's state has for a report that was still on its way. Then it counts as
+/// lost, and may be asked anew.
+pub const RETURN_LIMIT_MS: u64 = 2_000;
 /// How long a group may be without any news.
 pub const STALL_LIMIT_MS: u64 = 300_000;
 /// How long the first rank has to store a checkpoint whose fingerprint others have told.
@@ -80,6 +98,8 @@ pub const MAX_FRUITLESS_ATTEMPTS: u32 = 5;
 pub const MAX_ATTEMPTS_A_CHECKPOINT: u32 = 50;
 /// How often one node may fail the same task before it is not asked again.
 pub const MAX_STRIKES: usize = 2;
+/// How often one node may leave the same task before it is not asked again.
+pub const MAX_LEAVES: usize = 2;
 /// The most progress events of a task: what is thinner is enough for a curve.
 pub const MAX_PROGRESS_EVENTS: u64 = 500;
 /// Checkpoints that may wait for members' fingerprints at once.
@@ -109,6 +129,12 @@ pub struct Seat {
     pub ready: bool,
     /// Since when it has no connection to the coordinator.
     pub away_since: Option<Timestamp>,
+    /// Since when it is back without the run's state.
+    #[serde(default)]
+    pub returned: Option<Timestamp>,
+    /// Why it leaves, once it said so.
+    #[serde(default)]
+    pub leaving: Option<String>,
     /// Whether a neighbour found it silent.
     pub suspected: bool,
     /// Its answer to the present pause.
@@ -185,6 +211,9 @@ pub struct Run {
     pub executions: u32,
     /// Miners that were asked and have not answered.
     pub asked: Vec<NodeId>,
+    /// Miners that were asked, did not answer in time, and may still.
+    #[serde(default)]
+    pub late: Vec<NodeId>,
     /// Miners that are ready for it.
     pub offers: Vec<Offer>,
     /// Miners that offered and may not take part: not asked again before they join anew.
@@ -195,6 +224,12 @@ pub struct Run {
     pub seats: Vec<Seat>,
     /// Nodes that failed this task, once a failure.
     pub strikes: Vec<NodeId>,
+    /// Failures that may be the task's own fault.
+    #[serde(default)]
+    pub charges: Vec<Charge>,
+    /// Nodes that left this task because they wanted to, once a leave.
+    #[serde(default)]
+    pub leaves: Vec<NodeId>,
     /// Whether a group ever had the data.
     pub delivered: bool,
     /// Steps done when the attempt began.
@@ -390,11 +425,14 @@ impl Run {
             attempt: 0,
             executions: 0,
             asked: Vec::new(),
+            late: Vec::new(),
             offers: Vec::new(),
             barred: Vec::new(),
             window_ends: now,
             seats: Vec::new(),
             strikes: Vec::new(),
+            charges: Vec::new(),
+            leaves: Vec::new(),
             delivered: false,
             start_step: 0,
             step: 0,
@@ -468,6 +506,7 @@ impl Run {
         self.restart_timers(now);
         if self.state == TaskState::Waiting {
             self.offers.clear();
+            self.late.clear();
             self.asked.clear();
             self.announce(free, now, &mut effects);
         }
@@ -498,6 +537,7 @@ impl Run {
     pub fn concerns(&self, node: &NodeId) -> bool {
         self.seats.iter().any(|seat| seat.member.node == *node)
             || self.asked.contains(node)
+            || self.late.contains(node)
             || self.offers.iter().any(|offer| offer.member.node == *node)
     }
 
@@ -506,12 +546,19 @@ impl Run {
         self.state == TaskState::Waiting && self.may_ask(node)
     }
 
+    /// Whether a node is the first rank and has sent the result.
+    fn has_delivered(&self, node: NodeId) -> bool {
+        let first = self.seats.first().map(|seat| seat.member.node);
+        self.result.is_some() && first == Some(node)
+    }
+
     fn strikes_of(&self, node: NodeId) -> usize {
         self.strikes.iter().filter(|n| **n == node).count()
     }
 
     fn may_ask(&self, node: NodeId) -> bool {
         self.strikes_of(node) < MAX_STRIKES
+            && !self.left_too_often(node)
             && !self.barred.contains(&node)
             && !self.asked.contains(&node)
             && !self.offers.iter().any(|offer| offer.member.node == node)
@@ -535,12 +582,21 @@ impl Run {
 
     fn ask(&mut self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
         if self.wants(node) {
+            self.late.retain(|late| *late != node);
             self.asked.push(node);
             self.window_ends = self
                 .window_ends
                 .max(now.plus_ms(self.limits.offer_window_ms));
             effects.push(Effect::Announce(vec![node]));
         }
+    }
+
+    /// Whether a node was asked and has neither declined nor gone since.
+    fn was_asked(&self, node: NodeId) -> bool {
+        self.asked.contains(&node)
+            || self.late.contains(&node)
+            || self.barred.contains(&node)
+            || self.offers.iter().any(|offer| offer.member.node == node)
     }
 
     /// Forgets offers of nodes that have meanwhile joined other groups.
@@ -590,6 +646,7 @@ impl Run {
         effects: &mut Vec<Effect>,
     ) {
         let (task, attempt, state) = (self.task, self.attempt, self.state);
+        let has_delivered = self.has_delivered(node);
         self.barred.retain(|barred| *barred != node);
         let Some(seat) = self.seat(node) else {
             if position.is_some_and(|p| p.task == task) {
@@ -614,9 +671,14 @@ impl Run {
                 effects.push(Effect::Match { only: Some(node) });
             }
             (_, Some(_)) => {}
+            // Nothing is wanted of it but to hear that the run is over.
+            (_, None) if has_delivered => {}
             // It has lost the run, or has done its part and its report is still on its way: its
-            // silence tells.
-            (_, None) => seat.away_since = Some(away_since),
+            // silence tells, soon.
+            (_, None) => {
+                seat.away_since = Some(away_since);
+                seat.returned.get_or_insert(now);
+            }
         }
     }
 
@@ -624,7 +686,7 @@ impl Run {
     fn present(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
         let (state, attempt) = (self.state, self.attempt);
         let Some(seat) = self.seat(node) else { return };
-        seat.away_since = None;
+        (seat.away_since, seat.returned) = (None, None);
         if state == TaskState::Regrouping {
             let attempt = attempt + 1;
             effects.push(Effect::Pause {
@@ -646,6 +708,7 @@ impl Run {
         if let Some(seat) = self.seat(node) {
             seat.away_since = seat.away_since.or(Some(now));
         }
+        self.gone_if_leaving(node, now, effects);
         // It will not answer: perhaps it was the last that was waited for.
         self.declined(node, around, now, effects);
     }
@@ -661,7 +724,9 @@ impl Run {
     ) {
         let steps = self.terms.extent.steps;
         let pausing = self.state == TaskState::Regrouping && attempt == self.attempt + 1;
-        let present = attempt == self.attempt || pausing;
+        // Whoever leaves may not have heard of the last attempt yet.
+        let leaves = matches!(report, Report::Leaving { .. });
+        let present = attempt == self.attempt || pausing || leaves;
         let is_rank_0 = self
             .seats
             .first()
@@ -669,7 +734,7 @@ impl Run {
         let Some(seat) = self.seat(node).filter(|_| present) else {
             return;
         };
-        seat.away_since = None;
+        (seat.away_since, seat.returned) = (None, None);
         match report {
             Report::Ready { fetched_bytes } => self.ready(node, fetched_bytes, now, effects),
             Report::Progress {
@@ -727,8 +792,9 @@ impl Run {
                 task_fault: false,
                 reason,
             } => {
-                self.lose(&[(node, reason)], true, now, effects);
+                self.lose(vec![Loss::new(node, reason, Fault::Open)], now, effects);
             }
+            Report::Leaving { reason } => self.leaving(node, reason, now, effects),
         }
     }
 
@@ -799,6 +865,8 @@ impl Seat {
             ring_address: offer.ring_address,
             ready: false,
             away_since: None,
+            returned: None,
+            leaving: None,
             suspected: false,
             paused: None,
         }

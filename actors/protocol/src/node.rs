@@ -308,4 +308,10 @@ pub enum Report {
         /// What happened.
         reason: String,
     },
+    /// This member wants to go: the coordinator lets it go where a step ends, and says [`Command::Stop`]. It counts as no
+    /// failure, even where it goes before it hears that.
+    Leaving {
+        /// Why.
+        reason: String,
+    },
 }

@@ -614,6 +614,19 @@ pub enum Event {
         /// Who goes on.
         remaining: u32,
     },
+    /// A member left because it wanted to.
+    Left {
+        /// The miner.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+        /// Its part of the work since the last verified checkpoint, which is not paid.
+        unpaid: Amount,
+        /// Who goes on.
+        remaining: u32,
+    },
     /// The result is stored.
     Stored {
         /// Its files.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use cryptomind_config::Coordinator;
 use cryptomind_core::journal::GenesisRecord;
+use cryptomind_core::posting::PostingRule;
 use cryptomind_core::price::FloatingRule;
 use cryptomind_core::run::Limits;
 use cryptomind_net::Endpoint;
@@ -241,6 +242,7 @@ async fn staff(
         price_interval: PRICE_INTERVAL,
         withheld_max_ppm: genesis.withholding.max_ppm,
         limits: limits(&config),
+        posting: posting(&config),
     };
     let children = vec![
         Child::new(ledger_seat, move || (LedgerActor, for_ledger.clone())),
@@ -294,6 +296,13 @@ const fn limits(config: &Coordinator) -> Limits {
         wait_ms: config.market.wait_limit_s * 1000,
         prepare_ms: config.market.prepare_limit_s * 1000,
         hold_ms: config.market.hold_limit_s * 1000,
+    }
+}
+
+const fn posting(config: &Coordinator) -> PostingRule {
+    PostingRule {
+        open_tasks: config.market.open_tasks_per_account,
+        free_cancels: config.market.free_cancels,
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use cryptomind_core::journal::OpenRun;
 use cryptomind_core::market::{Offer, Past, Surroundings, Workload};
+use cryptomind_core::posting::{PostingRule, Postings};
 use cryptomind_core::rating;
 use cryptomind_core::run::{Input, Limits, Run};
 use cryptomind_core::transaction::Verified;
@@ -223,12 +224,16 @@ pub struct MatchmakerArguments {
     pub withheld_max_ppm: u32,
     /// How long runs wait for what.
     pub limits: Limits,
+    /// How much an account may post.
+    pub posting: PostingRule,
 }
 
 /// What the matchmaker holds in memory.
 pub struct Desk {
     world: MatchmakerArguments,
     runs: Runs,
+    /// What accounts took back lately.
+    postings: Postings,
     /// What is measured around the miners, which groups are chosen by.
     around: Surroundings,
     /// What they did before.
@@ -266,6 +271,7 @@ impl Actor for MatchmakerActor {
         Ok(Desk {
             world,
             runs,
+            postings: Postings::default(),
             around: Surroundings::default(),
             past,
             outbox,
@@ -414,6 +420,7 @@ impl Desk {
         self.end_expired().await;
         if self.timekeeper.has_stepped(now, Instant::now()) {
             tracing::warn!("this machine's clock was set: the tasks' timers start anew");
+            self.postings.forgive_all();
             for task in self.runs.tasks() {
                 self.feed(task, Input::ClockSet, None).await;
             }

@@ -54,6 +54,8 @@ use worker::{Context, Worker};
 const BENCH_LIMIT: Duration = Duration::from_millis(200);
 /// What a part gets to end beyond the idle command's own limit.
 const DRAIN_SLACK: Duration = Duration::from_secs(10);
+/// What a miner that is shut down waits to be let go by its group; then it goes anyway.
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
 
 /// What a miner is started with.
 #[derive(Debug, Clone)]
@@ -226,8 +228,23 @@ impl MinerNode {
 
     /// Leaves the run it is in, ends the owner's program, says goodbye. Returns when nothing is left running.
     pub async fn shutdown(self) {
+        self.leave().await;
         self.tree.stop().await;
         self.endpoint.0.close("the miner stops").await;
+    }
+
+    /// Takes no more tasks, and waits to be let go, as long as there is somebody who could and no longer than
+    /// [`LEAVE_LIMIT`].
+    async fn leave(&self) {
+        let reason = "its owner stops this miner".to_owned();
+        let left = |reply| WorkerMsg::Leave { reason, reply };
+        let mut joined = self.joined.clone();
+        tokio::select! {
+            // A worker that is too slow, or is being restarted, is left behind.
+            _ = self.worker.call(left, LEAVE_LIMIT) => {}
+            // The sender lives as long as the tree.
+            _ = joined.wait_for(|joined| !*joined) => {}
+        }
     }
 }
 

@@ -207,6 +207,9 @@ impl Refusal {
                 ))
             }
             Self::NoFaucet => Some("ask somebody for tokens, or use a development network".into()),
+            Self::FaucetEmpty { .. } => {
+                Some("ask somebody for tokens: the rest is for others".into())
+            }
             Self::ZeroAmount => Some("give an amount above 0, such as 0.25".into()),
             Self::DustAmount { least, .. } => Some(format!("give {least} or more")),
             Self::SameAccount => Some("name another account".into()),

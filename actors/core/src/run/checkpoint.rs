@@ -5,6 +5,7 @@ use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::task::{Event, Member, Metrics, ResultFile, TaskState};
 use cryptomind_protocol::{AccountId, Amount, NodeId, Timestamp};
 
+use super::blame::{Fault, Loss};
 use super::{
     Effect, MAX_PENDING_CHECKPOINTS, PendingCheckpoint, Run, STALL_LIMIT_MS, Vouched, work_after,
 };
@@ -101,6 +102,7 @@ impl Run {
         self.verified_step = checkpoint.step;
         self.step = self.step.max(checkpoint.step);
         self.earn(checkpoint.step, effects);
+        self.blame_overtaken(effects);
         (self.fruitless, self.unverified_attempts) = (0, 0);
         self.renew_stall(now);
         let complete = self.verified_step >= self.terms.extent.steps;
@@ -169,8 +171,12 @@ impl Run {
             .find(|h| count(*h) * 2 > votes.len());
         let odd = votes.iter().filter(|(_, hash)| Some(*hash) != majority);
         let reason = format!("its state after step {step} differs from the others'");
-        let lost: Vec<_> = odd.map(|(node, _)| (*node, reason.clone())).collect();
-        self.lose(&lost, majority.is_some(), now, effects);
+        let fault = match majority {
+            Some(_) => Fault::Own,
+            None => Fault::Nobodys,
+        };
+        let lost = odd.map(|(node, _)| Loss::new(*node, reason.clone(), fault));
+        self.lose(lost.collect(), now, effects);
     }
 
     pub(super) fn finished(
@@ -211,6 +217,7 @@ impl Run {
             },
             effects,
         );
+        self.blame_all(effects);
         for node in self.nodes() {
             effects.push(Effect::Praise(node));
         }

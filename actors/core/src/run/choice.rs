@@ -53,7 +53,12 @@ impl Run {
             }
             return;
         }
+        if !self.was_asked(node) {
+            let reason = "it was not asked for this task".to_owned();
+            return effects.push(Effect::Withdraw { node, reason });
+        }
         self.asked.retain(|asked| *asked != node);
+        self.late.retain(|late| *late != node);
         match market::gate(&self.wanted(), &self.candidate(&offer)) {
             Some(gate) => {
                 self.offers.retain(|known| known.member.node != node);
@@ -88,6 +93,7 @@ impl Run {
         effects: &mut Vec<Effect>,
     ) {
         self.asked.retain(|asked| *asked != node);
+        self.late.retain(|late| *late != node);
         self.offers.retain(|offer| offer.member.node != node);
         if self.state == TaskState::Waiting {
             self.choose(around, now, effects);
@@ -105,19 +111,19 @@ impl Run {
             return;
         }
         // Whoever has not answered by now may still offer, but is not waited for.
-        self.asked.clear();
+        self.late.append(&mut self.asked);
         if self.offers.len() < self.spec.miners as usize {
             return self.wait(now, effects);
         }
-        let candidates: Vec<_> = self.offers.iter().map(|o| self.candidate(o)).collect();
-        let report = market::select(&self.wanted(), &candidates, around);
+        let report = market::select(&self.wanted(), &self.candidates(), around);
+        self.late.clear();
         self.seat_chosen(&report, now, effects);
         self.pace = report
             .expectation
             .as_ref()
             .map(Pace::of)
             .unwrap_or_default();
-        if self.executions == 0 {
+        if self.attempt == 0 {
             effects.push(Effect::Waited(self.waited(now)));
         }
         self.executions += 1;
@@ -134,6 +140,20 @@ impl Run {
             miners: self.spec.miners,
             waited_ms: now.ms_since(self.posted),
         }
+    }
+
+    /// Who is chosen from. Whoever failed the task and is back in time gets a second attempt at it, before others do.
+    fn candidates(&self) -> Vec<Candidate> {
+        let failed: Vec<_> = self
+            .offers
+            .iter()
+            .filter(|offer| self.is_charged(offer.member.node))
+            .map(|offer| self.candidate(offer))
+            .collect();
+        if failed.len() >= self.spec.miners as usize {
+            return failed;
+        }
+        self.offers.iter().map(|o| self.candidate(o)).collect()
     }
 
     fn wait(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -155,7 +175,7 @@ impl Run {
         let rank = |offer: &Offer| match report.verdict(&offer.member.node) {
             Some(Verdict::Chosen { rank, .. }) => Ok(*rank),
             Some(verdict) => Err(verdict.to_string()),
-            None => Err("it was not looked at".to_owned()),
+            None => Err("a miner that failed it gets a second attempt first".to_owned()),
         };
         let mut seats = Vec::new();
         for offer in std::mem::take(&mut self.offers) {

@@ -12,8 +12,8 @@
 //!
 //! Only verified work counts, and only what was computed in the present attempt.
 
+use cryptomind_protocol::Timestamp;
 use cryptomind_protocol::speed::RunStatistic;
-use cryptomind_protocol::{NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Effect, PendingCheckpoint, Run, Seat, samples_after};
@@ -122,24 +122,22 @@ impl Run {
         }
     }
 
-    /// What is known of a member that leaves or has ended, where it computed anything that is verified.
-    pub(super) fn tell_effort(&self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
-        let seat = self.seats.iter().find(|seat| seat.member.node == node);
-        let Some(seat) = seat.filter(|seat| seat.effort.flops > 0) else {
-            return;
-        };
+    /// What a member achieved that leaves or has ended, where it computed anything that is verified.
+    pub(super) fn ran(&self, seat: &Seat, now: Timestamp) -> Option<Effect> {
         let workload = Workload::of(&self.spec, &self.terms);
-        effects.push(Effect::Ran(RunStatistic {
-            task: self.task,
-            node,
-            kind: workload.kind,
-            engine: seat.engine,
-            size_class: workload.size_class(),
-            flops: seat.effort.flops,
-            ms: seat.effort.ms,
-            // A clock that was set back does not make it computed while it was not there.
-            present_ms: now.ms_since(seat.since).max(seat.effort.ms),
-            at: now,
-        }));
+        (seat.effort.flops > 0).then(|| {
+            Effect::Ran(RunStatistic {
+                task: self.task,
+                node: seat.member.node,
+                kind: workload.kind,
+                engine: seat.engine,
+                size_class: workload.size_class(),
+                flops: seat.effort.flops,
+                ms: seat.effort.ms,
+                // A clock that was set back does not make it computed while it was not there.
+                present_ms: now.ms_since(seat.since).max(seat.effort.ms),
+                at: now,
+            })
+        })
     }
 }

@@ -1,11 +1,12 @@
 //! Loss of members, and the attempt after it.
 
-use cryptomind_protocol::task::{Event, TaskState};
+use cryptomind_protocol::task::{Event, Member, TaskState};
 use cryptomind_protocol::{Amount, NodeId, Timestamp};
 
+use super::blame::{Fault, Loss};
 use super::{
     Effect, MAX_ATTEMPTS_A_CHECKPOINT, MAX_EXECUTIONS, MAX_FRUITLESS_ATTEMPTS, PAUSE_LIMIT_MS, Run,
-    SUSPECT_LIMIT_MS, work_after,
+    SUSPECT_LIMIT_MS, Seat, work_after,
 };
 
 impl Run {
@@ -25,7 +26,7 @@ impl Run {
         }
     }
 
-    fn pause(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+    pub(super) fn pause(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.state = TaskState::Regrouping;
         self.paused_at = now;
         self.deadline = now.plus_ms(PAUSE_LIMIT_MS);
@@ -45,31 +46,24 @@ impl Run {
         let settled = self
             .seats
             .iter()
-            .all(|s| s.paused.is_some() || given_up(s.suspected));
+            .all(|s| s.paused.is_some() || s.leaving.is_some() || given_up(s.suspected));
         if !settled && now < self.deadline {
             return;
         }
-        let silent = self.seats.iter().filter(|seat| seat.paused.is_none());
-        let lost: Vec<_> = silent
-            .map(|s| {
-                (
-                    s.member.node,
-                    "its neighbours and the coordinator hear nothing of it".to_owned(),
-                )
-            })
-            .collect();
-        self.drop_members(&lost, true, now, effects);
+        let all_leave = self.all_leave();
+        let gone = |seat: &&Seat| seat.paused.is_none() || seat.leaving.is_some();
+        let silent = self.seats.iter().filter(gone);
+        let reason = "its neighbours and the coordinator hear nothing of it";
+        let lost = silent.map(|seat| Loss::new(seat.member.node, reason, Fault::Open));
+        self.drop_members(lost.collect(), now, effects);
         if self.gets_nowhere() {
-            let reason = "its group formed again and again without getting anywhere".to_owned();
-            let all: Vec<_> = self
-                .nodes()
-                .into_iter()
-                .map(|node| (node, reason.clone()))
-                .collect();
-            self.drop_members(&all, false, now, effects);
+            let reason = "its group formed again and again without getting anywhere";
+            let all = self.nodes().into_iter();
+            let all = all.map(|node| Loss::new(node, reason, Fault::Nobodys));
+            self.drop_members(all.collect(), now, effects);
         }
         if self.seats.is_empty() {
-            return self.begin_again(now, effects);
+            return self.begin_again(all_leave, now, effects);
         }
         self.start_step = self.agreed_step();
         self.step = self.start_step;
@@ -101,26 +95,24 @@ impl Run {
         }
     }
 
+    fn all_leave(&self) -> bool {
+        self.seats.iter().all(|seat| seat.leaving.is_some())
+    }
+
     /// Members are gone: the rest form a new attempt; without a rest the task begins again.
-    /// With `blamed`, their ratings hear of it.
-    pub(super) fn lose(
-        &mut self,
-        lost: &[(NodeId, String)],
-        blamed: bool,
-        now: Timestamp,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn lose(&mut self, lost: Vec<Loss>, now: Timestamp, effects: &mut Vec<Effect>) {
         if lost.is_empty() {
             return;
         }
-        self.drop_members(lost, blamed, now, effects);
+        let all_leave = self.all_leave();
+        self.drop_members(lost, now, effects);
         // What the others vouch for may have waited for the lost ones alone.
         self.verify_checkpoints(now, effects);
         if self.state.is_final() {
             return;
         }
         if self.seats.is_empty() {
-            self.begin_again(now, effects);
+            self.begin_again(all_leave, now, effects);
         } else if self.state == TaskState::Regrouping {
             self.regroup_if_answered(now, effects);
         } else {
@@ -128,10 +120,10 @@ impl Run {
         }
     }
 
-    fn drop_members(
+    /// Gives up the seats of members that are lost, or that leave.
+    pub(super) fn drop_members(
         &mut self,
-        lost: &[(NodeId, String)],
-        blamed: bool,
+        lost: Vec<Loss>,
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
@@ -139,54 +131,88 @@ impl Run {
         let unpaid = self.shares(done.unwrap_or(Amount::ZERO));
         let remaining = self.seats.len().saturating_sub(lost.len()) as u32;
         let first = self.seats.first().map(|seat| seat.member.node);
-        if lost.iter().any(|(node, _)| Some(*node) == first) {
+        if lost.iter().any(|loss| Some(loss.node) == first) {
             // The result was its word.
             self.result = None;
         }
-        for (node, reason) in lost {
-            let Some((member, amount)) = unpaid.iter().find(|(member, _)| member.node == *node)
-            else {
+        for loss in lost {
+            let seat = self.seats.iter().position(|s| s.member.node == loss.node);
+            let Some(seat) = seat.map(|at| self.seats.remove(at)) else {
                 continue;
             };
-            self.tell_effort(*node, now, effects);
-            self.seats.retain(|seat| seat.member.node != *node);
-            self.strikes.push(*node);
-            let (name, unpaid) = (member.name.clone(), *amount);
-            let event = Event::Lost {
-                node: *node,
-                name,
-                reason: reason.clone(),
-                unpaid,
-                remaining,
-            };
-            self.tell(event, effects);
-            effects.push(Effect::Stop {
-                node: *node,
-                reason: reason.clone(),
-            });
-            if blamed {
-                effects.push(Effect::Blame {
-                    node: *node,
-                    reason: reason.clone(),
-                });
+            effects.extend(self.ran(&seat, now));
+            let share = unpaid.iter().find(|(member, _)| member.node == loss.node);
+            let share = share.map_or(Amount::ZERO, |(_, amount)| *amount);
+            match seat.leaving {
+                Some(why) => self.has_left(seat.member, why, (share, remaining), effects),
+                None => {
+                    self.is_lost(seat.member, &loss.reason, (share, remaining), effects);
+                    self.hold_against(loss, effects);
+                }
             }
         }
     }
 
-    fn begin_again(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn is_lost(
+        &mut self,
+        Member { node, name, .. }: Member,
+        reason: &str,
+        (unpaid, remaining): (Amount, u32),
+        effects: &mut Vec<Effect>,
+    ) {
+        self.strikes.push(node);
+        let reason = reason.to_owned();
+        let event = Event::Lost {
+            node,
+            name,
+            reason: reason.clone(),
+            unpaid,
+            remaining,
+        };
+        self.tell(event, effects);
+        effects.push(Effect::Stop { node, reason });
+    }
+
+    fn has_left(
+        &mut self,
+        Member { node, name, .. }: Member,
+        reason: String,
+        (unpaid, remaining): (Amount, u32),
+        effects: &mut Vec<Effect>,
+    ) {
+        self.leaves.push(node);
+        let event = Event::Left {
+            node,
+            name,
+            reason,
+            unpaid,
+            remaining,
+        };
+        self.tell(event, effects);
+        let reason = "it is let go, as it asked".to_owned();
+        effects.push(Effect::Stop { node, reason });
+    }
+
+    /// Nobody is left: others are looked for, or those who failed get a second attempt. A group that left of its own
+    /// accord does not count as one that failed.
+    fn begin_again(&mut self, all_left: bool, now: Timestamp, effects: &mut Vec<Effect>) {
         self.checkpoints.clear();
         (self.heard_since, self.stored_since) = (None, None);
         (self.fruitless, self.unverified_attempts) = (0, 0);
         self.result = None;
+        if all_left {
+            self.executions = self.executions.saturating_sub(1);
+        }
         if self.executions >= MAX_EXECUTIONS {
-            let reason = format!("{MAX_EXECUTIONS} groups of miners failed it");
+            let reason = self.given_up();
             return self.end(TaskState::Abandoned, reason, now, effects);
         }
         self.state = TaskState::Waiting;
-        self.reason = format!(
-            "the whole group was lost; it begins again from step {}",
-            self.verified_step
+        let (what, step) = (
+            if all_left { "left" } else { "was lost" },
+            self.verified_step,
         );
+        self.reason = format!("the whole group {what}; it begins again from step {step}");
         self.tell(
             Event::Waiting {
                 reason: self.reason.clone(),
@@ -196,5 +222,13 @@ impl Run {
         self.window_ends = now.plus_ms(self.limits.offer_window_ms);
         self.deadline = now.plus_ms(self.limits.wait_ms);
         effects.push(Effect::AskFree);
+    }
+
+    fn given_up(&self) -> String {
+        let failed = format!("{MAX_EXECUTIONS} groups of miners failed it");
+        match self.charges.is_empty() {
+            true => failed,
+            false => format!("{failed}: that may be its own fault, and is held against nobody"),
+        }
     }
 }

@@ -70,14 +70,14 @@ impl Run {
     ) {
         // Members hold their state until they hear that nobody needs it any more.
         let to_stop = self.nodes();
-        for node in &to_stop {
-            self.tell_effort(*node, now, effects);
-        }
+        let ran = self.seats.iter().filter_map(|seat| self.ran(seat, now));
+        effects.extend(ran);
         let to_withdraw = self
             .offers
             .iter()
             .map(|o| o.member.node)
-            .chain(self.asked.clone());
+            .chain(self.asked.clone())
+            .chain(self.late.clone());
         for node in to_stop.into_iter().chain(to_withdraw) {
             effects.push(Effect::Stop {
                 node,
@@ -89,6 +89,7 @@ impl Run {
         self.ended = Some(now);
         self.offers.clear();
         self.asked.clear();
+        self.late.clear();
         self.checkpoints.clear();
     }
 

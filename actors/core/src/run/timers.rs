@@ -3,9 +3,10 @@
 use cryptomind_protocol::task::TaskState;
 use cryptomind_protocol::{NodeId, Timestamp};
 
+use super::blame::{Fault, Loss};
 use super::{
-    AWAY_LIMIT_MS, CONFIRM_LIMIT_MS, Effect, Run, STALL_LIMIT_MS, STORE_LIMIT_MS, SUSPECT_LIMIT_MS,
-    Seat,
+    AWAY_LIMIT_MS, CONFIRM_LIMIT_MS, Effect, RETURN_LIMIT_MS, Run, STALL_LIMIT_MS, STORE_LIMIT_MS,
+    SUSPECT_LIMIT_MS, Seat,
 };
 use crate::market::Surroundings;
 
@@ -54,39 +55,39 @@ impl Run {
 
     fn look_for_lost(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let seats = self.seats.iter().enumerate();
-        let lost: Vec<_> = seats
-            .filter_map(|(rank, seat)| Some((seat.member.node, self.overdue(rank, seat, now)?)))
-            .collect();
-        self.lose(&lost, true, now, effects);
+        let lost = seats.filter_map(|(rank, seat)| self.overdue(rank, seat, now));
+        self.lose(lost.collect(), now, effects);
     }
 
     /// What a member of a group that prepares or computes should have done by now.
-    fn overdue(&self, rank: usize, seat: &Seat, now: Timestamp) -> Option<String> {
+    fn overdue(&self, rank: usize, seat: &Seat, now: Timestamp) -> Option<Loss> {
+        let node = seat.member.node;
+        let open = |reason: String| Loss::new(node, reason, Fault::Open);
         let over = |until: Option<Timestamp>| until.is_some_and(|until| now >= until);
-        if over(seat.away_since.map(|at| at.plus_ms(AWAY_LIMIT_MS))) {
-            return Some(format!("no connection for {} s", AWAY_LIMIT_MS / 1000));
+        if let Some(reason) = away_too_long(seat, now) {
+            return Some(open(reason));
         }
         let late = now >= self.deadline;
         if self.state == TaskState::Matched {
             let reason = || format!("not ready within {} s", self.limits.prepare_ms / 1000);
-            return (late && !seat.ready).then(reason);
+            return (late && !seat.ready).then(|| open(reason()));
         }
-        if over(self.confirm_until()) && self.owes_confirmation(&seat.member.node) {
+        if over(self.confirm_until()) && self.owes_confirmation(&node) {
             let limit = CONFIRM_LIMIT_MS / 1000;
-            return Some(format!(
-                "it did not confirm a stored checkpoint for {limit} s"
-            ));
+            let reason = format!("it did not confirm a stored checkpoint for {limit} s");
+            return Some(Loss::new(node, reason, Fault::Own));
         }
         if rank == 0 && over(self.store_until()) {
             let limit = STORE_LIMIT_MS / 1000;
-            return Some(format!("it stored no checkpoint for {limit} s"));
+            return Some(open(format!("it stored no checkpoint for {limit} s")));
         }
         // When all is verified, the first rank alone owes something: the result.
         let owes_news = rank == 0 || !self.is_verified_whole();
-        (late && owes_news).then(|| format!("no news for {} s", STALL_LIMIT_MS / 1000))
+        let reason = || format!("no news for {} s", STALL_LIMIT_MS / 1000);
+        (late && owes_news).then(|| open(reason()))
     }
 
-    fn is_verified_whole(&self) -> bool {
+    pub(super) fn is_verified_whole(&self) -> bool {
         self.is_training() && self.verified_step >= self.terms.extent.steps
     }
 
@@ -115,6 +116,7 @@ impl Run {
         let anew = |since: Option<Timestamp>| since.map(|_| now);
         for seat in &mut self.seats {
             seat.away_since = anew(seat.away_since);
+            seat.returned = anew(seat.returned);
         }
         self.heard_since = anew(self.heard_since);
         self.stored_since = anew(self.stored_since);
@@ -140,8 +142,7 @@ impl Run {
             self.state == TaskState::Waiting,
             self.state == TaskState::Running,
         );
-        let away = self.seats.iter().filter_map(|s| s.away_since);
-        let away = away.map(|at| at.plus_ms(AWAY_LIMIT_MS));
+        let away = self.seats.iter().filter_map(away_until);
         let complete = self.offers.len() >= self.spec.miners as usize;
         let answers = complete || !self.asked.is_empty();
         let window = (waiting && answers).then_some(self.window_ends);
@@ -154,4 +155,21 @@ impl Run {
             .chain([self.deadline, self.ends()])
             .min()
     }
+}
+
+/// Until when a member that has no connection, or came back without the run's state, has its seat.
+fn away_until(seat: &Seat) -> Option<Timestamp> {
+    let away = seat.away_since.map(|at| at.plus_ms(AWAY_LIMIT_MS));
+    let returned = seat.returned.map(|at| at.plus_ms(RETURN_LIMIT_MS));
+    away.into_iter().chain(returned).min()
+}
+
+fn away_too_long(seat: &Seat, now: Timestamp) -> Option<String> {
+    if away_until(seat).is_none_or(|until| now < until) {
+        return None;
+    }
+    Some(match seat.returned {
+        Some(_) => "it came back without the task's state".to_owned(),
+        None => format!("no connection for {} s", AWAY_LIMIT_MS / 1000),
+    })
 }

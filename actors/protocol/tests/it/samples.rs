@@ -630,7 +630,7 @@ fn event_values() -> Vec<Event> {
         },
         Event::Lost {
             node,
-            name,
+            name: name.clone(),
             reason: "silent for 1500 ms".into(),
             unpaid: ctm(1),
             remaining: 2,
@@ -643,6 +643,13 @@ fn event_values() -> Vec<Event> {
             state: TaskState::Finished,
             reason: "all work is done".into(),
             payments: vec![payment(Reason::Work, Some(node_id()))],
+        },
+        Event::Left {
+            node,
+            name,
+            reason: "its owner stops this miner".into(),
+            unpaid: ctm(1),
+            remaining: 2,
         },
     ]
 }
@@ -660,6 +667,7 @@ fn events() -> Vec<Message> {
         Event::Progress { .. },
         Event::Checkpoint { .. },
         Event::Lost { .. },
+        Event::Left { .. },
         Event::Stored { .. },
         Event::Settled { .. },
     );
@@ -1278,6 +1286,9 @@ fn reports() -> Vec<Report> {
             task_fault: false,
             reason: "the disk is full".into(),
         },
+        Report::Leaving {
+            reason: "its owner stops this miner".into(),
+        },
     ];
     all_variants!(
         reports,
@@ -1288,6 +1299,7 @@ fn reports() -> Vec<Report> {
         Report::Paused { .. },
         Report::Finished { .. },
         Report::Failed { .. },
+        Report::Leaving { .. },
     );
     reports
 }

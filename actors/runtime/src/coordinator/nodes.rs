@@ -325,11 +325,12 @@ fn not_joined() -> ErrorBody {
 
 /// A reason from outside, fit for a client's eyes.
 fn short(reason: &str) -> String {
-    reason
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(MAX_REASON_CHARS)
-        .collect()
+    let plain = reason.chars().filter(|c| !c.is_control());
+    let plain: String = plain.take(MAX_REASON_CHARS).collect();
+    if plain.trim().is_empty() {
+        return "it gave no reason".to_owned();
+    }
+    plain
 }
 
 /// Refuses what is not `host:port`: others would have to dial it.
@@ -393,6 +394,9 @@ fn vetted(report: Report) -> Result<Report, ErrorBody> {
         },
         Report::Failed { task_fault, reason } => Report::Failed {
             task_fault,
+            reason: short(&reason),
+        },
+        Report::Leaving { reason } => Report::Leaving {
             reason: short(&reason),
         },
         other => other,

@@ -89,6 +89,7 @@ struct Plan {
     /// Who has the task's items at hand now.
     ready: Vec<NodeId>,
     settles: bool,
+    earns: bool,
     asks_free: bool,
 }
 
@@ -119,7 +120,7 @@ impl Desk {
             Ok(plan) => plan,
             Err(refusal) => return caller.refuse(Unposted::Refused(refusal)),
         };
-        let is_open = !run.state.is_final();
+        let (is_open, client) = (!run.state.is_final(), run.client);
         self.mark(task, is_open, &mut plan.batch);
         let items: Vec<ItemId> = run.terms.items.iter().map(|used| used.item).collect();
         let (run, then) = written(run, &mut plan, now);
@@ -161,6 +162,9 @@ impl Desk {
             .for_each(|wait| self.past.matched(wait));
         for node in plan.ready {
             self.past.has(node, items.iter().copied());
+        }
+        if plan.earns {
+            self.postings.worked(&client);
         }
         self.pricing.blame(&plan.blamed, now);
         plan.deliveries.push(Delivery::Wake(task));
@@ -213,7 +217,7 @@ impl Desk {
         let task = run.task;
         for (index, effect) in effects.into_iter().enumerate() {
             // Unique within the task: events are counted, and each effect has its place.
-            let number = run.events * 64 + index as u64;
+            let number = run.events * 256 + index as u64;
             match effect {
                 Effect::Announce(nodes) => {
                     let spec = Box::new(run.spec.clone());
@@ -247,6 +251,7 @@ impl Desk {
                     });
                 }
                 Effect::Earn { checkpoint, shares } => {
+                    plan.earns = true;
                     plan.decisions.push(Decision::Earn {
                         task,
                         checkpoint,

@@ -150,6 +150,10 @@ impl Desk {
             // Whoever no longer waits does not need it.
             Err(refusal) => return drop(reply.send(Err(refusal))),
         };
+        if let Err(refusal) = self.may_post(account) {
+            // It may be the very transaction that posted the last task.
+            return drop(reply.send(self.before(&transaction, refusal).await));
+        }
         free.retain(|node| !self.runs.is_member(node));
         let task = TaskId::of_transaction(&account, transaction.id().as_bytes());
         let (limits, now) = (self.world.limits, clock::now());
@@ -162,6 +166,11 @@ impl Desk {
             ack: None,
         };
         self.carry_out(run, effects, caller).await;
+    }
+
+    fn may_post(&self, account: AccountId) -> Result<(), ErrorBody> {
+        let (rule, open) = (&self.world.posting, self.runs.of_client(&account));
+        Ok(self.postings.check(rule, &account, open, clock::now())?)
     }
 
     /// The terms of a task that can be posted now.
@@ -193,7 +202,11 @@ impl Desk {
                 .with_help("see `cryptomind task ls`");
             return drop(reply.send(self.before(&transaction, refusal).await));
         };
-        let effects = run.apply(Input::Cancel, &self.around, clock::now());
+        let now = clock::now();
+        if run.earned.is_zero() {
+            self.postings.cancelled(account, now);
+        }
+        let effects = run.apply(Input::Cancel, &self.around, now);
         let caller = Caller {
             transaction: Some((transaction, reply)),
             ..Caller::default()

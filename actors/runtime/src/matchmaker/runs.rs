@@ -1,10 +1,11 @@
 //! The open runs, and which nodes are members of their groups: found without looking at every run.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cryptomind_core::run::Run;
 use cryptomind_protocol::task::TaskState;
-use cryptomind_protocol::{NodeId, TaskId, Timestamp};
+use cryptomind_protocol::{AccountId, NodeId, TaskId, Timestamp};
 
 /// All runs that have not ended.
 #[derive(Default)]
@@ -12,6 +13,8 @@ pub(super) struct Runs {
     runs: BTreeMap<TaskId, Run>,
     /// Every member of every group.
     members: BTreeSet<(NodeId, TaskId)>,
+    /// How many each client has.
+    clients: BTreeMap<AccountId, usize>,
 }
 
 impl FromIterator<Run> for Runs {
@@ -28,16 +31,32 @@ impl Runs {
         self.forget(&run.task);
         let members = run.seats.iter().map(|seat| (seat.member.node, run.task));
         self.members.extend(members);
+        *self.clients.entry(run.client).or_default() += 1;
         self.runs.insert(run.task, run);
     }
 
     /// The run has ended.
     pub(super) fn forget(&mut self, task: &TaskId) {
         if let Some(run) = self.runs.remove(task) {
+            self.leave_client(run.client);
             for seat in &run.seats {
                 self.members.remove(&(seat.member.node, *task));
             }
         }
+    }
+
+    fn leave_client(&mut self, client: AccountId) {
+        if let Entry::Occupied(mut count) = self.clients.entry(client) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// How many open tasks an account has.
+    pub(super) fn of_client(&self, client: &AccountId) -> usize {
+        self.clients.get(client).copied().unwrap_or_default()
     }
 
     pub(super) fn get(&self, task: &TaskId) -> Option<&Run> {

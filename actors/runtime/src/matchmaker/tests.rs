@@ -134,6 +134,10 @@ impl House {
                 prepare_ms: HOUR_MS,
                 hold_ms,
             },
+            posting: PostingRule {
+                open_tasks: 3,
+                free_cancels: 2,
+            },
         };
         let mut children = vec![
             Child::new(ledger_seat, move || (LedgerActor, for_ledger.clone())),
@@ -172,14 +176,7 @@ impl House {
 
     async fn post(&self, id: u8) -> (TaskId, Accepted) {
         let transaction = self.signed(id, Action::Post { spec: spec() });
-        let message = |reply| MatchmakerMsg::Post {
-            transaction,
-            spec: Box::new(spec()),
-            materials: Box::new(materials()),
-            reply,
-        };
-        let answer = self.matchmaker.call(message, MATCHMAKER_LIMIT).await;
-        let accepted = answer.unwrap().unwrap();
+        let accepted = self.try_post(transaction).await.unwrap();
         match accepted.outcome {
             Outcome::Posted { task, held } => {
                 assert_eq!(held, CAP);
@@ -187,6 +184,17 @@ impl House {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    async fn try_post(&self, transaction: Box<Verified>) -> Result<Accepted, ErrorBody> {
+        let message = |reply| MatchmakerMsg::Post {
+            transaction,
+            spec: Box::new(spec()),
+            materials: Box::new(materials()),
+            reply,
+        };
+        let answer = self.matchmaker.call(message, MATCHMAKER_LIMIT).await;
+        answer.unwrap()
     }
 
     async fn cancel(
@@ -385,6 +393,53 @@ async fn what_the_ledger_settled_ends_a_run_at_once() {
     house.ledger.settled(&store).await.unwrap();
     assert_eq!(house.run(task).state, TaskState::Expired);
     assert_eq!(house.run(kept).state, TaskState::Waiting);
+}
+
+/// Who takes tasks back again and again is made to wait, and told for how long; a repeated transaction still has its answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_posts_and_cancels_in_a_loop_is_made_to_wait() {
+    let store = StateStore::in_memory().unwrap();
+    let house = House::open(&store, HOUR_MS).await;
+    let first = house.signed(1, Action::Post { spec: spec() });
+    let mut answers = Vec::new();
+    for number in 0..3 {
+        let post = match number {
+            0 => first.clone(),
+            _ => house.signed(10 + number, Action::Post { spec: spec() }),
+        };
+        let accepted = house.try_post(post).await.unwrap();
+        let Outcome::Posted { task, .. } = accepted.outcome else {
+            panic!("{:?}", accepted.outcome);
+        };
+        answers.push(accepted);
+        let cancel = house.signed(20 + number, Action::Cancel { task });
+        house.cancel(cancel, task).await.unwrap();
+    }
+    let next = house.signed(30, Action::Post { spec: spec() });
+    let refusal = house.try_post(next).await.unwrap_err();
+    assert_eq!(refusal.code, "cancelled_too_often");
+    assert!(refusal.message.contains("3 tasks in a row"), "{refusal}");
+    assert!((1..=1000).contains(&refusal.retry_after_ms.unwrap()));
+    let again = house.try_post(first).await.unwrap();
+    assert_eq!(again.outcome, answers[0].outcome);
+    assert_eq!(house.open_tasks().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_has_no_more_open_tasks_than_it_may() {
+    let store = StateStore::in_memory().unwrap();
+    let house = House::open(&store, HOUR_MS).await;
+    let (first, _) = house.post(1).await;
+    for id in 2..=3 {
+        house.post(id).await;
+    }
+    let post = house.signed(4, Action::Post { spec: spec() });
+    let refusal = house.try_post(post).await.unwrap_err();
+    assert_eq!(refusal.code, "too_many_open_tasks");
+    assert!(refusal.message.contains("3 open tasks"), "{refusal}");
+    let cancel = house.signed(5, Action::Cancel { task: first });
+    house.cancel(cancel, first).await.unwrap();
+    house.post(6).await;
 }
 
 /// A restart finds the open runs by their index, and only those.

@@ -28,7 +28,7 @@ use tracing::{info, warn};
 use super::card::Card;
 use super::train::{Done, Event, Fault, Footing, Leg, Plan, Trainer};
 use super::uploads::Uploads;
-use super::worker::{Context, Place};
+use super::worker::{Context, Place, report_leaving};
 use super::{infer, uploads};
 use crate::idle::IdleMsg;
 use crate::transfer::Packed;
@@ -65,6 +65,11 @@ pub enum Order {
         /// Why.
         reason: String,
     },
+    /// From the worker: say that this member wants to go, and go on until the coordinator says stop.
+    Leave {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// How a run ended.
@@ -83,6 +88,8 @@ enum Halt {
     Over(Ending),
     /// The group forms again, as this attempt.
     Paused(u32),
+    /// This member wants to go, for this reason, and has something to do before it says so.
+    Leaving(String),
     Broken {
         suspect: Option<NodeId>,
         reason: String,
@@ -96,10 +103,24 @@ fn failed(reason: impl ToString) -> Halt {
     }))
 }
 
+/// What a member does that is to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnLeave {
+    /// It says so at once, and goes on: others depend on it.
+    Tell,
+    /// It comes to rest, to save what it did.
+    Halt,
+    /// It ends what it is about: that is soon over.
+    Hold,
+}
+
 /// The orders, and the attempt that they are weighed against.
 struct Orders {
     receiver: mpsc::Receiver<Order>,
+    context: Arc<Context>,
+    task: TaskId,
     attempt: u32,
+    on_leave: OnLeave,
 }
 
 impl Orders {
@@ -111,6 +132,14 @@ impl Orders {
             Some(Order::Pause { attempt }) => {
                 (attempt > self.attempt).then_some(Halt::Paused(attempt))
             }
+            Some(Order::Leave { reason }) => match self.on_leave {
+                OnLeave::Tell => {
+                    report_leaving(&self.context, self.task, self.attempt, &reason);
+                    None
+                }
+                OnLeave::Halt => Some(Halt::Leaving(reason)),
+                OnLeave::Hold => None,
+            },
             Some(Order::Match(m)) => (m.attempt > self.attempt).then(|| {
                 failed(format!(
                     "attempt {} was called while this miner was in attempt {}",
@@ -157,7 +186,10 @@ pub async fn drive(
 ) -> Ending {
     let mut orders = Orders {
         receiver: orders,
+        context: Arc::clone(&context),
+        task: matched.task,
         attempt: matched.attempt,
+        on_leave: OnLeave::Tell,
     };
     let mut run = Run {
         context,
@@ -204,6 +236,8 @@ impl Run {
                 Ok(()) => return Ending::Finished,
                 Err(Halt::Over(ending)) => return ending,
                 Err(Halt::Paused(attempt)) => Some(attempt),
+                // A part that halts to leave has said so itself.
+                Err(Halt::Leaving(_)) => None,
                 Err(Halt::Broken { suspect, reason }) => {
                     self.broken(suspect, reason);
                     None
@@ -318,14 +352,22 @@ impl Run {
         self.ready();
         self.turn_to(Activity::Training);
         let mut uploads = Uploads::start(&self.context, &self.matched);
-        let rank = leg.rank;
+        let (rank, world) = (leg.rank, leg.world);
         self.trainer_mut()?.train(leg);
-        let done = match self.listen(orders, &mut uploads).await {
+        if world == 1 {
+            orders.on_leave = OnLeave::Halt;
+        }
+        let listened = self.listen(orders, &mut uploads).await;
+        orders.on_leave = OnLeave::Tell;
+        let done = match listened {
             Ok(done) => done,
             Err(halt) => {
                 // A thread whose ring broke has come to rest by itself.
                 if !matches!(halt, Halt::Broken { .. }) {
                     self.leave(&leave, &uploads).await;
+                }
+                if let Halt::Leaving(reason) = halt {
+                    return Err(self.save_and_leave(&reason, orders, uploads).await);
                 }
                 if !matches!(halt, Halt::Over(_)) {
                     uploads.settle(SETTLE_LIMIT).await;
@@ -334,7 +376,10 @@ impl Run {
             }
         };
         if rank == 0 {
-            orders.during(self.finish(&done, uploads)).await
+            orders.on_leave = OnLeave::Hold;
+            let finished = orders.during(self.finish(&done, uploads)).await;
+            orders.on_leave = OnLeave::Tell;
+            finished
         } else {
             self.farewell(orders).await
         }
@@ -532,6 +577,24 @@ impl Run {
         if timeout(LEAVE_LIMIT, settled).await == Ok(true) {
             self.trainer = Some(trainer);
         }
+    }
+
+    /// A member that is alone stores what it did before it goes: its work is paid, and the next one goes on from there.
+    async fn save_and_leave(
+        &mut self,
+        reason: &str,
+        orders: &mut Orders,
+        uploads: Uploads,
+    ) -> Halt {
+        if let Some(trainer) = self.trainer.as_mut().filter(|t| t.committed() > 0) {
+            trainer.save();
+            if let Some(checkpoint) = trainer.events.recv().await {
+                self.pass_on(checkpoint, &uploads).await;
+            }
+        }
+        uploads.settle(SETTLE_LIMIT).await;
+        report_leaving(&self.context, self.task(), orders.attempt, reason);
+        orders.next().await
     }
 
     /// Stores the result and says so.

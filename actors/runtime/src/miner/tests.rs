@@ -108,6 +108,14 @@ async fn failed(hall: &mut Hall, at: (NodeId, u32)) -> (bool, String) {
     hall.report("a failure", at, failed).await
 }
 
+async fn leaving(hall: &mut Hall, at: (NodeId, u32)) -> String {
+    let leaving = |report: &Report| match report {
+        Report::Leaving { reason } => Some(reason.clone()),
+        _ => None,
+    };
+    hall.report("a leave", at, leaving).await
+}
+
 async fn turned(hall: &mut Hall, node: NodeId, from: Activity, to: Activity) {
     let turned = |(who, request): &Said| match request {
         Request::Activity { from: f, to: t, .. } => {
@@ -319,6 +327,62 @@ async fn a_newcomer_goes_on_from_a_checkpoint_and_a_damaged_source_is_noticed() 
         assert_eq!(*print, checkpoints[step].0, "step {step}");
     }
     finished(&mut hall, (id, 2)).await;
+}
+
+/// One of two is stopped: it says so, goes on until it is let go, and is gone then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_miner_goes_on_until_it_is_let_go() {
+    let mut hall = Hall::open();
+    let mut guests = hall.miners(2).await;
+    let members = ids(&guests);
+    seated(&mut hall, &members, 2000).await;
+    for node in &members {
+        ready(&mut hall, (*node, 1)).await;
+    }
+    let node = members[1];
+    let leaver = guests.pop().unwrap();
+    let going = tokio::spawn(leaver.node.shutdown());
+    let reason = leaving(&mut hall, (node, 1)).await;
+    assert!(reason.contains("owner"), "{reason}");
+    assert!(!going.is_finished());
+    let step = progress(&mut hall, (members[0], 1), 0).await;
+    progress(&mut hall, (members[0], 1), step).await;
+    stop(&mut hall, node).await;
+    tokio::time::timeout(PATIENCE, going)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+/// A miner that is alone stores where it stands first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_miner_that_is_alone_stores_what_it_did() {
+    let mut hall = Hall::open();
+    let mut guests = hall.miners(1).await;
+    let node = guests[0].id();
+    let mut spec = training(1, 2000);
+    if let Work::Train { train, .. } = &mut spec.work {
+        train.checkpoint_steps = u32::MAX;
+    }
+    let digits = hall.digits();
+    let addresses = hall.announce(TASK, &spec, &[node]).await;
+    let place = hall.place(TASK, &spec, &digits, &[node], addresses);
+    hall.seat(&place);
+    ready(&mut hall, (node, 1)).await;
+    let before = progress(&mut hall, (node, 1), 0).await;
+    let going = tokio::spawn(guests.pop().unwrap().node.shutdown());
+    let stored = |report: &Report| match report {
+        Report::Checkpoint { step, stored, .. } => Some((*step, stored.is_some())),
+        _ => None,
+    };
+    let (step, is_stored) = hall.report("a checkpoint", (node, 1), stored).await;
+    assert!(is_stored && step >= before, "step {step} after {before}");
+    leaving(&mut hall, (node, 1)).await;
+    stop(&mut hall, node).await;
+    tokio::time::timeout(PATIENCE, going)
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,6 +83,7 @@ pub struct Leg {
 enum Job {
     Stand(Footing),
     Leg(Box<Leg>),
+    Save,
 }
 
 /// What the thread says.
@@ -212,6 +213,11 @@ impl Trainer {
         self.order(Job::Leg(Box::new(leg)));
     }
 
+    /// Has the thread make a checkpoint of where it stands; it answers [`Event::Checkpoint`] with the state.
+    pub fn save(&self) {
+        self.order(Job::Save);
+    }
+
     fn order(&self, job: Job) {
         // One job at a time is the caller's rule; a thread that has ended has said so by closing its events.
         let _ = self.jobs.try_send(job);
@@ -255,6 +261,7 @@ fn work(
                 bench.say(Event::Standing)?;
             }
             Job::Leg(leg) => bench.leg(*leg)?,
+            Job::Save => bench.checkpoint(0)?,
         }
     }
     Ok(())

@@ -121,6 +121,13 @@ impl Context {
 pub enum WorkerMsg {
     /// The coordinator's command, and where this miner is.
     Told(Box<Command>, Place),
+    /// The owner wants the machine back: take no more tasks, and leave the run.
+    Leave {
+        /// Why, for those who are left.
+        reason: String,
+        /// Answered when there is no run any more.
+        reply: RpcReplyPort<()>,
+    },
     /// A run has ended.
     Ended {
         /// Its number.
@@ -152,6 +159,9 @@ pub struct Working {
     offers: VecDeque<Offered>,
     run: Option<Running>,
     runs: u64,
+    /// Whoever waits for this miner to have left; once there is somebody, it takes no more tasks.
+    leaves: Vec<RpcReplyPort<()>>,
+    is_leaving: bool,
 }
 
 struct Offered {
@@ -197,6 +207,8 @@ impl Actor for Worker {
             offers: VecDeque::new(),
             run: None,
             runs: 0,
+            leaves: Vec::new(),
+            is_leaving: false,
         })
     }
 
@@ -208,6 +220,7 @@ impl Actor for Worker {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             WorkerMsg::Told(command, place) => working.told(&myself, *command, place),
+            WorkerMsg::Leave { reason, reply } => working.leave(reason, reply),
             WorkerMsg::Ended { run, ending } => working.ended(run, &ending),
             WorkerMsg::Status(reply) => {
                 // Whoever asked may have gone.
@@ -226,11 +239,11 @@ impl Actor for Worker {
         if working.run.take().is_some()
             && let Some(lost) = working.context.standing.position()
         {
-            report_failed(
+            report_leaving(
                 &working.context,
                 lost.task,
                 lost.attempt,
-                "the miner is shut down",
+                "this miner is shut down",
             );
             working.context.standing.rest(&working.context.outbox);
         }
@@ -245,6 +258,15 @@ fn report_failed(context: &Context, task: TaskId, attempt: u32, reason: &str) {
         reason: reason.into(),
     };
     context.outbox.report(task, attempt, report);
+}
+
+/// It goes, and those who are left need not find out by themselves.
+pub(super) fn report_leaving(context: &Context, task: TaskId, attempt: u32, reason: &str) {
+    info!("task {task}: this miner leaves: {reason}");
+    let reason = reason.into();
+    context
+        .outbox
+        .report(task, attempt, Report::Leaving { reason });
 }
 
 impl Working {
@@ -292,6 +314,9 @@ impl Working {
 
     /// The ring address for an offer, or why there is none.
     fn offer(&mut self, task: TaskId, spec: &TaskSpec, place: &Place) -> Result<String, String> {
+        if self.is_leaving {
+            return Err("its owner stops this miner".into());
+        }
         if let Some(run) = &self.run {
             return Err(format!("busy with task {}", run.task));
         }
@@ -334,6 +359,10 @@ impl Working {
             }
             return;
         }
+        if self.is_leaving {
+            let reason = "its owner stops this miner";
+            return report_leaving(&self.context, task, attempt, reason);
+        }
         let Some(at) = self.offers.iter().position(|o| o.task == task) else {
             report_failed(&self.context, task, attempt, "the offer is no longer open");
             return;
@@ -370,6 +399,28 @@ impl Working {
         });
     }
 
+    /// No more tasks; the run says that it wants to go, and ends when it is let go.
+    fn leave(&mut self, reason: String, reply: RpcReplyPort<()>) {
+        self.is_leaving = true;
+        for offered in std::mem::take(&mut self.offers) {
+            self.decline(offered.task, &reason);
+        }
+        self.leaves.push(reply);
+        match self.run.as_ref().map(|run| run.task) {
+            Some(task) => {
+                self.order(task, Order::Leave { reason });
+            }
+            None => self.has_left(),
+        }
+    }
+
+    fn has_left(&mut self) {
+        for reply in self.leaves.drain(..) {
+            // Whoever no longer waits has gone already.
+            drop(reply.send(()));
+        }
+    }
+
     /// Passes an order on to the run of this task; false where there is none.
     fn order(&self, task: TaskId, order: Order) -> bool {
         let Some(run) = self.run.as_ref().filter(|run| run.task == task) else {
@@ -398,6 +449,7 @@ impl Working {
             Ending::Failed(fault) => warn!("task {task}: {}", fault.reason),
         }
         self.context.rest();
+        self.has_left();
     }
 }
 

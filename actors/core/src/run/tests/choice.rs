@@ -53,6 +53,49 @@ fn a_better_offer_of_a_barred_miner_is_no_offer_to_count_on() {
     );
 }
 
+/// Whoever was not asked is refused, and told so; whoever was asked and is late is heard.
+#[test]
+fn an_offer_that_nobody_asked_for_is_refused() {
+    let mut world = World::new();
+    let around = Surroundings::default();
+    let effects = offered(&mut world, offer(9), &around);
+    let withdrawn = withdrawn(&effects);
+    assert_eq!(withdrawn.len(), 1);
+    assert!(withdrawn[0].1.contains("was not asked"), "{withdrawn:?}");
+    assert!(world.run.offers.is_empty());
+    world.pass(LIMITS.offer_window_ms);
+    assert_eq!(world.run.asked, []);
+    assert!(self::withdrawn(&offered(&mut world, offer(1), &around)).is_empty());
+    world.feed(Input::Declined {
+        node: node(2),
+        reason: "busy".into(),
+    });
+    offered(&mut world, offer(2), &around);
+    let offers: Vec<_> = world.run.offers.iter().map(|o| o.member.node).collect();
+    assert_eq!(offers, [node(1)], "who declined has answered");
+}
+
+/// One that offers twice has one seat; what it said last counts.
+#[test]
+fn a_double_offer_is_one_offer() {
+    let mut world = World::new();
+    let around = Surroundings::default();
+    for address in ["host:1", "host:2"] {
+        let mut twice = offer(1);
+        twice.ring_address = address.into();
+        offered(&mut world, twice, &around);
+    }
+    (2..=3).for_each(|n| world.feed(Input::Offered(offer(n))));
+    world.pass(500);
+    assert_eq!(world.run.state, TaskState::Matched);
+    let seats = world.run.seats.iter();
+    let addresses: Vec<_> = seats.map(|seat| seat.ring_address.as_str()).collect();
+    assert_eq!(addresses, ["host:2", "host:2", "host:3"]);
+    let effects = offered(&mut world, offer(1), &around);
+    assert_eq!(withdrawn(&effects), [], "a member is no candidate");
+    assert_eq!(world.run.seats.len(), 3);
+}
+
 /// Four miners offer; three are near each other, the fourth is the fastest and far away.
 #[test]
 fn the_group_is_chosen_by_links_and_seated_in_ring_order() {

@@ -44,6 +44,11 @@ fn fingerprint(world: &mut World, n: u8, step: u64, stored: bool) {
     world.report(n, report);
 }
 
+fn back_without_state(world: &mut World, n: u8) {
+    let (node, position) = (node(n), None);
+    world.feed(Input::Joined { node, position });
+}
+
 fn progress(world: &mut World, step: u64) {
     let report = Report::Progress {
         step,
@@ -61,10 +66,11 @@ fn wait(world: &mut World, ms: u64) {
     }
 }
 
+/// Who is lost, with that held against it, at once or when the task gets further.
 fn blamed(world: &World, expected: &[u8]) {
     let expected: Vec<_> = expected.iter().map(|n| node(*n)).collect();
     assert_eq!(
-        (&world.blamed, &world.lost),
+        (&world.held_against(), &world.lost),
         (&expected, &expected),
         "{}",
         world.run.reason
@@ -315,22 +321,64 @@ fn a_miner_that_vanishes_keeps_what_it_earned_and_no_more() {
     assert!(world.paid(3).abs_diff(world.work() / 12) <= 1);
 }
 
-/// Coming back without the run's state again and again is no answer.
+/// It comes back without the run's state: once what was on its way has had its time, it is lost, and may be asked anew.
+#[test]
+fn a_member_that_comes_back_empty_handed_is_not_waited_for() {
+    let mut world = World::new();
+    world.match_three();
+    world.feed(Input::Disconnected(node(3)));
+    back_without_state(&mut world, 3);
+    wait(&mut world, RETURN_LIMIT_MS - 1);
+    blamed(&world, &[]);
+    world.pass(1);
+    blamed(&world, &[3]);
+}
+
+/// Coming back again and again is no answer.
 #[test]
 fn a_member_that_comes_back_empty_handed_does_not_win_time() {
     let mut world = World::new();
     world.match_three();
-    world.feed(Input::Disconnected(node(3)));
-    for _ in 0..2 {
-        wait(&mut world, AWAY_LIMIT_MS / 2 - 1);
+    for _ in 0..3 {
+        world.feed(Input::Disconnected(node(3)));
+        back_without_state(&mut world, 3);
+        wait(&mut world, RETURN_LIMIT_MS / 4);
         blamed(&world, &[]);
-        world.feed(Input::Joined {
-            node: node(3),
-            position: None,
-        });
     }
-    wait(&mut world, 2);
+    wait(&mut world, RETURN_LIMIT_MS / 4);
     blamed(&world, &[3]);
+}
+
+/// Its process ended well, and what it had to say is on its way.
+#[test]
+fn a_report_that_was_on_its_way_counts() {
+    let mut world = World::new();
+    world.match_three();
+    fingerprint(&mut world, 1, STEPS, true);
+    fingerprint(&mut world, 2, STEPS, false);
+    world.feed(Input::Disconnected(node(3)));
+    back_without_state(&mut world, 3);
+    wait(&mut world, RETURN_LIMIT_MS - 1);
+    fingerprint(&mut world, 3, STEPS, false);
+    assert_eq!(world.run.verified_step, STEPS);
+    world.report(1, finished());
+    world.check_end(TaskState::Finished);
+    blamed(&world, &[]);
+}
+
+/// The result is here and waits for the others' word: whoever sent it is done.
+#[test]
+fn a_first_rank_that_has_delivered_may_forget_the_run() {
+    let mut world = World::new();
+    world.match_three();
+    fingerprint(&mut world, 1, STEPS, true);
+    world.report(1, finished());
+    world.feed(Input::Disconnected(node(1)));
+    back_without_state(&mut world, 1);
+    wait(&mut world, AWAY_LIMIT_MS);
+    (2..=3).for_each(|n| fingerprint(&mut world, n, STEPS, false));
+    world.check_end(TaskState::Finished);
+    blamed(&world, &[]);
 }
 
 #[test]
@@ -342,7 +390,10 @@ fn a_group_that_gets_nowhere_is_not_kept_for_ever() {
         (1..=3).for_each(|n| paused(&mut world, n, 0));
     }
     assert_eq!(world.run.state, TaskState::Waiting);
-    assert!(world.blamed.is_empty(), "nobody knows whose fault it was");
+    assert!(
+        world.held_against().is_empty(),
+        "nobody knows whose fault it was"
+    );
 }
 
 /// A member breaks the ring again and again, and goes back each time, while others tell of progress.
@@ -360,7 +411,7 @@ fn a_group_that_verifies_nothing_is_not_kept_for_ever() {
     world.report(3, broken(None));
     (1..=3).for_each(|n| paused(&mut world, n, 0));
     assert_eq!(world.run.state, TaskState::Waiting);
-    assert!(world.blamed.is_empty());
+    assert!(world.held_against().is_empty());
 }
 
 /// Groups come and vanish until the network gives up: what the last ones earned is theirs, the rest is the client's.
@@ -369,9 +420,7 @@ fn when_all_groups_are_lost_the_task_is_abandoned() {
     let mut world = World::new();
     for first in [1, 11, 21] {
         let members = [first, first + 1, first + 2];
-        members
-            .iter()
-            .for_each(|n| world.feed(Input::Offered(offer(*n))));
+        world.offers_of(&members);
         world.pass(500);
         ready(&mut world, &members);
         world.checkpoint(&members, world.run.verified_step + 10);
@@ -391,9 +440,7 @@ fn a_task_that_never_got_anywhere_costs_nothing() {
     let mut world = World::new();
     for first in [1, 11, 21] {
         let members = [first, first + 1, first + 2];
-        members
-            .iter()
-            .for_each(|n| world.feed(Input::Offered(offer(*n))));
+        world.offers_of(&members);
         world.pass(500);
         ready(&mut world, &members);
         members
