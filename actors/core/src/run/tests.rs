@@ -16,6 +16,7 @@ use crate::rating::{NEWCOMER_MILLI, withheld_ppm};
 
 mod choice;
 mod demand;
+mod serve;
 mod timers;
 
 const STEPS: u64 = 40;
@@ -149,13 +150,17 @@ impl World {
     }
 
     fn with(limits: Limits) -> Self {
+        let spec = spec();
+        let terms = terms(&spec);
+        Self::of(spec, terms, limits)
+    }
+
+    fn of(spec: TaskSpec, terms: Terms, limits: Limits) -> Self {
         let (task, client, now) = (
             TaskId::new([7; 16]),
             owner(CLIENT),
             Timestamp::from_ms(1000),
         );
-        let spec = spec();
-        let terms = terms(&spec);
         let (run, effects) = Run::open(task, client, spec, terms, limits, nodes(), now);
         let mut world = Self {
             ledger: funded(&run, now),
