@@ -14,7 +14,7 @@ use cryptomind_sdk::Client;
 use serde_json::json;
 
 use crate::cli::TaskCommand;
-use crate::command::{files, interruptible, miner};
+use crate::command::{files, interruptible, miner, serve};
 use crate::context::Context;
 use crate::follow::Follow;
 use crate::output::{printable, table};
@@ -333,6 +333,9 @@ fn task_text(task: &TaskView) -> String {
     }
     if let Some(item) = task.item {
         lines.push(format!("model    {item}"));
+    }
+    if let Some(latency) = task.metrics.as_ref().and_then(|m| m.latency) {
+        lines.push(format!("latency  {}", serve::split(&latency)));
     }
     for member in &task.members {
         lines.push(format!("member   {}  {}", member.name, member.node.short()));
