@@ -8,6 +8,7 @@
 //! - [`kills`]: a coordinator is killed again and again under load;
 //! - [`ledger`]: payments, proofs, copies and audits by the commands;
 //! - [`processes`]: the demo, and nodes that die as in a power cut and are started again;
+//! - [`serve`]: sessions of calls to a model on a miner: who may call, what is paid, and who takes over;
 //! - [`nodes`]: what the other tests start.
 
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -21,3 +22,4 @@ mod layers;
 mod ledger;
 mod nodes;
 mod processes;
+mod serve;

@@ -94,21 +94,21 @@ fn write_config<T: Settings>(home: &Path, settings: &[(&str, String)]) -> PathBu
     file
 }
 
-fn shown(path: &Path) -> String {
+pub fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
 /// Coordinator, storage node and miners, each a process.
-struct Network {
-    dir: TempDir,
-    address: NodeAddress,
+pub struct Network {
+    pub dir: TempDir,
+    pub address: NodeAddress,
     coordinator: Part,
     storage: Part,
-    miners: Vec<Part>,
+    pub miners: Vec<Part>,
 }
 
 impl Network {
-    async fn start(miners: u8) -> Self {
+    pub async fn start(miners: u8) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let coordinator = start_coordinator(dir.path()).await;
         let address: NodeAddress = coordinator.said.parse().unwrap();
@@ -132,7 +132,7 @@ impl Network {
         }
     }
 
-    async fn client(&self, number: u8, nickname: &str) -> Client {
+    pub async fn client(&self, number: u8, nickname: &str) -> Client {
         let client = Client::connect(self.address.clone(), key(number))
             .await
             .unwrap();
