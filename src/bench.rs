@@ -12,6 +12,7 @@ use crate::context::Context;
 mod coordinator;
 mod disk;
 mod escrow;
+mod infer;
 pub mod kills;
 mod latency;
 mod ledger;
@@ -24,6 +25,7 @@ pub async fn run(context: &Context, command: BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Ledger(args) => ledger::run(context.output, args).await,
         BenchCommand::Market(args) => market::run(context.output, args).await,
+        BenchCommand::Infer(args) => infer::run(context.output, args).await,
         BenchCommand::Kills(args) => kills::run(context.output, args).await,
     }
 }

@@ -219,6 +219,9 @@ pub enum BenchCommand {
     /// The market: how long one match among many ready miners takes
     #[command(after_help = examples::BENCH_MARKET)]
     Market(BenchMarketArgs),
+    /// Calls to a model on a miner: how long one takes beyond the forward pass, and how many a second
+    #[command(after_help = examples::BENCH_INFER)]
+    Infer(BenchInferArgs),
     /// Kill a coordinator again and again under load: no token may be lost, created or doubled
     #[command(after_help = examples::BENCH_KILLS)]
     Kills(crate::bench::kills::KillsArgs),
@@ -258,6 +261,18 @@ pub struct BenchMarketArgs {
     /// How often each is done; the medians count
     #[arg(long, default_value_t = 101, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub rounds: u32,
+}
+
+/// How to measure inference.
+#[derive(Debug, Clone, Args)]
+pub struct BenchInferArgs {
+    /// Calls of one sample in one session, one after the other
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub calls: u32,
+
+    /// The folder of the network's data; a fresh one by default. It is kept
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 /// Key files.
@@ -497,9 +512,28 @@ pub enum ModelCommand {
     Ls,
     /// Fetch a model's files: safetensors and a card
     Get(GetArgs),
-    /// Run a model over a dataset, on a miner; waits and fetches the predictions
+    /// Run a model on a miner: over a dataset, whose predictions are fetched, or over samples of your own
     #[command(after_help = examples::MODEL_INFER)]
     Infer(InferArgs),
+    /// Keep a model ready on a miner, and answer each sample that comes in
+    #[command(after_help = examples::MODEL_SERVE)]
+    Serve(ServeArgs),
+}
+
+/// What to keep ready, and for how much.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The model: `nickname/name`, an id, or the beginning of one
+    pub model: String,
+    /// The most samples; those that are not used are not paid
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples: u32,
+    /// The most that it may cost; by default the upper end of the quote
+    #[arg(long, value_name = "CTM")]
+    pub max_cost: Option<Amount>,
+    /// Samples, a line each: numbers with commas between them, or a JSON list; by default standard input
+    #[arg(long, short, value_name = "FILE")]
+    pub input: Option<PathBuf>,
 }
 
 /// What to run over what.
@@ -508,8 +542,11 @@ pub struct InferArgs {
     /// The model: `nickname/name`, an id, or the beginning of one
     pub model: String,
     /// The dataset that holds the samples
-    #[arg(long, value_name = "DATASET")]
-    pub dataset: String,
+    #[arg(long, value_name = "DATASET", required_unless_present = "input")]
+    pub dataset: Option<String>,
+    /// Samples of your own instead, a line each: numbers with commas between them, or a JSON list; `-` is standard input
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["dataset", "output"])]
+    pub input: Option<PathBuf>,
     /// Which of its samples
     #[arg(long, value_enum, default_value = "test")]
     pub split: SplitArg,
@@ -754,6 +791,9 @@ mod tests {
             "--format json wallet balance",
             "dataset add t.csv --label kind --access paid --fee 0.25",
             "model infer bob/mlp --dataset ada/digits --split test --max-cost 1",
+            "model infer bob/mlp --input rows.csv",
+            "model serve bob/mlp --samples 50 --max-cost 1 --format json",
+            "bench infer --calls 100 --format json",
             "wallet send bob 0.5",
             "wallet send bob 0.5 --yes",
             "ledger status --format json",
@@ -799,6 +839,10 @@ mod tests {
             "bench ledger --clients 0",
             "bench ledger --clients 501",
             "bench ledger --seconds 0",
+            "model infer bob/mlp",
+            "model infer bob/mlp --dataset ada/digits --input rows.csv",
+            "model serve bob/mlp --samples 0",
+            "bench infer --calls 0",
             "bench kills --kills 0",
             "bench kills --clients 1",
             "--format xml doctor",

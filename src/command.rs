@@ -20,6 +20,7 @@ mod market;
 mod miner;
 mod model;
 mod network;
+pub mod serve;
 pub mod task;
 mod wallet;
 

@@ -22,7 +22,7 @@ use crate::exit;
 use crate::local_network::{LocalNetwork, MINER_OWNERS, STORAGE_OWNER};
 use crate::output::{Output, Tone};
 
-mod digits;
+pub mod digits;
 mod inference;
 mod money;
 mod publishing;

@@ -11,6 +11,7 @@ use cryptomind_protocol::task::{Activity, Event, Metrics, TaskEvent};
 use indicatif::ProgressBar;
 
 use crate::chart;
+use crate::command::serve;
 use crate::output::{Output, Tone, printable};
 
 const CURVE_WIDTH: usize = 56;
@@ -212,6 +213,29 @@ pub fn sentence(event: &Event) -> Option<(Tone, String)> {
             Tone::Dim,
             format!("checkpoint at step {step} verified: {earned} earned"),
         ),
+        Event::Serving {
+            name,
+            address,
+            samples,
+            latency,
+            ..
+        } => {
+            let mut text = format!(
+                "{name:<12} answers calls at {}; queue {} ms, fetch {} ms, load {} ms",
+                address.socket(),
+                latency.queue_us / 1000,
+                latency.fetch_us / 1000,
+                latency.load_us / 1000
+            );
+            if *samples > 0 {
+                let _ = write!(text, "; goes on after {samples} samples");
+            }
+            (Tone::Notice, text)
+        }
+        Event::Acknowledged { samples, earned } => (
+            Tone::Dim,
+            format!("{samples} samples acknowledged: {earned} earned"),
+        ),
         Event::Lost {
             name,
             reason,
@@ -257,6 +281,9 @@ fn measured(metrics: &Metrics) -> String {
     }
     if let Some(accuracy) = metrics.test_accuracy {
         let _ = write!(text, ", test accuracy {accuracy:.4}");
+    }
+    if let Some(latency) = &metrics.latency {
+        let _ = write!(text, "; {}", serve::split(latency));
     }
     text
 }

@@ -1,4 +1,4 @@
-//! The benchmark of the ledger measures a real ledger: what it counts is what the chain holds.
+//! The benchmarks measure the real thing: what that of the ledger counts is what the chain holds, and calls are calls.
 
 use std::path::Path;
 
@@ -60,4 +60,22 @@ async fn a_ledger_that_was_killed_holds_every_payment() {
     let dir = measured["dir"].as_str().unwrap();
     let kept = json(home.path(), &["ledger", "verify", "--dir", dir]).await;
     assert_eq!(kept["transactions"], measured["transactions"], "{kept}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_benchmark_of_inference_measures_real_calls() {
+    let _turn = TURN.lock().await;
+    let home = home();
+    let measured = json(home.path(), &["bench", "infer", "--calls", "50"]).await;
+    for name in [
+        "forward_ms",
+        "warm_ms_p50",
+        "warm_ms_p99",
+        "cold_ms",
+        "calls_per_s",
+    ] {
+        assert!(measured[name].as_f64().unwrap() > 0.0, "{name}: {measured}");
+    }
+    assert!(measured["cold"]["queue_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(measured["calls"], 50);
 }

@@ -9,6 +9,7 @@
 //! - [`life`]: a task whose miners are killed or stopped, or whose client is gone;
 //! - [`ledger`]: payments, proofs, copies and audits by the commands;
 //! - [`processes`]: the demo, and nodes that die as in a power cut and are started again;
+//! - [`serve`]: sessions of calls to a model on a miner: who may call, what is paid, and who takes over;
 //! - [`nodes`]: what the other tests start.
 
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -23,3 +24,4 @@ mod ledger;
 mod life;
 mod nodes;
 mod processes;
+mod serve;

@@ -103,7 +103,7 @@ fn write_config<T: Settings>(home: &Path, settings: &[(&str, String)]) -> PathBu
     file
 }
 
-fn shown(path: &Path) -> String {
+pub fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 

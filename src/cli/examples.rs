@@ -134,12 +134,31 @@ pub const MODEL: &str = "\
 Examples:
   cryptomind model ls
   cryptomind model get bob/digits-mlp -o model
-  cryptomind model infer bob/digits-mlp --dataset ada/digits --split test";
+  cryptomind model infer bob/digits-mlp --dataset ada/digits --split test
+  cryptomind model serve bob/digits-mlp < rows.csv";
 
 pub const MODEL_INFER: &str = "\
 Examples:
   cryptomind model infer bob/digits-mlp --dataset ada/digits
-  cryptomind model infer bob/digits-mlp --dataset bob/mine --split train --max-cost 0.5 -o answers";
+  cryptomind model infer bob/digits-mlp --dataset bob/mine --split train --max-cost 0.5 -o answers
+  cryptomind model infer bob/digits-mlp --input rows.csv --format json";
+
+pub const MODEL_SERVE: &str = "\
+A line an answer: class, probability, and where the time went. The first answer counts what it took until
+a miner had the model. What is held beyond the answers comes back at the end of input, or with Ctrl-C.
+
+Examples:
+  cryptomind model serve bob/digits-mlp < rows.csv
+  cryptomind model serve bob/digits-mlp --samples 100000 --max-cost 0.5 --input rows.csv
+  my-sensor | cryptomind model serve bob/digits-mlp --format json | my-program";
+
+pub const BENCH_INFER: &str = "\
+Starts a whole network on this machine, publishes a small model, and calls it on a miner that does not have
+it. The baseline is the same forward pass in this process.
+
+Examples:
+  cryptomind bench infer --format json
+  cryptomind bench infer --calls 20000";
 
 pub const TASK: &str = "\
 Examples:

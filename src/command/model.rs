@@ -10,7 +10,7 @@ use cryptomind_protocol::task::{Conditions, TaskSpec, TaskView, Work};
 
 use crate::cli::{GetArgs, InferArgs, ModelCommand};
 use crate::command::dataset::{access_text, shape};
-use crate::command::{files, interruptible, task};
+use crate::command::{files, interruptible, serve, task};
 use crate::context::Context;
 use crate::resolve;
 
@@ -19,7 +19,11 @@ pub async fn run(context: &Context, command: ModelCommand) -> Result<()> {
     match command {
         ModelCommand::Ls => interruptible(list(context)).await,
         ModelCommand::Get(args) => interruptible(get(context, args)).await,
-        ModelCommand::Infer(args) => infer(context, args).await,
+        ModelCommand::Infer(mut args) => match args.input.take() {
+            Some(input) => serve::infer_file(context, args, &input).await,
+            None => infer(context, args).await,
+        },
+        ModelCommand::Serve(args) => serve::serve(context, args).await,
     }
 }
 
@@ -80,7 +84,8 @@ async fn infer(context: &Context, args: InferArgs) -> Result<()> {
 async fn post(context: &Context, args: &InferArgs) -> Result<(TaskId, String)> {
     let client = context.client().await?;
     let model = resolve::item(client, &args.model).await?;
-    let dataset = resolve::item(client, &args.dataset).await?;
+    let dataset = args.dataset.as_deref().unwrap_or_default();
+    let dataset = resolve::item(client, dataset).await?;
     let mut spec = inference(&model, &dataset, args.split.into());
     let quote = client.quote(&spec).await?;
     spec.max_cost = args.max_cost.unwrap_or(quote.cost_high);

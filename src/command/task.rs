@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::TaskCommand;
-use crate::command::{files, interruptible, miner};
+use crate::command::{files, interruptible, miner, serve};
 use crate::context::Context;
 use crate::follow::Follow;
 use crate::output::{printable, table};
@@ -415,6 +415,9 @@ fn task_text(task: &TaskView) -> String {
     }
     if let Some(item) = task.item {
         lines.push(format!("model    {item}"));
+    }
+    if let Some(latency) = task.metrics.as_ref().and_then(|m| m.latency) {
+        lines.push(format!("latency  {}", serve::split(&latency)));
     }
     for member in &task.members {
         lines.push(format!("member   {}  {}", member.name, member.node.short()));

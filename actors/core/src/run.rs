@@ -14,13 +14,15 @@
 //! | running | the stored file of a checkpoint, from the first rank | [`STORE_LIMIT_MS`] after the first member told its fingerprint | its confirmation | the first rank is lost, the rest go on | unchanged |
 //! | running | fingerprints of a stored checkpoint, from each member | [`CONFIRM_LIMIT_MS`] after it was stored | it is verified: `Earn` | the silent are lost and blamed; what the others confirm is verified | the others earn |
 //! | running, all work verified | the result, from the first rank | [`STALL_LIMIT_MS`] after the last news | finished | the first rank is lost, the next one delivers | all work is earned already |
+//! | running, serving | an acknowledgement of more samples | [`IDLE_LIMIT_MS`] after the last one | `Earn`; the timer starts anew; the last sample, or the client's last word, finishes it | closing, to be finished | the client's word counts |
+//! | running, closing | the newest acknowledgement, from the one that serves | [`CLOSE_LIMIT_MS`] after the client cancelled, or fell idle | `Earn`, then cancelled or finished | cancelled or finished all the same | settled |
 //! | regrouping | `Paused` of each member | [`PAUSE_LIMIT_MS`]; [`SUSPECT_LIMIT_MS`] for who is suspected, once all others have answered | matched, as the next attempt | the silent are lost | unchanged |
 //! | any with a group | a member that leaves: the pause as above, without it | as above | it is let go, the rest form the next attempt | it may go; the rest go on | what it earned is its own |
 //! | any with a group | a member's connection | [`AWAY_LIMIT_MS`] after it broke, or after the coordinator came back | the member is told where the group stands | it is lost | what it earned is its own |
 //! | any with a group | news of a member that came back without the run's state | [`RETURN_LIMIT_MS`] | its report was on its way, and counts | it is lost, and asked anew | what it earned is its own |
 //! | any with a group | a group that gets anywhere | [`MAX_FRUITLESS_ATTEMPTS`] without progress, [`MAX_ATTEMPTS_A_CHECKPOINT`] without a verified checkpoint | – | all are lost, the task begins again | unchanged |
 //! | waiting again | a further group; whoever failed and is back is chosen before others | [`Limits::offer_window_ms`], [`Limits::wait_ms`]; [`MAX_EXECUTIONS`] groups in all, [`MAX_STRIKES`] failures of one miner | matched | abandoned, or expired | settled |
-//! | any | the client | none: nothing waits for the client | `Cancel`: cancelled, settled | the task goes on to its end | settled as for all others |
+//! | any | the client | none: nothing waits for the client | `Cancel`: cancelled, settled; where somebody serves, closing | the task goes on to its end | settled as for all others |
 //! | any | the task's end | [`Limits::hold_ms`] after it was posted | – | expired | settled |
 //! | any | a coordinator whose clock was set | – | [`Input::ClockSet`]: all timers but the last two start anew | – | unchanged |
 //! | any | the coordinator | the hold's own expiry, [`Run::hold_expires`] | [`Run::resume`]: all timers but the last two start anew | the ledger settles the hold by itself; [`Input::HoldExpired`] ends the run | settled by the ledger |
@@ -50,14 +52,15 @@ use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::node::{Position, Report};
 use cryptomind_protocol::speed::{Engine, RunStatistic};
 use cryptomind_protocol::task::{
-    Event, Member, Metrics, Payment, ResultFile, TaskSpec, TaskState, Work,
+    Event, Latency, Member, Metrics, Payment, ResultFile, TaskSpec, TaskState, Work,
 };
-use cryptomind_protocol::{AccountId, Amount, NodeId, TaskId, Timestamp};
+use cryptomind_protocol::{AccountId, Amount, NodeId, PublicKey, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::market::waits::WaitRecord;
 use crate::market::{Offer, Surroundings};
 use crate::price::Terms;
+use crate::serve::Shown;
 
 mod blame;
 mod checkpoint;
@@ -66,6 +69,7 @@ mod demand;
 mod effort;
 mod leave;
 mod regroup;
+mod serve;
 mod settle;
 mod timers;
 
@@ -90,6 +94,10 @@ pub const STALL_LIMIT_MS: u64 = 300_000;
 pub const STORE_LIMIT_MS: u64 = 240_000;
 /// How long members have to confirm a checkpoint that is stored.
 pub const CONFIRM_LIMIT_MS: u64 = 60_000;
+/// How long a session may be without an acknowledgement of more samples.
+pub const IDLE_LIMIT_MS: u64 = 600_000;
+/// How long the one that serves has to show its newest acknowledgement when its session ends.
+pub const CLOSE_LIMIT_MS: u64 = 2_000;
 /// How often a task is begun with a new group before the network gives up.
 pub const MAX_EXECUTIONS: u32 = 3;
 /// How often a group may form again without getting anywhere.
@@ -191,6 +199,8 @@ pub struct Run {
     pub task: TaskId,
     /// Who posted it.
     pub client: AccountId,
+    /// The key that signed its posting: of a session, who may call and acknowledge.
+    pub caller: Option<PublicKey>,
     /// What was asked for.
     pub spec: TaskSpec,
     /// What it costs and takes.
@@ -199,8 +209,14 @@ pub struct Run {
     pub limits: Limits,
     /// When it was posted.
     pub posted: Timestamp,
+    /// When it was first matched.
+    pub matched: Option<Timestamp>,
     /// How far it is.
     pub state: TaskState,
+    /// How a session ends, once its miner has shown the newest acknowledgement.
+    pub closing: Option<TaskState>,
+    /// What it took until the door of a session was open.
+    pub opening: Option<Latency>,
     /// What it waits for, or why it ended.
     pub reason: String,
     /// When it ended.
@@ -318,6 +334,17 @@ pub enum Input {
         /// The account of the storage node whose valid receipt came with the report, where one did.
         stored_by: Option<AccountId>,
     },
+    /// The one that serves shows what its client acknowledged: see [`Run::judge`].
+    Served {
+        /// Who.
+        node: NodeId,
+        /// In which attempt.
+        attempt: u32,
+        /// The newest acknowledgement, where there is one.
+        shown: Option<Shown>,
+        /// Whether its door is closed.
+        left: bool,
+    },
     /// The client cancels.
     Cancel,
     /// Nobody settled the hold in time: the ledger has done so by itself, with these payments.
@@ -415,11 +442,15 @@ impl Run {
         let mut run = Self {
             task,
             client,
+            caller: None,
             spec,
             terms,
             limits,
             posted: now,
+            matched: None,
             state: TaskState::Waiting,
+            closing: None,
+            opening: None,
             reason: String::new(),
             ended: None,
             attempt: 0,
@@ -462,6 +493,13 @@ impl Run {
         (run, effects)
     }
 
+    /// Notes whose key signed the posting.
+    #[must_use]
+    pub const fn called_by(mut self, caller: PublicKey) -> Self {
+        self.caller = Some(caller);
+        self
+    }
+
     /// Whether the run computes with a model graph over steps and checkpoints.
     pub const fn is_training(&self) -> bool {
         matches!(self.spec.work, Work::Train { .. })
@@ -488,6 +526,12 @@ impl Run {
             } => {
                 self.reported(node, attempt, report, stored_by, now, &mut effects);
             }
+            Input::Served {
+                node,
+                attempt,
+                shown,
+                left,
+            } => self.served((node, attempt), shown.as_ref(), left, now, &mut effects),
             Input::Cancel => self.cancel(now, &mut effects),
             Input::HoldExpired(payments) => self.hold_expired(payments, now, &mut effects),
             Input::ClockSet => self.restart_timers(now),
@@ -617,6 +661,7 @@ impl Run {
         }
         self.faults.clear();
         self.restart_effort(now);
+        self.matched.get_or_insert(now);
         self.state = TaskState::Matched;
         self.deadline = now.plus_ms(self.limits.prepare_ms);
         self.reason = "the group prepares".to_owned();
@@ -735,6 +780,9 @@ impl Run {
             return;
         };
         (seat.away_since, seat.returned) = (None, None);
+        if self.is_serving() {
+            return self.session_reported(node, report, now, effects);
+        }
         match report {
             Report::Ready { fetched_bytes } => self.ready(node, fetched_bytes, now, effects),
             Report::Progress {
@@ -771,7 +819,10 @@ impl Run {
                 prepared,
                 ring_address,
             } => {
-                if pausing && committed <= steps {
+                if pausing
+                    && committed <= steps
+                    && let Some(seat) = self.seat(node)
+                {
                     seat.ring_address = ring_address;
                     seat.paused = Some(Paused {
                         committed,
@@ -784,6 +835,8 @@ impl Run {
                 self.finished(files, metrics, stored_by, now, effects);
             }
             Report::Finished { .. } => {}
+            // Of sessions.
+            Report::Serving { .. } | Report::Served { .. } => {}
             Report::Failed {
                 task_fault: true,
                 reason,
@@ -818,7 +871,7 @@ impl Run {
         self.delivered = true;
         self.restart_effort(now);
         self.reason = format!("{} miners compute", self.seats.len());
-        self.deadline = now.plus_ms(STALL_LIMIT_MS);
+        self.deadline = now.plus_ms(self.news_limit_ms());
     }
 
     fn progress(
@@ -880,6 +933,7 @@ fn samples_after(run: &Run, step: u64) -> u64 {
         Work::Train { train, .. } => train.samples_after(step, extent.samples.into()),
         Work::Infer { .. } if step == 0 => 0,
         Work::Infer { .. } => extent.total_samples,
+        Work::Serve { .. } => step.min(extent.total_samples),
     }
 }
 

@@ -19,6 +19,8 @@ pub const ALPN_BLOB: &str = "cryptomind-blob/1";
 pub const ALPN_RING: &str = "cryptomind-ring/1";
 /// ALPN between miners that measure how far they are from each other.
 pub const ALPN_PROBE: &str = "cryptomind-probe/1";
+/// ALPN between a task's client and the miner that serves its calls.
+pub const ALPN_SERVE: &str = "cryptomind-serve/1";
 
 /// A frame longer than its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,8 @@
 //! randomness: bytes come in, values or refusals come out.
 //!
 //! Reading order: [`id`], [`money`], [`codec`], [`signed`], [`hello`], then the messages by door:
-//! [`api`] (clients), [`node`] (miners and storage nodes), [`blob`] (bytes), [`ring`] (gradients), [`probe`] (distances).
+//! [`api`] (clients), [`node`] (miners and storage nodes), [`blob`] (bytes), [`ring`] (gradients), [`probe`] (distances),
+//! [`serve`] (sessions of single calls).
 //! `cryptomind.cddl` beside this crate describes the same messages for other languages; a test
 //! checks one against the other.
 
@@ -27,6 +28,7 @@ pub mod price;
 pub mod probe;
 pub mod ring;
 pub mod role;
+pub mod serve;
 pub mod signed;
 pub mod speed;
 pub mod task;

@@ -12,9 +12,9 @@ use crate::key::Hash;
 use crate::probe::{Echo, LinkReport, Peer};
 use crate::role::Role;
 use crate::speed::Engine;
-use crate::task::{Activity, Member, Metrics, ResultFile, TaskSpec};
+use crate::task::{Activity, Latency, Member, Metrics, ResultFile, TaskSpec};
 use crate::transaction::StoredReceipt;
-use crate::{AccountId, Amount, NodeId, Signed, TaskId, Timestamp};
+use crate::{AccountId, Amount, NodeId, PublicKey, Signed, TaskId, Timestamp};
 
 /// A request from a node.
 #[allow(
@@ -219,14 +219,16 @@ pub struct Match {
     pub attempt: u32,
     /// What to compute.
     pub spec: TaskSpec,
-    /// The dataset.
-    pub dataset: DatasetInfo,
+    /// The dataset, where the task has one.
+    pub dataset: Option<DatasetInfo>,
     /// Its files.
     pub dataset_files: Vec<FileEntry>,
     /// The model, for inference.
     pub model: Option<ModelInfo>,
     /// Its files.
     pub model_files: Vec<FileEntry>,
+    /// Who may call, where the model is served: the key that signed the task's posting.
+    pub caller: Option<PublicKey>,
     /// The members by rank.
     pub members: Vec<Member>,
     /// Their ring sockets by rank.
@@ -300,6 +302,22 @@ pub enum Report {
         receipts: Vec<StoredReceipt>,
         /// What came out.
         metrics: Metrics,
+    },
+    /// The model is loaded and the door for its client open.
+    Serving {
+        /// `host:port` of the door.
+        address: String,
+        /// Bytes that had to be fetched.
+        fetched_bytes: u64,
+        /// Fetch and load.
+        latency: Latency,
+    },
+    /// What the client of a session has acknowledged.
+    Served {
+        /// The newest [`Acknowledgement`](crate::serve::Acknowledgement), where there is one.
+        acknowledgement: Option<Signed>,
+        /// Whether the door is closed: nothing more comes from this member.
+        left: bool,
     },
     /// This member cannot go on.
     Failed {

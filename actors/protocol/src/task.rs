@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::item::Access;
 use crate::model::{ModelError, ModelSpec};
 use crate::speed::SpeedBasis;
-use crate::{AccountId, Amount, ItemId, NodeId, TaskId, Timestamp};
+use crate::{AccountId, Amount, ItemId, NodeAddress, NodeId, TaskId, Timestamp};
 
 /// The most miners in a group today.
 pub const MAX_GROUP: u32 = 16;
@@ -85,6 +85,13 @@ pub enum Work {
         dataset: ItemId,
         /// Which of its splits.
         split: Split,
+    },
+    /// Keep a model ready for its client's calls: see [`crate::serve`].
+    Serve {
+        /// The model item.
+        model: ItemId,
+        /// The most samples over all calls; those that are not used are not paid.
+        samples_max: u32,
     },
 }
 
@@ -318,11 +325,12 @@ impl TaskSpec {
                 model.check()?;
                 train.check()
             }
-            Work::Infer { .. } if self.miners != 1 => Err(value(
+            Work::Infer { .. } | Work::Serve { .. } if self.miners != 1 => Err(value(
                 "group.miners",
                 format!("{}: an inference task has one miner", self.miners),
             )),
-            Work::Infer { .. } => Ok(()),
+            Work::Serve { samples_max: 0, .. } => Err(value("samples_max", "0: give 1 or more")),
+            Work::Infer { .. } | Work::Serve { .. } => Ok(()),
         }
     }
 }
@@ -523,6 +531,35 @@ pub struct Metrics {
     pub samples: u64,
     /// From start to end of computing, milliseconds.
     pub compute_ms: u64,
+    /// Where an inference's time went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
+}
+
+/// Where the time went between asking and having the answer, microseconds each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Until somebody began with it: from posting to the match; of a call, behind others.
+    pub queue_us: u64,
+    /// Stopping the owner's program, and fetching what was not there.
+    pub fetch_us: u64,
+    /// From disk to memory.
+    pub load_us: u64,
+    /// The forward pass.
+    pub compute_us: u64,
+    /// Storing the result; of a call, the way there and back.
+    pub return_us: u64,
+}
+
+impl Latency {
+    /// All of it.
+    pub const fn total_us(&self) -> u64 {
+        self.queue_us
+            .saturating_add(self.fetch_us)
+            .saturating_add(self.load_us)
+            .saturating_add(self.compute_us)
+            .saturating_add(self.return_us)
+    }
 }
 
 /// A file of a task's result: the same as a file of an item.
@@ -599,6 +636,28 @@ pub enum Event {
         /// Steps that it covers.
         step: u64,
         /// What was earned with it, over all members.
+        earned: Amount,
+    },
+    /// The model is loaded and its miner's door open: the client may call.
+    Serving {
+        /// The miner.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// Where its door is.
+        address: NodeAddress,
+        /// Which attempt its acknowledgements name.
+        attempt: u32,
+        /// Samples that are earned: acknowledgements count on from there.
+        samples: u64,
+        /// Queue, fetch and load.
+        latency: Latency,
+    },
+    /// The client has acknowledged answers, and they are earned.
+    Acknowledged {
+        /// Samples, over all calls.
+        samples: u64,
+        /// Earned so far, over all of them.
         earned: Amount,
     },
     /// A member is gone.
@@ -766,6 +825,20 @@ mod tests {
     }
 
     #[test]
+    fn a_session_has_one_miner_and_something_to_do() {
+        let serve = |samples_max, miners| TaskSpec {
+            work: Work::Serve {
+                model: ItemId::new([1; 16]),
+                samples_max,
+            },
+            miners,
+            ..spec()
+        };
+        serve(1, 1).check().unwrap();
+        assert!(serve(0, 1).check().is_err() && serve(1, 2).check().is_err());
+    }
+
+    #[test]
     fn nonsense_is_refused_by_field() {
         spec().check().unwrap();
         let field = |change: fn(&mut TaskSpec)| {
@@ -790,7 +863,7 @@ mod tests {
         fn train(s: &mut TaskSpec) -> &mut TrainSpec {
             match &mut s.work {
                 Work::Train { train, .. } => train,
-                Work::Infer { .. } => unreachable!(),
+                Work::Infer { .. } | Work::Serve { .. } => unreachable!(),
             }
         }
         assert_eq!(field(|s| train(s).epochs = 0), "train.epochs");

@@ -18,6 +18,7 @@ use cryptomind_core::market::{Offer, Past, Surroundings, Workload};
 use cryptomind_core::posting::{PostingRule, Postings};
 use cryptomind_core::rating;
 use cryptomind_core::run::{Input, Limits, Run};
+use cryptomind_core::serve::Shown;
 use cryptomind_core::transaction::Verified;
 use cryptomind_protocol::api::{Explanation, MinerView, WorkVerdict};
 use cryptomind_protocol::node::{Position, Report};
@@ -146,6 +147,21 @@ pub enum MatchmakerMsg {
         /// The owner of the storage node whose receipts came along, if all were good.
         stored_by: Option<AccountId>,
         /// Answered once durable.
+        reply: RpcReplyPort<Result<(), ErrorBody>>,
+    },
+    /// From sessions: the one that serves shows what its client acknowledged.
+    Served {
+        /// From whom.
+        node: NodeId,
+        /// Of which task.
+        task: TaskId,
+        /// In which attempt.
+        attempt: u32,
+        /// The newest acknowledgement, where there is one.
+        shown: Option<Shown>,
+        /// Whether its door is closed.
+        left: bool,
+        /// Answered once durable, or with why the acknowledgement does not count.
         reply: RpcReplyPort<Result<(), ErrorBody>>,
     },
     /// From sessions: a miner's machine changed what it does.
@@ -358,6 +374,17 @@ impl Actor for MatchmakerActor {
                 };
                 desk.feed(task, input, Some(reply)).await;
             }
+            MatchmakerMsg::Served {
+                node,
+                task,
+                attempt,
+                shown,
+                left,
+                reply,
+            } => {
+                let from = (node, attempt);
+                desk.served(task, from, shown, left, reply).await;
+            }
             MatchmakerMsg::Activity {
                 node,
                 from,
@@ -498,6 +525,30 @@ impl Desk {
             ability,
         };
         self.feed(task, Input::Offered(offer), Some(reply)).await;
+    }
+
+    /// What counts goes to the run; what does not is refused by name.
+    async fn served(
+        &mut self,
+        task: TaskId,
+        (node, attempt): (NodeId, u32),
+        shown: Option<Shown>,
+        left: bool,
+        reply: RpcReplyPort<Result<(), ErrorBody>>,
+    ) {
+        let both = self.runs.get(&task).zip(shown.as_ref());
+        let judged = both.map_or(Ok(()), |(run, shown)| run.judge(&node, attempt, shown));
+        if let Err(refusal) = judged {
+            tracing::warn!(%task, %node, %refusal, "an acknowledgement does not count");
+            return drop(reply.send(Err(refusal.into())));
+        }
+        let input = Input::Served {
+            node,
+            attempt,
+            shown,
+            left,
+        };
+        self.feed(task, input, Some(reply)).await;
     }
 
     async fn activity(

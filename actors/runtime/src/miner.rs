@@ -7,7 +7,8 @@
 //!                    └─ Worker   offers and runs                (miner/worker.rs)
 //!                         └─ Run   one task, all attempts       (miner/run.rs)
 //!                              ├─ training thread               (miner/train.rs)
-//!                              └─ uploads                       (miner/uploads.rs)
+//!                              ├─ uploads                       (miner/uploads.rs)
+//!                              └─ a session's door              (miner/serve.rs)
 //! ```
 //!
 //! Commands come in through the link and go to the worker; news goes out through the outbox, which the link
@@ -38,6 +39,7 @@ mod memory;
 mod outbox;
 mod probe;
 mod run;
+mod serve;
 mod standing;
 mod train;
 mod uploads;

@@ -1,7 +1,7 @@
 //! The client library: what the command line, the REPL and third parties use to work with a network.
 //!
-//! [`Client`] speaks the public API `cryptomind/1` with a coordinator and `cryptomind-blob/1` with
-//! storage nodes, and nothing else: whatever it can do, any other client can do.
+//! [`Client`] speaks the public API `cryptomind/1` with a coordinator, `cryptomind-blob/1` with storage nodes and
+//! `cryptomind-serve/1` with the miners of its sessions, and nothing else: whatever it can do, any other client can do.
 //!
 //! - A lost connection is dialled again, with back-off, for as long as [`Limits::patience`] says.
 //! - Reads are simply asked again. A transaction is signed once and sent again as the same bytes:
@@ -30,6 +30,7 @@ mod client;
 mod link;
 mod random;
 mod retry;
+mod serve;
 mod transfer;
 mod watch;
 
@@ -41,5 +42,6 @@ pub use cryptomind_protocol::{
 };
 pub use link::Limits;
 pub use random::{new_key, new_nonce};
+pub use serve::{Answer, Session, Standing, serving};
 pub use transfer::Progress;
 pub use watch::Watch;

@@ -51,7 +51,7 @@ impl Workload {
             memory_bytes: 0,
         };
         match &spec.work {
-            Work::Infer { .. } => base,
+            Work::Infer { .. } | Work::Serve { .. } => base,
             Work::Train { model, train, .. } => {
                 let parameters = model.parameter_count().saturating_mul(F32_BYTES);
                 let state = parameters.saturating_mul(1 + moments(&train.optimizer));

@@ -20,7 +20,7 @@ pub fn class_of(spec: &TaskSpec, extent: &Extent) -> PriceClass {
             WorkClass::Training,
             extent.result_bytes_min.saturating_mul(TRAINING_ARENAS),
         ),
-        Work::Infer { .. } => (
+        Work::Infer { .. } | Work::Serve { .. } => (
             WorkClass::Inference,
             (extent.flops_per_sample / FLOPS_PER_WEIGHT).saturating_mul(F32_BYTES),
         ),

@@ -2,6 +2,7 @@
 
 use cryptomind_protocol::item::{DatasetInfo, ModelInfo};
 use cryptomind_protocol::model::ModelSpec;
+use cryptomind_protocol::serve::{MAX_CALL_BYTES, byte_len};
 use cryptomind_protocol::task::{TaskSpec, Work};
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,7 @@ pub struct Extent {
     pub samples: u32,
     /// Samples over all passes: what is earned by.
     pub total_samples: u64,
-    /// Optimizer steps; 1 for an inference.
+    /// Optimizer steps; 1 for an inference, the samples of a session.
     pub steps: u64,
     /// Floating-point operations of one sample, as the graph counts them.
     pub flops_per_sample: u64,
@@ -36,15 +37,21 @@ fn misfit(field: &'static str, reason: String) -> PriceError {
 }
 
 impl Extent {
-    /// The extent of `spec` on its dataset and, for an inference, its model. Refuses a task whose
+    /// The extent of `spec` on its dataset, where it has one, and, for an inference, its model. Refuses a task whose
     /// model does not fit its dataset. `spec.check()` must have passed.
-    pub fn of(
+    pub fn of<'a>(
         spec: &TaskSpec,
-        dataset: &DatasetInfo,
+        dataset: impl Into<Option<&'a DatasetInfo>>,
         model: Option<&ModelInfo>,
     ) -> Result<Self, PriceError> {
+        let dataset = || {
+            dataset
+                .into()
+                .ok_or_else(|| misfit("dataset", "no such dataset".into()))
+        };
         match &spec.work {
             Work::Train { model, train, .. } => {
+                let dataset = dataset()?;
                 let samples = fit(model, dataset, dataset.train_samples)?;
                 let epochs = u64::from(train.epochs);
                 let weights = model.parameter_count() * F32_BYTES;
@@ -59,6 +66,7 @@ impl Extent {
             }
             Work::Infer { split, .. } => {
                 let model = model.ok_or_else(|| misfit("model", "no such model".into()))?;
+                let dataset = dataset()?;
                 let samples = fit(&model.spec, dataset, dataset.samples(*split))?;
                 let longest = model.classes.iter().map(|c| c.len() as u64).max();
                 let line = ANSWER_BYTES.saturating_add(longest.unwrap_or(0));
@@ -73,6 +81,18 @@ impl Extent {
                         .saturating_add(RESULT_OVERHEAD_BYTES),
                 })
             }
+            Work::Serve { samples_max, .. } => {
+                let model = model.ok_or_else(|| misfit("model", "no such model".into()))?;
+                fit_call(&model.spec)?;
+                Ok(Self {
+                    samples: *samples_max,
+                    total_samples: (*samples_max).into(),
+                    steps: (*samples_max).into(),
+                    flops_per_sample: model.spec.forward_flops(),
+                    result_bytes_min: 0,
+                    result_bytes_max: 0,
+                })
+            }
         }
     }
 
@@ -80,6 +100,17 @@ impl Extent {
     pub fn flops(&self) -> u128 {
         u128::from(self.flops_per_sample) * u128::from(self.total_samples)
     }
+}
+
+/// Refuses a model of which not even one sample fits a call.
+fn fit_call(model: &ModelSpec) -> Result<(), PriceError> {
+    let widest = model.input_len().max(model.output_len().unwrap_or(0));
+    let bytes = byte_len(1, widest);
+    if bytes <= MAX_CALL_BYTES {
+        return Ok(());
+    }
+    let reason = format!("{bytes} bytes a sample: a call carries at most {MAX_CALL_BYTES}");
+    Err(misfit("model", reason))
 }
 
 /// The samples of a split, where the model fits the dataset.

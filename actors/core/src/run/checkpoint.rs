@@ -182,12 +182,15 @@ impl Run {
     pub(super) fn finished(
         &mut self,
         files: Vec<ResultFile>,
-        metrics: Metrics,
+        mut metrics: Metrics,
         stored_by: Option<AccountId>,
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
         let Some(account) = stored_by else { return };
+        if let Some(latency) = &mut metrics.latency {
+            latency.queue_us = self.queue_us();
+        }
         self.stored_by = Some(account);
         if self.is_training() && self.verified_step < self.terms.extent.steps {
             // The last checkpoint's other fingerprints are still on their way.

@@ -8,12 +8,10 @@ use super::{Effect, Run};
 
 impl Run {
     pub(super) fn cancel(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        self.end(
-            TaskState::Cancelled,
-            "its client cancelled it".to_owned(),
-            now,
-            effects,
-        );
+        let reason = "its client cancelled it".to_owned();
+        if !self.ask_for_the_last(TaskState::Cancelled, reason.clone(), now, effects) {
+            self.end(TaskState::Cancelled, reason, now, effects);
+        }
     }
 
     /// The task itself is at fault when most of its members say so: one alone may be lying.

@@ -22,6 +22,7 @@ mod effort;
 mod leave;
 mod lives;
 mod second;
+mod serve;
 mod timers;
 
 const STEPS: u64 = 40;
@@ -177,16 +178,17 @@ impl World {
     }
 
     fn with(limits: Limits) -> Self {
-        Self::of(spec(), limits)
+        let spec = spec();
+        let terms = terms(&spec);
+        Self::of(spec, terms, limits)
     }
 
-    fn of(spec: TaskSpec, limits: Limits) -> Self {
+    fn of(spec: TaskSpec, terms: Terms, limits: Limits) -> Self {
         let (task, client, now) = (
             TaskId::new([7; 16]),
             owner(CLIENT),
             Timestamp::from_ms(1000),
         );
-        let terms = terms(&spec);
         let (run, effects) = Run::open(task, client, spec, terms, limits, nodes(), now);
         let mut world = Self {
             ledger: funded(&run, now),

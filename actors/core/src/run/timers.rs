@@ -48,12 +48,13 @@ impl Run {
             }
             TaskState::Waiting => self.choose(around, now, effects),
             TaskState::Regrouping => self.regroup_if_answered(now, effects),
+            TaskState::Running if self.is_serving() => self.session_tick(now, effects),
             TaskState::Matched | TaskState::Running => self.look_for_lost(now, effects),
             _ => {}
         }
     }
 
-    fn look_for_lost(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+    pub(super) fn look_for_lost(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let seats = self.seats.iter().enumerate();
         let lost = seats.filter_map(|(rank, seat)| self.overdue(rank, seat, now));
         self.lose(lost.collect(), now, effects);
@@ -125,7 +126,7 @@ impl Run {
         let limit = match self.state {
             TaskState::Waiting => self.limits.wait_ms,
             TaskState::Matched => self.limits.prepare_ms,
-            TaskState::Running => STALL_LIMIT_MS,
+            TaskState::Running => self.news_limit_ms(),
             // Members that have to connect again first get the time for that.
             TaskState::Regrouping => AWAY_LIMIT_MS,
             _ => return,

@@ -7,7 +7,7 @@ use cddl_cat::context::BasicContext;
 use cddl_cat::flatten::flatten_from_str;
 use cddl_cat::ivt::{Literal, Node, RulesByName};
 use ciborium::Value;
-use cryptomind_protocol::{api, blob, node, probe};
+use cryptomind_protocol::{api, blob, node, probe, serve};
 
 use crate::message::Message;
 use crate::samples;
@@ -21,7 +21,7 @@ signed-ticket = signed<ticket>
 ";
 
 /// Keys that a sender may leave out.
-const OPTIONAL: [&str; 8] = [
+const OPTIONAL: [&str; 9] = [
     "conditions",
     "help",
     "retry_after_ms",
@@ -30,6 +30,7 @@ const OPTIONAL: [&str; 8] = [
     "final_loss",
     "test_accuracy",
     "max_fee",
+    "latency",
 ];
 
 fn rules() -> BasicContext {
@@ -95,6 +96,10 @@ fn every_method_has_a_sample() {
     assert_eq!(
         methods(encoded(samples::probe_requests())),
         set(&probe::METHODS)
+    );
+    assert_eq!(
+        methods(encoded(samples::serve_requests())),
+        set(&serve::METHODS)
     );
 }
 

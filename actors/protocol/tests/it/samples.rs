@@ -23,18 +23,20 @@ use cryptomind_protocol::price::{PriceClass, PricePoint, PriceRing, Utilisation}
 use cryptomind_protocol::probe::{self, Echo, LinkReport, Peer};
 use cryptomind_protocol::ring::{Link, SegmentHeader};
 use cryptomind_protocol::role::Role;
+use cryptomind_protocol::serve::{self, Acknowledgement, Answered};
 use cryptomind_protocol::signed::Payload;
 use cryptomind_protocol::speed::{Engine, RunStatistic, SpeedBasis, WorkKind};
 use cryptomind_protocol::task::{
-    Activity, Candidate, Conditions, Event, Member, Metrics, Optimizer, Payment, Preference, Quote,
-    Reason, Split, TaskEvent, TaskSpec, TaskState, TaskView, TrainSpec, UsualWait, Work,
+    Activity, Candidate, Conditions, Event, Latency, Member, Metrics, Optimizer, Payment,
+    Preference, Quote, Reason, Split, TaskEvent, TaskSpec, TaskState, TaskView, TrainSpec,
+    UsualWait, Work,
 };
 use cryptomind_protocol::transaction::{
     Accepted, Action, Outcome, StoredReceipt, Transaction, sign_rotation,
 };
 use cryptomind_protocol::{
-    AccountId, Amount, BlobId, ErrorBody, ErrorClass, GenesisHash, ItemId, NodeId, ReceiptId,
-    SecretKey, Signature, Signed, TaskId, Timestamp,
+    AccountId, Amount, BlobId, ErrorBody, ErrorClass, GenesisHash, ItemId, NodeAddress, NodeId,
+    ReceiptId, SecretKey, Signature, Signed, TaskId, Timestamp,
 };
 
 use crate::message::{Message, message};
@@ -145,6 +147,34 @@ fn inference() -> TaskSpec {
     }
 }
 
+fn serving() -> TaskSpec {
+    TaskSpec {
+        work: Work::Serve {
+            model: ITEM,
+            samples_max: 1_000,
+        },
+        ..inference()
+    }
+}
+
+const LATENCY: Latency = Latency {
+    queue_us: 450_000,
+    fetch_us: 3_000,
+    load_us: 400,
+    compute_us: 31,
+    return_us: 190,
+};
+
+fn acknowledgement(last: bool) -> Acknowledgement {
+    Acknowledgement {
+        version: 1,
+        task: TASK,
+        attempt: 2,
+        samples: 77,
+        last,
+    }
+}
+
 fn spec() -> TaskSpec {
     training(Optimizer::adamw(1e-3), Access::Free)
 }
@@ -167,6 +197,7 @@ fn metrics() -> Metrics {
         test_accuracy: Some(0.981),
         samples: 43_110,
         compute_ms: 1_500,
+        latency: None,
     }
 }
 
@@ -383,9 +414,10 @@ fn tasks() -> Vec<Message> {
         Layer::Tanh {}
     );
     all_variants!(
-        [spec().work, inference().work],
+        [spec().work, inference().work, serving().work],
         Work::Train { .. },
         Work::Infer { .. },
+        Work::Serve { .. },
     );
     let paid = Access::Paid { fee: ctm(1) };
     all_variants!(
@@ -426,6 +458,7 @@ fn tasks() -> Vec<Message> {
         message("task-spec", "sgd", training(sgd, paid)),
         message("task-spec", "infer", inference()),
         message("task-spec", "infer-train", on_training_split),
+        message("task-spec", "serve", serving()),
         message("quote", "", quote()),
         message("quote", "nobody", quote_of_nobody()),
     ];
@@ -628,6 +661,22 @@ fn event_values() -> Vec<Event> {
             step: 100,
             earned: ctm(1),
         },
+        Event::Serving {
+            node,
+            name: name.clone(),
+            address: NodeAddress {
+                node,
+                host: "127.0.0.1".into(),
+                port: 40_004,
+            },
+            attempt: 2,
+            samples: 64,
+            latency: LATENCY,
+        },
+        Event::Acknowledged {
+            samples: 77,
+            earned: ctm(1),
+        },
         Event::Lost {
             node,
             name: name.clone(),
@@ -638,6 +687,13 @@ fn event_values() -> Vec<Event> {
         Event::Stored {
             files: vec![file()],
             metrics: metrics(),
+        },
+        Event::Stored {
+            files: vec![],
+            metrics: Metrics {
+                latency: Some(LATENCY),
+                ..metrics()
+            },
         },
         Event::Settled {
             state: TaskState::Finished,
@@ -666,6 +722,8 @@ fn events() -> Vec<Message> {
         Event::Fetched { .. },
         Event::Progress { .. },
         Event::Checkpoint { .. },
+        Event::Serving { .. },
+        Event::Acknowledged { .. },
         Event::Lost { .. },
         Event::Left { .. },
         Event::Stored { .. },
@@ -1282,6 +1340,19 @@ fn reports() -> Vec<Report> {
             receipts: vec![receipt()],
             metrics: metrics(),
         },
+        Report::Serving {
+            address: "127.0.0.1:40004".into(),
+            fetched_bytes: 19_000,
+            latency: LATENCY,
+        },
+        Report::Served {
+            acknowledgement: Some(signed(&acknowledgement(false))),
+            left: false,
+        },
+        Report::Served {
+            acknowledgement: None,
+            left: true,
+        },
         Report::Failed {
             task_fault: false,
             reason: "the disk is full".into(),
@@ -1298,6 +1369,8 @@ fn reports() -> Vec<Report> {
         Report::RingBroken { .. },
         Report::Paused { .. },
         Report::Finished { .. },
+        Report::Serving { .. },
+        Report::Served { .. },
         Report::Failed { .. },
         Report::Leaving { .. },
     );
@@ -1309,10 +1382,11 @@ fn training_match() -> Match {
         task: TASK,
         attempt: 1,
         spec: spec(),
-        dataset: dataset(idx()),
+        dataset: Some(dataset(idx())),
         dataset_files: vec![file()],
         model: None,
         model_files: vec![],
+        caller: None,
         members: vec![member()],
         ring_addresses: vec!["127.0.0.1:40001".into()],
         rank: 0,
@@ -1333,6 +1407,15 @@ fn commands() -> Vec<Message> {
         resume: Some(file()),
         ..training_match()
     };
+    let session = Match {
+        spec: serving(),
+        dataset: None,
+        dataset_files: vec![],
+        model: Some(model_info()),
+        model_files: vec![file()],
+        caller: Some(key(2).public()),
+        ..training_match()
+    };
     let commands = [
         Command::Joined { now: AT },
         Command::Announce {
@@ -1345,6 +1428,7 @@ fn commands() -> Vec<Message> {
         },
         Command::Match(Box::new(training_match())),
         Command::Match(Box::new(resumed)),
+        Command::Match(Box::new(session)),
         Command::Pause {
             task: TASK,
             attempt: 2,
@@ -1444,6 +1528,42 @@ fn blobs() -> Vec<Message> {
     all
 }
 
+/// Every request to a session's door.
+pub fn serve_requests() -> Vec<serve::Request> {
+    use serve::Request;
+    let signed = |last| signed(&acknowledgement(last));
+    vec![
+        Request::Call {
+            samples: 3,
+            acknowledgement: signed(false),
+        },
+        Request::Acknowledge {
+            acknowledgement: signed(true),
+        },
+    ]
+}
+
+fn sessions() -> Vec<Message> {
+    let answered = Answered {
+        classes: 10,
+        labels: vec![7, 2, 1],
+        queue_us: 0,
+        compute_us: 31,
+    };
+    let number = |(n, request)| message("serve-request", &format!("{n}"), request);
+    let mut all: Vec<_> = serve_requests()
+        .into_iter()
+        .enumerate()
+        .map(number)
+        .collect();
+    all.extend([
+        message("acknowledgement", "", acknowledgement(false)),
+        message("acknowledgement", "last", acknowledgement(true)),
+        message("answered", "", answered),
+    ]);
+    all
+}
+
 fn rings() -> Vec<Message> {
     let link = Link {
         task: TASK,
@@ -1477,7 +1597,7 @@ fn requests() -> Vec<Message> {
 
 /// All samples, in the order of the golden vectors.
 pub fn all() -> Vec<Message> {
-    let groups: [fn() -> Vec<Message>; 20] = [
+    let groups: [fn() -> Vec<Message>; 21] = [
         basics,
         hellos,
         networks,
@@ -1496,6 +1616,7 @@ pub fn all() -> Vec<Message> {
         enrolments,
         blobs,
         rings,
+        sessions,
         chain::messages,
         || vec![message("ack", "", Ack {})],
     ];

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cryptomind_core::journal::NodeRecord;
 use cryptomind_core::ledger::Delegation;
+use cryptomind_core::serve;
 use cryptomind_net::{Connection, Exchange, Sender};
 use cryptomind_protocol::api::EnrolmentRequest;
 use cryptomind_protocol::error::Answer;
@@ -15,7 +16,7 @@ use cryptomind_protocol::probe::MAX_REPORTS;
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::ResultFile;
 use cryptomind_protocol::transaction::StoredReceipt;
-use cryptomind_protocol::{AccountId, ErrorBody, NodeId, TaskId};
+use cryptomind_protocol::{AccountId, ErrorBody, NodeAddress, NodeId, Signed, TaskId};
 use cryptomind_storage::state::Batch;
 use tokio::sync::mpsc;
 
@@ -270,6 +271,15 @@ impl Office {
         report: Report,
     ) -> Result<Result<(), ErrorBody>, ErrorBody> {
         let report = vetted(report)?;
+        if let Report::Served {
+            acknowledgement,
+            left,
+        } = report
+        {
+            return self
+                .served(node, (task, attempt), acknowledgement.as_ref(), left)
+                .await;
+        }
         let stored_by = match &report {
             Report::Checkpoint {
                 stored: Some((file, receipt)),
@@ -287,6 +297,26 @@ impl Office {
             attempt,
             report,
             stored_by,
+            reply,
+        };
+        self.matchmaker.call(told, MATCHMAKER_LIMIT).await
+    }
+
+    async fn served(
+        &self,
+        node: NodeId,
+        (task, attempt): (TaskId, u32),
+        acknowledgement: Option<&Signed>,
+        left: bool,
+    ) -> Result<Result<(), ErrorBody>, ErrorBody> {
+        let opened = acknowledgement.map(|signed| serve::open(signed, &self.network));
+        let shown = opened.transpose()?;
+        let told = |reply| MatchmakerMsg::Served {
+            node,
+            task,
+            attempt,
+            shown,
+            left,
             reply,
         };
         self.matchmaker.call(told, MATCHMAKER_LIMIT).await
@@ -347,6 +377,19 @@ fn check_address(address: &str) -> Result<(), ErrorBody> {
     ))
 }
 
+/// Refuses what is not `host:port` with a host and a port: clients have to dial it.
+fn check_door(address: &str) -> Result<(), ErrorBody> {
+    check_address(address)?;
+    let parsed: Result<NodeAddress, _> = format!("cm://{}@{address}", NodeId::new([0; 32])).parse();
+    match parsed {
+        Ok(parsed) if parsed.port != 0 => Ok(()),
+        _ => Err(ErrorBody::user(
+            "bad_address",
+            "a door is a host and a port",
+        )),
+    }
+}
+
 /// Refuses what is no address with a port: a name would have others ask name servers.
 fn check_probe(address: &str) -> Result<(), ErrorBody> {
     match address.parse::<SocketAddr>() {
@@ -373,6 +416,7 @@ fn check_files(files: &[ResultFile]) -> Result<(), ErrorBody> {
 fn vetted(report: Report) -> Result<Report, ErrorBody> {
     match &report {
         Report::Paused { ring_address, .. } => check_address(ring_address)?,
+        Report::Serving { address, .. } => check_door(address)?,
         Report::Finished { files, .. } => check_files(files)?,
         Report::Checkpoint {
             stored: Some((file, _)),

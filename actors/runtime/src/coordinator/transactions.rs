@@ -1,10 +1,11 @@
 //! Transactions at the door: proven, checked, answered once, handed to the actor that decides.
 
+use cryptomind_core::catalog::ItemRecord;
 use cryptomind_core::transaction::{self, Verified};
 use cryptomind_protocol::genesis::NetworkKind;
 use cryptomind_protocol::task::{TaskSpec, Work};
 use cryptomind_protocol::transaction::{Accepted, Action};
-use cryptomind_protocol::{AccountId, ErrorBody, NodeId, PublicKey, Signed};
+use cryptomind_protocol::{AccountId, ErrorBody, ItemId, NodeId, PublicKey, Signed};
 
 use super::Office;
 use crate::catalog::{CATALOG_LIMIT, CatalogMsg, ItemName};
@@ -155,18 +156,19 @@ impl Office {
     /// The items that a task names.
     pub(super) async fn materials(&self, spec: &TaskSpec) -> Result<Materials, ErrorBody> {
         let (dataset, model) = match &spec.work {
-            Work::Train { dataset, .. } => (*dataset, None),
-            Work::Infer { model, dataset, .. } => (*dataset, Some(*model)),
+            Work::Train { dataset, .. } => (Some(*dataset), None),
+            Work::Infer { model, dataset, .. } => (Some(*dataset), Some(*model)),
+            Work::Serve { model, .. } => (None, Some(*model)),
         };
-        let item = |id| async move {
-            let question = |reply| CatalogMsg::ItemOf(ItemName::Id(id), reply);
-            self.catalog.call(question, CATALOG_LIMIT).await?
-        };
-        let dataset = item(dataset).await?;
-        let model = match model {
-            Some(id) => Some(item(id).await?),
-            None => None,
-        };
-        Ok(Materials { dataset, model })
+        Ok(Materials {
+            dataset: self.material(dataset).await?,
+            model: self.material(model).await?,
+        })
+    }
+
+    async fn material(&self, item: Option<ItemId>) -> Result<Option<ItemRecord>, ErrorBody> {
+        let Some(id) = item else { return Ok(None) };
+        let question = |reply| CatalogMsg::ItemOf(ItemName::Id(id), reply);
+        self.catalog.call(question, CATALOG_LIMIT).await?.map(Some)
     }
 }

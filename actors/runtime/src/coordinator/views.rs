@@ -13,8 +13,11 @@ use cryptomind_protocol::{ItemId, NodeId, ReceiptId, Timestamp};
 pub(super) fn task(run: Run) -> TaskView {
     let trained = run.is_training() && run.state == TaskState::Finished;
     let item = trained.then(|| ItemId::of_task(&run.task));
+    let session = run.session_metrics();
     let members = run.seats.into_iter().map(|seat| seat.member).collect();
-    let (files, metrics) = run.result.map_or((Vec::new(), None), |(f, m)| (f, Some(m)));
+    let (files, metrics) = run
+        .result
+        .map_or((Vec::new(), session), |(f, m)| (f, Some(m)));
     TaskView {
         task: run.task,
         client: run.client,

@@ -236,7 +236,7 @@ impl Desk {
                     plan.tell(vec![node], Command::Stop { task, reason });
                 }
                 Effect::Tell { number, event } => {
-                    if let Event::Fetched { node, .. } = event {
+                    if let Event::Fetched { node, .. } | Event::Serving { node, .. } = event {
                         plan.ready.push(node);
                     }
                     if matches!(event, Event::Settled { .. }) && !run.earned.is_zero() {

@@ -19,38 +19,38 @@ use crate::clock;
 /// The items that a task names.
 #[derive(Debug, Clone)]
 pub struct Materials {
-    /// The dataset.
-    pub dataset: ItemRecord,
+    /// The dataset, where the task has one.
+    pub dataset: Option<ItemRecord>,
     /// The model, for inference.
     pub model: Option<ItemRecord>,
 }
 
 impl Materials {
-    fn dataset(&self) -> Result<&DatasetInfo, ErrorBody> {
-        match &self.dataset.manifest.kind {
-            ItemKind::Dataset(info) => Ok(info),
-            ItemKind::Model(_) => Err(wrong_kind("dataset", &self.dataset)),
-        }
+    fn dataset(&self) -> Result<Option<&DatasetInfo>, ErrorBody> {
+        let info = self
+            .dataset
+            .as_ref()
+            .map(|record| match &record.manifest.kind {
+                ItemKind::Dataset(info) => Ok(info),
+                ItemKind::Model(_) => Err(wrong_kind("dataset", record)),
+            });
+        info.transpose()
     }
 
     fn model(&self) -> Result<Option<&ModelInfo>, ErrorBody> {
-        let info = |record: &ItemRecord| match &record.manifest.kind {
-            ItemKind::Model(_) => Ok(()),
-            ItemKind::Dataset(_) => Err(wrong_kind("model", record)),
-        };
-        self.model.as_ref().map(info).transpose()?;
-        Ok(self
+        let info = self
             .model
             .as_ref()
-            .and_then(|record| match &record.manifest.kind {
-                ItemKind::Model(info) => Some(info),
-                ItemKind::Dataset(_) => None,
-            }))
+            .map(|record| match &record.manifest.kind {
+                ItemKind::Model(info) => Ok(info),
+                ItemKind::Dataset(_) => Err(wrong_kind("model", record)),
+            });
+        info.transpose()
     }
 
     /// What `account` pays for each, or why it may not use one.
     fn uses(&self, account: AccountId) -> Result<Vec<ItemUse>, ErrorBody> {
-        [Some(&self.dataset), self.model.as_ref()]
+        [self.dataset.as_ref(), self.model.as_ref()]
             .into_iter()
             .flatten()
             .map(|record| {
@@ -158,6 +158,7 @@ impl Desk {
         let task = TaskId::of_transaction(&account, transaction.id().as_bytes());
         let (limits, now) = (self.world.limits, clock::now());
         let (run, effects) = Run::open(task, account, spec, terms, limits, free, now);
+        let run = run.called_by(transaction.signed().signer);
         let lead_ms = self.world.clock.now().ms_since(now);
         let terms = run.terms.hold(run.hold_expires().plus_ms(lead_ms));
         let caller = Caller {

@@ -305,7 +305,7 @@ fn materials() -> Materials {
         classes: vec!["a".into(), "b".into()],
     };
     Materials {
-        dataset: ItemRecord {
+        dataset: Some(ItemRecord {
             item: ItemId::new([1; 16]),
             owner: AccountId::new([8; 20]),
             manifest: Manifest {
@@ -318,7 +318,7 @@ fn materials() -> Materials {
             },
             published: Timestamp::from_ms(1),
             uses: 0,
-        },
+        }),
         model: None,
     }
 }

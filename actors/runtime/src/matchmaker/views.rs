@@ -7,7 +7,7 @@ use cryptomind_protocol::item::{FileEntry, ItemKind};
 use cryptomind_protocol::node::Match;
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Activity, Work};
-use cryptomind_protocol::{ErrorBody, Timestamp};
+use cryptomind_protocol::{ErrorBody, ItemId, Timestamp};
 
 use super::Desk;
 
@@ -20,24 +20,21 @@ impl Desk {
     /// The place of one rank, with all that it needs to begin.
     pub(super) fn place(&self, run: &Run, rank: usize, now: Timestamp) -> Result<Match, ErrorBody> {
         let (dataset, model) = match &run.spec.work {
-            Work::Train { dataset, .. } => (dataset, None),
-            Work::Infer { model, dataset, .. } => (dataset, Some(model)),
+            Work::Train { dataset, .. } => (Some(dataset), None),
+            Work::Infer { model, dataset, .. } => (Some(dataset), Some(model)),
+            Work::Serve { model, .. } => (None, Some(model)),
         };
-        let data = self.item(dataset)?.manifest;
-        let ItemKind::Dataset(info) = data.kind else {
-            return Err(ErrorBody::internal("the task's dataset is none"));
+        let (dataset, dataset_files) = match self.manifest(dataset)? {
+            Some((ItemKind::Dataset(info), files)) => (Some(info), files),
+            Some(_) => return Err(ErrorBody::internal("the task's dataset is none")),
+            None => (None, Vec::new()),
         };
-        let model = model
-            .map(|item| self.item(item))
-            .transpose()?
-            .map(|record| record.manifest);
-        let (model, model_files) = match model.map(|m| (m.kind, m.files)) {
+        let (model, model_files) = match self.manifest(model)? {
             Some((ItemKind::Model(info), files)) => (Some(info), files),
             _ => (None, Vec::new()),
         };
         let node = run.seats[rank].member.node;
-        let files = data
-            .files
+        let files = dataset_files
             .iter()
             .chain(&model_files)
             .map(|file: &FileEntry| file.blob);
@@ -49,10 +46,11 @@ impl Desk {
             task: run.task,
             attempt: run.attempt,
             spec: run.spec.clone(),
-            dataset: info,
-            dataset_files: data.files,
+            dataset,
+            dataset_files,
             model,
             model_files,
+            caller: run.caller.filter(|_| run.is_serving()),
             members: run.seats.iter().map(|seat| seat.member.clone()).collect(),
             ring_addresses: run
                 .seats
@@ -69,6 +67,15 @@ impl Desk {
             get_ticket: tickets.get_for(node, blobs, run.task, now),
             put_ticket: tickets.put(node.key(), room(run), Some(run.task), now),
         })
+    }
+
+    /// What an item is, with its files.
+    fn manifest(
+        &self,
+        item: Option<&ItemId>,
+    ) -> Result<Option<(ItemKind, Vec<FileEntry>)>, ErrorBody> {
+        let record = item.map(|item| self.item(item)).transpose()?;
+        Ok(record.map(|record| (record.manifest.kind, record.manifest.files)))
     }
 
     /// Every miner that ever joined. Owners' nicknames are the caller's to add.

@@ -9,8 +9,9 @@ use std::time::Instant;
 use cryptomind_gpu::dataset::{self, Samples};
 use cryptomind_gpu::inference::{Model, most_probable};
 use cryptomind_protocol::item::{DatasetInfo, ModelInfo};
-use cryptomind_protocol::task::{Metrics, Split};
+use cryptomind_protocol::task::{Latency, Metrics, Split};
 
+use super::serve;
 use super::train::Fault;
 
 /// Samples between two looks at whether anybody still wants the answer.
@@ -40,15 +41,8 @@ pub fn run(
         task_fault: !matches!(e, dataset::DataError::Io { .. }),
         reason: e.to_string(),
     })?;
-    let weights = std::fs::read(&plan.weights).map_err(|e| Fault {
-        task_fault: false,
-        reason: format!("{}: {e}", plan.weights.display()),
-    })?;
-    // Weights by content address are the same for everybody: another miner would refuse them too.
-    let model = Model::load(&plan.model.spec, &weights).map_err(|e| Fault {
-        task_fault: true,
-        reason: e.to_string(),
-    })?;
+    let model = serve::load(&plan.model, &plan.weights)?;
+    let loaded = Instant::now();
     let mut csv = String::from("index,label,class,probability\n");
     let mut right = 0;
     for start in (0..samples.len()).step_by(CHUNK) {
@@ -66,6 +60,11 @@ pub fn run(
         test_accuracy: (!samples.is_empty()).then(|| right as f32 / samples.len() as f32),
         samples: samples.len() as u64,
         compute_ms: begin.elapsed().as_millis() as u64,
+        latency: Some(Latency {
+            load_us: (loaded - begin).as_micros() as u64,
+            compute_us: loaded.elapsed().as_micros() as u64,
+            ..Latency::default()
+        }),
     };
     Ok((csv, metrics))
 }

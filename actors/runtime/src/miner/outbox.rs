@@ -1,8 +1,8 @@
 //! What this node has to say to the coordinator, in order, until it is acknowledged.
 //!
 //! Everybody in the miner pushes; the link alone takes. Reports and changes of activity stay over any
-//! number of connections; offers, declines and measurements answer a question of one connection and go with it. Progress is
-//! news only while it is new: a later one takes the place of one that has not left. The queue is bounded.
+//! number of connections; offers, declines and measurements answer a question of one connection and go with it. Progress, and what
+//! a session's client has acknowledged, is news only while it is new: a later one takes the place of one that has not left. The queue is bounded.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -43,16 +43,25 @@ fn supersedes(new: &Request, old: &Request) -> bool {
             Request::Report {
                 task,
                 attempt,
-                report: Report::Progress { .. },
+                report,
             },
             Request::Report {
                 task: old_task,
                 attempt: old_attempt,
-                report: Report::Progress { .. },
+                report: old,
             },
-        ) => task == old_task && attempt == old_attempt,
+        ) => task == old_task && attempt == old_attempt && covers(report, old),
         _ => false,
     }
+}
+
+/// Whether a report of a run says all that one before it said.
+const fn covers(new: &Report, old: &Report) -> bool {
+    matches!(
+        (new, old),
+        (Report::Progress { .. }, Report::Progress { .. })
+            | (Report::Served { .. }, Report::Served { left: false, .. })
+    )
 }
 
 /// Whether the coordinator can do without it.
@@ -210,6 +219,25 @@ mod tests {
         outbox.report(TASK, 2, progress(4));
         let said = drain(&outbox).await;
         assert_eq!((said.len(), steps(&said)), (4, vec![2, 3, 4]));
+    }
+
+    #[tokio::test]
+    async fn the_newest_acknowledgement_takes_the_place_of_older_ones_but_for_the_last() {
+        let served = |left| Report::Served {
+            acknowledgement: None,
+            left,
+        };
+        let outbox = Outbox::default();
+        for left in [false, false, true, false] {
+            outbox.report(TASK, 1, served(left));
+        }
+        outbox.report(TASK, 2, served(false));
+        let said = drain(&outbox).await;
+        let left: Vec<_> = said
+            .iter()
+            .map(|r| matches!(r, Request::Report { report, .. } if *report == served(true)))
+            .collect();
+        assert_eq!(left, [true, false, false]);
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@
 //! ring and transfers go with it.
 //!
 //! States: *preparing* (idle command stopped, blobs fetched, data loaded), *joining* the ring, *training*, *waiting* (ring
-//! broken or left; the state is held for the next attempt), *storing*.
+//! broken or left; the state is held for the next attempt), *storing*; of a session *serving* ([`super::serve`]).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cryptomind_net::Endpoint;
 use cryptomind_net::ring::{RingPlan, RingSocket};
-use cryptomind_protocol::item::{CARD_FILE, FileEntry, MODEL_FILE, PREDICTIONS_FILE};
+use cryptomind_protocol::item::{CARD_FILE, FileEntry, MODEL_FILE, ModelInfo, PREDICTIONS_FILE};
 use cryptomind_protocol::node::{Match, Report};
-use cryptomind_protocol::task::{Activity, Metrics, ResultFile, Work};
+use cryptomind_protocol::task::{Activity, Latency, Metrics, ResultFile, Work};
 use cryptomind_protocol::transaction::StoredReceipt;
 use cryptomind_protocol::{BlobId, ErrorBody, ErrorClass, NodeId, TaskId};
 use tokio::sync::{mpsc, watch};
@@ -26,10 +27,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::card::Card;
+use super::serve::Session;
 use super::train::{Done, Event, Fault, Footing, Leg, Plan, Trainer};
 use super::uploads::Uploads;
 use super::worker::{Context, Place, report_leaving};
-use super::{infer, uploads};
+use super::{infer, serve, uploads};
 use crate::idle::IdleMsg;
 use crate::transfer::Packed;
 
@@ -338,6 +340,10 @@ impl Run {
                 drop(socket);
                 orders.during(self.infer()).await
             }
+            Work::Serve { .. } => {
+                drop(socket);
+                self.serve(orders).await
+            }
         }
     }
 
@@ -395,14 +401,15 @@ impl Run {
     async fn prepare(&mut self) -> Result<(), Halt> {
         stop_idle(&self.context).await.map_err(failed)?;
         let matched = Arc::clone(&self.matched);
-        let Work::Train { model, train, .. } = &matched.spec.work else {
+        let (Work::Train { model, train, .. }, Some(info)) = (&matched.spec.work, &matched.dataset)
+        else {
             return Err(failed("this is no training task"));
         };
         let files = self.fetch_files(&matched.dataset_files).await?;
         let plan = Plan {
             model: model.clone(),
             train: train.clone(),
-            info: matched.dataset.clone(),
+            info: info.clone(),
             files,
             threads: self.context.threads,
             metadata: BTreeMap::from([
@@ -608,6 +615,7 @@ impl Run {
             test_accuracy: Some(*accuracy),
             samples: done.samples,
             compute_ms: done.compute_ms,
+            latency: None,
         };
         let card = self.card(done, &metrics).into_bytes();
         let files = vec![(MODEL_FILE, weights.clone()), (CARD_FILE, card)];
@@ -616,33 +624,37 @@ impl Run {
 
     fn card(&self, done: &Done, metrics: &Metrics) -> String {
         let matched = &self.matched;
-        match &matched.spec.work {
-            Work::Train {
-                dataset,
-                model,
-                train,
-            } => Card {
+        match (&matched.spec.work, &matched.dataset) {
+            (
+                Work::Train {
+                    dataset,
+                    model,
+                    train,
+                },
+                Some(info),
+            ) => Card {
                 task: matched.task,
                 spec: &matched.spec,
                 model,
                 train,
                 dataset: *dataset,
-                info: &matched.dataset,
+                info,
                 files: &matched.dataset_files,
                 miners: matched.members.len(),
                 steps: done.steps,
                 metrics,
             }
             .text(),
-            Work::Infer { .. } => String::new(),
+            _ => String::new(),
         }
     }
 
     async fn store_result(
         &self,
         files: Vec<(&str, Vec<u8>)>,
-        metrics: Metrics,
+        mut metrics: Metrics,
     ) -> Result<(), Halt> {
+        let begin = Instant::now();
         let mut stored: (Vec<ResultFile>, Vec<StoredReceipt>) = Default::default();
         for (name, content) in files {
             let blob = Packed::new(content);
@@ -655,6 +667,9 @@ impl Run {
             });
         }
         let (files, receipts) = stored;
+        if let Some(latency) = &mut metrics.latency {
+            latency.return_us = micros(begin.elapsed());
+        }
         self.report(Report::Finished {
             files,
             receipts,
@@ -672,28 +687,84 @@ impl Run {
     }
 
     async fn infer(&mut self) -> Result<(), Halt> {
-        self.turn_to(Activity::Preparing);
-        stop_idle(&self.context).await.map_err(failed)?;
+        let begin = Instant::now();
+        let (info, weights) = self.fetch_model().await?;
         let matched = Arc::clone(&self.matched);
-        let (Work::Infer { split, .. }, Some(model)) = (&matched.spec.work, &matched.model) else {
-            return Err(failed("the match names no model"));
-        };
-        let models = self.fetch_files(&matched.model_files).await?;
-        let Some(weights) = models.get(MODEL_FILE).cloned() else {
-            return Err(failed(format!("the model has no file {MODEL_FILE}")));
+        let (Work::Infer { split, .. }, Some(dataset)) = (&matched.spec.work, &matched.dataset)
+        else {
+            return Err(failed("the match names no dataset"));
         };
         let files = self.fetch_files(&matched.dataset_files).await?;
+        let fetch_us = micros(begin.elapsed());
         self.ready();
         self.turn_to(Activity::Inferring);
         let plan = infer::Plan {
-            model: model.clone(),
+            model: info,
             weights,
-            info: matched.dataset.clone(),
+            info: dataset.clone(),
             split: *split,
         };
-        let (csv, metrics) = compute(plan, files).await?;
+        let (csv, mut metrics) = compute(plan, files).await?;
+        if let Some(latency) = &mut metrics.latency {
+            latency.fetch_us = fetch_us;
+        }
         let files = vec![(PREDICTIONS_FILE, csv.into_bytes())];
         self.store_result(files, metrics).await
+    }
+
+    /// Idle command stopped, and the model here.
+    async fn fetch_model(&mut self) -> Result<(ModelInfo, PathBuf), Halt> {
+        self.turn_to(Activity::Preparing);
+        stop_idle(&self.context).await.map_err(failed)?;
+        let matched = Arc::clone(&self.matched);
+        let Some(info) = matched.model.clone() else {
+            return Err(failed("the match names no model"));
+        };
+        let files = self.fetch_files(&matched.model_files).await?;
+        match files.get(MODEL_FILE) {
+            Some(weights) => Ok((info, weights.clone())),
+            None => Err(failed(format!("the model has no file {MODEL_FILE}"))),
+        }
+    }
+
+    /// Keeps the model ready for its client's calls. However that ends, the coordinator is shown the newest
+    /// acknowledgement.
+    async fn serve(&mut self, orders: &mut Orders) -> Result<(), Halt> {
+        let (session, door) = orders.during(self.open_session()).await?;
+        let held = orders.during(async { Ok(session.hold(&door).await) }).await;
+        session.report(session.newest(), true);
+        door.close("the session has ended").await;
+        match held {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(failed("nobody called for a long time")),
+            Err(halt) => Err(halt),
+        }
+    }
+
+    async fn open_session(&mut self) -> Result<(Arc<Session>, Endpoint), Halt> {
+        let begin = Instant::now();
+        let (info, weights) = self.fetch_model().await?;
+        let fetched = Instant::now();
+        let loading = tokio::task::spawn_blocking(move || serve::load(&info, &weights));
+        let loaded = loading.await.map_err(failed)?;
+        let model = loaded.map_err(|fault| Halt::Over(Ending::Failed(fault)))?;
+        let latency = Latency {
+            fetch_us: micros(fetched - begin),
+            load_us: micros(fetched.elapsed()),
+            ..Latency::default()
+        };
+        let (context, matched) = (Arc::clone(&self.context), Arc::clone(&self.matched));
+        let session = Session::new(context, matched, self.place.network, model)
+            .ok_or_else(|| failed("the match is of no session"))?;
+        let (door, address) = self.context.open_door(&self.place).map_err(failed)?;
+        self.turn_to(Activity::Inferring);
+        let fetched_bytes = std::mem::take(&mut self.fetched_bytes);
+        self.report(Report::Serving {
+            address,
+            fetched_bytes,
+            latency,
+        });
+        Ok((session, door))
     }
 
     async fn fetch_files(
@@ -749,6 +820,10 @@ impl Run {
             }
         }
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Whether trying again may help.

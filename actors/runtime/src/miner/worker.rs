@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use cryptomind_config::PortRange;
 use cryptomind_gpu::session::Session;
+use cryptomind_net::Endpoint;
 use cryptomind_net::ring::RingSocket;
+use cryptomind_protocol::frame::ALPN_SERVE;
 use cryptomind_protocol::node::{Command, Match, Position, Report, Request};
 use cryptomind_protocol::task::{Activity, TaskSpec, Work};
 use cryptomind_protocol::{ErrorBody, GenesisHash, SecretKey, TaskId};
@@ -28,6 +30,7 @@ use super::cache::Cache;
 use super::memory;
 use super::outbox::Outbox;
 use super::run::{self, Ending, Order};
+use super::serve;
 use super::standing::Standing;
 use super::train::Fault;
 use crate::idle::IdleMsg;
@@ -81,6 +84,27 @@ pub struct Place {
 impl Context {
     /// A ring socket on a free port, and the address at which others reach it.
     pub fn bind_ring(&self, place: &Place) -> Result<(RingSocket, String), ErrorBody> {
+        let bind = |at| RingSocket::bind(at, self.key.clone(), place.network);
+        let socket = self.first_free(place, bind)?;
+        let address = self.ring_address(place, socket.local_addr().port());
+        Ok((socket, address))
+    }
+
+    /// A door for a session's client, on one of the ring's ports, and the address at which it is reached.
+    pub fn open_door(&self, place: &Place) -> Result<(Endpoint, String), ErrorBody> {
+        let (key, network, alpns) = (&self.key, place.network, &[ALPN_SERVE]);
+        let open = |at| Endpoint::serve(at, key.clone(), network, alpns, serve::limits());
+        let endpoint = self.first_free(place, open)?;
+        let address = self.ring_address(place, endpoint.local_addr().port());
+        Ok((endpoint, address))
+    }
+
+    /// What `bind` makes of the first port of the ring's that it can have.
+    fn first_free<T>(
+        &self,
+        place: &Place,
+        bind: impl Fn(SocketAddr) -> Result<T, ErrorBody>,
+    ) -> Result<T, ErrorBody> {
         let any: IpAddr = match place.host {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -88,12 +112,8 @@ impl Context {
         let ports = self.ring_ports.map_or(0..=0, |p| p.first..=p.last);
         let mut last = ErrorBody::internal("no ring port is configured");
         for port in ports {
-            let at = SocketAddr::new(any, port);
-            match RingSocket::bind(at, self.key.clone(), place.network) {
-                Ok(socket) => {
-                    let port = socket.local_addr().port();
-                    return Ok((socket, self.ring_address(place, port)));
-                }
+            match bind(SocketAddr::new(any, port)) {
+                Ok(bound) => return Ok(bound),
                 Err(e) => last = e,
             }
         }

@@ -70,7 +70,10 @@ fn a_million_transitions_keep_the_supply() {
         seed += 1;
         let mut dice = Dice(seed);
         let spec = random_spec(&mut dice);
-        let mut world = World::of(spec, LIMITS);
+        let mut world = {
+            let terms = terms(&spec);
+            World::of(spec, terms, LIMITS)
+        };
         world.audited = AUDIT_EVERY;
         for _ in 0..dice.roll(400) {
             match dice.roll(3) {
