@@ -129,8 +129,8 @@ impl Drop for Session {
 }
 
 impl Client {
-    /// Opens a session of at most `samples_max` samples with a model, at the price of its quote where no cap is given.
-    /// What is not used comes back. Does not wait for a miner.
+    /// Opens a session of at most `samples_max` samples with a model, at the price of its quote where no cap is given, or
+    /// the least that may be held. What is not used comes back. Does not wait for a miner.
     pub async fn serve(
         &self,
         model: &ItemView,
@@ -141,7 +141,10 @@ impl Client {
         let mut spec = serving(model, samples_max);
         spec.max_cost = match max_cost {
             Some(cap) => cap,
-            None => self.quote(&spec).await?.cost_high,
+            None => {
+                let cost = self.quote(&spec).await?.cost_high;
+                cost.max(self.genesis().fees.least)
+            }
         };
         let (task, held) = self.post(spec).await?;
         Ok(Session::start(
