@@ -111,6 +111,19 @@ pub struct Session {
     place: Option<Place>,
 }
 
+/// How a session stands from now on, beside its calls.
+pub struct News(watch::Receiver<Standing>);
+
+impl News {
+    /// Waits until it stands otherwise. Never comes back once it has ended and that was told.
+    pub async fn next(&mut self) -> Standing {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        self.0.borrow_and_update().clone()
+    }
+}
+
 /// The miner that is called, and what it was told.
 struct Place {
     address: NodeAddress,
@@ -269,12 +282,11 @@ impl Session {
         self.standing.borrow_and_update().clone()
     }
 
-    /// Waits until it stands otherwise than [`Session::standing`] last said.
-    pub async fn changed(&mut self) {
-        if self.standing.changed().await.is_err() {
-            // The events have ended, and the last of them has been told.
-            std::future::pending::<()>().await;
-        }
+    /// How it stands from now on.
+    pub fn news(&self) -> News {
+        let mut news = self.standing.clone();
+        news.mark_unchanged();
+        News(news)
     }
 
     /// Waits until a miner serves it.
