@@ -7,7 +7,7 @@ use anyhow::Result;
 use cryptomind_protocol::serve::{MAX_CALL_BYTES, MAX_CALL_SAMPLES, byte_len};
 use cryptomind_protocol::task::{Latency, Reason, TaskView};
 use cryptomind_protocol::{Amount, ErrorBody};
-use cryptomind_sdk::{Answer, Session, Standing};
+use cryptomind_sdk::{Answer, News, Session, Standing};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -31,8 +31,9 @@ type Line = Result<Vec<f32>, ErrorBody>;
 pub async fn serve(context: &Context, args: ServeArgs) -> Result<()> {
     let lines = open(args.input.as_deref().unwrap_or(Path::new(STDIN)))?;
     let mut session = begin(context, &args.model, args.samples, args.max_cost).await?;
+    let news = session.news();
     let answered = answer_lines(context.output, &mut session, lines);
-    let outcome = interruptible(answered).await;
+    let outcome = interruptible(telling(context.output, news, answered)).await;
     finish(context, session, outcome).await
 }
 
@@ -49,8 +50,9 @@ pub async fn infer_file(context: &Context, args: InferArgs, input: &Path) -> Res
         return Err(ErrorBody::user("no_samples", message).into());
     }
     let mut session = begin(context, &args.model, samples, args.max_cost).await?;
+    let news = session.news();
     let answered = answer_rows(context.output, &mut session, &rows);
-    let outcome = interruptible(answered).await;
+    let outcome = interruptible(telling(context.output, news, answered)).await;
     finish(context, session, outcome).await
 }
 
@@ -82,26 +84,48 @@ async fn begin(
 }
 
 async fn wait(output: Output, session: &mut Session) -> Result<()> {
+    let mut news = session.news();
+    tell(output, &session.standing())?;
+    tokio::select! {
+        // First what is new, then that it is enough.
+        biased;
+        never = tell_all(output, &mut news) => never,
+        ready = session.ready() => Ok(ready?),
+    }
+}
+
+/// Says how a session stands, where that is for people to know.
+fn tell(output: Output, standing: &Standing) -> std::io::Result<()> {
+    match standing {
+        Standing::Serving { name, latency, .. } => output.note(format!(
+            "{} answers: {} waited, {} to fetch, {} to load",
+            printable(name),
+            ms(latency.queue_us),
+            ms(latency.fetch_us),
+            ms(latency.load_us)
+        )),
+        Standing::Waiting { reason } => output.note(format!("waiting: {}", printable(reason))),
+        // The next call says why, or the bill.
+        Standing::Ended { .. } | Standing::Lost(_) => Ok(()),
+    }
+}
+
+/// Says whatever happens to a session.
+async fn tell_all(output: Output, news: &mut News) -> Result<()> {
     loop {
-        match session.standing() {
-            Standing::Serving { name, latency, .. } => {
-                let [queue, fetch, load] = [latency.queue_us, latency.fetch_us, latency.load_us];
-                let text = format!(
-                    "{} answers: {} waited, {} to fetch, {} to load",
-                    printable(&name),
-                    ms(queue),
-                    ms(fetch),
-                    ms(load)
-                );
-                return Ok(output.note(text)?);
-            }
-            Standing::Waiting { reason } => {
-                output.note(format!("waiting: {}", printable(&reason)))?
-            }
-            // It says how it ended.
-            Standing::Ended { .. } | Standing::Lost(_) => return Ok(session.ready().await?),
-        }
-        session.changed().await;
+        tell(output, &news.next().await)?;
+    }
+}
+
+/// Answers, and says what happens to the session meanwhile.
+async fn telling(
+    output: Output,
+    mut news: News,
+    answered: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    tokio::select! {
+        answered = answered => answered,
+        never = tell_all(output, &mut news) => never,
     }
 }
 

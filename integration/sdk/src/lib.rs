@@ -42,6 +42,6 @@ pub use cryptomind_protocol::{
 };
 pub use link::Limits;
 pub use random::{new_key, new_nonce};
-pub use serve::{Answer, Session, Standing, serving};
+pub use serve::{Answer, News, Session, Standing, serving};
 pub use transfer::Progress;
 pub use watch::Watch;

@@ -111,6 +111,19 @@ pub struct Session {
     place: Option<Place>,
 }
 
+/// How a session stands from now on, beside its calls.
+pub struct News(watch::Receiver<Standing>);
+
+impl News {
+    /// Waits until it stands otherwise. Never comes back once it has ended and that was told.
+    pub async fn next(&mut self) -> Standing {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        self.0.borrow_and_update().clone()
+    }
+}
+
 /// The miner that is called, and what it was told.
 struct Place {
     address: NodeAddress,
@@ -129,8 +142,8 @@ impl Drop for Session {
 }
 
 impl Client {
-    /// Opens a session of at most `samples_max` samples with a model, at the price of its quote where no cap is given.
-    /// What is not used comes back. Does not wait for a miner.
+    /// Opens a session of at most `samples_max` samples with a model, at the price of its quote where no cap is given, or
+    /// the least that may be held. What is not used comes back. Does not wait for a miner.
     pub async fn serve(
         &self,
         model: &ItemView,
@@ -141,7 +154,10 @@ impl Client {
         let mut spec = serving(model, samples_max);
         spec.max_cost = match max_cost {
             Some(cap) => cap,
-            None => self.quote(&spec).await?.cost_high,
+            None => {
+                let cost = self.quote(&spec).await?.cost_high;
+                cost.max(self.genesis().fees.least)
+            }
         };
         let (task, held) = self.post(spec).await?;
         Ok(Session::start(
@@ -267,12 +283,11 @@ impl Session {
         self.standing.borrow_and_update().clone()
     }
 
-    /// Waits until it stands otherwise than [`Session::standing`] last said.
-    pub async fn changed(&mut self) {
-        if self.standing.changed().await.is_err() {
-            // The events have ended, and the last of them has been told.
-            std::future::pending::<()>().await;
-        }
+    /// How it stands from now on.
+    pub fn news(&self) -> News {
+        let mut news = self.standing.clone();
+        news.mark_unchanged();
+        News(news)
     }
 
     /// Waits until a miner serves it.
