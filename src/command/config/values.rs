@@ -98,6 +98,14 @@ impl Values for Coordinator {
             ("market.offer_window_ms", market.offer_window_ms.to_string()),
             ("market.wait_limit_s", market.wait_limit_s.to_string()),
             ("market.prepare_limit_s", market.prepare_limit_s.to_string()),
+            (
+                "market.open_tasks_per_account",
+                self.market.open_tasks_per_account.to_string(),
+            ),
+            (
+                "market.free_cancels",
+                self.market.free_cancels.to_string(),
+            ),
             ("market.hold_limit_s", market.hold_limit_s.to_string()),
             (
                 "limits.max_connections",

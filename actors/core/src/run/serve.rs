@@ -171,6 +171,7 @@ impl Run {
         }
         (self.step, self.verified_step) = (samples, samples);
         self.earn(samples, effects);
+        self.blame_overtaken(effects);
         (self.fruitless, self.unverified_attempts) = (0, 0);
         if self.closing.is_none() {
             self.deadline = now.plus_ms(IDLE_LIMIT_MS);

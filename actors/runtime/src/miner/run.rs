@@ -731,10 +731,17 @@ impl Run {
     /// acknowledgement.
     async fn serve(&mut self, orders: &mut Orders) -> Result<(), Halt> {
         let (session, door) = orders.during(self.open_session()).await?;
+        orders.on_leave = OnLeave::Halt;
         let held = orders.during(async { Ok(session.hold(&door).await) }).await;
-        session.report(session.newest(), true);
+        orders.on_leave = OnLeave::Tell;
+        // Who leaves says so after it has shown what it is paid for.
+        session.report(session.newest(), !matches!(held, Err(Halt::Leaving(_))));
         door.close("the session has ended").await;
         match held {
+            Err(Halt::Leaving(reason)) => {
+                report_leaving(&self.context, self.task(), orders.attempt, &reason);
+                Err(orders.next().await)
+            }
             Ok(true) => Ok(()),
             Ok(false) => Err(failed("nobody called for a long time")),
             Err(halt) => Err(halt),

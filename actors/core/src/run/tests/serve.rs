@@ -73,6 +73,7 @@ fn shown(acknowledgement: Acknowledgement, key: &SecretKey) -> Shown {
 impl World {
     /// The only one that is there takes it and opens its door.
     fn serve(&mut self, n: u8) {
+        self.ask_free();
         self.feed(Input::Offered(offer(n)));
         self.pass(LIMITS.offer_window_ms);
         assert_eq!(self.run.state, TaskState::Matched, "{}", self.run.reason);
@@ -227,7 +228,7 @@ fn a_lost_miner_keeps_what_it_earned_and_another_serves() {
     world.feed(Input::Disconnected(node(1)));
     world.pass_in_steps(AWAY_LIMIT_MS);
     assert_eq!(world.lost, [node(1)]);
-    assert_eq!(world.blamed, [node(1)]);
+    assert!(world.blamed.is_empty(), "it may be the model's fault");
     world.serve(2);
     assert_eq!((world.run.attempt, world.run.start_step), (2, 70));
     let refused = world.run.judge(&node(2), 2, &old);
@@ -235,6 +236,7 @@ fn a_lost_miner_keeps_what_it_earned_and_another_serves() {
     world.shows(2, Some(old), false);
     assert_eq!(world.run.earned.base_units(), world.due(70));
     world.show(2, 100, true);
+    assert_eq!(world.blamed, [node(1)], "another one got further");
     world.check_end(TaskState::Finished);
     assert_eq!(world.paid(1), world.due(70));
     assert_eq!(world.paid(2), world.due(100) - world.due(70));
