@@ -10,6 +10,7 @@ use crate::blob::Source;
 use crate::genesis::Genesis;
 use crate::key::Hash;
 use crate::price::{PriceClass, PriceRing};
+use crate::probe::LinkReport;
 use crate::role::Role;
 use crate::task::{Activity, Reason, TaskSpec, TaskState};
 use crate::{AccountId, Amount, GenesisHash, ItemId, NodeId, ReceiptId, Signed, TaskId, Timestamp};
@@ -137,6 +138,13 @@ pub enum Request {
         /// Only this node's.
         node: Option<NodeId>,
     },
+    /// How far the caller is from storage nodes and from the coordinator, as its transfers and connections showed. At most
+    /// [`MAX_REPORTS`](crate::probe::MAX_REPORTS). Answered by [`crate::node::Ack`].
+    #[serde(rename = "link.report")]
+    ReportLinks {
+        /// By the node at the other end.
+        reports: Vec<LinkReport>,
+    },
     /// Nodes that ask the caller to let them work for it. Answered by a list of [`EnrolmentRequest`].
     #[serde(rename = "delegation.requests")]
     EnrolmentRequests {},
@@ -167,7 +175,7 @@ pub enum Request {
 }
 
 /// Every method of this protocol.
-pub const METHODS: [&str; 24] = [
+pub const METHODS: [&str; 25] = [
     "network.status",
     "transaction.submit",
     "account.get",
@@ -186,6 +194,7 @@ pub const METHODS: [&str; 24] = [
     "market.price",
     "market.history",
     "miner.links",
+    "link.report",
     "delegation.requests",
     "delegation.list",
     "ledger.status",

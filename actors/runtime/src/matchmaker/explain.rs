@@ -1,7 +1,7 @@
 //! Explanations: what became of every miner for a task, and why a miner has no work. By the lines that decide.
 
 use cryptomind_core::journal::NodeRecord;
-use cryptomind_core::market::{Ability, Availability, MatchReport, Surroundings, Verdict};
+use cryptomind_core::market::{Ability, Availability, MatchReport, Verdict};
 use cryptomind_core::run::Run;
 use cryptomind_protocol::api::{Explanation, Fate, MinerVerdict, WorkVerdict};
 use cryptomind_protocol::role::Role;
@@ -131,11 +131,7 @@ impl Desk {
             let node = known.record.node;
             (node, self.availability(run, &node), known.ability)
         });
-        let around = Surroundings {
-            links: self.world.surveyor.table(),
-            ..self.around.clone()
-        };
-        run.explain(known, &around)
+        run.explain(known, &self.world.around())
     }
 
     /// The task's own members count as free: the question is why they.

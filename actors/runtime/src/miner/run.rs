@@ -675,6 +675,7 @@ impl Run {
             match got {
                 Ok(received) => {
                     self.fetched_bytes += received;
+                    self.context.tell_samples();
                     return Ok(path);
                 }
                 Err(e) if may_pass(&e) && Instant::now() < deadline => sleep(RETRY_PAUSE).await,
