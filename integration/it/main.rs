@@ -6,6 +6,7 @@
 //! - [`bench`]: the benchmark of the ledger counts what the chain holds;
 //! - [`delegations`]: nodes work for whom the chain says;
 //! - [`kills`]: a coordinator is killed again and again under load;
+//! - [`lans`]: local networks far from each other, and the group that a task gets;
 //! - [`ledger`]: payments, proofs, copies and audits by the commands;
 //! - [`processes`]: the demo, and nodes that die as in a power cut and are started again;
 //! - [`nodes`]: what the other tests start.
@@ -17,6 +18,7 @@ mod bad_input;
 mod bench;
 mod delegations;
 mod kills;
+mod lans;
 mod layers;
 mod ledger;
 mod nodes;
