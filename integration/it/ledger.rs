@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::nodes::within;
-use crate::processes::{Part, TURN, cryptomind, start_coordinator, text};
+use crate::processes::{Part, TURN, Where, cryptomind, start_coordinator, text};
 
 /// What a command came to.
 struct Said {
@@ -39,7 +39,7 @@ struct World {
 impl World {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let coordinator = start_coordinator(dir.path()).await;
+        let coordinator = start_coordinator(dir.path(), &Where::here()).await;
         let world = Self { dir, coordinator };
         for person in ["ada", "bob"] {
             world.run(&["key", "new", &world.at(person)]).await.ok();
@@ -350,7 +350,7 @@ async fn a_coordinator_that_was_set_back_is_caught_at_the_first_height() {
     world.follow("other").await.ok();
     // Another network on the same folder parts at once.
     let second = tempfile::tempdir().unwrap();
-    let elsewhere = start_coordinator(second.path()).await;
+    let elsewhere = start_coordinator(second.path(), &Where::here()).await;
     let words = [
         "ledger",
         "follow",

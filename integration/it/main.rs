@@ -6,6 +6,7 @@
 //! - [`bench`]: the benchmark of the ledger counts what the chain holds;
 //! - [`delegations`]: nodes work for whom the chain says;
 //! - [`kills`]: a coordinator is killed again and again under load;
+//! - [`lans`]: local networks far from each other, and the group that a task gets;
 //! - [`life`]: a task whose miners are killed or stopped, or whose client is gone;
 //! - [`ledger`]: payments, proofs, copies and audits by the commands;
 //! - [`processes`]: the demo, and nodes that die as in a power cut and are started again;
@@ -19,6 +20,7 @@ mod bad_input;
 mod bench;
 mod delegations;
 mod kills;
+mod lans;
 mod layers;
 mod ledger;
 mod life;

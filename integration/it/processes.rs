@@ -3,6 +3,7 @@
 //! Each part is a child that dies with its handle, and with this process. Nothing here sleeps: parts say
 //! `ready` on their standard output, tasks tell their events, and every wait has a limit.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use crate::lans::namespaces;
 use crate::nodes::{delegate, follow, key, publish_digits, sums, training, within};
 
 /// Tests with many processes take turns: they share two cores with everything else.
@@ -26,9 +28,14 @@ pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// For the whole demo on a busy machine, in an unoptimised build.
 const DEMO_LIMIT: Duration = Duration::from_secs(300);
 
+const BINARY: &str = env!("CARGO_BIN_EXE_cryptomind");
+
 /// The binary, knowing nothing of this machine's own settings.
 pub fn cryptomind(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cryptomind"));
+    isolated(Command::new(BINARY), home)
+}
+
+fn isolated(mut command: Command, home: &Path) -> Command {
     let own = std::env::vars_os().map(|(name, _)| name);
     for name in own.filter(|name| name.to_string_lossy().starts_with("CRYPTOMIND_")) {
         command.env_remove(name);
@@ -44,6 +51,8 @@ pub struct Part {
     role: &'static str,
     home: PathBuf,
     config: PathBuf,
+    /// The network namespace that it is in, where not in this machine's own.
+    namespace: Option<String>,
     child: Child,
     /// Kept open: a part must not fail to print.
     _lines: Lines<BufReader<ChildStdout>>,
@@ -52,9 +61,18 @@ pub struct Part {
 }
 
 impl Part {
-    async fn start(role: &'static str, home: PathBuf, config: PathBuf) -> Self {
+    async fn start(
+        role: &'static str,
+        home: PathBuf,
+        config: PathBuf,
+        namespace: Option<String>,
+    ) -> Self {
         let log = home.join("log");
-        let mut child = cryptomind(&home)
+        let binary = match &namespace {
+            None => Command::new(BINARY),
+            Some(name) => namespaces::exec(name, BINARY).into(),
+        };
+        let mut child = isolated(binary, &home)
             .args(["--role", role, "--tethered", "--config"])
             .arg(&config)
             .stdin(Stdio::piped())
@@ -70,6 +88,7 @@ impl Part {
             role,
             home,
             config,
+            namespace,
             child,
             _lines: lines,
             said,
@@ -92,7 +111,7 @@ impl Part {
 
     pub async fn start_again(&mut self) {
         let (home, config) = (self.home.clone(), self.config.clone());
-        *self = Self::start(self.role, home, config).await;
+        *self = Self::start(self.role, home, config, self.namespace.clone()).await;
     }
 }
 
@@ -119,13 +138,14 @@ pub struct Network {
 impl Network {
     pub async fn start(miners: u8) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let coordinator = start_coordinator(dir.path()).await;
+        let coordinator = start_coordinator(dir.path(), &Where::here()).await;
         let address: NodeAddress = coordinator.said.parse().unwrap();
         let join = |number: u8, role| Join {
             dir: dir.path(),
             address: &address,
             number,
             role,
+            at: Where::here(),
         };
         let storage = join(100, Role::Storage).start().await;
         let mut started = Vec::new();
@@ -162,8 +182,29 @@ impl Network {
     }
 }
 
+/// Where a part runs.
+pub struct Where {
+    /// In this network namespace, where not in this machine's own.
+    pub namespace: Option<String>,
+    /// The address that others reach it at.
+    pub address: IpAddr,
+}
+
+impl Where {
+    pub const fn here() -> Self {
+        Self {
+            namespace: None,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
+    }
+
+    fn listen(&self, port: u16) -> String {
+        SocketAddr::new(self.address, port).to_string()
+    }
+}
+
 /// Starts a coordinator on a port of the system's choice, which its configuration keeps from then on.
-pub async fn start_coordinator(dir: &Path) -> Part {
+pub async fn start_coordinator(dir: &Path, at: &Where) -> Part {
     let home = dir.join("coordinator");
     std::fs::create_dir_all(&home).unwrap();
     let configure = |listen: String| {
@@ -174,23 +215,24 @@ pub async fn start_coordinator(dir: &Path) -> Part {
         ];
         write_config::<Coordinator>(&home, &settings)
     };
-    let config = configure("127.0.0.1:0".into());
-    let part = Part::start("coordinator", home.clone(), config).await;
+    let (config, namespace) = (configure(at.listen(0)), at.namespace.clone());
+    let part = Part::start("coordinator", home.clone(), config, namespace).await;
     let address: NodeAddress = part.said.parse().unwrap();
-    configure(format!("127.0.0.1:{}", address.port));
+    configure(at.listen(address.port));
     part
 }
 
 /// A node that is to join a coordinator.
-struct Join<'a> {
-    dir: &'a Path,
-    address: &'a NodeAddress,
-    number: u8,
-    role: Role,
+pub struct Join<'a> {
+    pub dir: &'a Path,
+    pub address: &'a NodeAddress,
+    pub number: u8,
+    pub role: Role,
+    pub at: Where,
 }
 
 impl Join<'_> {
-    async fn start(self) -> Part {
+    pub async fn start(self) -> Part {
         let home = self.dir.join(format!("node-{}", self.number));
         let key_file = home.join("node.key");
         let node = keys::create(&key_file, *key(self.number).seed()).unwrap();
@@ -205,13 +247,13 @@ impl Join<'_> {
             ("node.account", account.to_string()),
         ];
         if self.role == Role::Storage {
-            settings.push(("node.listen", "127.0.0.1:0".into()));
+            settings.push(("node.listen", self.at.listen(0)));
             let config = write_config::<Storage>(&home, &settings);
-            return Part::start("storage", home, config).await;
+            return Part::start("storage", home, config, self.at.namespace).await;
         }
         settings.push(("compute.threads", "1".into()));
         let config = write_config::<Miner>(&home, &settings);
-        Part::start("miner", home, config).await
+        Part::start("miner", home, config, self.at.namespace).await
     }
 }
 

@@ -60,6 +60,20 @@ pub trait Origin: Send {
     fn chunk(&mut self, index: u64) -> Result<Vec<u8>, ErrorBody>;
 }
 
+impl<T: Origin> Origin for &mut T {
+    fn bytes(&self) -> u64 {
+        (**self).bytes()
+    }
+
+    fn hashes(&self) -> Vec<[u8; 32]> {
+        (**self).hashes()
+    }
+
+    fn chunk(&mut self, index: u64) -> Result<Vec<u8>, ErrorBody> {
+        (**self).chunk(index)
+    }
+}
+
 /// Whether the peer has a blob.
 ///
 /// # Errors

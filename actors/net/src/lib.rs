@@ -23,6 +23,7 @@ mod hello;
 mod limits;
 pub mod probe;
 pub mod ring;
+pub mod samples;
 mod stream;
 mod subscription;
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! How far another node is: the protocol `cryptomind-probe/1`, both sides of it.
 //!
-//! [`measure`] is the caller's side: it greets with the coordinator's nonce, takes the median of [`PINGS`] round trips,
+//! [`measure`] is the caller's side: it greets with the coordinator's nonce and ticket, takes the median of [`PINGS`] round trips,
 //! and, where it shall, moves bytes both ways. [`respond`] is the other side, on an endpoint of its own.
 //!
-//! Invariants: a connection gets [`CONNECTION_LIMIT`] whatever it does; a responder does one thing at a time on each,
+//! Invariants: nobody gets anything without a [ticket](Gate); a connection gets [`CONNECTION_LIMIT`] whatever it does; a responder does one thing at a time on each,
 //! moves bytes for [`MAX_BULKS`] callers at once, within the limits of its [budget](budget), and says why where it does
 //! not; bytes are held one piece at a time; while its node runs a task it does nothing.
 //!
@@ -15,7 +15,7 @@ use cryptomind_protocol::error::Answer;
 use cryptomind_protocol::key::Nonce;
 use cryptomind_protocol::node::Ack;
 use cryptomind_protocol::probe::Request;
-use cryptomind_protocol::{ErrorBody, frame};
+use cryptomind_protocol::{ErrorBody, Signed, frame};
 use tokio::time::Instant;
 
 use crate::connection::Connection;
@@ -23,8 +23,10 @@ use crate::limits::Limits;
 use crate::stream::{Receiver, Sender};
 
 mod budget;
+mod gate;
 mod responder;
 
+pub use gate::Gate;
 pub use responder::{Greeting, respond};
 #[cfg(test)]
 pub(crate) use responder::{Patience, respond_within};
@@ -68,20 +70,20 @@ pub fn limits() -> Limits {
     }
 }
 
-/// Greets, pings, and moves `bulk_bytes` each way, where that is not 0. A peer that refuses the bytes is measured
+/// Greets with what the coordinator's order has, pings, and moves `bulk_bytes` each way, where that is not 0. A peer that refuses the bytes is measured
 /// without.
 ///
 /// # Errors
 /// The peer's refusal of the greeting or a ping, or one of class network.
 pub async fn measure(
     connection: &Connection,
-    nonce: Nonce,
+    (nonce, ticket): (Nonce, Signed),
     bulk_bytes: u64,
 ) -> Result<Measured, ErrorBody> {
     debug_assert_eq!(connection.alpn(), frame::ALPN_PROBE, "another protocol");
     crate::fault::within(MEASURE_LIMIT, "a measurement", async {
         let _: Ack = connection
-            .request(&Request::Greet { nonce }, ANSWER_LIMIT)
+            .request(&Request::Greet { nonce, ticket }, ANSWER_LIMIT)
             .await?;
         Ok::<_, ErrorBody>(Measured {
             rtt: round_trip(connection).await?,

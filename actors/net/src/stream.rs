@@ -176,6 +176,12 @@ impl Sender {
         Ok(())
     }
 
+    /// Ends the stream, and waits until the peer has all of it, has lost interest in it, or is gone.
+    pub async fn finish_and_wait(mut self) {
+        let _ = self.stream.finish();
+        self.stopped().await;
+    }
+
     /// Breaks off: the peer sees a broken stream and not an ended one.
     pub fn abandon(mut self) {
         let _ = self.stream.reset(VarInt::from_u32(1));

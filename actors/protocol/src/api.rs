@@ -10,6 +10,7 @@ use crate::blob::Source;
 use crate::genesis::Genesis;
 use crate::key::Hash;
 use crate::price::{PriceClass, PriceRing};
+use crate::probe::LinkReport;
 use crate::role::Role;
 use crate::task::{Activity, Reason, TaskSpec, TaskState, UsualWait};
 use crate::{AccountId, Amount, GenesisHash, ItemId, NodeId, ReceiptId, Signed, TaskId, Timestamp};
@@ -147,6 +148,13 @@ pub enum Request {
         /// Only this node's.
         node: Option<NodeId>,
     },
+    /// How far the caller is from storage nodes and from the coordinator, as its transfers and connections showed. At most
+    /// [`MAX_REPORTS`](crate::probe::MAX_REPORTS). Answered by [`crate::node::Ack`].
+    #[serde(rename = "link.report")]
+    ReportLinks {
+        /// By the node at the other end.
+        reports: Vec<LinkReport>,
+    },
     /// Nodes that ask the caller to let them work for it. Answered by a list of [`EnrolmentRequest`].
     #[serde(rename = "delegation.requests")]
     EnrolmentRequests {},
@@ -177,7 +185,7 @@ pub enum Request {
 }
 
 /// Every method of this protocol.
-pub const METHODS: [&str; 25] = [
+pub const METHODS: [&str; 26] = [
     "network.status",
     "transaction.submit",
     "account.get",
@@ -197,6 +205,7 @@ pub const METHODS: [&str; 25] = [
     "market.history",
     "market.runs",
     "miner.links",
+    "link.report",
     "delegation.requests",
     "delegation.list",
     "ledger.status",

@@ -134,7 +134,8 @@ pub async fn start(config: Coordinator, key: SecretKey) -> Result<CoordinatorNod
     };
     let (ledger, rating) = (office.ledger.clone(), office.rating.clone());
     let (catalog, matchmaker) = (office.catalog.clone(), office.matchmaker.clone());
-    let surveying = tokio::spawn(office.surveyor.clone().keep(office.links.clone()));
+    let (surveyor, tickets) = (office.surveyor.clone(), office.tickets.clone());
+    let surveying = tokio::spawn(surveyor.keep(office.links.clone(), tickets));
     let doors = tokio::spawn(door::open(endpoint.clone(), Arc::new(office)));
     Ok(CoordinatorNode {
         ledger,

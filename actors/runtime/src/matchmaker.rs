@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cryptomind_core::journal::OpenRun;
+use cryptomind_core::market::link::Party;
 use cryptomind_core::market::{Offer, Past, Surroundings, Workload};
 use cryptomind_core::posting::{PostingRule, Postings};
 use cryptomind_core::rating;
@@ -64,6 +65,8 @@ use timekeeper::Timekeeper;
 
 /// How long anybody waits for the matchmaker.
 pub const MATCHMAKER_LIMIT: Duration = Duration::from_secs(10);
+/// Storage nodes that a choice looks at: it looks at the way to each of them from every miner.
+const MAX_STORES: usize = 8;
 /// How often timers are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -242,6 +245,18 @@ pub struct MatchmakerArguments {
     pub limits: Limits,
     /// How much an account may post.
     pub posting: PostingRule,
+}
+
+impl MatchmakerArguments {
+    /// What is measured around the miners now, and the storage nodes that are there.
+    fn around(&self) -> Surroundings {
+        let mut stores = self.links.nodes_of(Role::Storage);
+        stores.truncate(MAX_STORES);
+        Surroundings {
+            links: self.surveyor.table(),
+            stores: stores.into_iter().map(Party::Node).collect(),
+        }
+    }
 }
 
 /// What the matchmaker holds in memory.

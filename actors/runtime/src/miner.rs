@@ -169,7 +169,8 @@ impl Parts {
             ring_ports: ring.ports,
             key,
         });
-        let prober = probe::Prober::new(Arc::clone(&context), endpoint.clone(), probe.listen);
+        let (dialler, listen) = (endpoint.clone(), probe.listen);
+        let prober = probe::Prober::new(Arc::clone(&context), dialler, listen, coordinator.node);
         let wiring = Arc::new(Wiring {
             prober: Arc::new(prober),
             node: NodeId::of_key(&context.key.public()),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cryptomind_config::Storage;
+use cryptomind_net::samples::Samples;
 use cryptomind_net::{Endpoint, Limits};
 use cryptomind_protocol::frame::{ALPN_BLOB, ALPN_NODE};
 use cryptomind_protocol::role::Role;
@@ -30,6 +31,8 @@ pub(crate) struct Keep {
     pub(crate) coordinator: PublicKey,
     pub(crate) network: GenesisHash,
     pub(crate) quotas: door::Quotas,
+    /// What the door learns of links.
+    pub(crate) samples: Samples,
 }
 
 /// A running storage node.
@@ -69,6 +72,7 @@ pub async fn start(config: Storage, key: SecretKey) -> Result<StorageNode, Error
         coordinator: coordinator.node.key(),
         network,
         quotas: door::Quotas::default(),
+        samples: Samples::default(),
     });
     let (joined_sender, joined) = watch::channel(false);
     let membership = membership::Membership {
@@ -78,7 +82,7 @@ pub async fn start(config: Storage, key: SecretKey) -> Result<StorageNode, Error
         name: node.name,
         owner,
         listen: node.advertise.unwrap_or_else(|| local.to_string()),
-        store: keep.store.clone(),
+        keep: Arc::clone(&keep),
         joined: joined_sender,
     };
     let tasks = vec![

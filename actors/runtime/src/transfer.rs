@@ -2,12 +2,14 @@
 //!
 //! A download goes into a file that is verified chunk by chunk and can be taken up again; every source is tried in turn.
 //! An upload comes from memory and ends with a receipt that is checked before anybody relies on it. The wire is
-//! the business of `cryptomind_net::bulk`, the hashes that of `cryptomind-blob`.
+//! the business of `cryptomind_net::bulk`, the hashes that of `cryptomind-blob`. How fast each went is kept as a
+//! [sample](Samples) of the link.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use cryptomind_blob::{CHUNK_BYTES, FileWriter, HashTree};
+use cryptomind_net::samples::{Metered, Samples};
 use cryptomind_net::{Connection, Endpoint, bulk};
 use cryptomind_protocol::blob::Source;
 use cryptomind_protocol::frame::ALPN_BLOB;
@@ -20,6 +22,7 @@ use tracing::debug;
 pub struct Transfer {
     endpoint: Endpoint,
     key: SecretKey,
+    samples: Arc<Samples>,
 }
 
 /// A blob in memory, ready to be put.
@@ -113,8 +116,17 @@ fn no_source(what: &str, blob: &BlobId) -> ErrorBody {
 
 impl Transfer {
     /// Moves blobs over `endpoint`, as the node with `key`: tickets must name it.
-    pub const fn new(endpoint: Endpoint, key: SecretKey) -> Self {
-        Self { endpoint, key }
+    pub fn new(endpoint: Endpoint, key: SecretKey) -> Self {
+        Self {
+            endpoint,
+            key,
+            samples: Arc::default(),
+        }
+    }
+
+    /// What it learnt of links.
+    pub(crate) fn samples(&self) -> &Samples {
+        &self.samples
     }
 
     async fn dial(&self, source: &Source) -> Result<Connection, ErrorBody> {
@@ -164,13 +176,17 @@ impl Transfer {
         let disk = |e| none(ErrorBody::internal(format!("{}: {e}", path.display())));
         let writer = FileWriter::create(path, blob).map_err(disk)?;
         let first = writer.first_missing_chunk();
-        let mut sink = Writing {
+        let mut sink = Metered::new(Writing {
             writer,
             blob,
             bytes,
-        };
+        });
         let outcome = bulk::get(&connection, blob, first, ticket, &mut sink).await;
+        if outcome.is_ok() {
+            self.samples.add(&connection, sink.bytes, sink.took());
+        }
         connection.close("done");
+        let sink = sink.inner;
         let received = outcome.map_err(|error| {
             let more = sink.writer.first_missing_chunk().saturating_sub(first);
             (more * CHUNK_BYTES as u64, error)
@@ -211,7 +227,11 @@ impl Transfer {
         blob: &Packed,
     ) -> Result<StoredReceipt, ErrorBody> {
         let connection = self.dial(source).await?;
-        let receipt = bulk::put(&connection, blob.id(), ticket, &mut Reading(blob)).await;
+        let mut origin = Metered::new(Reading(blob));
+        let receipt = bulk::put(&connection, blob.id(), ticket, &mut origin).await;
+        if receipt.is_ok() {
+            self.samples.add(&connection, origin.bytes, origin.took());
+        }
         connection.close("done");
         let receipt = receipt?;
         let fits = receipt.blob == blob.id()

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use cryptomind_net::samples::Samples;
 use cryptomind_net::{Connection, Endpoint, Subscription};
 use cryptomind_protocol::api::Request;
 use cryptomind_protocol::frame::ALPN_API;
@@ -48,6 +49,8 @@ pub(crate) struct Link {
     pub(crate) address: NodeAddress,
     pub(crate) key: SecretKey,
     pub(crate) limits: Limits,
+    /// What transfers showed of ways to storage nodes, until it is told.
+    pub(crate) samples: Samples,
     current: Mutex<Current>,
 }
 
@@ -62,6 +65,7 @@ impl Link {
             address,
             key,
             limits,
+            samples: Samples::default(),
             current: Mutex::default(),
         })
     }

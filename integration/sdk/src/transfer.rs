@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 use cryptomind_blob::{FileReader, FileWriter};
 use cryptomind_net::Connection;
 use cryptomind_net::bulk::{self, Origin, Sink};
+use cryptomind_net::samples::Metered;
 use cryptomind_protocol::api::{Placement, Request};
 use cryptomind_protocol::blob::{CHUNK_BYTES, Source};
 use cryptomind_protocol::frame::ALPN_BLOB;
 use cryptomind_protocol::item::{FileEntry, is_file_name};
+use cryptomind_protocol::node::Ack;
+use cryptomind_protocol::probe::{LinkReport, MAX_REPORTS};
 use cryptomind_protocol::transaction::StoredReceipt;
 use cryptomind_protocol::{ErrorBody, NodeAddress, Signed};
 
@@ -51,6 +54,7 @@ impl Client {
         for (name, reader) in readers {
             stored.push(self.upload_one(&placement, name, reader, report).await?);
         }
+        self.tell_samples().await;
         Ok(stored)
     }
 
@@ -105,9 +109,36 @@ impl Client {
     ) -> Result<StoredReceipt, ErrorBody> {
         let connection = self.dial_storage(source).await?;
         let blob = origin.entry.blob;
-        let receipt = bulk::put(&connection, blob, ticket, origin).await;
+        let mut origin = Metered::new(origin);
+        let receipt = bulk::put(&connection, blob, ticket, &mut origin).await;
+        if receipt.is_ok() {
+            let (bytes, took) = (origin.bytes, origin.took());
+            self.link().samples.add(&connection, bytes, took);
+        }
         connection.close("stored");
         receipt
+    }
+
+    /// Tells the coordinator how fast that was, so that quotes know this client's line. What is not heard comes with the next
+    /// transfer: it is worth no more than one try.
+    async fn tell_samples(&self) {
+        let mut reports = self.link().samples.take();
+        if reports.is_empty() {
+            return;
+        }
+        if let Ok((_, connection)) = self.link().connection().await {
+            let own = connection.peer_node();
+            let rtt_us = u64::try_from(connection.rtt().as_micros()).unwrap_or(u64::MAX);
+            reports.truncate(MAX_REPORTS - 1);
+            reports.push(LinkReport {
+                to: own,
+                rtt_us,
+                bytes_per_s: None,
+            });
+            let request = Request::ReportLinks { reports };
+            let told = connection.request::<_, Ack>(&request, self.limits().request);
+            drop(told.await);
+        }
     }
 
     async fn dial_storage(&self, source: &Source) -> Result<Connection, ErrorBody> {
@@ -150,6 +181,7 @@ impl Client {
         for entry in files {
             paths.push(self.download_one(placement, entry, dir, report).await?);
         }
+        self.tell_samples().await;
         Ok(paths)
     }
 
@@ -194,16 +226,20 @@ impl Client {
         let connection = self.dial_storage(source).await?;
         let writer = FileWriter::create(path, entry.blob).map_err(|e| local(path, &e))?;
         let first = writer.first_missing_chunk();
-        let mut sink = Incoming {
+        let mut sink = Metered::new(Incoming {
             writer,
             entry,
             path,
             report,
-        };
+        });
         let got = bulk::get(&connection, entry.blob, first, ticket, &mut sink).await;
+        if got.is_ok() {
+            let (bytes, took) = (sink.bytes, sink.took());
+            self.link().samples.add(&connection, bytes, took);
+        }
         connection.close("fetched");
         got?;
-        sink.writer.finish().map_err(|e| local(path, &e))?;
+        sink.inner.writer.finish().map_err(|e| local(path, &e))?;
         Ok(())
     }
 }

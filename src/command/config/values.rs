@@ -102,10 +102,7 @@ impl Values for Coordinator {
                 "market.open_tasks_per_account",
                 self.market.open_tasks_per_account.to_string(),
             ),
-            (
-                "market.free_cancels",
-                self.market.free_cancels.to_string(),
-            ),
+            ("market.free_cancels", self.market.free_cancels.to_string()),
             ("market.hold_limit_s", market.hold_limit_s.to_string()),
             (
                 "limits.max_connections",

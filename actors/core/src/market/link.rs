@@ -10,7 +10,8 @@
 //! - a pair that nobody reported is taken to be as good as that quartile, and marked as estimated.
 //!
 //! Pairs that proved to be in one local network are a population of their own: an unmeasured pair in a local network
-//! is as good as the worse quartile of *its* kind.
+//! is as good as the worse quartile of *its* kind. So are pairs with a client: what lines people have at home says nothing of
+//! nodes, and nobody can spoil what is thought of nodes by posing as many clients.
 //!
 //! A side's value is a moving average with weight 1/5 for the newest (Petals weighs its pings so: Borzunov et al.,
 //! 2023). It expires; what is expired counts as never said. All in integers: tables are the same everywhere.
@@ -18,7 +19,7 @@
 //! Is not: how anything is measured (the nodes), nor what a link is worth to a task
 //! ([`expectation`](super::expectation)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cryptomind_protocol::{AccountId, NodeId, Timestamp};
 
@@ -34,8 +35,15 @@ pub const RTT_EXPIRY_MS: u64 = 300_000;
 pub const THROUGHPUT_EXPIRY_MS: u64 = 3_600_000;
 /// A proof that two parties are in one local network is believed for so long.
 pub const LAN_EXPIRY_MS: u64 = 3_600_000;
+/// Who is farther apart than this, microseconds, is in no local network, whatever the addresses: tunnels join private
+/// networks over continents.
+pub const MAX_LAN_RTT_US: u64 = 10_000;
 /// Peers that are kept a party; the one that was reported longest ago goes.
 pub const MAX_PEERS: usize = 64;
+/// The same of a hub, such as a storage node: many have a link to it.
+pub const MAX_HUB_PEERS: usize = 16_384;
+/// Clients whose own reports are kept; the one that reported longest ago goes.
+pub const MAX_CLIENTS: usize = 4_096;
 /// The longest round trip that counts, microseconds: longer ones are reported as this.
 pub const MAX_RTT_US: u64 = 60_000_000;
 /// The highest throughput that counts, bytes a second: 8 Tbit/s.
@@ -112,6 +120,8 @@ impl Side {
 pub struct Links {
     /// By who reported, then on the link to whom.
     sides: BTreeMap<Party, BTreeMap<Party, Side>>,
+    /// Parties that many have links to.
+    hubs: BTreeSet<Party>,
     /// Pairs in one local network, by the lesser party, then the greater, and when that was proved.
     lan: BTreeMap<Party, BTreeMap<Party, Timestamp>>,
 }
@@ -127,9 +137,15 @@ impl Links {
         if from == to {
             return;
         }
+        self.make_room(&from);
+        let most = if self.hubs.contains(&from) {
+            MAX_HUB_PEERS
+        } else {
+            MAX_PEERS
+        };
         let peers = self.sides.entry(from).or_default();
         let known = peers.get(&to).copied();
-        if known.is_none() && peers.len() >= MAX_PEERS {
+        if known.is_none() && peers.len() >= most {
             drop_oldest(peers, |side| side.rtt.at);
         }
         let rtt = measure.rtt_us.clamp(1, MAX_RTT_US);
@@ -142,12 +158,45 @@ impl Links {
                 .or(before),
         };
         peers.insert(to, side);
+        if side.rtt.value > MAX_LAN_RTT_US {
+            self.disprove_lan(from, to);
+        }
+    }
+
+    /// Many have links to this party: what it says of more than [`MAX_PEERS`] of them counts.
+    pub fn set_hub(&mut self, party: Party) {
+        self.hubs.insert(party);
+    }
+
+    /// It is none any more. What it said counts until it expires.
+    pub fn unset_hub(&mut self, party: &Party) {
+        self.hubs.remove(party);
+    }
+
+    /// Lets go of the client that was silent for longest, where a new one comes and there are as many as may be.
+    fn make_room(&mut self, from: &Party) {
+        if !matches!(from, Party::Client(_)) || self.sides.contains_key(from) {
+            return;
+        }
+        // Clients come after all nodes.
+        let first = Party::Client(AccountId::new([0; 20]));
+        let clients = || self.sides.range(first..);
+        if clients().count() < MAX_CLIENTS {
+            return;
+        }
+        let last_word =
+            |peers: &BTreeMap<Party, Side>| peers.values().map(|side| side.rtt.at).max();
+        let oldest = clients().min_by_key(|(client, peers)| (last_word(peers), **client));
+        if let Some(client) = oldest.map(|(client, _)| *client) {
+            self.sides.remove(&client);
+        }
     }
 
     /// Takes it that two parties are in one local network. The caller has seen a nonce that it gave to one come back
-    /// from the other over a private address: a claim alone proves nothing.
+    /// from the other over a private address: a claim alone proves nothing. Nor does that between two of which one has
+    /// lately measured more than [`MAX_LAN_RTT_US`].
     pub fn prove_lan(&mut self, a: Party, b: Party, now: Timestamp) {
-        if a == b {
+        if a == b || self.is_far(a, b, now) || self.is_far(b, a, now) {
             return;
         }
         let (lesser, greater) = pair(a, b);
@@ -156,6 +205,19 @@ impl Links {
             drop_oldest(peers, |proved| *proved);
         }
         peers.insert(greater, now);
+    }
+
+    fn disprove_lan(&mut self, a: Party, b: Party) {
+        let (lesser, greater) = pair(a, b);
+        if let Some(peers) = self.lan.get_mut(&lesser) {
+            peers.remove(&greater);
+        }
+    }
+
+    fn is_far(&self, from: Party, to: Party, now: Timestamp) -> bool {
+        let side = self.sides.get(&from).and_then(|peers| peers.get(&to));
+        let rtt_us = side.and_then(|side| side.rtt_us(now));
+        rtt_us.is_some_and(|rtt_us| rtt_us > MAX_LAN_RTT_US)
     }
 
     /// Forgets what is expired, so that parties that never come back take no room.

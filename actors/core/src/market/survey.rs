@@ -5,7 +5,9 @@
 //! near ones are found. A pair is always measured from both ends, as one end's word counts for little.
 //!
 //! Round trips are measured in every round. Bytes cost lines, so a pair moves them rarely, a node for one pair at
-//! a time, and for far peers a few times in [`BULK_PAUSE_MS`]; what is left comes in quicker rounds.
+//! a time, and for far peers a few times in [`BULK_PAUSE_MS`]. First the one end of a pair has its turn, then the other: the
+//! next begins with the report of the last, or when its time is over. Then both rest for as long as it took, so that a line
+//! is used for half of the time at most, and peers that wait come next: a small network is known within a minute.
 //!
 //! A nonce proves a local network: only whom it was given to, and whom that one reached, know it. It is the hash of a
 //! secret, the pair and the time, so nothing has to be kept. The proof holds where both the address that was dialled and
@@ -20,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use cryptomind_protocol::key::{Hash, Nonce};
-use cryptomind_protocol::probe::{Echo, MAX_BULK_BYTES, Peer};
+use cryptomind_protocol::probe::{Echo, MAX_BULK_BYTES};
 use cryptomind_protocol::{NodeId, Timestamp};
 
 use super::link::{Links, Party};
@@ -32,8 +34,6 @@ pub use place::Place;
 
 /// From one round of a node to the next, milliseconds, on average: a report outlives two.
 pub const ROUND_MS: u64 = 120_000;
-/// The same while a pair is left that should move bytes, milliseconds.
-const QUICK_ROUND_MS: u64 = 15_000;
 /// A node's first round comes within this, milliseconds.
 const FIRST_ROUND_MS: u64 = 4_000;
 /// Neighbours in one round.
@@ -49,7 +49,7 @@ const MAX_ROUNDS: usize = 256;
 /// A pair moves bytes again after this, milliseconds.
 pub const BULK_PAUSE_MS: u64 = 1_800_000;
 /// The same where none came of it; longer than a peer refuses a second time.
-const BULK_RETRY_MS: u64 = 660_000;
+const BULK_RETRY_MS: u64 = 60_000;
 /// How often a node moves bytes with peers that are no neighbours, in [`BULK_PAUSE_MS`].
 const MAX_FAR_BULKS: usize = 16;
 /// What one end of a pair gets to move bytes, milliseconds; then it is the other's turn.
@@ -65,10 +65,23 @@ struct Member {
     place: Place,
     /// When its next round is due.
     due: Timestamp,
-    /// It moves bytes until then.
-    moves_until: Timestamp,
+    /// The last pair of which it is an end that moved bytes, or does.
+    exchange: Option<Exchange>,
+    /// Peers of its last round that it should still move bytes with, the likeliest to work with first.
+    waiting: Vec<NodeId>,
     /// When it began to move bytes with peers that are no neighbours, lately.
     far_bulks: Vec<Timestamp>,
+}
+
+/// A pair that moves bytes, as one end sees it.
+#[derive(Debug, Clone, Copy)]
+struct Exchange {
+    peer: NodeId,
+    /// Whether the peer has the first turn.
+    is_second: bool,
+    began: Timestamp,
+    /// Until both turns are over, and the rest after them.
+    until: Timestamp,
 }
 
 /// All that is known of who measures whom.
@@ -78,12 +91,25 @@ pub struct Survey {
     members: BTreeMap<NodeId, Member>,
     /// When a pair, the lesser node first, may move bytes again.
     bulks: BTreeMap<(NodeId, NodeId), Timestamp>,
-    /// The second end's turn to move bytes: when, who, whom.
-    turns: BTreeSet<(Timestamp, NodeId, NodeId)>,
+    /// The second end's turn to move bytes, by who and whom: when, at the latest.
+    turns: BTreeMap<(NodeId, NodeId), Timestamp>,
+}
+
+/// Whom to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Order {
+    /// Who answers there.
+    pub node: NodeId,
+    /// Its probe port, for the node that gets this.
+    pub address: SocketAddr,
+    /// To greet with.
+    pub nonce: Nonce,
+    /// How many bytes to move each way; 0 is to measure the round trip alone.
+    pub bulk_bytes: u64,
 }
 
 /// Orders by who gets them.
-pub type Orders = BTreeMap<NodeId, Vec<Peer>>;
+pub type Orders = BTreeMap<NodeId, Vec<Order>>;
 
 /// What a call looks at.
 struct Look<'a> {
@@ -103,7 +129,7 @@ impl Survey {
             secret,
             members: BTreeMap::new(),
             bulks: BTreeMap::new(),
-            turns: BTreeSet::new(),
+            turns: BTreeMap::new(),
         }
     }
 
@@ -112,7 +138,8 @@ impl Survey {
         let member = Member {
             place,
             due: now.plus_ms(dice.below(FIRST_ROUND_MS)),
-            moves_until: now,
+            exchange: None,
+            waiting: Vec::new(),
             far_bulks: Vec::new(),
         };
         self.members.insert(node, member);
@@ -128,9 +155,24 @@ impl Survey {
         self.members.contains_key(node)
     }
 
-    /// A pair has moved bytes: enough for a while.
-    pub fn moved(&mut self, a: NodeId, b: NodeId, now: Timestamp) {
-        self.bulks.insert(pair(a, b), now.plus_ms(BULK_PAUSE_MS));
+    /// `from` says how fast bytes went to and from `to`: enough for a while, and the next turn may begin.
+    pub fn moved(&mut self, from: NodeId, to: NodeId, now: Timestamp) {
+        self.bulks
+            .insert(pair(from, to), now.plus_ms(BULK_PAUSE_MS));
+        if let Some(at) = self.turns.get_mut(&(to, from)) {
+            *at = now;
+            return;
+        }
+        let exchange = self.members.get(&from).and_then(|member| member.exchange);
+        // The first end's word does not end the second's turn.
+        if exchange.is_none_or(|exchange| !exchange.is_second || exchange.peer != to) {
+            return;
+        }
+        for (node, peer) in [(from, to), (to, from)] {
+            if let Some(member) = self.members.get_mut(&node) {
+                member.rests(peer, now);
+            }
+        }
     }
 
     /// The orders that are due. Nodes that are not `is_free` are left alone, and their rounds wait.
@@ -149,6 +191,7 @@ impl Survey {
         let mut orders = Orders::new();
         self.bulks.retain(|_, again| *again > now);
         self.take_turns(&look, &mut orders);
+        self.go_on(&look, &mut orders);
         let due = self.members.iter().filter(|(_, member)| member.due <= now);
         let due = due.map(|(node, _)| *node).filter(|node| is_free(node));
         let due: Vec<NodeId> = due.take(MAX_ROUNDS).collect();
@@ -160,16 +203,36 @@ impl Survey {
 
     /// The second ends of pairs that move bytes.
     fn take_turns(&mut self, look: &Look<'_>, orders: &mut Orders) {
-        while let Some(turn) = self.turns.first().copied() {
-            let (at, node, peer) = turn;
-            if at > look.now {
-                return;
-            }
-            self.turns.remove(&turn);
+        let due = self
+            .turns
+            .extract_if(.., |_, at| *at <= look.now)
+            .map(|(turn, _)| turn);
+        for (node, peer) in due.collect::<Vec<_>>() {
             if self.are_free(node, peer, look) {
                 self.order(node, peer, true, look.now, orders);
             }
         }
+    }
+
+    /// Those whose line is free again, with peers that wait.
+    fn go_on(&mut self, look: &Look<'_>, orders: &mut Orders) {
+        let waits = |member: &Member| !member.waiting.is_empty() && !member.moves(look.now);
+        let ready = self.members.iter().filter(|(_, member)| waits(member));
+        let ready: Vec<NodeId> = ready.map(|(node, _)| *node).collect();
+        for node in ready {
+            let waiting = self.waiting_of(&node);
+            let peers = waiting.into_iter();
+            let left = peers.filter(|peer| self.measure(node, *peer, true, look, orders));
+            let left = left.collect();
+            if let Some(member) = self.members.get_mut(&node) {
+                member.waiting = left;
+            }
+        }
+    }
+
+    fn waiting_of(&mut self, node: &NodeId) -> Vec<NodeId> {
+        let member = self.members.get_mut(node);
+        member.map_or_else(Vec::new, |member| std::mem::take(&mut member.waiting))
     }
 
     fn are_free(&self, a: NodeId, b: NodeId, look: &Look<'_>) -> bool {
@@ -178,26 +241,34 @@ impl Survey {
     }
 
     fn round(&mut self, node: NodeId, look: &Look<'_>, dice: &mut Dice, orders: &mut Orders) {
-        let mut waits = false;
-        for peer in self.peers(node, look, dice) {
-            match self.bulk(node, peer, look.now) {
-                Bulk::Now => {
-                    self.order(node, peer, true, look.now, orders);
-                    self.order(peer, node, false, look.now, orders);
-                }
-                bulk => {
-                    waits |= bulk == Bulk::Later;
-                    self.order(node, peer, false, look.now, orders);
-                    self.order(peer, node, false, look.now, orders);
-                }
-            }
-        }
-        let pause = if waits { QUICK_ROUND_MS } else { ROUND_MS };
+        let mut waiting = self.peers(node, look, dice);
+        waiting.retain(|peer| self.measure(node, *peer, false, look, orders));
         if let Some(member) = self.members.get_mut(&node) {
+            member.waiting = waiting;
             // Within a quarter of the pause around it: rounds of many nodes spread by themselves.
-            let jittered = pause - pause / 4 + dice.below(pause / 2);
+            let jittered = ROUND_MS - ROUND_MS / 4 + dice.below(ROUND_MS / 2);
             member.due = look.now.plus_ms(jittered);
         }
+    }
+
+    /// Has a pair measured from both ends; where it `waited`, only if it moves bytes now. Whether it should move bytes later.
+    fn measure(
+        &mut self,
+        node: NodeId,
+        peer: NodeId,
+        waited: bool,
+        look: &Look<'_>,
+        orders: &mut Orders,
+    ) -> bool {
+        if waited && !self.are_free(node, peer, look) {
+            return true;
+        }
+        let bulk = self.bulk(node, peer, look.now);
+        if !waited || bulk == Bulk::Now {
+            self.order(node, peer, bulk == Bulk::Now, look.now, orders);
+            self.order(peer, node, false, look.now, orders);
+        }
+        bulk == Bulk::Later
     }
 
     /// Whom a node measures in a round: those first that it is likeliest to work with.
@@ -244,16 +315,22 @@ impl Survey {
         {
             return Bulk::No;
         }
-        if [one, other].iter().any(|member| member.moves_until > now) {
+        if [one, other].iter().any(|member| member.moves(now)) {
             return Bulk::Later;
         }
-        for node in [a, b] {
+        for (node, peer, is_second) in [(a, b, false), (b, a, true)] {
+            let exchange = Exchange {
+                peer,
+                is_second,
+                began: now,
+                until: now.plus_ms(2 * BULK_TURN_MS),
+            };
             if let Some(member) = self.members.get_mut(&node) {
-                member.moves(is_far, now);
+                member.begins(exchange, is_far);
             }
         }
         self.bulks.insert(pair(a, b), now.plus_ms(BULK_RETRY_MS));
-        self.turns.insert((now.plus_ms(BULK_TURN_MS), b, a));
+        self.turns.insert((b, a), now.plus_ms(BULK_TURN_MS));
         Bulk::Now
     }
 
@@ -272,9 +349,9 @@ impl Survey {
             true if own.place.is_near(&other.place) => MAX_BULK_BYTES,
             true => FAR_BULK_BYTES,
         };
-        list.push(Peer {
+        list.push(Order {
             node: peer,
-            address: own.place.address_of(&other.place).to_string(),
+            address: own.place.address_of(&other.place),
             nonce: self.nonce(node, peer, now.as_ms() / NONCE_PERIOD_MS),
             bulk_bytes,
         });
@@ -327,13 +404,31 @@ impl Member {
         self.far_bulks.iter().filter(is_late).count()
     }
 
-    fn moves(&mut self, is_far: bool, now: Timestamp) {
-        // Both ends' turns.
-        self.moves_until = now.plus_ms(2 * BULK_TURN_MS);
+    /// Whether it moves bytes, or rests from it.
+    fn moves(&self, now: Timestamp) -> bool {
+        self.exchange.is_some_and(|exchange| exchange.until > now)
+    }
+
+    fn begins(&mut self, exchange: Exchange, is_far: bool) {
+        let now = exchange.began;
+        self.exchange = Some(exchange);
         self.far_bulks
             .retain(|at| now.ms_since(*at) < BULK_PAUSE_MS);
         if is_far {
             self.far_bulks.push(now);
+        }
+    }
+
+    /// What it moved with this peer is over.
+    fn rests(&mut self, peer: NodeId, now: Timestamp) {
+        if let Some(exchange) = &mut self.exchange
+            && exchange.peer == peer
+            && exchange.until > now
+        {
+            // What was over before the longest time needs no rest beyond it.
+            exchange.until = now
+                .plus_ms(now.ms_since(exchange.began))
+                .min(exchange.until);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! How often a node lets others move bytes to and from it: a measurement costs its owner's line.
 //!
-//! Two limits hold: one a caller in [`PEER_PAUSE`], and [`MAX_IN_WINDOW`] in any [`WINDOW`], since keys cost nothing.
-//! Memory is bounded by the same figures: an entry is kept no longer than it can refuse.
+//! Only whom the coordinator sends is asked for at all (see [`gate`](super::gate)). Two limits hold for them: one a caller in
+//! [`PEER_PAUSE`], as a ticket lasts for longer, and [`MAX_IN_WINDOW`] in any [`WINDOW`]. Memory is bounded by the same
+//! figures: an entry is kept no longer than it can refuse.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use cryptomind_protocol::{ErrorBody, ErrorClass, NodeId};
 use tokio::time::Instant;
 
 /// A caller waits for so long between two.
-pub(super) const PEER_PAUSE: Duration = Duration::from_secs(600);
+pub(super) const PEER_PAUSE: Duration = Duration::from_secs(45);
 /// In so long a time,
 const WINDOW: Duration = Duration::from_secs(60);
 /// bytes are moved at most so often.
@@ -30,7 +31,7 @@ impl Budget {
     pub(super) fn take(&mut self, caller: NodeId, now: Instant) -> Result<(), ErrorBody> {
         self.forget(now);
         let before = self.granted.iter().rev().find(|(_, to)| *to == caller);
-        if let Some((at, _)) = before {
+        if let Some((at, _)) = before.filter(|(at, _)| now < *at + PEER_PAUSE) {
             return Err(refusal("you measured this node", *at + PEER_PAUSE - now));
         }
         let first_of_most = self.granted.len().checked_sub(MAX_IN_WINDOW);
@@ -44,7 +45,7 @@ impl Budget {
     }
 
     fn forget(&mut self, now: Instant) {
-        let is_old = |(at, _): &mut (Instant, NodeId)| now >= *at + PEER_PAUSE;
+        let is_old = |(at, _): &mut (Instant, NodeId)| now >= *at + PEER_PAUSE.max(WINDOW);
         while self.granted.pop_front_if(is_old).is_some() {}
     }
 }
@@ -69,8 +70,10 @@ mod tests {
         budget.take(caller(1), start).unwrap();
         let refused = budget.take(caller(1), start + PEER_PAUSE / 2).unwrap_err();
         assert_eq!(refused.code, "probe_budget");
-        assert_eq!(refused.retry_after_ms, Some(300_000));
+        assert_eq!(refused.retry_after_ms, Some(22_500));
         assert_eq!(budget.take(caller(1), start + PEER_PAUSE), Ok(()));
+        let later = start + PEER_PAUSE + WINDOW;
+        assert_eq!(budget.take(caller(1), later), Ok(()));
         assert_eq!(budget.granted.len(), 1, "what no longer refuses is gone");
     }
 

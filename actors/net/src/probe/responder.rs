@@ -1,4 +1,4 @@
-//! The side that is measured: a port that answers whoever proves a key, within its limits.
+//! The side that is measured: a port that answers whom the coordinator sends, within its limits.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -6,13 +6,14 @@ use std::time::Duration;
 use cryptomind_protocol::error::Answer;
 use cryptomind_protocol::key::Nonce;
 use cryptomind_protocol::node::Ack;
-use cryptomind_protocol::probe::{MAX_BULK_BYTES, METHODS, Request};
-use cryptomind_protocol::{ErrorBody, ErrorClass, NodeId};
+use cryptomind_protocol::probe::{MAX_BULK_BYTES, METHODS, Request, Ticket};
+use cryptomind_protocol::{ErrorBody, ErrorClass, NodeId, Signed};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::budget::Budget;
+use super::gate::Gate;
 use super::{BULK_LIMIT, CONNECTION_LIMIT, MAX_BULKS, receive, send};
 use crate::connection::Connection;
 use crate::endpoint::{Endpoint, Pending};
@@ -42,6 +43,7 @@ pub(crate) struct Patience {
 
 /// What all callers of a port share.
 struct Port {
+    gate: Gate,
     patience: Patience,
     /// Whether the node runs a task.
     busy: watch::Receiver<bool>,
@@ -50,10 +52,11 @@ struct Port {
     budget: Mutex<Budget>,
 }
 
-/// Answers callers until the endpoint is closed. Nothing while `busy` is true; greetings go to `greetings`, and are
+/// Answers callers that `gate` lets in until the endpoint is closed. Nothing while `busy` is true; greetings go to `greetings`, and are
 /// refused where it is full. Dropped, it drops its callers.
 pub async fn respond(
     endpoint: Endpoint,
+    gate: Gate,
     busy: watch::Receiver<bool>,
     greetings: mpsc::Sender<Greeting>,
 ) {
@@ -61,16 +64,18 @@ pub async fn respond(
         connection: CONNECTION_LIMIT,
         bulk: BULK_LIMIT,
     };
-    respond_within(endpoint, busy, greetings, patience).await;
+    respond_within(endpoint, gate, busy, greetings, patience).await;
 }
 
 pub(crate) async fn respond_within(
     endpoint: Endpoint,
+    gate: Gate,
     busy: watch::Receiver<bool>,
     greetings: mpsc::Sender<Greeting>,
     patience: Patience,
 ) {
     let port = Arc::new(Port {
+        gate,
         patience,
         busy,
         greetings,
@@ -105,25 +110,42 @@ async fn receive_caller(port: Arc<Port>, pending: Pending) {
 
 /// One request after the other, until the caller is gone.
 async fn attend(port: &Port, connection: &Connection) {
+    let mut admitted = None;
     while let Some(exchange) = connection.accept_request().await {
-        answer(port, connection, exchange).await;
+        answer(port, connection, exchange, &mut admitted).await;
     }
 }
 
-async fn answer(port: &Port, connection: &Connection, exchange: Exchange) {
+async fn answer(
+    port: &Port,
+    connection: &Connection,
+    exchange: Exchange,
+    admitted: &mut Option<Ticket>,
+) {
     let request = exchange.decode::<Request>(&METHODS);
     let request = request.and_then(|request| port.is_at_rest().map(|()| request));
+    let request = request.and_then(|request| is_admitted(&request, admitted).map(|()| request));
     match request {
-        Ok(Request::Greet { nonce }) => {
+        Ok(Request::Greet { nonce, ticket }) => {
             let greeting = Greeting {
                 from: connection.peer_node(),
                 nonce,
                 address: connection.remote(),
             };
-            exchange.answer(port.greeted(greeting)).await;
+            let greeted = port.greeted(greeting, &ticket);
+            exchange
+                .answer(greeted.map(|ticket| {
+                    *admitted = Some(ticket);
+                    Ack {}
+                }))
+                .await;
         }
         Ok(Request::Ping {}) => exchange.answer(Ok(Ack {})).await,
-        Ok(Request::Bulk { bytes }) => port.bulk(connection.peer_node(), bytes, exchange).await,
+        Ok(Request::Bulk { bytes }) => {
+            let most = admitted.map_or(0, |ticket| ticket.bulk_bytes);
+            port.bulk(connection.peer_node(), (bytes, most), exchange)
+                .await;
+        }
         Err(refusal) => exchange.answer(Err::<Ack, _>(refusal)).await,
     }
 }
@@ -137,16 +159,17 @@ impl Port {
         Ok(())
     }
 
-    fn greeted(&self, greeting: Greeting) -> Result<Ack, ErrorBody> {
+    fn greeted(&self, greeting: Greeting, ticket: &Signed) -> Result<Ticket, ErrorBody> {
+        let ticket = self.gate.admit(greeting.from, ticket)?;
         let full = |_| busy("as many greetings wait here as may");
         self.greetings.try_send(greeting).map_err(full)?;
-        Ok(Ack {})
+        Ok(ticket)
     }
 
-    async fn bulk(&self, caller: NodeId, bytes: u64, exchange: Exchange) {
+    async fn bulk(&self, caller: NodeId, (bytes, most): (u64, u64), exchange: Exchange) {
         let permit = self.bulks.try_acquire();
         let full = |_| busy("bytes are moved for as many callers as may");
-        let granted = check_bytes(bytes)
+        let granted = check_bytes(bytes, most)
             .and_then(|()| permit.as_ref().map_err(full))
             .and_then(|_| self.budget().take(caller, Instant::now()));
         if let Err(refusal) = granted {
@@ -169,11 +192,21 @@ fn busy(message: &str) -> ErrorBody {
     ErrorBody::new(ErrorClass::Capacity, "probe_busy", message).with_retry_after_ms(1_000)
 }
 
-fn check_bytes(bytes: u64) -> Result<(), ErrorBody> {
-    if (1..=MAX_BULK_BYTES).contains(&bytes) {
+/// Who has not shown a ticket gets nothing.
+fn is_admitted(request: &Request, admitted: &Option<Ticket>) -> Result<(), ErrorBody> {
+    if admitted.is_some() || matches!(request, Request::Greet { .. }) {
         return Ok(());
     }
-    let message = format!("{bytes} bytes: from 1 to {MAX_BULK_BYTES} are moved each way");
+    let message = "this node answers whom the coordinator sends";
+    Err(ErrorBody::auth("no_ticket", message).with_help("greet first, with the order's ticket"))
+}
+
+fn check_bytes(bytes: u64, most: u64) -> Result<(), ErrorBody> {
+    let most = most.min(MAX_BULK_BYTES);
+    if (1..=most).contains(&bytes) {
+        return Ok(());
+    }
+    let message = format!("{bytes} bytes: from 1 to {most} are moved each way by this ticket");
     Err(ErrorBody::user("probe_bytes", message))
 }
 

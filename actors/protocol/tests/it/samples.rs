@@ -95,6 +95,16 @@ fn put_ticket() -> Signed {
     signed(&ticket(Right::Put { max_bytes: 1 << 40 }))
 }
 
+fn probe_ticket() -> probe::Ticket {
+    probe::Ticket {
+        version: 1,
+        caller: node_id(),
+        callee: NodeId::of_key(&key(3).public()),
+        bulk_bytes: probe::MAX_BULK_BYTES,
+        expires: AT,
+    }
+}
+
 fn model() -> ModelSpec {
     ModelSpec {
         input: vec![8, 8],
@@ -312,6 +322,7 @@ fn basics() -> Vec<Message> {
     all.push(message("answer-ack", "ok", Answer::Ok(Ack {})));
     all.push(message("answer-ack", "error", Answer::<Ack>::Error(full)));
     all.push(message("signed-ticket", "", get_ticket()));
+    all.push(message("probe-ticket", "", probe_ticket()));
     all
 }
 
@@ -955,6 +966,9 @@ pub fn api_requests() -> Vec<api::Request> {
         Request::Links {
             node: Some(node_id()),
         },
+        Request::ReportLinks {
+            reports: vec![link_report(Some(125_000_000))],
+        },
         Request::EnrolmentRequests {},
         Request::Delegations {},
         Request::Explain { task: TASK },
@@ -1442,6 +1456,7 @@ fn commands() -> Vec<Message> {
                 node: node_id(),
                 address: "192.168.1.7:40003".into(),
                 nonce: Nonce::new([8; 16]),
+                ticket: signed(&probe_ticket()),
                 bulk_bytes: probe::MAX_BULK_BYTES,
             }],
         },
@@ -1494,7 +1509,10 @@ pub fn probe_requests() -> Vec<probe::Request> {
     use probe::Request;
     let nonce = Nonce::new([8; 16]);
     vec![
-        Request::Greet { nonce },
+        Request::Greet {
+            nonce,
+            ticket: signed(&probe_ticket()),
+        },
         Request::Ping {},
         Request::Bulk { bytes: 1 << 20 },
     ]

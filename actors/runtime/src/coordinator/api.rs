@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cryptomind_core::journal::{EventRecord, NodeRecord};
 use cryptomind_core::ledger::Delegation;
@@ -14,6 +15,7 @@ use cryptomind_protocol::api::{
 use cryptomind_protocol::error::Answer;
 use cryptomind_protocol::item::{Access, ItemView, MAX_FILE_BYTES};
 use cryptomind_protocol::node::Ack;
+use cryptomind_protocol::probe::{LinkReport, MAX_REPORTS};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Event, Quote, TaskEvent, TaskSpec, TaskState, TaskView};
 use cryptomind_protocol::{
@@ -108,6 +110,10 @@ pub(super) async fn answer(
             limit,
         } => exchange.answer(office.runs(node, before, limit)).await,
         Request::Links { node } => exchange.answer(office.links(node)).await,
+        Request::ReportLinks { reports } => {
+            let heard = office.client_reported((me, connection.rtt()), &reports);
+            exchange.answer(heard).await;
+        }
         Request::EnrolmentRequests {} => {
             exchange
                 .answer(Ok(office.enrolments.of(me, clock::now())))
@@ -367,6 +373,20 @@ impl Office {
         let now = clock::now();
         let view = |(pair, link)| views::link(pair, link, &names, now);
         Ok(pairs.into_iter().filter_map(view).collect())
+    }
+
+    /// What a client saw of its ways to storage nodes and to this coordinator.
+    fn client_reported(
+        &self,
+        client: (AccountId, Duration),
+        reports: &[LinkReport],
+    ) -> Result<Ack, ErrorBody> {
+        if reports.len() > MAX_REPORTS {
+            let message = format!("at most {MAX_REPORTS} reports at once");
+            return Err(ErrorBody::user("too_many_reports", message));
+        }
+        self.surveyor.hear_client(client, reports);
+        Ok(Ack {})
     }
 
     /// The name that a node joined with.

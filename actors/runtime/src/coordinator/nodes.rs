@@ -12,7 +12,7 @@ use cryptomind_protocol::api::EnrolmentRequest;
 use cryptomind_protocol::error::Answer;
 use cryptomind_protocol::item::{MAX_FILE_BYTES, MAX_FILES, is_file_name};
 use cryptomind_protocol::node::{Ack, Command, Enrolment, Join, METHODS, Report, Request};
-use cryptomind_protocol::probe::MAX_REPORTS;
+use cryptomind_protocol::probe::{Echo, LinkReport, MAX_REPORTS};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::ResultFile;
 use cryptomind_protocol::transaction::StoredReceipt;
@@ -64,13 +64,8 @@ pub(super) async fn answer(
         }
         Ok(Request::Links { reports, echoes }) => {
             let rtt = connection.rtt();
-            let news = News {
-                node,
-                rtt,
-                reports,
-                echoes,
-            };
-            exchange.answer(office.links_reported(&news)).await;
+            let heard = office.links_reported((node, rtt), reports, echoes);
+            exchange.answer(heard).await;
         }
         Ok(request) => exchange.answer(office.news(node, request).await).await,
         Err(refusal) => exchange.answer(Err::<Ack, _>(refusal)).await,
@@ -128,6 +123,9 @@ impl Office {
         let probe = join.probe.as_deref().and_then(|text| text.parse().ok());
         let (session, commands) = self.links.enter(record, join.activity);
         tracing::info!(%node, name, %role, "joined");
+        if role == Role::Storage {
+            self.surveyor.enter_store(node);
+        }
         if role == Role::Miner {
             self.surveyor.enter(node, connection.remote().ip(), probe);
             // A matchmaker that is being restarted looks at the links itself.
@@ -207,12 +205,31 @@ impl Office {
     }
 
     /// What a node measured, and who measured it. Nothing of it is kept longer than it counts.
-    fn links_reported(&self, news: &News) -> Result<Ack, ErrorBody> {
-        if news.reports.len().max(news.echoes.len()) > MAX_REPORTS {
+    fn links_reported(
+        &self,
+        (node, rtt): (NodeId, Duration),
+        reports: Vec<LinkReport>,
+        echoes: Vec<Echo>,
+    ) -> Result<Ack, ErrorBody> {
+        if reports.len().max(echoes.len()) > MAX_REPORTS {
             let message = format!("at most {MAX_REPORTS} reports, and as many echoes, at once");
             return Err(ErrorBody::user("too_many_reports", message));
         }
-        self.surveyor.hear(news);
+        // Only storage nodes deal with clients; whose key it is that called them, the ledger knows.
+        let is_store = self.links.has(&node, Role::Storage);
+        let is_client = |to: &NodeId| is_store && self.links.get(to).is_none();
+        let (clients, reports): (Vec<_>, _) = reports.into_iter().partition(|r| is_client(&r.to));
+        let account = |report: LinkReport| {
+            let account = self.directory.account_of(&report.to.key()).ok()?;
+            Some((account, report))
+        };
+        self.surveyor.hear(&News {
+            node,
+            rtt,
+            reports,
+            clients: clients.into_iter().filter_map(account).collect(),
+            echoes,
+        });
         Ok(Ack {})
     }
 

@@ -1,23 +1,26 @@
 //! The surveyor: has links measured, keeps what is known of them, and makes tables of it to match by.
 //!
-//! Doors tell it who is there and what nodes report; one task of its own hands out orders each second. The matchmaker and
-//! the API take tables. It outlives the matchmaker, so that a restarted one chooses as well as its predecessor. What is
+//! Doors tell it who is there and what nodes report; one task of its own hands out orders each second. Miners are ordered to
+//! measure each other; links to storage nodes are known from what both ends see of real transfers. The matchmaker and the API
+//! take tables. It outlives the matchmaker, so that a restarted one chooses as well as its predecessor. What is
 //! known lies in memory alone: it expires in minutes, and is measured anew.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cryptomind_core::dice::Dice;
 use cryptomind_core::market::link::{Link, LinkTable, Links, Measure, Pair, Party};
-use cryptomind_core::market::survey::{Orders, Place, Survey};
+use cryptomind_core::market::survey::{Order, Orders, Place, Survey};
 use cryptomind_protocol::node::Command;
-use cryptomind_protocol::probe::{Echo, LinkReport, MAX_PEERS};
+use cryptomind_protocol::probe::{Echo, LinkReport, MAX_PEERS, Peer};
 use cryptomind_protocol::role::Role;
-use cryptomind_protocol::{ErrorBody, NodeId, Timestamp};
+use cryptomind_protocol::{AccountId, ErrorBody, NodeId, Timestamp};
 use tokio::time::MissedTickBehavior;
 
 use super::links;
+use super::tickets::Tickets;
 use crate::clock;
 
 /// How often orders are handed out.
@@ -39,6 +42,8 @@ pub struct Surveyor(Arc<Mutex<Inner>>);
 struct Inner {
     coordinator: NodeId,
     survey: Survey,
+    /// Storage nodes that are there: they are not ordered to measure, and many have links to each.
+    stores: BTreeSet<NodeId>,
     links: Links,
     dice: Dice,
     table: Cached,
@@ -62,6 +67,8 @@ pub struct News {
     pub rtt: Duration,
     /// What it measured.
     pub reports: Vec<LinkReport>,
+    /// What it saw of clients.
+    pub clients: Vec<(AccountId, LinkReport)>,
     /// Who measured it.
     pub echoes: Vec<Echo>,
 }
@@ -75,10 +82,13 @@ impl Surveyor {
         let (mut secret, mut seed) = ([0; 32], [0; 8]);
         getrandom::fill(&mut secret).map_err(ErrorBody::internal)?;
         getrandom::fill(&mut seed).map_err(ErrorBody::internal)?;
+        let mut links = Links::default();
+        links.set_hub(Party::Node(coordinator));
         Ok(Self(Arc::new(Mutex::new(Inner {
             coordinator,
             survey: Survey::new(secret),
-            links: Links::default(),
+            stores: BTreeSet::new(),
+            links,
             dice: Dice::new(u64::from_be_bytes(seed)),
             table: Cached {
                 table: Arc::default(),
@@ -103,14 +113,35 @@ impl Surveyor {
         }
     }
 
+    /// A storage node joined.
+    pub fn enter_store(&self, node: NodeId) {
+        let mut inner = self.inner();
+        inner.stores.insert(node);
+        inner.links.set_hub(Party::Node(node));
+    }
+
     /// It is gone.
     pub fn leave(&self, node: &NodeId) {
-        self.inner().survey.leave(node);
+        let mut inner = self.inner();
+        inner.survey.leave(node);
+        if inner.stores.remove(node) {
+            inner.links.unset_hub(&Party::Node(*node));
+        }
     }
 
     /// Takes what a node reports. What is of nodes that are not measured is ignored.
     pub fn hear(&self, news: &News) {
         self.inner().hear(news, clock::now());
+    }
+
+    /// Takes what a client reports, and the round trip to it as the coordinator's side estimates it.
+    pub fn hear_client(&self, client: (AccountId, Duration), reports: &[LinkReport]) {
+        self.inner().hear_client(client, reports, clock::now());
+    }
+
+    /// The link between two parties, as it counts; estimated where little is known, nothing where nothing is.
+    pub fn link(&self, a: Party, b: Party) -> Option<Link> {
+        self.table().link(a, b)
     }
 
     /// The links as they count, a second old at most while tables are made quickly.
@@ -132,14 +163,15 @@ impl Surveyor {
     }
 
     /// Hands out orders for as long as it is polled.
-    pub(super) async fn keep(self, nodes: links::Links) {
+    pub(super) async fn keep(self, nodes: links::Links, tickets: Tickets) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for tick in 0u32.. {
             ticks.tick().await;
-            for (node, peers) in self.orders(&nodes) {
-                for peers in peers.chunks(MAX_PEERS) {
-                    let peers = peers.to_vec();
+            for (node, orders) in self.orders(&nodes) {
+                for orders in orders.chunks(MAX_PEERS) {
+                    let peers = orders.iter().map(|order| peer(node, order, &tickets));
+                    let peers = peers.collect();
                     nodes.tell(node, Command::Probe { peers });
                 }
             }
@@ -161,9 +193,26 @@ impl Surveyor {
     }
 }
 
+/// An order as it travels: with the word that lets its bearer in.
+fn peer(bearer: NodeId, order: &Order, tickets: &Tickets) -> Peer {
+    let Order {
+        node,
+        address,
+        nonce,
+        bulk_bytes,
+    } = *order;
+    Peer {
+        node,
+        address: address.to_string(),
+        nonce,
+        ticket: tickets.probe((bearer, node), bulk_bytes, clock::now()),
+        bulk_bytes,
+    }
+}
+
 impl Inner {
     fn hear(&mut self, news: &News, now: Timestamp) {
-        if !self.survey.has(&news.node) {
+        if !self.has(&news.node) {
             return;
         }
         let own = Party::Node(news.node);
@@ -176,6 +225,10 @@ impl Inner {
         for report in &news.reports {
             self.take(news.node, report, now);
         }
+        for (client, report) in &news.clients {
+            let client = Party::Client(*client);
+            self.links.report(own, client, measure(report), now);
+        }
         for echo in &news.echoes {
             if self.survey.proves_lan(news.node, echo, now) {
                 self.links.prove_lan(own, Party::Node(echo.from), now);
@@ -184,19 +237,48 @@ impl Inner {
         self.table.is_stale = true;
     }
 
+    fn hear_client(
+        &mut self,
+        (client, rtt): (AccountId, Duration),
+        reports: &[LinkReport],
+        now: Timestamp,
+    ) {
+        let (client, coordinator) = (Party::Client(client), Party::Node(self.coordinator));
+        let seen = Measure {
+            rtt_us: micros(rtt),
+            bytes_per_s: None,
+        };
+        self.links.report(coordinator, client, seen, now);
+        for report in reports {
+            if self.stores.contains(&report.to) || report.to == self.coordinator {
+                let node = Party::Node(report.to);
+                self.links.report(client, node, measure(report), now);
+            }
+        }
+        self.table.is_stale = true;
+    }
+
+    /// Whether this node's links are of interest.
+    fn has(&self, node: &NodeId) -> bool {
+        self.survey.has(node) || self.stores.contains(node)
+    }
+
     fn take(&mut self, from: NodeId, report: &LinkReport, now: Timestamp) {
-        if !self.survey.has(&report.to) {
+        if !self.has(&report.to) {
             return;
         }
-        let measure = Measure {
-            rtt_us: report.rtt_us,
-            bytes_per_s: report.bytes_per_s,
-        };
         let (own, other) = (Party::Node(from), Party::Node(report.to));
-        self.links.report(own, other, measure, now);
+        self.links.report(own, other, measure(report), now);
         if report.bytes_per_s.is_some() {
             self.survey.moved(from, report.to, now);
         }
+    }
+}
+
+fn measure(report: &LinkReport) -> Measure {
+    Measure {
+        rtt_us: report.rtt_us,
+        bytes_per_s: report.bytes_per_s,
     }
 }
 

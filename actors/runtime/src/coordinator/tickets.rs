@@ -1,12 +1,16 @@
-//! Tickets: the coordinator's word to storage nodes that somebody may read or store blobs.
+//! Tickets: the coordinator's word to storage nodes that somebody may read or store blobs, and to miners that somebody may
+//! measure its link to them.
 
 use cryptomind_protocol::blob::{Right, Ticket};
+use cryptomind_protocol::probe;
 use cryptomind_protocol::{
     BlobId, GenesisHash, NodeId, PublicKey, SecretKey, Signed, TaskId, Timestamp,
 };
 
 /// How long a ticket is good: as long as a task may plausibly take to fetch and store.
 const VALID_MS: u64 = 24 * 3600 * 1000;
+/// How long a ticket to measure is good: orders that wait longer are as good as lost.
+const PROBE_VALID_MS: u64 = 120_000;
 
 /// Signs tickets.
 #[derive(Debug, Clone)]
@@ -43,6 +47,23 @@ impl Tickets {
         now: Timestamp,
     ) -> Signed {
         self.sign(node.key(), Right::Get { blobs }, Some(task), now)
+    }
+
+    /// `caller` may measure its link to `callee`.
+    pub fn probe(
+        &self,
+        (caller, callee): (NodeId, NodeId),
+        bulk_bytes: u64,
+        now: Timestamp,
+    ) -> Signed {
+        let ticket = probe::Ticket {
+            version: 1,
+            caller,
+            callee,
+            bulk_bytes,
+            expires: now.plus_ms(PROBE_VALID_MS),
+        };
+        Signed::sign(&ticket, &self.network, &self.key)
     }
 
     fn sign(

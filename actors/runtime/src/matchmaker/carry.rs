@@ -96,7 +96,7 @@ struct Plan {
 impl Desk {
     /// Gives a run news. News of a task that is not open is acknowledged and changes nothing.
     pub(super) async fn feed(&mut self, task: TaskId, input: Input, ack: Option<Ack>) {
-        self.around.links = self.world.surveyor.table();
+        self.around = self.world.around();
         if let Some(before) = self.runs.get(&task) {
             let mut run = before.clone();
             run.forget_offers(|node| self.runs.is_member(node));

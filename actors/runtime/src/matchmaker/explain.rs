@@ -1,6 +1,6 @@
 //! Explanations: what became of every miner for a task, and why a miner has no work. By the lines that decide.
 
-use cryptomind_core::market::{Availability, MatchReport, Surroundings, Verdict, Workload};
+use cryptomind_core::market::{Availability, MatchReport, Verdict, Workload};
 use cryptomind_core::run::Run;
 use cryptomind_protocol::api::{Explanation, Fate, MinerVerdict, WorkVerdict};
 use cryptomind_protocol::role::Role;
@@ -113,15 +113,7 @@ impl Desk {
             let (ability, _) = self.ability(miner, &workload, &run.terms.items);
             (node, self.availability(run, &node), ability)
         });
-        run.explain(known, &self.around_now())
-    }
-
-    /// What is measured around the miners now.
-    pub(super) fn around_now(&self) -> Surroundings {
-        Surroundings {
-            links: self.world.surveyor.table(),
-            ..self.around.clone()
-        }
+        run.explain(known, &self.world.around())
     }
 
     /// The task's own members count as free: the question is why they.

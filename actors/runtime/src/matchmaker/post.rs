@@ -110,7 +110,7 @@ impl Desk {
     ) -> Result<Quote, ErrorBody> {
         let terms = self.terms(account, spec, materials)?;
         let miners = self.quotable(spec, &terms).await?;
-        let around = self.around_now();
+        let around = self.world.around();
         let wait = self.usual_wait(spec, &terms);
         Ok(market::quote(spec, &terms, &miners, &around, wait))
     }

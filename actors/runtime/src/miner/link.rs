@@ -226,7 +226,10 @@ async fn connect(wiring: &Wiring) -> Result<(Connection, Subscription, Place), E
     };
     let mut commands = connection.subscribe(&Request::Join(Box::new(join))).await?;
     match timeout(ACK_LIMIT, commands.next::<Command>()).await {
-        Ok(Some(Ok(Command::Joined { .. }))) => Ok((connection, commands, place)),
+        Ok(Some(Ok(Command::Joined { now }))) => {
+            wiring.prober.set_clock(now);
+            Ok((connection, commands, place))
+        }
         Ok(Some(Ok(other))) => Err(ErrorBody::network(
             "malformed_answer",
             format!("the coordinator answered joining with {other:?}"),

@@ -5,22 +5,24 @@
 //! for [`GATHER`]. Nothing is measured while a task runs, and a measurement in progress is given up when one begins.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cryptomind_config::ProbePort;
 use cryptomind_net::Endpoint;
-use cryptomind_net::probe::{self, Greeting};
+use cryptomind_net::probe::{self, Gate, Greeting};
 use cryptomind_protocol::frame::ALPN_PROBE;
 use cryptomind_protocol::node::Request;
 use cryptomind_protocol::probe::{Echo, LinkReport, MAX_PEERS, MAX_REPORTS, Peer};
-use cryptomind_protocol::{ErrorBody, NodeAddress};
+use cryptomind_protocol::{ErrorBody, GenesisHash, NodeAddress, NodeId, Timestamp};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::worker::{Context, Place};
+use crate::clock;
 
 /// Orders that may wait; more are lost, and come again with the next round.
 pub const MAX_ORDERS: usize = 8;
@@ -36,6 +38,10 @@ pub struct Prober {
     context: Arc<Context>,
     dialler: Endpoint,
     listen: ProbePort,
+    /// Whom callers must be sent by.
+    coordinator: NodeId,
+    /// By how much the coordinator's clock is ahead of this machine's, milliseconds.
+    ahead_ms: Arc<AtomicI64>,
     port: Mutex<Option<Port>>,
 }
 
@@ -53,12 +59,36 @@ impl Drop for Port {
 
 impl Prober {
     /// With its port still closed.
-    pub const fn new(context: Arc<Context>, dialler: Endpoint, listen: ProbePort) -> Self {
+    pub fn new(
+        context: Arc<Context>,
+        dialler: Endpoint,
+        listen: ProbePort,
+        coordinator: NodeId,
+    ) -> Self {
         Self {
             context,
             dialler,
             listen,
+            coordinator,
+            ahead_ms: Arc::default(),
             port: Mutex::new(None),
+        }
+    }
+
+    /// The coordinator says what time it is.
+    pub fn set_clock(&self, now: Timestamp) {
+        let ahead = i128::from(now.as_ms()) - i128::from(clock::now().as_ms());
+        let ahead = i64::try_from(ahead).unwrap_or_default();
+        self.ahead_ms.store(ahead, Ordering::Relaxed);
+    }
+
+    fn gate(&self, network: GenesisHash) -> Gate {
+        let ahead_ms = Arc::clone(&self.ahead_ms);
+        Gate {
+            coordinator: self.coordinator.key(),
+            network,
+            node: NodeId::of_key(&self.context.key.public()),
+            now: Arc::new(move || shifted(clock::now(), ahead_ms.load(Ordering::Relaxed))),
         }
     }
 
@@ -86,7 +116,7 @@ impl Prober {
         let address = endpoint.local_addr();
         let busy = self.context.standing.busy();
         let telling = tell(Arc::clone(&self.context), greetings);
-        let responding = probe::respond(endpoint, busy, sender);
+        let responding = probe::respond(endpoint, self.gate(place.network), busy, sender);
         Ok(Port {
             address,
             tasks: [tokio::spawn(responding), tokio::spawn(telling)],
@@ -161,9 +191,14 @@ async fn measured(
         port: at.port(),
     };
     let connection = dialler.dial(&to, ALPN_PROBE, &context.key).await?;
-    let measured = probe::measure(&connection, peer.nonce, peer.bulk_bytes).await;
+    let order = (peer.nonce, peer.ticket);
+    let measured = probe::measure(&connection, order, peer.bulk_bytes).await;
     connection.close("measured");
     measured
+}
+
+fn shifted(time: Timestamp, ms: i64) -> Timestamp {
+    Timestamp::from_ms(time.as_ms().saturating_add_signed(ms))
 }
 
 /// Tells the coordinator who greeted this miner.

@@ -820,6 +820,7 @@ impl Run {
             match got {
                 Ok(received) => {
                     self.fetched_bytes += received;
+                    self.context.tell_samples();
                     return Ok(path);
                 }
                 Err(e) if may_pass(&e) && Instant::now() < deadline => sleep(RETRY_PAUSE).await,

@@ -509,11 +509,19 @@ async fn probe_address(hall: &mut Hall, node: NodeId) -> String {
     hall.hear("a probe port", joined).await
 }
 
-fn probe(node: NodeId, address: &str, nonce: u8, bulk_bytes: u64) -> Command {
+/// An order to `caller` to measure `callee`, with a ticket for that.
+fn probe(
+    hall: &Hall,
+    (caller, callee): (NodeId, NodeId),
+    address: &str,
+    nonce: u8,
+    bulk_bytes: u64,
+) -> Command {
     let peer = Peer {
-        node,
+        node: callee,
         address: address.into(),
         nonce: Nonce::new([nonce; 16]),
+        ticket: hall.probe_ticket((caller, callee), bulk_bytes),
         bulk_bytes,
     };
     Command::Probe { peers: vec![peer] }
@@ -551,10 +559,9 @@ async fn two_miners_measure_each_other() {
     }
     for (own, other) in [(0, 1), (1, 0)] {
         let nonce = 20 + own as u8;
-        hall.tell(
-            nodes[own],
-            probe(nodes[other], &ports[other], nonce, 1 << 20),
-        );
+        let both = (nodes[own], nodes[other]);
+        let order = probe(&hall, both, &ports[other], nonce, 1 << 20);
+        hall.tell(nodes[own], order);
         let report = measured(&mut hall, nodes[own], nodes[other]).await;
         assert!((1..1_000_000).contains(&report.rtt_us), "{report:?}");
         assert!(report.bytes_per_s.unwrap() > 1_000_000, "{report:?}");
@@ -563,10 +570,16 @@ async fn two_miners_measure_each_other() {
         let from: std::net::SocketAddr = echo.address.parse().unwrap();
         assert!(from.ip().is_loopback());
     }
-    // A peer that is not who it should be, and an address that is none, are not reported, and stop nothing.
-    hall.tell(nodes[0], probe(nodes[0], &ports[1], 1, 0));
-    hall.tell(nodes[0], probe(nodes[1], "nowhere", 2, 0));
-    hall.tell(nodes[0], probe(nodes[1], &ports[1], 3, 0));
+    // A peer that is not who it should be, an address that is none, and another's ticket are not reported, and stop nothing.
+    let there = (nodes[0], nodes[1]);
+    hall.tell(
+        nodes[0],
+        probe(&hall, (nodes[0], nodes[0]), &ports[1], 1, 0),
+    );
+    hall.tell(nodes[0], probe(&hall, there, "nowhere", 2, 0));
+    let back = probe(&hall, (nodes[1], nodes[1]), &ports[1], 4, 0);
+    hall.tell(nodes[0], back);
+    hall.tell(nodes[0], probe(&hall, there, &ports[1], 3, 0));
     let report = measured(&mut hall, nodes[0], nodes[1]).await;
     assert_eq!(report.bytes_per_s, None);
     let echo = greeted(&mut hall, nodes[1], nodes[0]).await;
@@ -581,10 +594,11 @@ async fn a_miner_with_a_task_measures_nobody() {
     let port = probe_address(&mut hall, nodes[1]).await;
     seated(&mut hall, &nodes[..1], 10_000).await;
     progress(&mut hall, (nodes[0], 1), 0).await;
-    hall.tell(nodes[0], probe(nodes[1], &port, 1, 0));
+    let there = (nodes[0], nodes[1]);
+    hall.tell(nodes[0], probe(&hall, there, &port, 1, 0));
     stop(&mut hall, nodes[0]).await;
     turned(&mut hall, nodes[0], Activity::Training, Activity::Mining).await;
-    hall.tell(nodes[0], probe(nodes[1], &port, 2, 0));
+    hall.tell(nodes[0], probe(&hall, there, &port, 2, 0));
     let echo = greeted(&mut hall, nodes[1], nodes[0]).await;
     assert_eq!(
         echo.nonce,

@@ -151,7 +151,10 @@ pub async fn store(
             .transfer
             .put(&matched.sources, &matched.put_ticket, blob);
         match stored.await {
-            Ok(receipt) => return Ok(receipt),
+            Ok(receipt) => {
+                context.tell_samples();
+                return Ok(receipt);
+            }
             Err(e) if may_pass(&e) && Instant::now() < deadline => sleep(RETRY_PAUSE).await,
             Err(e) => return Err(e),
         }

@@ -82,6 +82,15 @@ pub struct Place {
 }
 
 impl Context {
+    /// Tells the coordinator what transfers showed of links to storage nodes.
+    pub fn tell_samples(&self) {
+        let reports = self.transfer.samples().take();
+        if !reports.is_empty() {
+            let echoes = Vec::new();
+            self.outbox.say(Request::Links { reports, echoes });
+        }
+    }
+
     /// A ring socket on a free port, and the address at which others reach it.
     pub fn bind_ring(&self, place: &Place) -> Result<(RingSocket, String), ErrorBody> {
         let bind = |at| RingSocket::bind(at, self.key.clone(), place.network);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cryptomind_net::samples::Metered;
 use cryptomind_net::{Connection, Endpoint, Exchange, bulk};
 use cryptomind_protocol::blob::{HasOk, METHODS, Request, Right, Ticket};
 use cryptomind_protocol::error::Answer;
@@ -174,9 +175,14 @@ impl Keep {
             Err(refusal) => return exchange.answer(Err::<Ack, _>(refusal)).await,
         };
         let (mut sender, _) = exchange.into_stream();
-        match bulk::serve_get(&mut sender, first_chunk, &mut Reading(stored)).await {
+        let mut reading = Metered::new(Reading(stored));
+        match bulk::serve_get(&mut sender, first_chunk, &mut reading).await {
             // A caller that left after its last byte has all it wanted.
-            Ok(()) => drop(sender.finish().await),
+            Ok(()) => {
+                sender.finish_and_wait().await;
+                let (bytes, took) = (reading.bytes, reading.took());
+                self.samples.add(connection, bytes, took);
+            }
             Err(error) => tracing::info!(%blob, %error, "a download broke off"),
         }
     }
@@ -203,10 +209,13 @@ impl Keep {
         };
         let (mut sender, mut receiver) = exchange.into_stream();
         let first = writer.first_missing_chunk();
-        let mut sink = Writing(writer);
+        let mut sink = Metered::new(Writing(writer));
         let received = bulk::serve_put(&mut sender, &mut receiver, bytes, first, &mut sink).await;
         let receipt = match received {
-            Ok(()) => blocking(move || sink.0.finish()).await,
+            Ok(()) => {
+                self.samples.add(connection, sink.bytes, sink.took());
+                blocking(move || sink.inner.0.finish()).await
+            }
             Err(error) => Err(error),
         };
         let receipt = receipt.map(|()| StoredReceipt::sign(blob, bytes, clock::now(), &self.key));

@@ -1,21 +1,28 @@
-//! A storage node's membership: joined, and joined again whenever the connection is lost, as its owner lets it.
+//! A storage node's membership: joined, and joined again whenever the connection is lost, as its owner lets it. What the
+//! door learns of links goes to the coordinator on the way.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cryptomind_net::{Connection, Endpoint};
 use cryptomind_protocol::frame::ALPN_NODE;
-use cryptomind_protocol::node::{Capacity, Command, Join, Request};
+use cryptomind_protocol::node::{Ack, Capacity, Command, Join, Request};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::Activity;
-use cryptomind_protocol::{AccountId, Amount, ErrorBody, NodeAddress, NodeId, SecretKey};
-use cryptomind_storage::blobs::BlobStore;
+use cryptomind_protocol::{
+    AccountId, Amount, ErrorBody, ErrorClass, NodeAddress, NodeId, SecretKey,
+};
 use tokio::sync::watch;
 
-use super::BACK_OFF;
+use super::{BACK_OFF, Keep};
 use crate::enrol::Applicant;
 
 /// After a refusal that time alone does not cure.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+/// Samples of links are gathered for so long before they are told.
+const GATHER: Duration = Duration::from_secs(1);
+/// What the coordinator gets to acknowledge them.
+const ACK_LIMIT: Duration = Duration::from_secs(10);
 
 /// What joining takes.
 pub(super) struct Membership {
@@ -25,7 +32,7 @@ pub(super) struct Membership {
     pub(super) name: String,
     pub(super) owner: AccountId,
     pub(super) listen: String,
-    pub(super) store: BlobStore,
+    pub(super) keep: Arc<Keep>,
     pub(super) joined: watch::Sender<bool>,
 }
 
@@ -46,7 +53,7 @@ impl Membership {
             } else {
                 (wait * 2).min(BACK_OFF.1)
             };
-            let refused = error.class == cryptomind_protocol::ErrorClass::Auth;
+            let refused = error.class == ErrorClass::Auth;
             tokio::time::sleep(if refused { REFUSED_PAUSE } else { wait }).await;
         }
     }
@@ -63,7 +70,7 @@ impl Membership {
             listen: Some(self.listen.clone()),
             probe: None,
             capacity: Capacity {
-                free_bytes: self.store.free_bytes(),
+                free_bytes: self.keep.store.free_bytes(),
                 ..Capacity::default()
             },
             reserve: Amount::ZERO,
@@ -71,13 +78,35 @@ impl Membership {
             running: None,
         };
         let mut commands = connection.subscribe(&Request::Join(Box::new(join))).await?;
-        while let Some(command) = commands.next::<Command>().await {
-            if matches!(command?, Command::Joined { .. }) {
-                tracing::info!("joined {}", self.coordinator);
-                self.joined.send_replace(true);
+        let listening = async {
+            while let Some(command) = commands.next::<Command>().await {
+                if matches!(command?, Command::Joined { .. }) {
+                    tracing::info!("joined {}", self.coordinator);
+                    self.joined.send_replace(true);
+                }
+            }
+            Ok(())
+        };
+        tokio::select! {
+            ended = listening => ended,
+            error = self.tell(&connection) => Err(error),
+        }
+    }
+
+    /// Tells what the door learns of links, for as long as the coordinator listens.
+    async fn tell(&self, connection: &Connection) -> ErrorBody {
+        loop {
+            self.keep.samples.more().await;
+            tokio::time::sleep(GATHER).await;
+            let (reports, echoes) = (self.keep.samples.take(), Vec::new());
+            let told = Request::Links { reports, echoes };
+            match connection.request::<_, Ack>(&told, ACK_LIMIT).await {
+                Ok(Ack {}) => {}
+                Err(error) if error.class == ErrorClass::Network => return error,
+                // It joins a moment later, or does not want to know: samples come again.
+                Err(error) => tracing::debug!(%error, "samples of links are not heard"),
             }
         }
-        Ok(())
     }
 
     async fn enrol(&self, connection: &Connection) -> Result<(), ErrorBody> {

@@ -36,6 +36,19 @@ pub struct LinkTable {
     index: BTreeMap<Party, u32>,
     rows: Vec<Vec<(u32, Link)>>,
     estimate: Option<Link>,
+    /// The same of a pair with a client.
+    client_estimate: Option<Link>,
+}
+
+/// What pairs are compared with: those of their own kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Nodes in one local network.
+    Lan,
+    /// Other nodes.
+    Wan,
+    /// An end of it is a client.
+    Client,
 }
 
 /// What one end says of a link, as far as it is not expired.
@@ -51,7 +64,7 @@ struct Said {
     pair: (u32, u32),
     rtt_us: [Option<u64>; 2],
     bytes_per_s: [Option<u64>; 2],
-    in_lan: bool,
+    kind: Kind,
 }
 
 /// The worse quartile of what both ends reported, over the pairs of one kind.
@@ -65,14 +78,21 @@ impl LinkTable {
     pub(super) fn of(links: &Links, now: Timestamp) -> Self {
         let index = numbered(links);
         let said = said(links, &index, now);
-        let [lan, wan] = [true, false].map(|lan| Quartile::of(&said, |s| s.in_lan == lan));
+        let of_kind = |kind| Quartile::of(&said, move |said| said.kind == kind);
+        let [lan, wan, client] = [Kind::Lan, Kind::Wan, Kind::Client].map(of_kind);
+        let nodes = Quartile::of(&said, |said| said.kind != Kind::Client);
         let mut table = Self {
             rows: vec![Vec::new(); index.len()],
             index,
-            estimate: wan.or(Quartile::of(&said, |_| true)).link(),
+            estimate: wan.or(nodes).link(),
+            client_estimate: client.or(wan).or(nodes).link(),
         };
         for said in said {
-            let quartile = if said.in_lan { lan.or(wan) } else { wan };
+            let quartile = match said.kind {
+                Kind::Lan => lan.or(wan),
+                Kind::Wan => wan,
+                Kind::Client => client.or(wan),
+            };
             if let Some(link) = said.merged(quartile) {
                 let (a, b) = said.pair;
                 table.rows[a as usize].push((b, link));
@@ -100,14 +120,20 @@ impl LinkTable {
         &self.rows[number as usize]
     }
 
-    /// What is taken of a pair of which nothing is known. Nothing as long as no pair is known at all.
+    /// What is taken of a pair of nodes of which nothing is known. Nothing as long as no pair is known at all.
     pub const fn estimate(&self) -> Option<Link> {
         self.estimate
     }
 
     /// The link between two parties: as known, or else as estimated.
     pub fn link(&self, a: Party, b: Party) -> Option<Link> {
-        self.known(a, b).or(self.estimate)
+        let is_client = |party| matches!(party, Party::Client(_));
+        let estimate = if is_client(a) || is_client(b) {
+            self.client_estimate
+        } else {
+            self.estimate
+        };
+        self.known(a, b).or(estimate)
     }
 
     /// The link between two parties where anything is known of it.
@@ -138,13 +164,20 @@ fn said(links: &Links, index: &BTreeMap<Party, u32>, now: Timestamp) -> Vec<Said
     let lan = links.proofs().filter(|(_, _, at)| is_proved(*at, now));
     for (a, b) in lan.map(|(a, b, _)| (index[&a], index[&b])) {
         let ends = [take(&mut words, a, b), take(&mut words, b, a)];
-        all.push(Said::of((a, b), ends, true));
+        all.push(Said::of((a, b), ends, Kind::Lan));
     }
+    // Numbers ascend with the party, and clients come after all nodes.
+    let nodes = index.keys().filter(|party| matches!(party, Party::Node(_)));
+    let nodes = nodes.count() as u32;
+    let kind = |a: u32, b: u32| match a.max(b) < nodes {
+        true => Kind::Wan,
+        false => Kind::Client,
+    };
     for a in 0..words.len() as u32 {
         for (b, word) in std::mem::take(&mut words[a as usize]) {
             if let Some(word) = word {
                 let ends = [Some(word), take(&mut words, b, a)];
-                all.push(Said::of((a, b), ends, false));
+                all.push(Said::of((a, b), ends, kind(a, b)));
             }
         }
     }
@@ -200,12 +233,12 @@ fn counts(
 }
 
 impl Said {
-    fn of(pair: (u32, u32), ends: [Option<Word>; 2], in_lan: bool) -> Self {
+    fn of(pair: (u32, u32), ends: [Option<Word>; 2], kind: Kind) -> Self {
         Self {
             pair,
             rtt_us: ends.map(|word| word?.rtt_us),
             bytes_per_s: ends.map(|word| word?.bytes_per_s),
-            in_lan,
+            kind,
         }
     }
 

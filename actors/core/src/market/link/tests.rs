@@ -189,3 +189,74 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_is_far_is_in_no_local_network_whatever_its_addresses() {
+    let mut links = Links::default();
+    let is_lan = |links: &Links| links.pairs(None, 1, START).first().is_some_and(|p| p.lan);
+    links.prove_lan(node(1), node(2), START);
+    links.report(node(2), node(1), measure(MAX_LAN_RTT_US, 1), START);
+    assert!(is_lan(&links));
+    links.report(node(2), node(1), measure(6 * MAX_LAN_RTT_US, 1), START);
+    assert!(!is_lan(&links), "measured to be far, by one end");
+    links.prove_lan(node(1), node(2), START);
+    assert!(!is_lan(&links), "a proof does not help");
+    let later = START.plus_ms(RTT_EXPIRY_MS + 1);
+    links.prove_lan(node(2), node(1), later);
+    assert!(
+        links.pairs(None, 1, later)[0].lan,
+        "until that is forgotten"
+    );
+}
+
+fn client(n: u16) -> Party {
+    let mut bytes = [0; 20];
+    bytes[..2].copy_from_slice(&n.to_be_bytes());
+    Party::Client(AccountId::new(bytes))
+}
+
+#[test]
+fn clients_say_nothing_of_nodes_and_are_compared_with_clients() {
+    let mut links = Links::default();
+    population(&mut links, &POPULATION);
+    let before = links.table(START).estimate().unwrap();
+    let slow = measure(400_000, 10);
+    for n in 0..9 {
+        links.report(client(n), node(50), slow, START);
+        links.report(node(50), client(n), slow, START);
+    }
+    let table = links.table(START);
+    assert_eq!(table.estimate(), Some(before));
+    assert_eq!(table.link(node(1), node(2)), Some(before));
+    let unknown = table.link(client(99), node(1)).unwrap();
+    assert_eq!((unknown.rtt_us, unknown.bytes_per_s), (400_000, 10));
+    let known = table.link(node(50), client(3)).unwrap();
+    assert!(!known.estimated);
+}
+
+#[test]
+fn a_hub_speaks_of_many_and_clients_are_few() {
+    let mut links = Links::default();
+    let (hub, other) = (node(1), node(2));
+    links.set_hub(hub);
+    for n in 0..2 * MAX_PEERS as u16 {
+        let now = START.plus_ms(n.into());
+        links.report(hub, client(n), measure(1, 1), now);
+        links.report(other, client(n), measure(1, 1), now);
+    }
+    assert_eq!(links.sides[&hub].len(), 2 * MAX_PEERS);
+    assert_eq!(links.sides[&other].len(), MAX_PEERS);
+    for n in 0..=MAX_CLIENTS as u16 {
+        links.report(client(n), hub, measure(1, 1), START.plus_ms(n.into()));
+    }
+    let clients = links.sides.keys().filter(|p| matches!(p, Party::Client(_)));
+    assert_eq!(clients.count(), MAX_CLIENTS);
+    assert!(!links.sides.contains_key(&client(0)), "the oldest went");
+    links.unset_hub(&hub);
+    links.report(hub, client(9_999), measure(1, 1), START);
+    assert_eq!(
+        links.sides[&hub].len(),
+        2 * MAX_PEERS,
+        "one goes for one that comes"
+    );
+}

@@ -1,6 +1,6 @@
 //! Where a node is: as the coordinator sees it, and as it says itself.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Where a miner that lets others measure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +20,8 @@ impl Place {
         }
     }
 
-    /// Whether both seem to be in one network: they come from one public address (IPv6: one /64), or both from
-    /// private ones.
+    /// Whether both seem to be in one network: they come from one public address, or from private ones of one /24
+    /// (IPv6: one /64 of either kind). Private addresses alone say little: tunnels join sites of 10.0.0.0/8 over continents.
     pub fn is_near(&self, other: &Self) -> bool {
         origin(self.seen) == origin(other.seen)
     }
@@ -37,15 +37,17 @@ impl Place {
 }
 
 /// What nodes of one network have in common, as far as the coordinator sees it.
-fn origin(seen: IpAddr) -> Option<IpAddr> {
+fn origin(seen: IpAddr) -> IpAddr {
     match seen {
-        _ if seen.is_loopback() => Some(seen),
-        _ if is_private(seen) => None,
-        IpAddr::V6(v6) => {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
             let network = u128::from(v6) & (u128::from(u64::MAX) << 64);
-            Some(Ipv6Addr::from(network).into())
+            Ipv6Addr::from(network).into()
         }
-        v4 => Some(v4),
+        IpAddr::V4(v4) if is_private(seen) && !v4.is_loopback() => {
+            let [a, b, c, _] = v4.octets();
+            Ipv4Addr::new(a, b, c, 0).into()
+        }
+        one => one,
     }
 }
 
@@ -82,11 +84,13 @@ mod tests {
     fn networks_are_told_apart_by_where_they_come_from() {
         let near = |a: &str, b: &str| place(a, "10.0.0.1:1").is_near(&place(b, "10.0.0.2:1"));
         assert!(
-            near("10.1.0.1", "192.168.7.7"),
+            near("10.1.0.1", "10.1.0.200"),
             "the coordinator's own network"
         );
+        assert!(!near("10.1.0.1", "10.2.0.1"), "another site of its owner");
         assert!(near("::ffff:203.0.113.5", "203.0.113.5"));
         assert!(near("2001:db8:0:1::1", "2001:db8:0:1::2"));
+        assert!(near("fd00:0:0:1::1", "fd00:0:0:1::2"));
         assert!(near("127.0.0.1", "127.0.0.1"));
         assert!(!near("2001:db8:0:1::1", "2001:db8:0:2::1"));
         assert!(!near("203.0.113.5", "203.0.113.6"));

@@ -33,7 +33,7 @@ fn run(
     survey: &mut Survey,
     dice: &mut Dice,
     seconds: std::ops::Range<u64>,
-) -> Vec<(u64, NodeId, Peer)> {
+) -> Vec<(u64, NodeId, Order)> {
     let links = Links::default();
     let mut all = Vec::new();
     for second in seconds {
@@ -51,12 +51,13 @@ fn neighbours_measure_each_other_from_both_ends_by_private_addresses() {
     let (mut survey, mut dice) = survey(3);
     let orders = run(&mut survey, &mut dice, 0..ROUND_S);
     let told = |from: u8, to: u8| {
-        let of_pair =
-            |(_, node_, peer): &&(u64, NodeId, Peer)| *node_ == node(from) && peer.node == node(to);
+        let of_pair = |(_, node_, peer): &&(u64, NodeId, Order)| {
+            *node_ == node(from) && peer.node == node(to)
+        };
         orders
             .iter()
             .find(of_pair)
-            .map(|(_, _, peer)| peer.address.clone())
+            .map(|(_, _, peer)| peer.address.to_string())
     };
     for (a, b) in [(0, 7), (9, 15), (16, 17)] {
         let address = |n: u8| Some(format!("192.168.0.{}:7000", n % 8 + 1));
@@ -66,7 +67,11 @@ fn neighbours_measure_each_other_from_both_ends_by_private_addresses() {
         .iter()
         .find(|(_, to, peer)| *to == node(0) && peer.node >= node(8));
     let (_, _, far) = far.expect("somebody far by chance");
-    assert!(far.address.starts_with("203.0.113."), "{}", far.address);
+    assert!(
+        far.address.to_string().starts_with("203.0.113."),
+        "{}",
+        far.address
+    );
 }
 
 #[test]
@@ -88,6 +93,72 @@ fn a_local_network_moves_its_bytes_within_minutes_and_one_pair_at_a_time_a_node(
     }
 }
 
+/// Whoever is told to move bytes says a second later that it did. Gives when each end of each pair was told to.
+fn run_with_reports(
+    survey: &mut Survey,
+    dice: &mut Dice,
+    seconds: u64,
+) -> Vec<(u64, NodeId, NodeId)> {
+    let mut told: Vec<(u64, NodeId, NodeId)> = Vec::new();
+    for second in 0..seconds {
+        for (_, from, to) in told.iter().filter(|(when, ..)| when + 1 == second) {
+            survey.moved(*from, *to, at(second));
+        }
+        let orders = run(survey, dice, second..second + 1).into_iter();
+        let bulks = orders.filter(|(_, _, peer)| peer.bulk_bytes > 0);
+        told.extend(bulks.map(|(second, to, peer)| (second, to, peer.node)));
+    }
+    told
+}
+
+#[test]
+fn a_report_begins_the_next_turn_and_a_line_rests_for_as_long_as_it_was_used() {
+    let (mut survey, mut dice) = survey(1);
+    let told = run_with_reports(&mut survey, &mut dice, 60);
+    let directed: BTreeSet<_> = told.iter().map(|(_, from, to)| (*from, *to)).collect();
+    assert_eq!(
+        directed.len(),
+        8 * 7,
+        "every pair from both ends in a minute"
+    );
+    assert_eq!(told.len(), 8 * 7, "and once");
+    for n in 0..8 {
+        let of_node = |(_, from, to): &&(u64, NodeId, NodeId)| [*from, *to].contains(&node(n));
+        let turns: Vec<_> = told.iter().filter(of_node).map(|told| told.0).collect();
+        for pair in turns.chunks(2) {
+            assert_eq!(pair[0] + 1, pair[1], "{turns:?}");
+        }
+        let begins = turns.iter().step_by(2);
+        let begins: Vec<_> = begins.collect();
+        assert!(begins.windows(2).all(|w| *w[1] >= w[0] + 4), "{turns:?}");
+    }
+}
+
+#[test]
+fn a_word_out_of_turn_ends_nothing() {
+    let (mut survey, mut dice) = survey(1);
+    let told = run_with_reports(&mut survey, &mut dice, FIRST_ROUND_MS / 1000);
+    let (second, first, other) = told[0];
+    let now = at(second + 3);
+    let exchange = Exchange {
+        peer: other,
+        is_second: false,
+        began: now,
+        until: now.plus_ms(2 * BULK_TURN_MS),
+    };
+    let member = survey.members.get_mut(&first).unwrap();
+    member.exchange = Some(exchange);
+    survey.turns.clear();
+    survey.moved(first, other, now.plus_ms(1));
+    assert!(
+        survey.members[&first].moves(now.plus_ms(10)),
+        "the other's turn"
+    );
+    survey.moved(node(99), first, now.plus_ms(1));
+    survey.moved(first, node(99), now.plus_ms(1));
+    assert!(survey.members[&first].moves(now.plus_ms(10)));
+}
+
 #[test]
 fn bytes_for_far_peers_are_few() {
     let (mut survey, mut dice) = (Survey::new(SECRET), Dice::new(4));
@@ -97,7 +168,7 @@ fn bytes_for_far_peers_are_few() {
     }
     let orders = run(&mut survey, &mut dice, 0..BULK_PAUSE_MS / 1000);
     for n in 0..100 {
-        let of_node = |(_, to, peer): &&(u64, NodeId, Peer)| {
+        let of_node = |(_, to, peer): &&(u64, NodeId, Order)| {
             peer.bulk_bytes > 0 && (*to == node(n) || peer.node == node(n))
         };
         let bytes = orders

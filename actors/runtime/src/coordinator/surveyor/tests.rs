@@ -2,7 +2,6 @@
 
 use super::*;
 use cryptomind_protocol::key::Nonce;
-use cryptomind_protocol::probe::Peer;
 
 const COORDINATOR: u8 = 100;
 const MB: u64 = 1_000_000;
@@ -35,7 +34,7 @@ fn surveyed() -> (Surveyor, Orders, Timestamp) {
     (surveyor, orders, later)
 }
 
-fn order(orders: &Orders, from: u8, to: u8) -> &Peer {
+fn order(orders: &Orders, from: u8, to: u8) -> &Order {
     let peers = &orders[&node(from)];
     peers.iter().find(|peer| peer.node == node(to)).unwrap()
 }
@@ -61,6 +60,7 @@ fn news(from: u8, reports: Vec<LinkReport>, echoes: Vec<Echo>) -> News {
         node: node(from),
         rtt: Duration::from_millis(2),
         reports,
+        clients: Vec::new(),
         echoes,
     }
 }
@@ -144,4 +144,64 @@ fn a_table_is_made_anew_when_it_is_due_and_something_changed() {
     assert!(second.link(party(1), party(2)).is_some());
     surveyor.inner().table.pause = Duration::ZERO;
     assert!(Arc::ptr_eq(&second, &surveyor.table()), "nothing changed");
+}
+
+/// The storage node, which is nobody's neighbour.
+const STORE: u8 = 60;
+
+#[test]
+fn a_way_to_a_storage_node_is_what_both_ends_of_transfers_saw() {
+    let (surveyor, _, now) = surveyed();
+    surveyor.enter_store(node(STORE));
+    hear(
+        &surveyor,
+        &news(1, vec![report(STORE, 700, 9 * MB)], vec![]),
+        now,
+    );
+    hear(
+        &surveyor,
+        &news(STORE, vec![report(1, 500, 4 * MB)], vec![]),
+        now,
+    );
+    let link = table(&surveyor, now).link(party(1), party(STORE)).unwrap();
+    assert_eq!(
+        (link.rtt_us, link.bytes_per_s),
+        (700, 4 * MB),
+        "the worse of each"
+    );
+    assert!(!link.estimated);
+    surveyor.leave(&node(STORE));
+    hear(&surveyor, &news(2, vec![report(STORE, 1, MB)], vec![]), now);
+    let pairs = surveyor.pairs(Some(node(STORE)), 9);
+    assert_eq!(pairs.len(), 1, "what is gone is not heard of");
+}
+
+#[test]
+fn a_client_is_as_far_as_both_ends_say() {
+    let (surveyor, _, now) = surveyed();
+    surveyor.enter_store(node(STORE));
+    let ada = AccountId::new([7; 20]);
+    let seen = News {
+        clients: vec![(ada, report(9, 31_000, 3 * MB))],
+        ..news(STORE, vec![], vec![])
+    };
+    hear(&surveyor, &seen, now);
+    let flattery = [
+        report(STORE, 1, 1_000 * MB),
+        report(COORDINATOR, 1, MB),
+        report(1, 1, MB),
+    ];
+    let client = (ada, Duration::from_millis(31));
+    surveyor.inner().hear_client(client, &flattery, now);
+    let table = table(&surveyor, now);
+    let link = table.link(Party::Client(ada), party(STORE)).unwrap();
+    assert_eq!((link.rtt_us, link.bytes_per_s), (31_000, 3 * MB));
+    assert!(!link.estimated);
+    let home = table.link(Party::Client(ada), party(COORDINATOR)).unwrap();
+    assert_eq!(home.rtt_us, 31_000);
+    let known = surveyor
+        .inner()
+        .links
+        .pairs(Some(Party::Client(ada)), 9, now);
+    assert_eq!(known.len(), 2, "its word of miners is not asked for");
 }

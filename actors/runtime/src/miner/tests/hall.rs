@@ -14,6 +14,7 @@ use cryptomind_protocol::error::Answer;
 use cryptomind_protocol::frame::{ALPN_BLOB, ALPN_NODE};
 use cryptomind_protocol::item::{DatasetInfo, FileEntry};
 use cryptomind_protocol::node::{self, Ack, Command, Enrolment, Match, Report, Request};
+use cryptomind_protocol::probe;
 use cryptomind_protocol::task::{Member, ResultFile, TaskSpec};
 use cryptomind_protocol::transaction::StoredReceipt;
 use cryptomind_protocol::{
@@ -379,6 +380,18 @@ impl Hall {
             addresses.push(self.hear("an offer", offer).await);
         }
         addresses
+    }
+
+    /// Lets the one measure its link to the other.
+    pub fn probe_ticket(&self, (caller, callee): (NodeId, NodeId), bulk_bytes: u64) -> Signed {
+        let ticket = probe::Ticket {
+            version: 1,
+            caller,
+            callee,
+            bulk_bytes,
+            expires: LATER,
+        };
+        Signed::sign(&ticket, &NETWORK, &self.shared.key)
     }
 
     /// A match of these members, but for rank and the like.
