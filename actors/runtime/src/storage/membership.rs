@@ -1,7 +1,5 @@
 //! A storage node's membership: joined, and joined again whenever the connection is lost, as its owner lets it.
 
-use std::time::Duration;
-
 use cryptomind_net::{Connection, Endpoint};
 use cryptomind_protocol::frame::ALPN_NODE;
 use cryptomind_protocol::node::{Capacity, Command, Join, Request};
@@ -11,11 +9,8 @@ use cryptomind_protocol::{AccountId, ErrorBody, NodeAddress, NodeId, SecretKey};
 use cryptomind_storage::blobs::BlobStore;
 use tokio::sync::watch;
 
-use super::BACK_OFF;
+use crate::back_off::BackOff;
 use crate::enrol::Applicant;
-
-/// After a refusal that time alone does not cure.
-const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
 /// What joining takes.
 pub(super) struct Membership {
@@ -32,22 +27,18 @@ pub(super) struct Membership {
 impl Membership {
     /// Keeps the node joined for as long as it runs.
     pub(super) async fn keep(self) {
-        let mut wait = BACK_OFF.0;
+        let mut back_off = BackOff::default();
         loop {
             let ended = self.once().await;
-            let was_joined = self.joined.send_replace(false);
+            if self.joined.send_replace(false) {
+                back_off.succeeded();
+            }
             let error = match ended {
                 Err(error) => error,
                 Ok(()) => ErrorBody::network("connection_closed", "the coordinator closed"),
             };
             tracing::info!(%error, "not joined");
-            wait = if was_joined {
-                BACK_OFF.0
-            } else {
-                (wait * 2).min(BACK_OFF.1)
-            };
-            let refused = error.class == cryptomind_protocol::ErrorClass::Auth;
-            tokio::time::sleep(if refused { REFUSED_PAUSE } else { wait }).await;
+            tokio::time::sleep(back_off.pause(&error)).await;
         }
     }
 
