@@ -54,6 +54,7 @@ mod regroup;
 mod settle;
 mod timers;
 
+pub use choice::wanted;
 pub use settle::payments;
 
 /// How long members have to answer a pause.

@@ -13,8 +13,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use cryptomind_core::dice::Dice;
 use cryptomind_core::journal::OpenRun;
-use cryptomind_core::market::{Ability, Offer, Surroundings};
+use cryptomind_core::market::{Offer, Surroundings};
 use cryptomind_core::rating;
 use cryptomind_core::run::{Input, Limits, Run};
 use cryptomind_core::transaction::Verified;
@@ -42,6 +43,7 @@ use crate::supervisor::Handle;
 mod carry;
 mod expiry;
 mod explain;
+mod free;
 mod outbox;
 mod post;
 mod price;
@@ -54,6 +56,7 @@ pub(crate) use price::points;
 pub use price::{PRICE_INTERVAL, Tariff};
 
 use carry::Caller;
+use free::Free;
 use outbox::Outbox;
 use price::Pricing;
 use runs::Runs;
@@ -235,7 +238,11 @@ pub struct Desk {
     pricing: Pricing,
     /// Runs whose holds the ledger settled by itself, with the payments, until that is noted.
     expired: BTreeMap<TaskId, Vec<Payment>>,
-    /// A run wants to ask whoever is free: done at the next tick.
+    /// Who could begin now, and who said no to what.
+    free: Free,
+    /// Draws whom to ask by lot.
+    dice: Dice,
+    /// Runs may find somebody to ask who was not there before: done at the next tick.
     ask_free: bool,
     /// How often items were used, where that was counted here: one number for each item in use since the start.
     uses: BTreeMap<ItemId, u64>,
@@ -267,6 +274,8 @@ impl Actor for MatchmakerActor {
             timekeeper: Timekeeper::new(clock::now(), Instant::now()),
             pricing,
             expired: BTreeMap::new(),
+            free: Free::default(),
+            dice: free::dice()?,
             ask_free: false,
             uses: BTreeMap::new(),
             life,
@@ -328,8 +337,7 @@ impl Actor for MatchmakerActor {
                 reason,
                 reply,
             } => {
-                desk.feed(task, Input::Declined { node, reason }, Some(reply))
-                    .await;
+                desk.declined(node, task, reason, reply).await;
             }
             MatchmakerMsg::Reported {
                 node,
@@ -385,11 +393,12 @@ fn open_runs(store: &StateStore) -> Result<Vec<Run>, StoreError> {
 impl Desk {
     /// After a restart: timers start anew, and whoever is connected is taken as having joined.
     async fn resume(&mut self) {
+        self.look_who_is_there().await;
         for task in self.runs.tasks() {
-            let free = self.free_miners();
             let Some(mut run) = self.runs.get(&task).cloned() else {
                 continue;
             };
+            let free = self.shortlist(&run.wanted(), run.terms.prices.unit_price);
             let effects = run.resume(free, clock::now());
             // What cannot be posted now is tried again by the run's timer.
             self.carry_out(run, effects, Caller::default()).await;
@@ -415,9 +424,10 @@ impl Desk {
         }
         for task in self.runs.due(now) {
             self.feed(task, Input::Tick, None).await;
+            self.ask_more(task).await;
         }
         if std::mem::take(&mut self.ask_free) {
-            self.offer_work(self.free_miners()).await;
+            self.ask_more_for_all().await;
         }
     }
 
@@ -435,13 +445,34 @@ impl Desk {
             self.feed(task, Input::Joined { node, position }, None)
                 .await;
         }
-        self.offer_work(vec![node]).await;
+        if let Some(link) = self.world.links.get(&node) {
+            // Without its rating it is asked all the same: its offer brings that.
+            let rating = self.ratings(vec![node]).await.unwrap_or_default();
+            let rating_milli = rating.first().map_or(0, |rating| rating.rating_milli);
+            self.knows(node, free::ability(&link, rating_milli));
+        }
+        self.offer_work(node).await;
     }
 
     async fn left(&mut self, node: NodeId) {
+        self.knows_no_more(&node);
         for task in self.runs.that(|run| run.concerns(&node)) {
             self.feed(task, Input::Disconnected(node), None).await;
+            self.ask_more(task).await;
         }
+    }
+
+    async fn declined(
+        &mut self,
+        node: NodeId,
+        task: TaskId,
+        reason: String,
+        reply: RpcReplyPort<Result<(), ErrorBody>>,
+    ) {
+        self.turned_down(task, node);
+        self.feed(task, Input::Declined { node, reason }, Some(reply))
+            .await;
+        self.ask_more(task).await;
     }
 
     async fn offered(
@@ -463,21 +494,21 @@ impl Desk {
         };
         if self.runs.is_member(&node) {
             let reason = "it is in another group".to_owned();
-            return self
-                .feed(task, Input::Declined { node, reason }, Some(reply))
-                .await;
+            return self.declined(node, task, reason, reply).await;
         }
         let rating_milli = match self.ratings(vec![node]).await {
             Ok(ratings) => ratings.first().map_or(0, |r| r.rating_milli),
             Err(refusal) => return drop(reply.send(Err(refusal))),
         };
-        let mflops = link.record.capacity.mflops;
+        let ability = free::ability(&link, rating_milli);
+        self.knows(node, ability);
         let offer = Offer {
             member: member(&link),
             ring_address,
-            ability: Ability::new(mflops, rating_milli),
+            ability,
         };
         self.feed(task, Input::Offered(offer), Some(reply)).await;
+        self.ask_more(task).await;
     }
 
     async fn activity(
@@ -511,7 +542,7 @@ impl Desk {
             _ => drop(reply.send(Ok(()))),
         }
         if matches!(to, Activity::Idle | Activity::Mining) {
-            self.offer_work(vec![node]).await;
+            self.offer_work(node).await;
         }
     }
 
@@ -536,32 +567,12 @@ impl Desk {
         Ok(earners.iter().copied().zip(ppm).collect())
     }
 
-    /// Miners that are connected and in no group.
-    fn free_miners(&self) -> Vec<NodeId> {
-        let mut miners = self.world.links.nodes_of(Role::Miner);
-        miners.retain(|node| !self.runs.is_member(node));
-        miners
-    }
-
-    /// Asks these miners, as far as they are free, for all tasks that wait; older tasks first.
-    async fn offer_work(&mut self, nodes: Vec<NodeId>) {
-        for task in self.runs.waiting() {
-            for node in &nodes {
-                let wanted = self.runs.get(&task).is_some_and(|run| run.wants(*node));
-                if wanted && self.is_free(node) {
-                    self.feed(task, Input::Free(*node), None).await;
-                }
-            }
-        }
-    }
-
     fn is_free(&self, node: &NodeId) -> bool {
         self.world.links.has(node, Role::Miner) && !self.runs.is_member(node)
     }
 
     fn counts(&self) -> Counts {
-        let miners = self.world.links.nodes_of(Role::Miner).len();
-        let miners_free = self.free_miners().len();
+        let (miners, miners_free) = self.free.counts();
         Counts {
             open_tasks: self.runs.len(),
             miners,

@@ -1,25 +1,43 @@
 //! Offers, and the group that is chosen of them.
 
-use cryptomind_protocol::task::{Event, TaskState};
+use cryptomind_protocol::task::{Event, TaskSpec, TaskState};
 use cryptomind_protocol::{NodeId, Timestamp};
 
 use super::{Effect, MAX_STRIKES, Run, Seat};
 use crate::market::{
     self, Ability, Availability, Candidate, MatchReport, Offer, Preference, Surroundings, Verdict,
-    Wanted, Workload,
+    Wanted, Workload, shortlist,
 };
+use crate::price::Terms;
+
+/// What is asked of a group for such a task.
+pub fn wanted(spec: &TaskSpec, terms: &Terms) -> Wanted {
+    Wanted {
+        workload: Workload::of(spec, terms),
+        miners: spec.miners as usize,
+        preference: Preference::default(),
+        rating_floor_milli: 0,
+        strikes: MAX_STRIKES,
+        work_cap: terms.work_cost,
+    }
+}
 
 impl Run {
     /// What is asked of a group for this task.
     pub fn wanted(&self) -> Wanted {
-        Wanted {
-            workload: Workload::of(&self.spec, &self.terms),
-            miners: self.spec.miners as usize,
-            preference: Preference::default(),
-            rating_floor_milli: 0,
-            strikes: MAX_STRIKES,
-            work_cap: self.terms.work_cost,
-        }
+        wanted(&self.spec, &self.terms)
+    }
+
+    /// Whether it needs more offers than it waits for: then the next miners are to be asked.
+    pub fn is_short(&self) -> bool {
+        let waits = self.state == TaskState::Waiting && self.asked.is_empty();
+        waits && self.offers.len() < self.spec.miners as usize
+    }
+
+    /// Whether one more miner that comes free may be asked: no task gathers more than it can choose among.
+    pub fn has_room(&self) -> bool {
+        let gathered = self.asked.len() + self.offers.len();
+        gathered < shortlist::most_asked(self.spec.miners as usize)
     }
 
     fn candidate(&self, offer: &Offer) -> Candidate {

@@ -2,7 +2,7 @@
 
 use cryptomind_core::catalog::ItemRecord;
 use cryptomind_core::price::{self, Extent, ItemUse, Terms};
-use cryptomind_core::run::{Input, Run};
+use cryptomind_core::run::{Input, Run, wanted};
 use cryptomind_core::transaction::Verified;
 use cryptomind_protocol::block::Decision;
 use cryptomind_protocol::item::{Access, DatasetInfo, ItemKind, ModelInfo};
@@ -137,13 +137,13 @@ impl Desk {
         reply: Reply,
     ) {
         let account = transaction.account();
-        let mut free = self.world.links.nodes_of(Role::Miner);
-        let terms = match self.acceptable(account, &spec, &materials, free.len()) {
+        let (online, _) = self.free.counts();
+        let terms = match self.acceptable(account, &spec, &materials, online) {
             Ok(terms) => terms,
             // Whoever no longer waits does not need it.
             Err(refusal) => return drop(reply.send(Err(refusal))),
         };
-        free.retain(|node| !self.runs.is_member(node));
+        let free = self.shortlist(&wanted(&spec, &terms), terms.prices.unit_price);
         let task = TaskId::of_transaction(&account, transaction.id().as_bytes());
         let (limits, now) = (self.world.limits, clock::now());
         let (run, effects) = Run::open(task, account, spec, terms, limits, free, now);
