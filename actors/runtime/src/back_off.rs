@@ -50,10 +50,17 @@ impl BackOff {
         let window = self.window;
         self.window = (window * 2).min(WINDOW.1);
         // "Nobody is there" is this side's own finding; a refusal is the coordinator's word.
-        let asked = error.retry_after_ms.filter(|_| error.class == ErrorClass::Capacity);
+        let asked = error
+            .retry_after_ms
+            .filter(|_| error.class == ErrorClass::Capacity);
         let asked = Duration::from_millis(asked.unwrap_or(0)).min(ASKED_MAX);
         asked + window.mul_f64(chance)
     }
+}
+
+/// This time, give or take a fifth by chance: so that what many do in turn does not come at once.
+pub fn jittered(time: Duration) -> Duration {
+    time.mul_f64(0.8 + 0.4 * chance())
 }
 
 fn chance() -> f64 {
@@ -90,7 +97,7 @@ mod tests {
             .collect();
         let within = |from: u64, to: u64| {
             let part = Duration::from_millis(from)..Duration::from_millis(to);
-            pauses.iter().filter(|pause| part.contains(pause)).count()
+            pauses.iter().filter(|pause| part.contains(*pause)).count()
         };
         for from in [0, 50, 100, 150] {
             assert!((50..150).contains(&within(from, from + 50)), "{from}");
@@ -99,8 +106,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_jittered_stays_near() {
+        let second = Duration::from_secs(1);
+        let near = Duration::from_millis(800)..=Duration::from_millis(1200);
+        assert!((0..100).all(|_| near.contains(&jittered(second))));
+        assert_ne!(jittered(second), jittered(second));
+    }
+
+    #[test]
     fn a_full_coordinator_says_when_and_no_word_is_for_ever() {
-        let busy = |ms| ErrorBody::new(ErrorClass::Capacity, "busy", "full").with_retry_after_ms(ms);
+        let busy =
+            |ms| ErrorBody::new(ErrorClass::Capacity, "busy", "full").with_retry_after_ms(ms);
         let mut back_off = BackOff::default();
         assert_eq!(back_off.pause_by(&busy(1_000), 0.0), Duration::from_secs(1));
         assert_eq!(back_off.pause_by(&busy(u64::MAX), 0.0), ASKED_MAX);

@@ -22,10 +22,12 @@ use tracing::{debug, info, warn};
 
 use super::probe::{MAX_ORDERS, Prober};
 use super::worker::{Context, Place, WorkerMsg};
-use crate::back_off::BackOff;
+use crate::back_off::{self, BackOff};
 use crate::enrol::Applicant;
 use crate::supervisor::Handle;
 
+/// From one heartbeat to the next, give or take a fifth.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 /// What the coordinator gets to acknowledge; it does so once it is durable.
 const ACK_LIMIT: Duration = Duration::from_secs(10);
 /// What a restarting worker gets to come back before a command for it is lost.
@@ -163,6 +165,7 @@ async fn session(wiring: &Wiring) -> ErrorBody {
             let error = tokio::select! {
                 error = listen(wiring, commands, place, &orders) => error,
                 error = speak(wiring, &connection) => error,
+                error = beat(&connection) => error,
             };
             connection.close("leaving");
             error
@@ -287,6 +290,21 @@ async fn speak(wiring: &Wiring, connection: &Connection) -> ErrorBody {
                     outbox.done(id);
                 }
             },
+        }
+    }
+}
+
+/// Says now and then that this node is there. The answer says that the coordinator is: its socket could live longer than
+/// what is behind it.
+async fn beat(connection: &Connection) -> ErrorBody {
+    loop {
+        sleep(back_off::jittered(HEARTBEAT)).await;
+        let (reports, echoes) = (Vec::new(), Vec::new());
+        let there = Request::Links { reports, echoes };
+        match connection.request::<_, Ack>(&there, ACK_LIMIT).await {
+            Err(error) if error.class == ErrorClass::Network => return error,
+            Err(error) => debug!(%error, "a heartbeat was refused"),
+            Ok(Ack {}) => {}
         }
     }
 }
