@@ -204,10 +204,7 @@ fn tenfold(unit_price: Amount) -> Amount {
     unit_price.mul_div(10, 1).unwrap_or(unit_price)
 }
 
-fn not_above(
-    entry: &crate::reader::Entry<'_>,
-    unit_price: Amount,
-) -> Converted<Amount> {
+fn not_above(entry: &crate::reader::Entry<'_>, unit_price: Amount) -> Converted<Amount> {
     let floor = positive(entry)?;
     if floor > unit_price {
         let message = format!("{floor} is above market.unit_price, {unit_price}");
@@ -216,10 +213,7 @@ fn not_above(
     Ok(floor)
 }
 
-fn not_below(
-    entry: &crate::reader::Entry<'_>,
-    unit_price: Amount,
-) -> Converted<Amount> {
+fn not_below(entry: &crate::reader::Entry<'_>, unit_price: Amount) -> Converted<Amount> {
     let ceiling = amount(entry)?;
     if ceiling < unit_price {
         let message = format!("{ceiling} is below market.unit_price, {unit_price}");

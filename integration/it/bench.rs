@@ -1,4 +1,4 @@
-//! The benchmark of the ledger measures a real ledger: what it counts is what the chain holds.
+//! The benchmarks measure the real thing: what they count is what the chain holds, and what the coordinator says.
 
 use std::path::Path;
 

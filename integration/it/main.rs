@@ -3,11 +3,12 @@
 //! - [`layers`]: which crate may use which, from `cargo metadata`;
 //! - [`actors`]: each actor dies in the middle of a task;
 //! - [`bad_input`]: what is wrong is refused by name, costs nothing and stops nobody;
-//! - [`bench`]: the benchmark of the ledger counts what the chain holds;
+//! - [`bench`]: the benchmarks of the ledger and the market count what the chain and the coordinator hold;
 //! - [`delegations`]: nodes work for whom the chain says;
 //! - [`kills`]: a coordinator is killed again and again under load;
 //! - [`ledger`]: payments, proofs, copies and audits by the commands;
 //! - [`processes`]: the demo, and nodes that die as in a power cut and are started again;
+//! - [`reconnect`]: 500 miners are back soon after their coordinator;
 //! - [`nodes`]: what the other tests start.
 
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -21,3 +22,4 @@ mod layers;
 mod ledger;
 mod nodes;
 mod processes;
+mod reconnect;

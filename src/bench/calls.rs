@@ -115,7 +115,9 @@ impl Calls {
         let by_kind = noted.micros.iter();
         Summary {
             all: Took::of(all),
-            by_kind: by_kind.map(|(call, m)| (*call, Took::of(m.clone()))).collect(),
+            by_kind: by_kind
+                .map(|(call, m)| (*call, Took::of(m.clone())))
+                .collect(),
             failed: noted.failed,
             first_failure: noted.first_failure.clone(),
         }

@@ -42,7 +42,10 @@ impl Coordinator {
         let logs = logs(dir);
         std::fs::create_dir_all(&logs).map_err(|e| exit::file(&logs, &e))?;
         let configure = |port| {
-            let settings: Vec<_> = settings(dir, port).into_iter().chain(more.to_vec()).collect();
+            let settings: Vec<_> = settings(dir, port)
+                .into_iter()
+                .chain(more.to_vec())
+                .collect();
             write_config::<Config>(dir, &settings)
         };
         let config = configure(0)?;

@@ -29,8 +29,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::calls::{Call, Calls};
-use super::load::{Acknowledged, LIMITS};
 use super::latency::micros;
+use super::load::{Acknowledged, LIMITS};
 use crate::local_network::DELEGATION_MS;
 
 /// Miners of one owner: an account has a limit.
@@ -289,7 +289,10 @@ impl Miner {
         // This process has few cores: it is not to be what they wait for.
         let _turn = self.shared.joining.acquire().await;
         let coordinator = &self.shared.coordinator;
-        let connection = self.endpoint.dial(coordinator, ALPN_NODE, &self.key).await?;
+        let connection = self
+            .endpoint
+            .dial(coordinator, ALPN_NODE, &self.key)
+            .await?;
         let name = format!("miner-{}", self.number);
         let applicant = Applicant {
             node: NodeId::of_key(&self.key.public()),

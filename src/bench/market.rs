@@ -226,7 +226,8 @@ impl Stage {
             first_failure,
         } = self.calls.summary();
         if let Some(failure) = first_failure {
-            self.output.note(format!("{failed} calls failed: {failure}"))?;
+            self.output
+                .note(format!("{failed} calls failed: {failure}"))?;
         }
         let starts = Latencies::new(self.crowd.posted().micros());
         let wall = after.at - before.at;
@@ -264,10 +265,13 @@ impl Stage {
 
     /// Kills the coordinator and starts it again: from the kill until all miners are back.
     async fn restart(&mut self) -> Result<Duration> {
-        self.output.note("the coordinator is killed and started again …")?;
+        self.output
+            .note("the coordinator is killed and started again …")?;
         let (killed, before) = (Instant::now(), self.crowd.lost());
         self.coordinator.kill_and_start().await?;
-        let back = self.crowd.all_joined_after(before + self.crowd.count(), JOIN_LIMIT);
+        let back = self
+            .crowd
+            .all_joined_after(before + self.crowd.count(), JOIN_LIMIT);
         tell(self.output, self.crowd.joined(), back).await?;
         Ok(killed.elapsed())
     }
@@ -305,7 +309,10 @@ impl Loaded {
             ("half are answered within, ms", exact(self.p50_ms)),
             ("99 of 100 within, ms", exact(self.p99_ms)),
             ("the slowest, ms", exact(self.max_ms)),
-            ("99 of 100 tasks have a miner within, ms", exact(self.start_p99_ms)),
+            (
+                "99 of 100 tasks have a miner within, ms",
+                exact(self.start_p99_ms),
+            ),
             ("calls that failed", self.failed_calls.to_string()),
             ("connections lost", self.lost_connections.to_string()),
             ("the coordinator's peak memory, MiB", exact(self.peak_mib)),
