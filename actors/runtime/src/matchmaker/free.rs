@@ -91,15 +91,18 @@ impl Desk {
         }
     }
 
-    /// The group of a task changed: who was in it is free, who is in it is not.
+    /// The group of a task changed: who was in it is free, and may be asked for what it had no time for; who is in it is
+    /// not.
     pub(super) fn regrouped(&mut self, before: &[NodeId], after: &[NodeId]) {
-        if before != after {
-            before
-                .iter()
-                .chain(after)
-                .for_each(|node| self.sort_in(*node));
-            self.ask_free = true;
+        if before == after {
+            return;
         }
+        let is_out = |node: &NodeId| before.contains(node) && !after.contains(node);
+        self.free.declined.retain(|(_, node)| !is_out(node));
+        for node in before.iter().chain(after) {
+            self.sort_in(*node);
+        }
+        self.ask_free = true;
     }
 
     /// Whom to ask first for a task that is not posted yet.
