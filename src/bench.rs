@@ -9,7 +9,10 @@ use anyhow::Result;
 use crate::cli::BenchCommand;
 use crate::context::Context;
 
+mod arrivals;
+mod calls;
 mod coordinator;
+mod crowd;
 mod disk;
 mod escrow;
 mod infer;
@@ -18,7 +21,9 @@ mod latency;
 mod ledger;
 mod load;
 mod market;
+mod matching;
 mod recovery;
+mod usage;
 
 /// Runs a benchmark. Ctrl-C ends it, and its processes.
 pub async fn run(context: &Context, command: BenchCommand) -> Result<()> {

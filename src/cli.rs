@@ -216,7 +216,8 @@ pub enum BenchCommand {
     /// The ledger: signed, durable transactions a second, over the real API
     #[command(after_help = examples::BENCH_LEDGER)]
     Ledger(BenchLedgerArgs),
-    /// The market: how long one match among many ready miners takes
+    /// The market: how long one match among many ready miners takes, and how soon a coordinator with thousands of them
+    /// answers
     #[command(after_help = examples::BENCH_MARKET)]
     Market(BenchMarketArgs),
     /// Calls to a model on a miner: how long one takes beyond the forward pass, and how many a second
@@ -248,7 +249,7 @@ pub struct BenchLedgerArgs {
 }
 
 /// How to measure the market.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct BenchMarketArgs {
     /// Ready miners
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
@@ -261,6 +262,26 @@ pub struct BenchMarketArgs {
     /// How often each is done; the medians count
     #[arg(long, default_value_t = 101, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub rounds: u32,
+
+    /// Miners that are connected while tasks are posted; 0: post none, and measure the match alone
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(0..=20_000))]
+    pub connections: u32,
+
+    /// Tasks for one miner that are posted a second
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub posts: u32,
+
+    /// For how long they are posted
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+
+    /// Then kill the coordinator, start it again, and measure until every miner is back
+    #[arg(long)]
+    pub restart: bool,
+
+    /// The folder of the coordinator's data, on a disk; a fresh one by default. It is kept
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 /// How to measure inference.

@@ -1,9 +1,11 @@
 //! `coordinator.toml`: the network, its market, its limits.
 
+use std::net::IpAddr;
+
 use cryptomind_protocol::genesis::{FeeTable, Genesis, NetworkKind, Withholding};
 use cryptomind_protocol::{AccountId, Amount, PublicKey, Timestamp};
 
-use crate::convert::{amount, name, parsed, whole};
+use crate::convert::{Converted, amount, name, parsed, problem, spanned_texts, whole};
 use crate::{CoordinatorNode, Reader, Settings};
 
 /// A coordinator's settings.
@@ -99,6 +101,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Of these, from one IP address.
     pub max_per_address: usize,
+    /// Addresses to which `max_per_address` does not apply.
+    pub exempt_addresses: Vec<IpAddr>,
 }
 
 /// `[faucet]`: test money on a development network, fixed in the genesis too. A main network has none, whatever
@@ -109,6 +113,8 @@ pub struct Faucet {
     pub amount: Amount,
 }
 
+/// Exemptions are for a few machines.
+const MAX_EXEMPT: usize = 64;
 /// A year.
 const MAX_WITHHOLDING_S: u64 = 365 * 24 * 3600;
 
@@ -173,6 +179,7 @@ impl Default for Limits {
         Self {
             max_connections: 4096,
             max_per_address: 256,
+            exempt_addresses: Vec::new(),
         }
     }
 }
@@ -185,10 +192,10 @@ impl Default for Faucet {
     }
 }
 
-fn positive(entry: &crate::reader::Entry<'_>) -> crate::convert::Converted<Amount> {
+fn positive(entry: &crate::reader::Entry<'_>) -> Converted<Amount> {
     let amount = amount(entry)?;
     if amount.is_zero() {
-        return Err(crate::convert::problem("0 CTM: give more than nothing"));
+        return Err(problem("0 CTM: give more than nothing"));
     }
     Ok(amount)
 }
@@ -203,26 +210,20 @@ fn tenfold(unit_price: Amount) -> Amount {
     unit_price.mul_div(10, 1).unwrap_or(unit_price)
 }
 
-fn not_above(
-    entry: &crate::reader::Entry<'_>,
-    unit_price: Amount,
-) -> crate::convert::Converted<Amount> {
+fn not_above(entry: &crate::reader::Entry<'_>, unit_price: Amount) -> Converted<Amount> {
     let floor = positive(entry)?;
     if floor > unit_price {
         let message = format!("{floor} is above market.unit_price, {unit_price}");
-        return Err(crate::convert::problem(message).help("lower the floor, or start higher"));
+        return Err(problem(message).help("lower the floor, or start higher"));
     }
     Ok(floor)
 }
 
-fn not_below(
-    entry: &crate::reader::Entry<'_>,
-    unit_price: Amount,
-) -> crate::convert::Converted<Amount> {
+fn not_below(entry: &crate::reader::Entry<'_>, unit_price: Amount) -> Converted<Amount> {
     let ceiling = amount(entry)?;
     if ceiling < unit_price {
         let message = format!("{ceiling} is below market.unit_price, {unit_price}");
-        return Err(crate::convert::problem(message).help("raise the ceiling, or start lower"));
+        return Err(problem(message).help("raise the ceiling, or start lower"));
     }
     Ok(ceiling)
 }
@@ -372,6 +373,24 @@ impl Market {
     }
 }
 
+/// IP addresses of single machines.
+fn addresses(entry: &crate::reader::Entry<'_>) -> Converted<Vec<IpAddr>> {
+    let texts = spanned_texts(entry)?;
+    if texts.len() > MAX_EXEMPT {
+        return Err(problem(format!("more than {MAX_EXEMPT} addresses")));
+    }
+    let address = |(text, span): (String, _)| {
+        let parsed: Option<IpAddr> = text.trim().parse().ok();
+        let one = parsed.filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
+        one.ok_or_else(|| {
+            let shown: String = text.chars().take(80).collect();
+            let problem = problem(format!("`{shown}` is not the IP address of a machine"));
+            problem.help("for example \"192.0.2.7\"").at(span)
+        })
+    };
+    texts.into_iter().map(address).collect()
+}
+
 impl Limits {
     fn read(reader: &mut Reader<'_>) -> Self {
         let default = Self::default();
@@ -383,6 +402,11 @@ impl Limits {
         Self {
             max_connections: count("limits.max_connections", default.max_connections),
             max_per_address: count("limits.max_per_address", default.max_per_address),
+            exempt_addresses: reader.take(
+                "limits.exempt_addresses",
+                default.exempt_addresses,
+                addresses,
+            ),
         }
     }
 }

@@ -211,6 +211,16 @@ fn what_is_wrong_is_shown_where_it_stands() {
             "max_connections",
         ),
         ("[limits]\nmax_connections = true", 2, "found true or false"),
+        (
+            "[limits]\nexempt_addresses = [\"127.0.0.1\", \"lan\"]",
+            2,
+            "`lan` is not the IP address",
+        ),
+        (
+            "[limits]\nexempt_addresses = [\"0.0.0.0\"]",
+            2,
+            "not the IP address of a machine",
+        ),
         ("[market]\n\n[market]\n", 3, "duplicate"),
         ("[node]\nname = \"a\"\nname = \"b\"", 3, "duplicate"),
         ("[node]\nname = \"a", 2, "string"),

@@ -1,4 +1,4 @@
-//! The benchmarks measure the real thing: what that of the ledger counts is what the chain holds, and calls are calls.
+//! The benchmarks measure the real thing: what they count is what the chain holds and the coordinator says, and calls are calls.
 
 use std::path::Path;
 
@@ -78,4 +78,58 @@ async fn the_benchmark_of_inference_measures_real_calls() {
     }
     assert!(measured["cold"]["queue_ms"].as_f64().unwrap() > 0.0);
     assert_eq!(measured["calls"], 50);
+}
+
+/// A small crowd: what the benchmark counts is what the coordinator and the chain say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_of_miners_and_posts_is_what_the_coordinator_saw() {
+    let _turn = TURN.lock().await;
+    let home = home();
+    let words = [
+        "bench",
+        "market",
+        "--miners",
+        "50",
+        "--rounds",
+        "3",
+        "--connections",
+        "200",
+        "--posts",
+        "20",
+        "--seconds",
+        "2",
+        "--restart",
+    ];
+    let measured = json(home.path(), &words).await;
+    for name in [
+        "match_cold_ms",
+        "match_warm_ms",
+        "posts_per_s",
+        "p99_ms",
+        "start_p99_ms",
+        "peak_mib",
+        "back_s",
+    ] {
+        assert!(measured[name].as_f64().unwrap() > 0.0, "{name}: {measured}");
+    }
+    assert_eq!(measured["posts"], 20 * 2, "the schedule, and nothing less");
+    assert_eq!(measured["taken"], measured["posts"], "{measured}");
+    assert_eq!(measured["seen_miners"], 200, "{measured}");
+    assert_eq!(measured["seen_open_tasks"], 0, "every task was cancelled");
+    for name in ["failed_calls", "lost_connections"] {
+        assert_eq!(measured[name], 0, "{name}: {measured}");
+    }
+    let by_call = measured["by_call"].as_object().unwrap();
+    let count = |call: &str| by_call[call]["count"].as_u64().unwrap();
+    assert_eq!([count("post"), count("get"), count("cancel")], [40; 3]);
+    assert_eq!(count("ready"), 40, "one miner a task: {measured}");
+    assert!(count("offer") >= 40, "{measured}");
+    // Each miner says every 10 s that it is there, give or take.
+    assert!((20..=90).contains(&count("heartbeat")), "{measured}");
+    let sum: u64 = by_call.values().map(|c| c["count"].as_u64().unwrap()).sum();
+    assert_eq!(measured["calls"], sum);
+    let dir = measured["dir"].as_str().unwrap();
+    let kept = json(home.path(), &["ledger", "verify", "--dir", dir]).await;
+    assert_eq!(kept["transactions"], measured["transactions"], "{kept}");
+    assert_eq!(kept["open_holds"], 0, "every hold was settled");
 }

@@ -3,13 +3,14 @@
 //! - [`layers`]: which crate may use which, from `cargo metadata`;
 //! - [`actors`]: each actor dies in the middle of a task;
 //! - [`bad_input`]: what is wrong is refused by name, costs nothing and stops nobody;
-//! - [`bench`]: the benchmark of the ledger counts what the chain holds;
+//! - [`bench`]: the benchmarks of the ledger and the market count what the chain and the coordinator hold;
 //! - [`delegations`]: nodes work for whom the chain says;
 //! - [`kills`]: a coordinator is killed again and again under load;
 //! - [`lans`]: local networks far from each other, and the group that a task gets;
 //! - [`life`]: a task whose miners are killed or stopped, or whose client is gone;
 //! - [`ledger`]: payments, proofs, copies and audits by the commands;
 //! - [`processes`]: the demo, and nodes that die as in a power cut and are started again;
+//! - [`reconnect`]: 500 miners are back soon after their coordinator;
 //! - [`serve`]: sessions of calls to a model on a miner: who may call, what is paid, and who takes over;
 //! - [`nodes`]: what the other tests start.
 
@@ -26,4 +27,5 @@ mod ledger;
 mod life;
 mod nodes;
 mod processes;
+mod reconnect;
 mod serve;

@@ -31,12 +31,27 @@ pub struct Coordinator {
 impl Coordinator {
     /// Starts one with a fresh state in `dir`; complete when it listens.
     pub async fn start(dir: &Path) -> Result<Self, ErrorBody> {
+        Self::start_with(dir, &[]).await
+    }
+
+    /// The same, with settings beyond those of every benchmark.
+    pub async fn start_with(
+        dir: &Path,
+        more: &[(&'static str, String)],
+    ) -> Result<Self, ErrorBody> {
         let logs = logs(dir);
         std::fs::create_dir_all(&logs).map_err(|e| exit::file(&logs, &e))?;
-        let config = write_config::<Config>(dir, &settings(dir, 0))?;
+        let configure = |port| {
+            let settings: Vec<_> = settings(dir, port)
+                .into_iter()
+                .chain(more.to_vec())
+                .collect();
+            write_config::<Config>(dir, &settings)
+        };
+        let config = configure(0)?;
         let (process, address) = launch(dir, &config, 1).await?;
         Ok(Self {
-            config: write_config::<Config>(dir, &settings(dir, address.port))?,
+            config: configure(address.port)?,
             dir: dir.to_owned(),
             process,
             starts: 1,
@@ -71,6 +86,11 @@ impl Coordinator {
     pub async fn ended(&mut self) -> ErrorBody {
         self.process.ended().await;
         ErrorBody::internal("the coordinator ended by itself")
+    }
+
+    /// The id of its process, while that runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.id()
     }
 
     /// The file that holds its state.

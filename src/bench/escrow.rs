@@ -32,9 +32,52 @@ const MFLOPS: u64 = 1_000;
 /// For the word that a node has joined.
 const JOIN_LIMIT: Duration = Duration::from_secs(10);
 
+/// A dataset that a storage node says it has, and a task on it. The node is there for as long as this lives.
+pub struct Shelf {
+    _storage: Node,
+    /// A task that can be posted where a miner is.
+    pub spec: Arc<TaskSpec>,
+}
+
+impl Shelf {
+    /// Has the storage node join, and `owner` publish the dataset. Counts what it submits.
+    pub async fn open(
+        coordinator: &NodeAddress,
+        owner: &Client,
+        acknowledged: &Acknowledged,
+    ) -> Result<Self, ErrorBody> {
+        let (account, key) = (owner.account_id(), cryptomind_sdk::new_key()?);
+        delegate(owner, &key, Role::Storage, acknowledged).await?;
+        let storage = Node::join(coordinator, Role::Storage, account, &key).await?;
+        owner.register("bench").await?;
+        acknowledged.one();
+        let dataset = publish(owner, &key).await?;
+        acknowledged.one();
+        let mut spec = task(dataset);
+        spec.max_cost = owner.quote(&spec).await?.cost_high;
+        Ok(Self {
+            _storage: storage,
+            spec: Arc::new(spec),
+        })
+    }
+}
+
+async fn delegate(
+    owner: &Client,
+    key: &SecretKey,
+    role: Role,
+    acknowledged: &Acknowledged,
+) -> Result<(), ErrorBody> {
+    let expires = owner.now().plus_ms(DELEGATION_MS);
+    let node = NodeId::of_key(&key.public());
+    owner.delegate(node, role, expires).await?;
+    acknowledged.one();
+    Ok(())
+}
+
 /// A market in which tasks can be posted for as long as this lives.
 pub struct Market {
-    _storage: Node,
+    _shelf: Shelf,
     miner: JoinHandle<()>,
     miner_key: SecretKey,
     owner: AccountId,
@@ -49,29 +92,16 @@ impl Market {
         owner: &Client,
         acknowledged: &Acknowledged,
     ) -> Result<Self, ErrorBody> {
-        let keys = [cryptomind_sdk::new_key()?, cryptomind_sdk::new_key()?];
-        let roles = [Role::Storage, Role::Miner];
-        for (key, role) in keys.iter().zip(roles) {
-            let expires = owner.now().plus_ms(DELEGATION_MS);
-            let node = NodeId::of_key(&key.public());
-            owner.delegate(node, role, expires).await?;
-            acknowledged.one();
-        }
-        let ([storage_key, miner_key], account) = (keys, owner.account_id());
-        let storage = Node::join(coordinator, Role::Storage, account, &storage_key).await?;
+        let (account, miner_key) = (owner.account_id(), cryptomind_sdk::new_key()?);
+        let shelf = Shelf::open(coordinator, owner, acknowledged).await?;
+        delegate(owner, &miner_key, Role::Miner, acknowledged).await?;
         let miner = Node::join(coordinator, Role::Miner, account, &miner_key).await?;
-        owner.register("bench").await?;
-        acknowledged.one();
-        let dataset = publish(owner, &storage_key).await?;
-        acknowledged.one();
-        let mut spec = task(dataset);
-        spec.max_cost = owner.quote(&spec).await?.cost_high;
         Ok(Self {
-            _storage: storage,
+            spec: Arc::clone(&shelf.spec),
+            _shelf: shelf,
             miner: tokio::spawn(miner.listen()),
             miner_key,
             owner: account,
-            spec: Arc::new(spec),
         })
     }
 }

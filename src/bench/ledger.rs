@@ -64,7 +64,7 @@ pub async fn run(output: Output, args: BenchLedgerArgs) -> Result<()> {
 }
 
 /// The folder to work in: on a disk, and empty, since what is counted must be all that is there.
-fn folder(wished: Option<&Path>) -> Result<PathBuf, ErrorBody> {
+pub(super) fn folder(wished: Option<&Path>) -> Result<PathBuf, ErrorBody> {
     let dir = match wished {
         Some(dir) => std::path::absolute(dir).map_err(|e| exit::file(dir, &e))?,
         None => fresh_dir("bench")?,

@@ -262,11 +262,16 @@ Examples:
   cryptomind bench kills --kills 200 --format json";
 
 pub const BENCH_MARKET: &str = "\
-The choice is the one that the coordinator makes. With --group 16 it takes longest.
+The match is the one that the coordinator makes; with --group 16 it takes longest. Then a coordinator, a process of
+its own, gets thousands of miners, each with its own key and QUIC connection, that say every ten seconds that
+they are there, and clients that post tasks by the clock. The calls that are timed, each from when it was due:
+posting (signed, a hold opened), looking at the task, cancelling it (signed, the hold settled), offers of the miners that
+are asked, the word of the one that is matched that it is ready, and heartbeats. Nothing is computed.
 
 Examples:
   cryptomind bench market --format json
-  cryptomind bench market --miners 1000 --group 16";
+  cryptomind bench market --connections 0 --miners 1000 --group 16
+  cryptomind bench market --connections 500 --posts 20 --seconds 5 --restart";
 
 pub const BENCH_LEDGER: &str = "\
 Starts a coordinator as a process of its own and clients that send it signed transactions over

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`workload`] (what a task asks of a group), [`candidate`] (what a miner can do), [`link`] and [`speed`]
 //! (what that rests on), [`expectation`] (how long a group takes), [`select`](mod@select) (who is chosen), [`verdict`]
-//! (why, and why not).
+//! (why, and why not). Whom the matchmaker asks at all says [`shortlist`].
 //!
 //! **Invariants**: a choice is a function of candidates, links and request, whatever their order; nothing that a node says
 //! of itself alone makes it look better than its silence; floating point numbers are times and scores, never money.
@@ -26,6 +26,7 @@ pub mod rental;
 mod ring_order;
 mod search;
 pub mod select;
+pub mod shortlist;
 pub mod speed;
 pub mod survey;
 pub mod verdict;

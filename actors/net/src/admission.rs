@@ -52,14 +52,20 @@ impl Admission {
         Handshake(self.clone())
     }
 
-    /// Counts a connection from `remote`, or says why there is no room for it.
-    pub(crate) fn enter(self: &Arc<Self>, remote: IpAddr) -> Result<Permit, Close> {
-        let origin = origin(remote);
-        let most = if origin.is_loopback() {
+    fn most_from(&self, from: IpAddr) -> usize {
+        if self.limits.exempt.iter().any(|ip| origin(*ip) == from) {
+            self.limits.max_connections
+        } else if from.is_loopback() {
             self.limits.max_per_loopback
         } else {
             self.limits.max_per_address
-        };
+        }
+    }
+
+    /// Counts a connection from `remote`, or says why there is no room for it.
+    pub(crate) fn enter(self: &Arc<Self>, remote: IpAddr) -> Result<Permit, Close> {
+        let origin = origin(remote);
+        let most = self.most_from(origin);
         self.with(|counts| {
             let here = counts.by_origin.get(&origin).copied().unwrap_or(0);
             if counts.total >= self.limits.max_connections {
@@ -138,6 +144,27 @@ mod tests {
         drop(first);
         assert_eq!(enter("2001:db8::2").err(), Some(Close::BusyAddress));
         assert!(enter("192.0.2.1").is_ok());
+    }
+
+    #[test]
+    fn an_exempt_address_may_have_all_connections_there_are_and_no_more() {
+        let admission = Admission::new(Limits {
+            max_connections: 3,
+            max_per_address: 1,
+            max_per_loopback: 1,
+            exempt: vec!["127.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+            ..Limits::default()
+        });
+        let enter = |ip: &str| admission.enter(ip.parse().unwrap());
+        let _exempt = [
+            enter("127.0.0.1").unwrap(),
+            enter("127.0.0.1").unwrap(),
+            enter("2001:db8::2").unwrap(),
+        ];
+        assert_eq!(enter("127.0.0.1").err(), Some(Close::Busy));
+        drop(_exempt);
+        let _other = enter("192.0.2.1").unwrap();
+        assert_eq!(enter("192.0.2.1").err(), Some(Close::BusyAddress));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::connection::Connection;
 use crate::fault;
 use crate::hello::{self, Refusal, Server};
 use crate::limits::Limits;
+use crate::reset;
 use crate::tls::{self, Certificate};
 use crate::transport;
 
@@ -28,6 +29,8 @@ const MAX_EXPLAINED: usize = 16;
 const MAX_ADDRESSES: usize = 4;
 /// The next address is tried when the one before has not answered for this long (after RFC 8305).
 const ADDRESS_STAGGER: Duration = Duration::from_millis(250);
+/// Of a socket, in each direction.
+const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Streams that a server which this side dialled may open towards it.
 const SERVER_STREAMS: u32 = 8;
 
@@ -68,7 +71,39 @@ fn unspecified(v4: bool) -> SocketAddr {
 }
 
 fn bind(at: SocketAddr) -> Result<quinn::Endpoint, ErrorBody> {
-    quinn::Endpoint::client(at).map_err(|e| cannot_bind(at, &e))
+    dial_from(at).map_err(|e| cannot_bind(at, &e))
+}
+
+fn dial_from(at: SocketAddr) -> std::io::Result<quinn::Endpoint> {
+    let (socket, runtime) = socket(at)?;
+    quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime)
+}
+
+fn socket(at: SocketAddr) -> std::io::Result<(std::net::UdpSocket, Arc<dyn quinn::Runtime>)> {
+    let socket = std::net::UdpSocket::bind(at)?;
+    make_room(&socket);
+    let runtime = quinn::default_runtime();
+    let runtime = runtime.ok_or_else(|| std::io::Error::other("no tokio runtime runs"))?;
+    Ok((socket, runtime))
+}
+
+/// A socket holds what thousands of peers send in the milliseconds in which nobody reads; the system's default is some
+/// hundred packets. It may allow less than is asked for.
+fn make_room(socket: &std::net::UdpSocket) {
+    let socket = socket2::SockRef::from(socket);
+    let made = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+    if let Err(error) = made.and_then(|()| socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)) {
+        tracing::debug!(%error, "the socket's buffers stay as they are");
+    }
+}
+
+fn listen(
+    at: SocketAddr,
+    key: &SecretKey,
+    config: quinn::ServerConfig,
+) -> std::io::Result<quinn::Endpoint> {
+    let (socket, runtime) = socket(at)?;
+    quinn::Endpoint::new(reset::endpoint_config(key), Some(config), socket, runtime)
 }
 
 impl Endpoint {
@@ -93,7 +128,7 @@ impl Endpoint {
     ) -> Result<Self, ErrorBody> {
         let certificate = Certificate::make(alpns).map_err(ErrorBody::internal)?;
         let config = certificate.config.as_ref().clone();
-        let main = quinn::Endpoint::server(config, bind).map_err(|e| cannot_bind(bind, &e))?;
+        let main = listen(bind, &key, config).map_err(|e| cannot_bind(bind, &e))?;
         let door = Door {
             key,
             network,

@@ -22,6 +22,7 @@ mod fault;
 mod hello;
 mod limits;
 pub mod probe;
+mod reset;
 pub mod ring;
 pub mod samples;
 mod stream;

@@ -1,5 +1,6 @@
 //! What a listening endpoint allows before it says no.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Limits of a listening endpoint. All of them hold per endpoint.
@@ -11,6 +12,8 @@ pub struct Limits {
     pub max_per_address: usize,
     /// The same for loopback, where a whole development network comes from one address.
     pub max_per_loopback: usize,
+    /// Addresses to which neither of these two applies (IPv6: with their /64). All other limits do.
+    pub exempt: Vec<IpAddr>,
     /// Streams at a time that a proven caller may have open on one connection.
     pub max_streams: u32,
     /// Handshakes in progress above which a caller must first prove its address (QUIC retry).
@@ -27,6 +30,7 @@ impl Default for Limits {
             max_connections: 1024,
             max_per_address: 64,
             max_per_loopback: 512,
+            exempt: Vec::new(),
             max_streams: 64,
             max_handshakes: 64,
             handshake_deadline: Duration::from_secs(3),

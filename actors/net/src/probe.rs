@@ -63,6 +63,7 @@ pub fn limits() -> Limits {
         max_connections: 32,
         max_per_address: 16,
         max_per_loopback: 32,
+        exempt: Vec::new(),
         max_streams: 2,
         max_handshakes: 16,
         handshake_deadline: Duration::from_secs(3),

@@ -23,7 +23,8 @@ impl Subscription {
     }
 
     /// The next answer; nothing at the end of the watch, and after a lost connection has been told as an
-    /// error. It waits as long as the connection lives: a dead peer ends it within 2.5 s. Dropping the future
+    /// error. It waits as long as the connection lives: a dead peer ends it within 2.5 s, a node's
+    /// coordinator within 10 s. Dropping the future
     /// loses nothing.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Option<Result<T, ErrorBody>> {
         if self.ended {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cryptomind_protocol::frame::ALPN_RING;
+use cryptomind_protocol::frame::{ALPN_API, ALPN_NODE, ALPN_RING};
 use quinn::congestion::CubicConfig;
 use quinn::{TransportConfig, VarInt};
 
@@ -12,6 +12,11 @@ use quinn::{TransportConfig, VarInt};
 pub(crate) const IDLE: Duration = Duration::from_millis(2_500);
 /// An idle connection says that it lives this often.
 const KEEP_ALIVE: Duration = Duration::from_millis(500);
+/// The same of nodes at their coordinator, who are many: each of its ten thousand idle connections costs it a packet in
+/// and one out. A coordinator that is killed and back says so at once ([`crate::reset`]); a member that vanishes is
+/// missed by its neighbours in the ring first.
+const NODE_IDLE: Duration = Duration::from_secs(10);
+const NODE_KEEP_ALIVE: Duration = Duration::from_millis(3_000);
 /// Round trip assumed before one is measured: a lost first packet is sent again after three of these.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Most bytes in flight to this side until the peer has proven itself.
@@ -30,11 +35,12 @@ const UNI_STREAMS: u32 = 8;
 /// a caller may open one stream, for the hello exchange; a server none.
 pub(crate) fn before_auth(alpn: &str, listens: bool) -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
+    let (idle, keep_alive) = patience(alpn, listens);
     config
         .max_concurrent_bidi_streams(u32::from(listens).into())
         .max_concurrent_uni_streams(0u32.into())
-        .max_idle_timeout(Some(IDLE.try_into().expect("milliseconds fit a varint")))
-        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(idle.try_into().expect("milliseconds fit a varint")))
+        .keep_alive_interval(keep_alive)
         .initial_rtt(INITIAL_RTT)
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(WINDOW_BEFORE_AUTH.into())
@@ -48,6 +54,16 @@ pub(crate) fn before_auth(alpn: &str, listens: bool) -> Arc<TransportConfig> {
             .congestion_controller_factory(Arc::new(congestion));
     }
     Arc::new(config)
+}
+
+/// When a side takes the other for lost, and how often it says that it lives itself. Of two, the shorter patience counts.
+fn patience(alpn: &str, listens: bool) -> (Duration, Option<Duration>) {
+    match (alpn, listens) {
+        (ALPN_NODE, false) => (NODE_IDLE, Some(NODE_KEEP_ALIVE)),
+        // The coordinator's door: callers say that they live, and its answers say that it does.
+        (ALPN_API | ALPN_NODE, true) => (NODE_IDLE, None),
+        _ => (IDLE, Some(KEEP_ALIVE)),
+    }
 }
 
 /// Opens the windows for a peer that has proven itself.

@@ -74,7 +74,8 @@ pub enum Request {
         task: Option<TaskId>,
     },
     /// How far others are, as far as this node measured it and heard of it. At most
-    /// [`MAX_REPORTS`](crate::probe::MAX_REPORTS) of each. Answered by [`Ack`].
+    /// [`MAX_REPORTS`](crate::probe::MAX_REPORTS) of each. Nothing of both is a heartbeat: the node is there, and so is
+    /// its connection, whose round trip the coordinator knows. Answered by [`Ack`], and not stored.
     #[serde(rename = "node.links")]
     Links {
         /// What it measured.

@@ -117,6 +117,7 @@ pub async fn start(config: Coordinator, key: SecretKey) -> Result<CoordinatorNod
     let limits = cryptomind_net::Limits {
         max_connections: config.limits.max_connections,
         max_per_address: config.limits.max_per_address,
+        exempt: config.limits.exempt_addresses.clone(),
         ..cryptomind_net::Limits::default()
     };
     let listen = config.node.listen;

@@ -3,10 +3,11 @@
 //!
 //! Three nodes: [`coordinator`], [`miner`], [`storage`]. Their actors: [`ledger`], [`rating`], [`catalog`],
 //! [`matchmaker`] at the coordinator, [`idle`] and the GPU worker at the miner; [`supervisor`] restarts what fails.
-//! [`enrol`] and [`transfer`] are what nodes share.
+//! [`back_off`], [`enrol`] and [`transfer`] are what nodes share.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod back_off;
 pub mod catalog;
 mod clock;
 pub mod coordinator;

@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use cryptomind_core::dice::Dice;
 use cryptomind_core::journal::OpenRun;
 use cryptomind_core::market::link::Party;
 use cryptomind_core::market::{Offer, Past, Surroundings, Workload};
@@ -45,6 +46,7 @@ use crate::supervisor::Handle;
 mod carry;
 mod expiry;
 mod explain;
+mod free;
 mod outbox;
 mod past;
 mod post;
@@ -58,6 +60,7 @@ pub(crate) use price::points;
 pub use price::{PRICE_INTERVAL, Tariff};
 
 use carry::Caller;
+use free::Free;
 use outbox::Outbox;
 use price::Pricing;
 use runs::Runs;
@@ -250,7 +253,7 @@ pub struct MatchmakerArguments {
 impl MatchmakerArguments {
     /// What is measured around the miners now, and the storage nodes that are there.
     fn around(&self) -> Surroundings {
-        let mut stores = self.links.nodes_of(Role::Storage);
+        let mut stores = self.links.stores();
         stores.truncate(MAX_STORES);
         Surroundings {
             links: self.surveyor.table(),
@@ -274,7 +277,11 @@ pub struct Desk {
     pricing: Pricing,
     /// Runs whose holds the ledger settled by itself, with the payments, until that is noted.
     expired: BTreeMap<TaskId, Vec<Payment>>,
-    /// A run wants to ask whoever is free: done at the next tick.
+    /// Who could begin now, and who said no to what.
+    free: Free,
+    /// Draws whom to ask by lot.
+    dice: Dice,
+    /// Runs may find somebody to ask who was not there before: done at the next tick.
     ask_free: bool,
     /// How often items were used, where that was counted here: one number for each item in use since the start.
     uses: BTreeMap<ItemId, u64>,
@@ -309,6 +316,8 @@ impl Actor for MatchmakerActor {
             timekeeper: Timekeeper::new(clock::now(), Instant::now()),
             pricing,
             expired: BTreeMap::new(),
+            free: Free::default(),
+            dice: free::dice()?,
             ask_free: false,
             uses: BTreeMap::new(),
             life,
@@ -370,8 +379,7 @@ impl Actor for MatchmakerActor {
                 reason,
                 reply,
             } => {
-                desk.feed(task, Input::Declined { node, reason }, Some(reply))
-                    .await;
+                desk.declined(node, task, reason, reply).await;
             }
             MatchmakerMsg::Reported {
                 node,
@@ -438,11 +446,12 @@ fn open_runs(store: &StateStore) -> Result<Vec<Run>, StoreError> {
 impl Desk {
     /// After a restart: timers start anew, and whoever is connected is taken as having joined.
     async fn resume(&mut self) {
+        self.look_who_is_there().await;
         for task in self.runs.tasks() {
-            let free = self.free_miners();
             let Some(mut run) = self.runs.get(&task).cloned() else {
                 continue;
             };
+            let free = self.shortlist(&run.wanted(), run.terms.prices.unit_price);
             let effects = run.resume(free, clock::now());
             // What cannot be posted now is tried again by the run's timer.
             self.carry_out(run, effects, Caller::default()).await;
@@ -469,9 +478,10 @@ impl Desk {
         }
         for task in self.runs.due(now) {
             self.feed(task, Input::Tick, None).await;
+            self.ask_more(task).await;
         }
         if std::mem::take(&mut self.ask_free) {
-            self.offer_work(self.free_miners()).await;
+            self.ask_more_for_all().await;
         }
     }
 
@@ -491,14 +501,33 @@ impl Desk {
         }
         if let Some(link) = self.world.links.get(&node) {
             self.past.joined(&link.record);
+            // Without its rating it is asked all the same: its offer brings that.
+            let rating = self.ratings(vec![node]).await.unwrap_or_default();
+            let rating_milli = rating.first().map_or(0, |rating| rating.rating_milli);
+            self.knows(node, free::ability(&link, rating_milli));
         }
-        self.offer_work(vec![node]).await;
+        self.offer_work(node).await;
     }
 
     async fn left(&mut self, node: NodeId) {
+        self.knows_no_more(&node);
         for task in self.runs.that(|run| run.concerns(&node)) {
             self.feed(task, Input::Disconnected(node), None).await;
+            self.ask_more(task).await;
         }
+    }
+
+    async fn declined(
+        &mut self,
+        node: NodeId,
+        task: TaskId,
+        reason: String,
+        reply: RpcReplyPort<Result<(), ErrorBody>>,
+    ) {
+        self.turned_down(task, node);
+        self.feed(task, Input::Declined { node, reason }, Some(reply))
+            .await;
+        self.ask_more(task).await;
     }
 
     async fn offered(
@@ -520,15 +549,17 @@ impl Desk {
         };
         if self.runs.is_member(&node) {
             let reason = "it is in another group".to_owned();
-            return self
-                .feed(task, Input::Declined { node, reason }, Some(reply))
-                .await;
+            return self.declined(node, task, reason, reply).await;
         }
         let miner = match self.rated(vec![link.record.clone()]).await {
             Ok(mut miners) => miners.pop(),
             Err(refusal) => return drop(reply.send(Err(refusal))),
         };
-        let (Some(run), Some(miner)) = (self.runs.get(&task), miner) else {
+        let Some(miner) = miner else {
+            return drop(reply.send(Ok(())));
+        };
+        self.knows(node, free::ability(&link, miner.rating.rating_milli));
+        let Some(run) = self.runs.get(&task) else {
             return drop(reply.send(Ok(())));
         };
         let workload = Workload::of(&run.spec, &run.terms);
@@ -540,6 +571,7 @@ impl Desk {
             ability,
         };
         self.feed(task, Input::Offered(offer), Some(reply)).await;
+        self.ask_more(task).await;
     }
 
     /// What counts goes to the run; what does not is refused by name.
@@ -597,7 +629,7 @@ impl Desk {
             _ => drop(reply.send(Ok(()))),
         }
         if matches!(to, Activity::Idle | Activity::Mining) {
-            self.offer_work(vec![node]).await;
+            self.offer_work(node).await;
         }
     }
 
@@ -622,32 +654,12 @@ impl Desk {
         Ok(earners.iter().copied().zip(ppm).collect())
     }
 
-    /// Miners that are connected and in no group.
-    fn free_miners(&self) -> Vec<NodeId> {
-        let mut miners = self.world.links.nodes_of(Role::Miner);
-        miners.retain(|node| !self.runs.is_member(node));
-        miners
-    }
-
-    /// Asks these miners, as far as they are free, for all tasks that wait; older tasks first.
-    async fn offer_work(&mut self, nodes: Vec<NodeId>) {
-        for task in self.runs.waiting() {
-            for node in &nodes {
-                let wanted = self.runs.get(&task).is_some_and(|run| run.wants(*node));
-                if wanted && self.is_free(node) {
-                    self.feed(task, Input::Free(*node), None).await;
-                }
-            }
-        }
-    }
-
     fn is_free(&self, node: &NodeId) -> bool {
         self.world.links.has(node, Role::Miner) && !self.runs.is_member(node)
     }
 
     fn counts(&self) -> Counts {
-        let miners = self.world.links.nodes_of(Role::Miner).len();
-        let miners_free = self.free_miners().len();
+        let (miners, miners_free) = self.free.counts();
         Counts {
             open_tasks: self.runs.len(),
             miners,

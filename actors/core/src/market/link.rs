@@ -20,6 +20,7 @@
 //! ([`expectation`](super::expectation)).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use cryptomind_protocol::{AccountId, NodeId, Timestamp};
 
@@ -115,11 +116,12 @@ impl Side {
     }
 }
 
-/// All reports on links.
+/// All reports on links. A clone shares what each party said until that party speaks again: so a table can be made of
+/// many thousands while more is reported.
 #[derive(Debug, Clone, Default)]
 pub struct Links {
     /// By who reported, then on the link to whom.
-    sides: BTreeMap<Party, BTreeMap<Party, Side>>,
+    sides: BTreeMap<Party, Arc<BTreeMap<Party, Side>>>,
     /// Parties that many have links to.
     hubs: BTreeSet<Party>,
     /// Pairs in one local network, by the lesser party, then the greater, and when that was proved.
@@ -143,7 +145,7 @@ impl Links {
         } else {
             MAX_PEERS
         };
-        let peers = self.sides.entry(from).or_default();
+        let peers = Arc::make_mut(self.sides.entry(from).or_default());
         let known = peers.get(&to).copied();
         if known.is_none() && peers.len() >= most {
             drop_oldest(peers, |side| side.rtt.at);
@@ -223,13 +225,20 @@ impl Links {
     /// Forgets what is expired, so that parties that never come back take no room.
     pub fn forget_expired(&mut self, now: Timestamp) {
         self.sides.retain(|_, peers| {
-            peers.retain(|_, side| !side.is_expired(now));
+            if peers.values().any(|side| side.is_expired(now)) {
+                Arc::make_mut(peers).retain(|_, side| !side.is_expired(now));
+            }
             !peers.is_empty()
         });
         self.lan.retain(|_, peers| {
             peers.retain(|_, proved| is_proved(*proved, now));
             !peers.is_empty()
         });
+    }
+
+    /// How many parties said anything.
+    pub fn reporters(&self) -> usize {
+        self.sides.len()
     }
 
     /// What counts at this moment, to match by.

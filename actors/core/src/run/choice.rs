@@ -7,6 +7,7 @@ use super::{Effect, Pace, Run, Seat};
 use crate::market::waits::WaitRecord;
 use crate::market::{
     self, Ability, Availability, Candidate, MatchReport, Offer, Surroundings, Verdict, Wanted,
+    shortlist,
 };
 use crate::price::class_of;
 
@@ -14,6 +15,18 @@ impl Run {
     /// What is asked of a group for this task.
     pub fn wanted(&self) -> Wanted {
         Wanted::of(&self.spec, &self.terms)
+    }
+
+    /// Whether it needs more offers than it waits for: then the next miners are to be asked.
+    pub fn is_short(&self) -> bool {
+        let waits = self.state == TaskState::Waiting && self.asked.is_empty();
+        waits && self.offers.len() < self.spec.miners as usize
+    }
+
+    /// Whether one more miner that comes free may be asked: no task gathers more than it can choose among.
+    pub fn has_room(&self) -> bool {
+        let gathered = self.asked.len() + self.offers.len();
+        gathered < shortlist::most_asked(self.spec.miners as usize)
     }
 
     fn candidate(&self, offer: &Offer) -> Candidate {

@@ -227,3 +227,52 @@ async fn a_server_that_vanishes_ends_watches_and_requests() {
     }
     assert!(since.elapsed() < std::time::Duration::from_millis(3_500));
 }
+
+/// A server that is gone with its process, at once and without a word, and is back at the same address.
+#[tokio::test]
+async fn a_server_that_was_killed_says_so_as_soon_as_it_is_back() {
+    let started = |at: Option<std::net::SocketAddr>| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build().unwrap();
+        let alpns = [ALPN_API];
+        let bind = at.unwrap_or_else(super::loopback);
+        let _in = runtime.enter();
+        let made = crate::Endpoint::serve(
+            bind,
+            super::key(1),
+            super::NETWORK,
+            &alpns,
+            Limits::default(),
+        );
+        drop(_in);
+        (runtime, made.unwrap())
+    };
+    let (first, endpoint) = started(None);
+    let at = endpoint.local_addr();
+    let keeping = first.spawn(async move {
+        let connection = endpoint.accept().await.unwrap().establish().await.unwrap();
+        std::future::pending::<()>().await;
+        drop((endpoint, connection));
+    });
+    let to = super::address(super::node(1), at);
+    let dialler = crate::Endpoint::dialler().unwrap();
+    let caller = dialler.dial(&to, ALPN_API, &super::key(2)).await.unwrap();
+    let mut watch = caller.subscribe(&Ask::Unheard {}).await.unwrap();
+    // Its tasks end where they stand, and its socket with them: nobody is told.
+    first.shutdown_background();
+    assert!(keeping.await.unwrap_err().is_cancelled());
+    let (second, endpoint) = started(Some(at));
+    let since = std::time::Instant::now();
+    let error = watch.next::<u64>().await.unwrap().unwrap_err();
+    assert_eq!(
+        (error.code.as_str(), error.class),
+        ("connection_lost", ErrorClass::Network)
+    );
+    assert!(error.message.contains("reset"), "{error}");
+    assert!(
+        since.elapsed() < crate::transport::IDLE,
+        "by its word, not by its silence"
+    );
+    drop(endpoint);
+    second.shutdown_background();
+}

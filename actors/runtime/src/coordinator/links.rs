@@ -36,6 +36,15 @@ pub struct Link {
 struct Inner {
     last_session: u64,
     nodes: BTreeMap<NodeId, Link>,
+    /// Those of them that store: few among many, and looked for at each match.
+    stores: BTreeSet<NodeId>,
+}
+
+impl Inner {
+    fn remove(&mut self, node: &NodeId) {
+        self.nodes.remove(node);
+        self.stores.remove(node);
+    }
 }
 
 /// All connected nodes.
@@ -54,6 +63,10 @@ impl Links {
         let mut inner = self.inner();
         inner.last_session += 1;
         let session = inner.last_session;
+        inner.remove(&record.node);
+        if record.role == Role::Storage {
+            inner.stores.insert(record.node);
+        }
         inner.nodes.insert(
             record.node,
             Link {
@@ -74,7 +87,7 @@ impl Links {
             .get(&node)
             .is_some_and(|link| link.session == session)
         {
-            inner.nodes.remove(&node);
+            inner.remove(&node);
         }
         !inner.nodes.contains_key(&node)
     }
@@ -84,7 +97,7 @@ impl Links {
         let mut inner = self.inner();
         let works_for = inner.nodes.get(&node).map(|link| link.record.owner);
         if works_for == Some(owner) {
-            inner.nodes.remove(&node);
+            inner.remove(&node);
         }
     }
 
@@ -98,7 +111,7 @@ impl Links {
             .is_some_and(|l| l.commands.try_send(command).is_err());
         if full {
             tracing::warn!(%node, "does not take its commands: its connection is given up");
-            inner.nodes.remove(&node);
+            inner.remove(&node);
         }
     }
 
@@ -120,13 +133,6 @@ impl Links {
         inner.nodes.get(node).is_some_and(|l| l.record.role == role)
     }
 
-    /// The connected nodes of a role, without what is known of them.
-    pub fn nodes_of(&self, role: Role) -> Vec<NodeId> {
-        let inner = self.inner();
-        let of_role = inner.nodes.values().filter(|l| l.record.role == role);
-        of_role.map(|l| l.record.node).collect()
-    }
-
     /// The connected nodes of a role that are in no run, by what they said last.
     pub fn at_rest(&self, role: Role) -> BTreeSet<NodeId> {
         let inner = self.inner();
@@ -139,12 +145,21 @@ impl Links {
 
     /// The connected nodes of a role, by id.
     pub fn of_role(&self, role: Role) -> Vec<Link> {
-        self.inner()
-            .nodes
-            .values()
-            .filter(|l| l.record.role == role)
-            .cloned()
-            .collect()
+        let inner = self.inner();
+        if role == Role::Storage {
+            let stores = inner.stores.iter();
+            return stores
+                .filter_map(|node| inner.nodes.get(node))
+                .cloned()
+                .collect();
+        }
+        let of_role = inner.nodes.values().filter(|l| l.record.role == role);
+        of_role.cloned().collect()
+    }
+
+    /// The connected storage nodes.
+    pub fn stores(&self) -> Vec<NodeId> {
+        self.inner().stores.iter().copied().collect()
     }
 
     /// Where blobs can be put and had.

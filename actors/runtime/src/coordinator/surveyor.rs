@@ -31,6 +31,8 @@ const FORGET_TICKS: u32 = 60;
 const TABLE_PAUSE: Duration = Duration::from_secs(1);
 /// and after so many times what the last one took: tables take a twentieth of a thread at most.
 const TABLE_PARTS: u32 = 20;
+/// Of more parties than this it is made on a thread of its own, from a copy: whoever wants one meanwhile has the last.
+const SMALL: usize = 256;
 /// It is made anew after this even where nothing was reported: what it holds expires.
 const TABLE_AGE: Duration = Duration::from_secs(60);
 
@@ -56,6 +58,8 @@ struct Cached {
     made: Instant,
     pause: Duration,
     is_stale: bool,
+    /// Since when the next one is being made elsewhere.
+    making: Option<Instant>,
 }
 
 /// What one node says of links.
@@ -95,6 +99,7 @@ impl Surveyor {
                 made: Instant::now(),
                 pause: TABLE_PAUSE,
                 is_stale: false,
+                making: None,
             },
         }))))
     }
@@ -144,11 +149,29 @@ impl Surveyor {
         self.table().link(a, b)
     }
 
-    /// The links as they count, a second old at most while tables are made quickly.
+    /// The links as they count, a second old at most while tables are made quickly. Never waits for a large one.
     pub fn table(&self) -> Arc<LinkTable> {
         let Inner { links, table, .. } = &mut *self.inner();
-        table.renew(links);
+        if table.is_due() {
+            table.begin();
+            if links.reporters() <= SMALL {
+                table.make(links);
+            } else {
+                self.make_elsewhere(links.clone());
+            }
+        }
         Arc::clone(&table.table)
+    }
+
+    fn make_elsewhere(&self, links: Links) {
+        let surveyor = self.clone();
+        // Where this is cut off, the next one is made after a while.
+        drop(tokio::task::spawn_blocking(move || {
+            let start = Instant::now();
+            let table = links.table(clock::now());
+            drop(links);
+            surveyor.inner().table.replace(table, start.elapsed());
+        }));
     }
 
     /// The pairs of which anything is known, and how they count; only those of one node, where it is named.
@@ -283,16 +306,28 @@ fn measure(report: &LinkReport) -> Measure {
 }
 
 impl Cached {
-    fn renew(&mut self, links: &Links) {
+    fn is_due(&self) -> bool {
         let age = self.made.elapsed();
-        if age < self.pause || (!self.is_stale && age < TABLE_AGE) {
-            return;
-        }
-        let start = Instant::now();
-        self.table = Arc::new(links.table(clock::now()));
-        self.made = Instant::now();
-        self.pause = TABLE_PAUSE.max(start.elapsed() * TABLE_PARTS);
+        let is_old = age >= self.pause && (self.is_stale || age >= TABLE_AGE);
+        is_old && self.making.is_none_or(|since| since.elapsed() >= TABLE_AGE)
+    }
+
+    /// What is reported from now on is not in the next one.
+    fn begin(&mut self) {
         self.is_stale = false;
+        self.making = Some(Instant::now());
+    }
+
+    fn make(&mut self, links: &Links) {
+        let start = Instant::now();
+        self.replace(links.table(clock::now()), start.elapsed());
+    }
+
+    fn replace(&mut self, table: LinkTable, took: Duration) {
+        self.table = Arc::new(table);
+        self.made = Instant::now();
+        self.pause = TABLE_PAUSE.max(took * TABLE_PARTS);
+        self.making = None;
     }
 }
 

@@ -97,11 +97,18 @@ impl Desk {
     /// Gives a run news. News of a task that is not open is acknowledged and changes nothing.
     pub(super) async fn feed(&mut self, task: TaskId, input: Input, ack: Option<Ack>) {
         self.around = self.world.around();
-        if let Some(before) = self.runs.get(&task) {
+        if let Some(before) = self.runs.get(&task).cloned() {
             let mut run = before.clone();
             run.forget_offers(|node| self.runs.is_member(node));
             let effects = run.apply(input, &self.around, clock::now());
-            if !effects.is_empty() || run != *before {
+            if run.is_short() {
+                // Whoever was silent until now is not waited for, and not asked again at once.
+                before
+                    .asked
+                    .iter()
+                    .for_each(|node| self.turned_down(task, *node));
+            }
+            if !effects.is_empty() || run != before {
                 return self.carry_out(run, effects, Caller::ack(ack)).await;
             }
         }
@@ -146,16 +153,25 @@ impl Desk {
                 return refuse(caller.ack, reply, unposted);
             }
         };
+        let before = self.runs.seated(&task);
         match run.filter(|_| is_open) {
             Some(run) => self.runs.keep(run),
-            None => self.runs.forget(&task),
+            None => {
+                self.runs.forget(&task);
+                self.free.forget(&task);
+            }
         }
+        self.regrouped(&before, &self.runs.seated(&task));
         for delivery in &plan.deliveries {
             if let Delivery::Stored(record) = delivery {
                 self.uses.insert(record.item, record.uses);
             }
         }
-        self.ask_free |= plan.asks_free;
+        if plan.asks_free {
+            // Its group is lost: everybody is asked again.
+            self.free.forget(&task);
+            self.ask_free = true;
+        }
         plan.ran.iter().for_each(|run| self.past.ran(run));
         plan.waited
             .into_iter()

@@ -88,7 +88,7 @@ impl Desk {
     /// What became of idle miners for each task that waits.
     fn passed_over(&self, miners: &[Miner], idle: &[&Miner]) -> Vec<WorkVerdict> {
         let tasks = self.runs.waiting();
-        let waiting = tasks.iter().filter_map(|task| self.runs.get(task));
+        let waiting = tasks.filter_map(|task| self.runs.get(&task));
         let reports: Vec<_> = waiting
             .take(MAX_TASKS)
             .map(|run| (run.task, self.report(run, miners)))

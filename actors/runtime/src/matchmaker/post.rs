@@ -1,13 +1,12 @@
 //! Posting and cancelling tasks, and quotes: all by the same terms.
 
 use cryptomind_core::catalog::ItemRecord;
-use cryptomind_core::market::{self, Ability, Availability, Candidate};
+use cryptomind_core::market::{self, Ability, Availability, Candidate, Wanted};
 use cryptomind_core::price::{Extent, ItemUse, Terms};
 use cryptomind_core::run::{Input, Run};
 use cryptomind_core::transaction::Verified;
 use cryptomind_protocol::block::Decision;
 use cryptomind_protocol::item::{Access, DatasetInfo, ItemKind, ModelInfo};
-use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Quote, TaskSpec};
 use cryptomind_protocol::transaction::Accepted;
 use cryptomind_protocol::{AccountId, Amount, ErrorBody, ErrorClass, NodeId, TaskId};
@@ -144,8 +143,8 @@ impl Desk {
         reply: Reply,
     ) {
         let account = transaction.account();
-        let mut free = self.world.links.nodes_of(Role::Miner);
-        let terms = match self.acceptable(account, &spec, &materials, free.len()) {
+        let (online, _) = self.free.counts();
+        let terms = match self.acceptable(account, &spec, &materials, online) {
             Ok(terms) => terms,
             // Whoever no longer waits does not need it.
             Err(refusal) => return drop(reply.send(Err(refusal))),
@@ -154,7 +153,8 @@ impl Desk {
             // It may be the very transaction that posted the last task.
             return drop(reply.send(self.before(&transaction, refusal).await));
         }
-        free.retain(|node| !self.runs.is_member(node));
+        let wanted = Wanted::of(&spec, &terms);
+        let free = self.shortlist(&wanted, terms.prices.unit_price);
         let task = TaskId::of_transaction(&account, transaction.id().as_bytes());
         let (limits, now) = (self.world.limits, clock::now());
         let (run, effects) = Run::open(task, account, spec, terms, limits, free, now);

@@ -15,6 +15,12 @@ pub(super) struct Runs {
     members: BTreeSet<(NodeId, TaskId)>,
     /// How many each client has.
     clients: BTreeMap<AccountId, usize>,
+    /// When each wants to be woken.
+    timers: BTreeSet<(Timestamp, TaskId)>,
+    /// Those that wait for miners, the oldest first.
+    waiting: BTreeSet<(Timestamp, TaskId)>,
+    /// How many tasks wait for a miner's answer.
+    owed: BTreeMap<NodeId, u32>,
 }
 
 impl FromIterator<Run> for Runs {
@@ -32,15 +38,38 @@ impl Runs {
         let members = run.seats.iter().map(|seat| (seat.member.node, run.task));
         self.members.extend(members);
         *self.clients.entry(run.client).or_default() += 1;
+        self.timers
+            .extend(run.next_timer().map(|at| (at, run.task)));
+        if run.state == TaskState::Waiting {
+            self.waiting.insert((run.posted, run.task));
+        }
+        for node in &run.asked {
+            *self.owed.entry(*node).or_default() += 1;
+        }
         self.runs.insert(run.task, run);
     }
 
     /// The run has ended.
     pub(super) fn forget(&mut self, task: &TaskId) {
-        if let Some(run) = self.runs.remove(task) {
-            self.leave_client(run.client);
-            for seat in &run.seats {
-                self.members.remove(&(seat.member.node, *task));
+        let Some(run) = self.runs.remove(task) else {
+            return;
+        };
+        self.leave_client(run.client);
+        for seat in &run.seats {
+            self.members.remove(&(seat.member.node, *task));
+        }
+        if let Some(at) = run.next_timer() {
+            self.timers.remove(&(at, *task));
+        }
+        self.waiting.remove(&(run.posted, *task));
+        run.asked.iter().for_each(|node| self.answered(node));
+    }
+
+    fn answered(&mut self, node: &NodeId) {
+        if let Some(owed) = self.owed.get_mut(node) {
+            *owed -= 1;
+            if *owed == 0 {
+                self.owed.remove(node);
             }
         }
     }
@@ -57,6 +86,17 @@ impl Runs {
     /// How many open tasks an account has.
     pub(super) fn of_client(&self, client: &AccountId) -> usize {
         self.clients.get(client).copied().unwrap_or_default()
+    }
+
+    /// How many tasks wait for this miner's answer.
+    pub(super) fn owed(&self, node: &NodeId) -> u32 {
+        self.owed.get(node).copied().unwrap_or_default()
+    }
+
+    /// The members of a task's group.
+    pub(super) fn seated(&self, task: &TaskId) -> Vec<NodeId> {
+        let seats = self.runs.get(task).into_iter().flat_map(|run| &run.seats);
+        seats.map(|seat| seat.member.node).collect()
     }
 
     pub(super) fn get(&self, task: &TaskId) -> Option<&Run> {
@@ -96,15 +136,15 @@ impl Runs {
 
     /// Whose timers have come.
     pub(super) fn due(&self, now: Timestamp) -> Vec<TaskId> {
-        self.that(|run| run.next_timer().is_some_and(|at| at <= now))
+        let due = self.timers.iter().take_while(|(at, _)| *at <= now);
+        due.map(|(_, task)| *task).collect()
     }
 
     /// Who waits for miners, the oldest first.
-    pub(super) fn waiting(&self) -> Vec<TaskId> {
-        let runs = self.runs.values();
-        let waiting = runs.filter(|run| run.state == TaskState::Waiting);
-        let mut waiting: Vec<_> = waiting.map(|run| (run.posted, run.task)).collect();
-        waiting.sort_unstable();
-        waiting.into_iter().map(|(_, task)| task).collect()
+    pub(super) fn waiting(&self) -> impl Iterator<Item = TaskId> + '_ {
+        self.waiting.iter().map(|(_, task)| *task)
     }
 }
+
+#[cfg(test)]
+mod tests;

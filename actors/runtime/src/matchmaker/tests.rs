@@ -3,6 +3,7 @@
 use cryptomind_core::catalog::ItemRecord;
 use cryptomind_core::journal::NodeRecord;
 use cryptomind_core::ledger::Hold;
+use cryptomind_core::market::shortlist::asked_for;
 use cryptomind_core::price::{FloatingRule, PriceRecord};
 use cryptomind_core::transaction;
 use cryptomind_protocol::block::Block;
@@ -67,6 +68,7 @@ struct House {
     tree: Tree,
     grown: watch::Receiver<u64>,
     genesis: Genesis,
+    links: Links,
     commands: mpsc::Receiver<Command>,
 }
 
@@ -109,7 +111,7 @@ impl House {
             clock: NetworkClock::start(),
             catalog,
             rating,
-            links,
+            links: links.clone(),
             surveyor: Surveyor::new(NodeId::of_key(&key.public())).unwrap(),
             tickets: Tickets {
                 key,
@@ -156,8 +158,47 @@ impl House {
             tree: Tree::start(limits, children).await.unwrap(),
             grown: grows,
             genesis,
+            links,
             commands,
         }
+    }
+
+    /// More miners, the last the fastest. They are there as long as what is returned is.
+    async fn crowd(&self, count: u8) -> Vec<mpsc::Receiver<Command>> {
+        let mut commands = Vec::new();
+        for n in 100..100 + count {
+            let (node, mut record) = (NodeId::new([n; 32]), miner());
+            (record.node, record.capacity.mflops) = (node, 1_000 + u64::from(n));
+            commands.push(self.links.enter(record, Activity::Idle).1);
+            let position = None;
+            let joined = MatchmakerMsg::Joined { node, position };
+            self.matchmaker.cast(joined).unwrap();
+        }
+        // Counted after all have joined.
+        let counts = self
+            .matchmaker
+            .call(MatchmakerMsg::CountsOf, MATCHMAKER_LIMIT);
+        assert_eq!(counts.await.unwrap().miners_free, usize::from(count) + 1);
+        commands
+    }
+
+    async fn decline(&self, task: TaskId, node: NodeId) {
+        let reason = "busy".to_owned();
+        let declined = |reply| MatchmakerMsg::Declined {
+            node,
+            task,
+            reason,
+            reply,
+        };
+        let answer = self.matchmaker.call(declined, MATCHMAKER_LIMIT).await;
+        answer.unwrap().unwrap();
+    }
+
+    /// A run as it is stored when all is that was decided so far.
+    async fn settled(&self, task: TaskId) -> Run {
+        self.open_tasks().await;
+        self.ledger.settled(&self.store).await.unwrap();
+        self.run(task)
     }
 
     fn signed(&self, id: u8, action: Action) -> Box<Verified> {
@@ -608,4 +649,41 @@ async fn a_task_and_a_miner_are_told_why() {
     let ask = |reply| MatchmakerMsg::WhyNoWork(stranger, reply);
     let rows = house.matchmaker.call(ask, MATCHMAKER_LIMIT).await;
     assert_eq!(rows.unwrap().unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_crowd_few_are_asked_and_the_next_where_these_decline() {
+    let store = StateStore::in_memory().unwrap();
+    let house = House::open(&store, HOUR_MS).await;
+    let _crowd = house.crowd(150).await;
+    let (task, _) = house.post(1).await;
+    let first = house.settled(task).await.asked;
+    assert_eq!(first.len(), asked_for(1), "of 151");
+    assert!(first.contains(&NodeId::new([249; 32])), "the fastest");
+    for node in &first {
+        house.decline(task, *node).await;
+    }
+    let second = house.settled(task).await.asked;
+    assert_eq!(second.len(), asked_for(1));
+    assert!(second.iter().all(|node| !first.contains(node)), "once each");
+
+    // Who says nothing is not waited for, nor asked again: others are.
+    let others = async {
+        loop {
+            let asked = house.settled(task).await.asked;
+            if !asked.is_empty() && asked != second {
+                return asked;
+            }
+        }
+    };
+    let third = tokio::time::timeout(MATCHMAKER_LIMIT, others)
+        .await
+        .unwrap();
+    assert!(
+        third
+            .iter()
+            .all(|node| !first.contains(node) && !second.contains(node))
+    );
+    assert_eq!(third.len(), asked_for(1));
+    house.tree.stop().await;
 }

@@ -22,13 +22,12 @@ use tracing::{debug, info, warn};
 
 use super::probe::{MAX_ORDERS, Prober};
 use super::worker::{Context, Place, WorkerMsg};
+use crate::back_off::{self, BackOff};
 use crate::enrol::Applicant;
 use crate::supervisor::Handle;
 
-/// The first and the longest wait between two tries to connect.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// After a refusal that time alone does not cure.
-const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+/// From one heartbeat to the next, give or take a fifth.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 /// What the coordinator gets to acknowledge; it does so once it is durable.
 const ACK_LIMIT: Duration = Duration::from_secs(10);
 /// What a restarting worker gets to come back before a command for it is lost.
@@ -137,39 +136,21 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Doubles, with jitter so that many miners do not come back at once.
-struct BackOff(Duration);
-
-impl BackOff {
-    fn next(&mut self) -> Duration {
-        let pause = self.0;
-        self.0 = (pause * 2).min(BACK_OFF.1);
-        let mut byte = [0];
-        // Without randomness there is no jitter, and that is all.
-        let _ = getrandom::fill(&mut byte);
-        pause.mul_f64(0.75 + f64::from(byte[0]) / 512.0)
-    }
-}
-
 async fn keep(wiring: Arc<Wiring>) {
-    let mut back_off = BackOff(BACK_OFF.0);
+    let mut back_off = BackOff::default();
     let mut told = String::new();
     loop {
         let error = session(&wiring).await;
         wiring.context.outbox.disconnected();
         if wiring.joined.send_replace(false) {
-            back_off.0 = BACK_OFF.0;
+            back_off.succeeded();
             told.clear();
         }
         if error.message != told {
             warn!("coordinator: {error}; trying again");
             told = error.message.clone();
         }
-        let pause = match error.class {
-            ErrorClass::Network | ErrorClass::Internal | ErrorClass::Capacity => back_off.next(),
-            _ => REFUSED_PAUSE,
-        };
-        sleep(pause).await;
+        sleep(back_off.pause(&error)).await;
     }
 }
 
@@ -186,6 +167,7 @@ async fn session(wiring: &Wiring) -> ErrorBody {
             let error = tokio::select! {
                 error = listen(wiring, commands, place, &orders) => error,
                 error = speak(wiring, &connection) => error,
+                error = beat(&connection) => error,
             };
             connection.close("leaving");
             error
@@ -318,6 +300,21 @@ async fn speak(wiring: &Wiring, connection: &Connection) -> ErrorBody {
     }
 }
 
+/// Says now and then that this node is there. The answer says that the coordinator is: its socket could live longer than
+/// what is behind it.
+async fn beat(connection: &Connection) -> ErrorBody {
+    loop {
+        sleep(back_off::jittered(HEARTBEAT)).await;
+        let (reports, echoes) = (Vec::new(), Vec::new());
+        let there = Request::Links { reports, echoes };
+        match connection.request::<_, Ack>(&there, ACK_LIMIT).await {
+            Err(error) if error.class == ErrorClass::Network => return error,
+            Err(error) => debug!(%error, "a heartbeat was refused"),
+            Ok(Ack {}) => {}
+        }
+    }
+}
+
 const fn kind(request: &Request) -> &'static str {
     match request {
         Request::Enrol { .. } => "to enrol",
@@ -327,18 +324,5 @@ const fn kind(request: &Request) -> &'static str {
         Request::Report { .. } => "a report",
         Request::Activity { .. } => "a change of activity",
         Request::Links { .. } => "measurements",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_wait_doubles_to_its_limit() {
-        let mut back_off = BackOff(BACK_OFF.0);
-        let waits: Vec<Duration> = (0..8).map(|_| back_off.next()).collect();
-        assert!(waits[0] >= BACK_OFF.0.mul_f64(0.75) && waits[0] <= BACK_OFF.0.mul_f64(1.25));
-        assert!(waits[7] >= BACK_OFF.1.mul_f64(0.75) && waits[7] <= BACK_OFF.1.mul_f64(1.25));
     }
 }

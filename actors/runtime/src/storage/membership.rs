@@ -14,11 +14,10 @@ use cryptomind_protocol::{
 };
 use tokio::sync::watch;
 
-use super::{BACK_OFF, Keep};
+use super::Keep;
+use crate::back_off::BackOff;
 use crate::enrol::Applicant;
 
-/// After a refusal that time alone does not cure.
-const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// Samples of links are gathered for so long before they are told.
 const GATHER: Duration = Duration::from_secs(1);
 /// What the coordinator gets to acknowledge them.
@@ -39,22 +38,18 @@ pub(super) struct Membership {
 impl Membership {
     /// Keeps the node joined for as long as it runs.
     pub(super) async fn keep(self) {
-        let mut wait = BACK_OFF.0;
+        let mut back_off = BackOff::default();
         loop {
             let ended = self.once().await;
-            let was_joined = self.joined.send_replace(false);
+            if self.joined.send_replace(false) {
+                back_off.succeeded();
+            }
             let error = match ended {
                 Err(error) => error,
                 Ok(()) => ErrorBody::network("connection_closed", "the coordinator closed"),
             };
             tracing::info!(%error, "not joined");
-            wait = if was_joined {
-                BACK_OFF.0
-            } else {
-                (wait * 2).min(BACK_OFF.1)
-            };
-            let refused = error.class == ErrorClass::Auth;
-            tokio::time::sleep(if refused { REFUSED_PAUSE } else { wait }).await;
+            tokio::time::sleep(back_off.pause(&error)).await;
         }
     }
 

@@ -40,7 +40,11 @@ impl Links {
 
     /// The parties that this one measured to be nearest, by its own word, the nearest first.
     pub fn nearest(&self, of: Party, count: usize, now: Timestamp) -> Vec<Party> {
-        let sides = self.sides.get(&of).into_iter().flatten();
+        let sides = self
+            .sides
+            .get(&of)
+            .into_iter()
+            .flat_map(|peers| peers.iter());
         let known = sides.filter_map(|(peer, side)| Some((side.rtt_us(now)?, *peer)));
         let mut known: Vec<_> = known.collect();
         known.sort_unstable();

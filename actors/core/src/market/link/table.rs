@@ -148,7 +148,7 @@ impl LinkTable {
 /// Every party of which anything is known, with numbers that ascend with the party.
 fn numbered(links: &Links) -> BTreeMap<Party, u32> {
     let reporters = links.sides.keys().copied();
-    let peers = links.sides.values().flat_map(BTreeMap::keys).copied();
+    let peers = links.sides.values().flat_map(|peers| peers.keys()).copied();
     // Nearly all peers report too: those few that do not are found before anything is sorted.
     let silent = peers.filter(|peer| !links.sides.contains_key(peer));
     let proved = links.proofs().flat_map(|(a, b, _)| [a, b]);

@@ -205,3 +205,39 @@ fn a_client_is_as_far_as_both_ends_say() {
         .pairs(Some(Party::Client(ada)), 9, now);
     assert_eq!(known.len(), 2, "its word of miners is not asked for");
 }
+
+/// Of so many that a table takes a while.
+#[tokio::test]
+async fn a_large_table_is_made_while_the_last_one_serves() {
+    let (surveyor, _, now) = surveyed();
+    let many = |n: u16| {
+        let mut bytes = [0; NodeId::LEN];
+        bytes[..2].copy_from_slice(&n.to_be_bytes());
+        Party::Node(NodeId::new(bytes))
+    };
+    let measure = Measure {
+        rtt_us: 5_000,
+        bytes_per_s: Some(MB),
+    };
+    {
+        let Inner { links, table, .. } = &mut *surveyor.inner();
+        for n in 0..=SMALL as u16 {
+            links.report(many(n), many(n + 1), measure, now);
+            links.report(many(n + 1), many(n), measure, now);
+        }
+        (table.pause, table.is_stale) = (Duration::ZERO, true);
+    }
+    let first = surveyor.table();
+    assert!(
+        first.link(many(0), many(1)).is_none(),
+        "the last one serves"
+    );
+    let made = async {
+        while Arc::ptr_eq(&first, &surveyor.table()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let made = tokio::time::timeout(Duration::from_secs(20), made).await;
+    made.expect("the next one comes");
+    assert!(surveyor.table().link(many(0), many(1)).is_some());
+}

@@ -1,0 +1,186 @@
+//! The miners that are free, kept as they come and go, and whom of them a task asks next.
+//!
+//! A miner is free while it is connected and in no group. Whom to ask is decided by `cryptomind_core::market::shortlist`;
+//! here is who was asked and said no, which is not asked again for that task before it is free anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cryptomind_core::dice::Dice;
+use cryptomind_core::market::shortlist::{Asking, FreeMiners, OWED};
+use cryptomind_core::market::{Ability, Wanted};
+use cryptomind_core::run::Input;
+use cryptomind_protocol::role::Role;
+use cryptomind_protocol::{Amount, NodeId, TaskId};
+
+use super::Desk;
+use crate::coordinator::links::Link;
+
+/// The oldest tasks that are looked at when one miner comes free, and how many of these may ask it at once.
+const LOOKED_AT: usize = 256;
+const ASK_ONE: usize = 8;
+
+/// Connected miners, those of them that are free, and who declined what.
+#[derive(Default)]
+pub(super) struct Free {
+    /// What each connected miner can do, as far as is known.
+    abilities: BTreeMap<NodeId, Ability>,
+    miners: FreeMiners,
+    declined: BTreeSet<(TaskId, NodeId)>,
+}
+
+impl Free {
+    /// How many miners are connected, and how many of these are free.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.abilities.len(), self.miners.len())
+    }
+
+    /// A task is over: nobody is asked for it any more.
+    pub(super) fn forget(&mut self, task: &TaskId) {
+        let (first, last) = (
+            NodeId::new([0; NodeId::LEN]),
+            NodeId::new([u8::MAX; NodeId::LEN]),
+        );
+        let of_task = self.declined.range((*task, first)..=(*task, last));
+        for key in of_task.copied().collect::<Vec<_>>() {
+            self.declined.remove(&key);
+        }
+    }
+}
+
+/// What a miner can do whatever the task, by what it says of itself and how it is rated.
+pub(super) fn ability(link: &Link, rating_milli: u32) -> Ability {
+    let record = &link.record;
+    Ability {
+        memory_bytes: record.capacity.memory_bytes,
+        reserve: record.reserve,
+        ..Ability::new(record.capacity.mflops, rating_milli)
+    }
+}
+
+impl Desk {
+    /// Looks who is connected: after a restart of the matchmaker alone, most are.
+    pub(super) async fn look_who_is_there(&mut self) {
+        let links = self.world.links.of_role(Role::Miner);
+        let nodes = links.iter().map(|link| link.record.node).collect();
+        // Without ratings nobody is known yet; offers bring them.
+        let ratings = self.ratings(nodes).await.unwrap_or_default();
+        for (link, rating) in links.iter().zip(ratings) {
+            self.knows(link.record.node, ability(link, rating.rating_milli));
+        }
+    }
+
+    /// A miner connected, or is rated otherwise than before.
+    pub(super) fn knows(&mut self, node: NodeId, ability: Ability) {
+        self.free.abilities.insert(node, ability);
+        self.sort_in(node);
+    }
+
+    /// A miner is gone.
+    pub(super) fn knows_no_more(&mut self, node: &NodeId) {
+        self.free.abilities.remove(node);
+        self.free.miners.leave(node);
+    }
+
+    /// A miner said no, for one task.
+    pub(super) fn turned_down(&mut self, task: TaskId, node: NodeId) {
+        if self.runs.get(&task).is_some() {
+            self.free.declined.insert((task, node));
+        }
+    }
+
+    /// A miner may have come free, or not be free any more.
+    pub(super) fn sort_in(&mut self, node: NodeId) {
+        match self.free.abilities.get(&node).copied() {
+            Some(ability) if self.is_free(&node) => self.free.miners.enter(node, ability),
+            _ => self.free.miners.leave(&node),
+        }
+    }
+
+    /// The group of a task changed: who was in it is free, and may be asked for what it had no time for; who is in it is
+    /// not.
+    pub(super) fn regrouped(&mut self, before: &[NodeId], after: &[NodeId]) {
+        if before == after {
+            return;
+        }
+        let is_out = |node: &NodeId| before.contains(node) && !after.contains(node);
+        self.free.declined.retain(|(_, node)| !is_out(node));
+        for node in before.iter().chain(after) {
+            self.sort_in(*node);
+        }
+        self.ask_free = true;
+    }
+
+    /// Whom to ask first for a task that is not posted yet.
+    pub(super) fn shortlist(&mut self, wanted: &Wanted, unit_price: Amount) -> Vec<NodeId> {
+        let around = self.world.around();
+        let owes = |node: &NodeId| self.runs.owed(node) >= OWED;
+        let asking = Asking {
+            wanted,
+            unit_price,
+            skip: &owes,
+            around: &around,
+        };
+        self.free.miners.shortlist(&asking, &mut self.dice)
+    }
+
+    /// Asks the next miners for a task that has too few offers and waits for no answer.
+    pub(super) async fn ask_more(&mut self, task: TaskId) {
+        for node in self.next_to_ask(task) {
+            self.feed(task, Input::Free(node), None).await;
+        }
+    }
+
+    fn next_to_ask(&mut self, task: TaskId) -> Vec<NodeId> {
+        let Some(run) = self.runs.get(&task).filter(|run| run.is_short()) else {
+            return Vec::new();
+        };
+        let (wanted, unit_price) = (run.wanted(), run.terms.prices.unit_price);
+        let skip = |node: &NodeId| {
+            let declined = self.free.declined.contains(&(task, *node));
+            declined || !run.wants(*node) || self.runs.owed(node) >= OWED
+        };
+        let asking = Asking {
+            wanted: &wanted,
+            unit_price,
+            skip: &skip,
+            around: &self.around,
+        };
+        self.free.miners.shortlist(&asking, &mut self.dice)
+    }
+
+    /// Asks more for the tasks that wait, the oldest first.
+    pub(super) async fn ask_more_for_all(&mut self) {
+        let waiting: Vec<TaskId> = self.runs.waiting().take(LOOKED_AT).collect();
+        for task in waiting {
+            if self.free.miners.is_empty() {
+                return;
+            }
+            self.ask_more(task).await;
+        }
+    }
+
+    /// Asks a miner that has just come free for the oldest tasks that wait and have room, whatever it said before.
+    pub(super) async fn offer_work(&mut self, node: NodeId) {
+        let waiting: Vec<TaskId> = self.runs.waiting().take(LOOKED_AT).collect();
+        let mut asked = 0;
+        for task in waiting {
+            self.free.declined.remove(&(task, node));
+            let run = self.runs.get(&task);
+            let wanted = run.is_some_and(|run| run.wants(node) && run.has_room());
+            if wanted && asked < ASK_ONE && self.is_free(&node) {
+                self.feed(task, Input::Free(node), None).await;
+                asked += 1;
+            }
+        }
+    }
+}
+
+/// Draws whom to ask by lot.
+///
+/// # Errors
+/// Where the system has no randomness.
+pub(super) fn dice() -> Result<Dice, getrandom::Error> {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed)?;
+    Ok(Dice::new(u64::from_be_bytes(seed)))
+}
