@@ -1,13 +1,16 @@
 //! A seeded simulation: members that die, restart, report twice or never, coordinators that restart. Whatever
 //! happens, a task ends, its hold is settled once, and the tokens sum.
 
+use std::sync::LazyLock;
+
 use cryptomind_protocol::genesis::{Allocation, FeeTable, Withholding};
 use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo, ModelInfo};
 use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::speed::WorkKind;
 use cryptomind_protocol::task::{Conditions, Optimizer, TrainSpec};
-use cryptomind_protocol::{BlobId, ItemId};
+use cryptomind_protocol::transaction::StoredReceipt;
+use cryptomind_protocol::{BlobId, ItemId, SecretKey};
 
 use super::*;
 use crate::ledger::{Ledger, Op, Rules};
@@ -416,14 +419,14 @@ fn nodes() -> Vec<NodeId> {
     (1..=4).map(node).collect()
 }
 
-fn receipt() -> cryptomind_protocol::transaction::StoredReceipt {
-    let key = cryptomind_protocol::SecretKey::from_seed([1; 32]);
-    cryptomind_protocol::transaction::StoredReceipt::sign(
-        BlobId::new([1; 32]),
-        10,
-        Timestamp::from_ms(0),
-        &key,
-    )
+/// Signed once: a signature takes longer than all that a run does with it.
+static RECEIPT: LazyLock<StoredReceipt> = LazyLock::new(|| {
+    let key = SecretKey::from_seed([1; 32]);
+    StoredReceipt::sign(BlobId::new([1; 32]), 10, Timestamp::from_ms(0), &key)
+});
+
+fn receipt() -> StoredReceipt {
+    RECEIPT.clone()
 }
 
 fn finished() -> Report {
