@@ -40,7 +40,14 @@ impl Samples {
 
     fn put(&self, report: LinkReport) {
         let mut by_peer = self.by_peer.lock().unwrap_or_else(PoisonError::into_inner);
-        if by_peer.len() < MAX_REPORTS || by_peer.contains_key(&report.to) {
+        let known = by_peer.get(&report.to);
+        if by_peer.len() < MAX_REPORTS || known.is_some() {
+            // A few bytes after many say nothing of what the many said.
+            let bytes_per_s = report.bytes_per_s.or(known.and_then(|k| k.bytes_per_s));
+            let report = LinkReport {
+                bytes_per_s,
+                ..report
+            };
             by_peer.insert(report.to, report);
             self.more.notify_one();
         }
@@ -136,6 +143,13 @@ mod tests {
         samples.put(report(0, 2));
         assert_eq!(samples.take(), [report(0, 2)]);
         assert_eq!(samples.take(), []);
+        let fast = LinkReport {
+            bytes_per_s: Some(7),
+            ..report(0, 1)
+        };
+        samples.put(fast);
+        samples.put(report(0, 2));
+        assert_eq!(samples.take()[0].bytes_per_s, Some(7), "it was not unsaid");
         (0..=MAX_REPORTS as u8).for_each(|n| samples.put(report(n, 1)));
         samples.put(report(0, 3));
         let taken = samples.take();

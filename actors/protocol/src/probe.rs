@@ -90,7 +90,7 @@ pub struct Peer {
 pub struct LinkReport {
     /// The node at the other end.
     pub to: NodeId,
-    /// Round trip, microseconds: the median of several.
+    /// Round trip, microseconds: the least of several.
     pub rtt_us: u64,
     /// Throughput, bytes a second: the lower of the two directions. Nothing where it was not measured.
     pub bytes_per_s: Option<u64>,

@@ -112,6 +112,10 @@ impl Values for Coordinator {
                 "limits.max_per_address",
                 self.limits.max_per_address.to_string(),
             ),
+            (
+                "limits.exempt_addresses",
+                format!("{:?}", self.limits.exempt_addresses),
+            ),
             ("faucet.amount", self.faucet.amount.to_string()),
         ]
     }

@@ -52,6 +52,7 @@ impl PriceBoard {
     /// nothing: time in which nobody looked does not count.
     pub fn tick(&mut self, market: &Market, now: Timestamp) {
         for point in self.points.values_mut() {
+            let market = market.at_price(point.unit_price);
             let sample = market.sample(point.class, self.rule.account_share_ppm);
             *point = self.rule.next(point, &sample, now);
         }
@@ -98,6 +99,7 @@ mod tests {
                     memory: MemoryTier::Gib24,
                     mflops: 200,
                     serves: None,
+                    reserve: Amount::ZERO,
                 })
                 .collect(),
         }

@@ -3,7 +3,7 @@
 //! Taken by the matchmaker once a minute, and by simulations. For a class (say, training with 8 GiB):
 //!
 //! ```text
-//! supply      = Σ speed of the miners with 8 GiB or more that are free or train already
+//! supply      = Σ speed of the miners with 8 GiB or more that work for the price and are free or train already
 //! demand      = Σ over funded tasks that wait or run, that train and need 8 GiB or more:
 //!               min(what is left of the task / 5 min, its miners · a typical miner's speed)
 //! utilisation = demand / supply
@@ -32,8 +32,8 @@
 
 use std::collections::BTreeMap;
 
-use cryptomind_protocol::AccountId;
 use cryptomind_protocol::price::{MemoryTier, PriceClass, Utilisation, WorkClass};
+use cryptomind_protocol::{AccountId, Amount};
 
 use super::PPM;
 
@@ -53,7 +53,7 @@ pub struct Demand {
     pub mflop: u64,
 }
 
-/// A miner that is online and takes work at the present price.
+/// A miner that is online.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Supplier {
     /// Who earns.
@@ -64,6 +64,8 @@ pub struct Supplier {
     pub mflops: u64,
     /// What it does now; a free one can do either.
     pub serves: Option<WorkClass>,
+    /// The least that it works for, for one CU: where a class costs less, it is no supply of that.
+    pub reserve: Amount,
 }
 
 /// Demand and supply of all classes at a moment, in any order.
@@ -139,6 +141,15 @@ impl Side {
 }
 
 impl Market {
+    /// Only who works for this price.
+    pub fn at_price(&self, unit_price: Amount) -> Self {
+        let suppliers = self.suppliers.iter().copied();
+        Self {
+            demands: self.demands.clone(),
+            suppliers: suppliers.filter(|s| s.reserve <= unit_price).collect(),
+        }
+    }
+
     /// A class as it stands. One account counts for `share_ppm` of the supply at most.
     pub fn sample(&self, class: PriceClass, share_ppm: u32) -> Sample {
         let suppliers: Vec<_> = self

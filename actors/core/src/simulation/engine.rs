@@ -146,7 +146,7 @@ impl Engine {
         let Some(price) = &mut self.price else { return };
         let mflops = |miner: usize| (self.truth.speed(miner) / FLOPS_PER_MS_IN_MFLOPS) as u64;
         let online = (0..self.online.len()).filter(|miner| self.online[*miner]);
-        let suppliers = online.filter_map(|miner| {
+        let suppliers = online.map(|miner| {
             let works = self.engaged[miner].is_some();
             price.supplier(miner, mflops(miner), works)
         });

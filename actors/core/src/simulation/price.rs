@@ -68,14 +68,15 @@ impl Floating {
         (account(1, client as u64), self.limits[client])
     }
 
-    /// A miner that is online, and what it does: it counts where it works for the present price. A local network has one owner.
-    pub fn supplier(&self, miner: usize, mflops: u64, works: bool) -> Option<Supplier> {
-        (self.reserves[miner] <= self.unit_price()).then(|| Supplier {
+    /// A miner that is online, and what it does. A local network has one owner.
+    pub fn supplier(&self, miner: usize, mflops: u64, works: bool) -> Supplier {
+        Supplier {
             owner: account(2, (miner / self.per_lan) as u64),
             memory: MemoryTier::Gib1,
             mflops,
             serves: works.then_some(WorkClass::Training),
-        })
+            reserve: self.reserves[miner],
+        }
     }
 
     /// A minute has passed.

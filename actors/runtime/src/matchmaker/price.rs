@@ -147,6 +147,7 @@ impl Desk {
             memory: tier_of(link.record.capacity.memory_bytes),
             mflops: link.record.capacity.mflops,
             serves: run.map(work_of),
+            reserve: link.record.reserve,
         }
     }
 }

@@ -26,6 +26,7 @@ fn supplier(owner: u8, mflops: u64) -> Supplier {
         memory: MemoryTier::Gib8,
         mflops,
         serves: None,
+        reserve: Amount::ZERO,
     }
 }
 
@@ -191,4 +192,21 @@ proptest! {
         prop_assert!(sample.utilisation.at_least_ppm <= others);
         prop_assert!(sample.utilisation.at_most_ppm >= others);
     }
+}
+
+#[test]
+fn who_works_for_more_is_no_supply() {
+    let dear = Supplier {
+        reserve: Amount::from_base_units(11),
+        ..supplier(9, 500)
+    };
+    let market = Market {
+        demands: Vec::new(),
+        suppliers: vec![supplier(8, 100), dear],
+    };
+    let supply = |price| {
+        let market = market.at_price(Amount::from_base_units(price));
+        market.sample(CLASS, TENTH).supply_mflops
+    };
+    assert_eq!((supply(10), supply(11)), (100, 600));
 }

@@ -60,6 +60,7 @@ impl World {
             memory: MemoryTier::Gib1,
             mflops: (offered / f64::from(ACCOUNTS)) as u64,
             serves: None,
+            reserve: Amount::ZERO,
         };
         let mut market = self.intruder.clone();
         market.demands.extend((0..ACCOUNTS).map(demand));
@@ -170,6 +171,7 @@ fn intrude(world: &mut World, asked: f64, offered: f64) {
         memory: MemoryTier::Gib1,
         mflops: (offered * SUPPLY) as u64,
         serves: Some(WorkClass::Training),
+        reserve: Amount::ZERO,
     });
 }
 
