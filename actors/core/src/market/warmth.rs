@@ -30,11 +30,6 @@ impl Warmth {
         }
     }
 
-    /// It is gone, and so is what was known of it.
-    pub fn forget(&mut self, node: &NodeId) {
-        self.0.remove(node);
-    }
-
     /// What a node has to fetch of these, bytes.
     pub fn missing_bytes(&self, node: &NodeId, items: &[ItemUse]) -> u64 {
         let known = self.0.get(node);
@@ -72,8 +67,6 @@ mod tests {
         warmth.has(node, [item(3)]);
         assert_eq!(warmth.missing_bytes(&node, &items), 16);
         assert_eq!(warmth.missing_bytes(&NodeId::new([2; 32]), &items), 8 + 16);
-        warmth.forget(&node);
-        assert_eq!(warmth.missing_bytes(&node, &items), 8 + 16);
     }
 
     #[test]
