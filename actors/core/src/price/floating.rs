@@ -26,7 +26,8 @@
 //!
 //! **It rests in time.** Let a falling price have brought u to 0.45 · e^−z. Then z falls by ε · 0.06 · (0.45 − u) a minute: it
 //! takes (z + ln(450,000 / 17)) / (0.06 · 0.45 · ε) minutes until u is within 17 millionths of the zone, where a move rounds to
-//! nothing: 7 hours for ε = 1, a day for ε = 0.3. A rising price is there sooner.
+//! nothing, and about one time of 1 / (0.06 · 0.45 · ε) more since moves are whole millionths: 8 hours for ε = 1, a day for
+//! ε = 0.3. A rising price is there sooner.
 //!
 //! **Invariants**: one move is 2 % at most; floor and ceiling hold; miners' reserves and clients' caps are no input (they say who
 //! takes part); all is integers, rounded towards rest.
