@@ -287,20 +287,34 @@ impl<'a> Search<'a> {
         group
     }
 
-    /// The same members in the best order, beginning with the one that reaches a store best, of equals the best by itself.
+    /// The same members in the best order that is found, which is never a worse one than theirs; beginning with the one
+    /// that reaches a store best, of equals the best by itself.
     fn in_order(&self, group: Group) -> Group {
-        let mut members = group.members;
+        let mut members = group.members.clone();
         let alone = |at: usize| self.loads[at].compute_ms * self.loads[at].weight;
         members.sort_unstable_by(|a, b| alone(*a).total_cmp(&alone(*b)).then(a.cmp(b)));
         let order = ring_order(members.len(), |a, b| self.hops.get(members[a], members[b]));
-        let store = |at: &usize| self.loads[members[*at]].store_ms_per_byte;
-        let first = order
+        let ordered = self.group(order.into_iter().map(|at| members[at]).collect());
+        // The search for an order is no exhaustive one either: growth or an exchange may have found a better one.
+        let best = if group.value < ordered.value {
+            group
+        } else {
+            ordered
+        };
+        self.from_store(best, &members)
+    }
+
+    /// The same ring, from the member on that reaches a store best; of equals from the first in `preferred`.
+    fn from_store(&self, mut group: Group, preferred: &[usize]) -> Group {
+        let store = |at: &usize| self.loads[*at].store_ms_per_byte;
+        let first = preferred
             .iter()
-            .enumerate()
-            .min_by(|(_, a), (_, b)| store(a).total_cmp(&store(b)).then(a.cmp(b)));
-        let first = first.map_or(0, |(at, _)| at);
-        let places = (0..order.len()).map(|at| order[(first + at) % order.len()]);
-        self.group(places.map(|at| members[at]).collect())
+            .min_by(|a, b| store(a).total_cmp(&store(b)));
+        let place = group.members.iter().position(|at| Some(at) == first);
+        let place = place.unwrap_or_default();
+        group.members.rotate_left(place);
+        group.hops.rotate_left(place);
+        group
     }
 
     fn tally(&self, group: &Group) -> Tally {
