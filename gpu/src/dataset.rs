@@ -13,6 +13,7 @@ use cryptomind_protocol::item::{DataFormat, DatasetInfo};
 use cryptomind_protocol::task::Split;
 
 use crate::error::EngineError;
+use crate::scaling::Scaling;
 
 mod idx;
 mod table;
@@ -126,14 +127,22 @@ impl Samples {
     }
 }
 
-/// Reads one split. `file` says where the file of a name lies. What the files hold must be what
-/// `info` says.
+/// Reads one split, and says how it is scaled: as a network was that knows it, else as the dataset asks for. `file` says
+/// where the file of a name lies. What the files hold must be what `info` says.
 pub fn load(
     info: &DatasetInfo,
     split: Split,
+    known: Option<&Scaling>,
     file: &dyn Fn(&str) -> PathBuf,
-) -> Result<Samples, DataError> {
+) -> Result<(Samples, Scaling), DataError> {
     check_info(info, split)?;
+    let input_len: usize = info.input.iter().map(|size| *size as usize).product();
+    if let Some(known) = known.filter(|known| !known.fits(input_len)) {
+        return Err(DataError::Info(format!(
+            "a sample has {input_len} values, the model was trained on {}",
+            known.len()
+        )));
+    }
     match &info.format {
         DataFormat::Idx {
             train_images,
@@ -146,13 +155,13 @@ pub fn load(
                 Split::Train => (train_images, train_labels),
                 Split::Test => (test_images, test_labels),
             };
-            idx::load(info, split, *scale, &file(images), &file(labels))
+            idx::load(info, split, *scale, known, &file(images), &file(labels))
         }
         DataFormat::Csv {
             file: name,
             label,
             split_seed,
-        } => table::load(info, split, &file(name), label, *split_seed),
+        } => table::load(info, split, known, &file(name), label, *split_seed),
     }
 }
 

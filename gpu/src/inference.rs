@@ -11,6 +11,7 @@ use cryptomind_protocol::model::{Layer, ModelSpec};
 
 use crate::dataset::Samples;
 use crate::error::EngineError;
+use crate::scaling::Scaling;
 use crate::weights;
 
 /// The most values of one layer's output that are computed at once.
@@ -30,6 +31,7 @@ pub struct Model {
     inputs: usize,
     outputs: usize,
     samples_at_once: usize,
+    scaling: Option<Scaling>,
 }
 
 impl Model {
@@ -37,8 +39,9 @@ impl Model {
     /// writes them. Bytes of strangers are safe to pass.
     pub fn load(spec: &ModelSpec, safetensors: &[u8]) -> Result<Self, EngineError> {
         spec.check()?;
-        let values = weights::read(safetensors, &weights::tensors(spec))?.values;
-        let mut rest = &values[..];
+        let file = weights::read(safetensors, &weights::tensors(spec))?;
+        let scaling = Scaling::read(&file.metadata, spec.input_len())?;
+        let mut rest = &file.values[..];
         let mut width = spec.input_len();
         let mut widest = width;
         let mut steps = Vec::with_capacity(spec.layers.len());
@@ -61,7 +64,20 @@ impl Model {
             inputs: spec.input_len(),
             outputs: width,
             samples_at_once: (MAX_BLOCK_VALUES / widest).clamp(1, MAX_BLOCK_SAMPLES),
+            scaling,
         })
+    }
+
+    /// How the samples were scaled that it was trained on; `None` where its file does not say.
+    pub fn scaling(&self) -> Option<&Scaling> {
+        self.scaling.as_ref()
+    }
+
+    /// Samples as people have them, made what [`Model::probabilities`] takes: `values` are row-major, samples × inputs.
+    pub fn scale(&self, values: &mut [f32]) {
+        if let Some(scaling) = &self.scaling {
+            scaling.samples(self.inputs, values);
+        }
     }
 
     /// Classes that the model tells apart: values of one sample's answer.
@@ -69,7 +85,7 @@ impl Model {
         self.outputs
     }
 
-    /// Class probabilities of these samples (softmax), row-major, samples × [`Model::classes`].
+    /// Class probabilities of these samples (softmax), row-major, samples × [`Model::classes`]. Inputs are scaled already.
     /// Refused: a range beyond the samples, samples of another width, answers that are not finite.
     pub fn probabilities(
         &self,

@@ -32,6 +32,8 @@ mod network;
 mod optimizer;
 mod product;
 mod random;
+mod scaling;
 mod weights;
 
 pub use error::EngineError;
+pub use scaling::Scaling;

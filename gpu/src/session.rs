@@ -232,7 +232,7 @@ impl Session {
     }
 
     /// The committed parameters as safetensors under their [`ModelSpec::parameters`] names.
-    /// Equal parameters and metadata give equal bytes. Readers here take a header of 1 MiB at
+    /// Equal parameters and metadata give equal bytes. Readers here take a header of 8 MiB at
     /// most, so metadata should stay well below.
     pub fn export(&self, metadata: &BTreeMap<String, String>) -> Vec<u8> {
         weights::write(&self.tensors, &[&self.committed.parameters], metadata)

@@ -13,8 +13,8 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::error::EngineError;
 
-/// The longest header that is read, bytes.
-pub(crate) const MAX_HEADER_BYTES: usize = 1 << 20;
+/// The longest header that is read, bytes. The scaling of a table of 100,000 columns takes 5 MB.
+pub(crate) const MAX_HEADER_BYTES: usize = 8 << 20;
 /// Length of the length of the header, bytes.
 const PREFIX_BYTES: usize = 8;
 const VALUE_BYTES: usize = size_of::<f32>();

@@ -146,8 +146,8 @@ Examples:
 pub const MODEL_SERVE: &str = "\
 A line an answer: class, probability, and where the time went. The first answer counts what it took until
 a miner had the model. What is held beyond the answers comes back at the end of input, or with Ctrl-C.
-Values are taken as the network was trained on them: of a model of a table, each column less its mean over the
-training rows and divided by its deviation; of images, grey values divided by the largest.
+Values are those of the dataset: a table's columns in their order without that of the labels, grey values of images.
+The weights know how the network takes them; what another tool trained without saying so takes them as they are.
 
 Examples:
   cryptomind model serve bob/digits-mlp < rows.csv

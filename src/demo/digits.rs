@@ -32,7 +32,10 @@ pub fn write(dir: &Path) -> Result<(DatasetInfo, Vec<PathBuf>), ErrorBody> {
 /// The test split.
 pub fn test_set(dir: &Path, info: &DatasetInfo) -> Result<Samples, ErrorBody> {
     let folder = folder(dir);
-    dataset::load(info, Split::Test, &|name| folder.join(name)).map_err(ErrorBody::internal)
+    let loaded = dataset::load(info, Split::Test, None, &|name| folder.join(name));
+    loaded
+        .map(|(samples, _)| samples)
+        .map_err(ErrorBody::internal)
 }
 
 /// Samples side by side, two characters a pixel, each under its caption.

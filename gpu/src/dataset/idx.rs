@@ -8,6 +8,7 @@ use cryptomind_protocol::task::Split;
 use flate2::read::MultiGzDecoder;
 
 use super::{DataError, MAX_VALUES, Samples, agree, open, shown};
+use crate::scaling::Scaling;
 
 /// Third byte of the magic number: unsigned bytes.
 const UNSIGNED_BYTES: u8 = 8;
@@ -135,9 +136,10 @@ pub(super) fn load(
     info: &DatasetInfo,
     split: Split,
     scale: f32,
+    known: Option<&Scaling>,
     images: &Path,
     labels: &Path,
-) -> Result<Samples, DataError> {
+) -> Result<(Samples, Scaling), DataError> {
     if !(scale.is_finite() && scale > 0.0) {
         return Err(DataError::Info(format!("scale {scale} is not above 0")));
     }
@@ -153,11 +155,10 @@ pub(super) fn load(
         classes,
     };
     let file = labels.file.clone();
-    images.each_block(|part| {
-        samples
-            .inputs
-            .extend(part.iter().map(|v| f32::from(*v) / scale))
-    })?;
+    images.each_block(|part| samples.inputs.extend(part.iter().map(|v| f32::from(*v))))?;
+    let own = || Scaling::divided_by(scale.into());
+    let scaling = known.cloned().unwrap_or_else(own);
+    scaling.samples(samples.input_len, &mut samples.inputs);
     labels.each_block(|part| samples.labels.extend(part.iter().map(|v| u32::from(*v))))?;
     match samples
         .labels
@@ -171,7 +172,7 @@ pub(super) fn load(
                 samples.labels[at]
             ),
         )),
-        None => Ok(samples),
+        None => Ok((samples, scaling)),
     }
 }
 

@@ -12,6 +12,7 @@ use csv::StringRecord;
 
 use super::{DataError, MAX_CLASSES, MAX_VALUES, Samples, agree, open, shown};
 use crate::random::Stream;
+use crate::scaling::Scaling;
 
 /// The largest table, 1 GiB.
 const MAX_BYTES: u64 = 1 << 30;
@@ -42,28 +43,33 @@ struct Table {
 pub(super) fn load(
     info: &DatasetInfo,
     split: Split,
+    known: Option<&Scaling>,
     path: &Path,
     label: &str,
     split_seed: u64,
-) -> Result<Samples, DataError> {
+) -> Result<(Samples, Scaling), DataError> {
     let table = Table::read(path, label)?;
     agree("input", &info.input[..], &[table.columns.len() as u32])?;
     agree("classes", &info.classes[..], &table.classes)?;
     let (train, test) = table.split(split_seed);
     agree("training samples", info.train_samples, train.len() as u64)?;
     agree("test samples", info.test_samples, test.len() as u64)?;
-    let scales = table.scales(&train)?;
-    table.samples(if split == Split::Train { &train } else { &test }, &scales)
+    let scaling = match known {
+        Some(known) => known.clone(),
+        None => table.scaling(&train)?,
+    };
+    let rows = if split == Split::Train { &train } else { &test };
+    Ok((table.samples(rows, &scaling)?, scaling))
 }
 
 /// See [`super::inspect_csv`].
 pub(super) fn inspect(path: &Path, label: &str) -> Result<(DatasetInfo, PathBuf), DataError> {
     let table = Table::read(path, label)?;
     let (train, test) = table.split(SPLIT_SEED);
-    let scales = table.scales(&train)?;
+    let scaling = table.scaling(&train)?;
     // Both splits once, so that what cannot be loaded is never published.
-    table.samples(&train, &scales)?;
-    table.samples(&test, &scales)?;
+    table.samples(&train, &scaling)?;
+    table.samples(&test, &scaling)?;
     let info = DatasetInfo {
         format: DataFormat::Csv {
             file: plain_name(&table.file),
@@ -135,29 +141,28 @@ impl Table {
         &self.values[row * columns..(row + 1) * columns]
     }
 
-    /// Mean and standard deviation of each column over these rows; a constant column has 1.
-    fn scales(&self, rows: &[usize]) -> Result<Vec<(f64, f64)>, DataError> {
+    /// By mean and standard deviation of each column over these rows; a constant column has 1.
+    fn scaling(&self, rows: &[usize]) -> Result<Scaling, DataError> {
         let n = rows.len() as f64;
-        (0..self.columns.len())
-            .map(|column| {
-                let values = || rows.iter().map(|row| self.row(*row)[column]);
-                let mean = values().map(|v| v / n).sum::<f64>();
-                let deviation = (values().map(|v| (v - mean).powi(2) / n).sum::<f64>()).sqrt();
-                match deviation {
-                    d if !d.is_finite() => Err(self.too_large(column)),
-                    0.0 => Ok((mean, 1.0)),
-                    d => Ok((mean, d)),
-                }
-            })
-            .collect()
+        let columns = (0..self.columns.len()).map(|column| {
+            let values = || rows.iter().map(|row| self.row(*row)[column]);
+            let mean = values().map(|v| v / n).sum::<f64>();
+            let deviation = (values().map(|v| (v - mean).powi(2) / n).sum::<f64>()).sqrt();
+            match deviation {
+                d if !d.is_finite() => Err(self.too_large(column)),
+                0.0 => Ok((mean, 1.0)),
+                d => Ok((mean, d)),
+            }
+        });
+        Ok(Scaling::of_columns(columns.collect::<Result<Vec<_>, _>>()?))
     }
 
-    fn samples(&self, rows: &[usize], scales: &[(f64, f64)]) -> Result<Samples, DataError> {
+    fn samples(&self, rows: &[usize], scaling: &Scaling) -> Result<Samples, DataError> {
         let columns = self.columns.len();
         let mut inputs = Vec::with_capacity(rows.len() * columns);
         for row in rows {
-            let scaled = self.row(*row).iter().zip(scales);
-            inputs.extend(scaled.map(|(v, (mean, deviation))| ((v - mean) / deviation) as f32));
+            let values = self.row(*row).iter().enumerate();
+            inputs.extend(values.map(|(column, value)| scaling.value(column, *value)));
         }
         if let Some(place) = inputs.iter().position(|v| !v.is_finite()) {
             return Err(self.too_large(place % columns));

@@ -43,7 +43,7 @@ fn folder(files: &[Vec<u8>; 4]) -> tempfile::TempDir {
 }
 
 fn load_in(folder: &Path, info: &DatasetInfo, split: Split) -> Result<Samples, DataError> {
-    load(info, split, &|name| folder.join(name))
+    load(info, split, None, &|name| folder.join(name)).map(|(samples, _)| samples)
 }
 
 #[track_caller]
@@ -215,7 +215,7 @@ fn a_table_is_described_split_and_standardised() {
         panic!("{:?}", info.format)
     };
     assert_eq!(name, "my-table.csv");
-    let read = |split| load(&info, split, &|_| file.clone()).unwrap();
+    let read = |split| load(&info, split, None, &|_| file.clone()).unwrap().0;
     let (train, test) = (read(Split::Train), read(Split::Test));
     assert_eq!((train.len(), test.len()), (19, 4));
     assert_eq!(read(Split::Train), train);
@@ -244,20 +244,58 @@ fn a_table_is_described_split_and_standardised() {
 fn the_seed_decides_which_rows_are_held_out() {
     let (_folder, file) = table(&flowers(50));
     let (mut info, _) = inspect_csv(&file, "kind").unwrap();
-    let first = load(&info, Split::Test, &|_| file.clone()).unwrap();
+    let (first, _) = load(&info, Split::Test, None, &|_| file.clone()).unwrap();
     if let DataFormat::Csv { split_seed, .. } = &mut info.format {
         *split_seed = 1;
     }
-    let second = load(&info, Split::Test, &|_| file.clone()).unwrap();
+    let (second, _) = load(&info, Split::Test, None, &|_| file.clone()).unwrap();
     assert_eq!(first.len(), 10);
     assert_ne!(first.inputs, second.inputs);
+}
+
+#[test]
+fn rows_are_scaled_as_a_network_knows_it_and_not_anew() {
+    let (_folder, file) = table(&flowers(50));
+    let (info, _) = inspect_csv(&file, "kind").unwrap();
+    let (train, learnt) = load(&info, Split::Train, None, &|_| file.clone()).unwrap();
+    let (again, _) = load(&info, Split::Train, Some(&learnt), &|_| file.clone()).unwrap();
+    assert_eq!(again, train);
+    // Fewer rows of the same kind have another mean; that is no reason to see them otherwise.
+    let (_folder, few) = table(&flowers(10));
+    let (info, _) = inspect_csv(&few, "kind").unwrap();
+    let (rows, kept) = load(&info, Split::Train, Some(&learnt), &|_| few.clone()).unwrap();
+    assert_eq!(kept, learnt);
+    let samples = |samples: &Samples| -> Vec<Vec<u32>> {
+        let samples = samples.inputs.chunks(2);
+        samples
+            .map(|s| s.iter().map(|v| v.to_bits()).collect())
+            .collect()
+    };
+    let (all, _) = load(&info, Split::Test, Some(&learnt), &|_| few.clone()).unwrap();
+    let mut seen = [samples(&rows), samples(&all)].concat();
+    seen.sort();
+    let mut expected: Vec<Vec<u32>> = (0..10)
+        .map(|i| [0.5 * f64::from(i), 3.0 * f64::from(i)])
+        .map(|row| {
+            (0..2)
+                .map(|at| learnt.value(at, row[at]).to_bits())
+                .collect()
+        })
+        .collect();
+    expected.sort();
+    assert_eq!(seen, expected);
+    let narrow = Scaling::of_columns([(0.0, 1.0); 3]);
+    says(
+        load(&info, Split::Test, Some(&narrow), &|_| few.clone()),
+        "a sample has 2 values, the model was trained on 3",
+    );
 }
 
 #[test]
 fn a_constant_column_becomes_zeros() {
     let (_folder, file) = table("a,b,c\n1,5,x\n2,5,y\n3,5,x\n4,5,y\n5,5,x\n");
     let (info, _) = inspect_csv(&file, "c").unwrap();
-    let train = load(&info, Split::Train, &|_| file.clone()).unwrap();
+    let (train, _) = load(&info, Split::Train, None, &|_| file.clone()).unwrap();
     assert!(train.inputs.iter().skip(1).step_by(2).all(|v| *v == 0.0));
 }
 
@@ -323,7 +361,7 @@ fn a_description_that_differs_from_its_table_is_refused() {
     let lie = |change: &dyn Fn(&mut DatasetInfo)| {
         let mut info = truth.clone();
         change(&mut info);
-        load(&info, Split::Test, &|_| file.clone())
+        load(&info, Split::Test, None, &|_| file.clone())
     };
     says(
         lie(&|i| i.train_samples = 20),

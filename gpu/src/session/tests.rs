@@ -375,8 +375,9 @@ fn digits_are_learnt_as_well_as_elsewhere() {
     }
     let (info, _) = crate::dataset::inspect_idx(folder.path()).unwrap();
     let file = |name: &str| folder.path().join(name);
-    let data = crate::dataset::load(&info, Split::Train, &file).unwrap();
-    let test = crate::dataset::load(&info, Split::Test, &file).unwrap();
+    let read = |split| crate::dataset::load(&info, split, None, &file).unwrap().0;
+    let data = read(Split::Train);
+    let test = read(Split::Test);
     let spec = model(64, &[linear(64), Layer::Relu {}, linear(10)]);
     let spec = ModelSpec {
         input: info.input.clone(),

@@ -301,11 +301,11 @@ impl<'a> Search<'a> {
         } else {
             ordered
         };
-        self.from_store(best, &members)
+        self.first_at_store(best, &members)
     }
 
     /// The same ring, from the member on that reaches a store best; of equals from the first in `preferred`.
-    fn from_store(&self, mut group: Group, preferred: &[usize]) -> Group {
+    fn first_at_store(&self, mut group: Group, preferred: &[usize]) -> Group {
         let store = |at: &usize| self.loads[*at].store_ms_per_byte;
         let first = preferred
             .iter()

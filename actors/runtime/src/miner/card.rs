@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cryptomind_protocol::item::{DatasetInfo, FileEntry, MODEL_FILE};
+use cryptomind_protocol::item::{DataFormat, DatasetInfo, FileEntry, MODEL_FILE};
 use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::task::{Metrics, Optimizer, TaskSpec, TrainSpec};
 use cryptomind_protocol::{ItemId, TaskId};
@@ -152,7 +152,7 @@ impl Card<'_> {
             "\n## Loading it in PyTorch\n\n```python\nimport torch\nfrom safetensors.torch import load_file\n\n\
              model = torch.nn.Sequential(\n{})\nweights = load_file(\"{MODEL_FILE}\")\n\
              model.load_state_dict({{k.removeprefix(\"layers.\"): v for k, v in weights.items()}})\n\
-             # Samples are flattened to {} values each{}.\n```\n",
+             # Samples are flattened to {} values each, {}.\n```\n",
             pytorch(self.model),
             self.model.input_len(),
             self.scaling()
@@ -161,10 +161,10 @@ impl Card<'_> {
 
     fn scaling(&self) -> String {
         match &self.info.format {
-            cryptomind_protocol::item::DataFormat::Idx { scale, .. } => {
-                format!(", divided by {scale}")
+            DataFormat::Idx { scale, .. } => format!("divided by {scale}"),
+            DataFormat::Csv { .. } => {
+                "each less `input_shift` and divided by `input_scale` of the file's metadata".into()
             }
-            cryptomind_protocol::item::DataFormat::Csv { .. } => String::new(),
         }
     }
 }
@@ -172,7 +172,7 @@ impl Card<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cryptomind_protocol::item::{Access, DataFormat};
+    use cryptomind_protocol::item::Access;
     use cryptomind_protocol::task::{Conditions, Work};
     use cryptomind_protocol::{Amount, BlobId};
 

@@ -37,11 +37,13 @@ pub fn run(
     unwanted: &AtomicBool,
 ) -> Result<(String, Metrics), Fault> {
     let begin = Instant::now();
-    let samples = dataset::load(&plan.info, plan.split, file).map_err(|e| Fault {
+    let model = serve::load(&plan.model, &plan.weights)?;
+    // Scaled as the network learnt, not as this dataset would be: the same value means the same in both.
+    let loaded = dataset::load(&plan.info, plan.split, model.scaling(), file);
+    let (samples, _) = loaded.map_err(|e| Fault {
         task_fault: !matches!(e, dataset::DataError::Io { .. }),
         reason: e.to_string(),
     })?;
-    let model = serve::load(&plan.model, &plan.weights)?;
     let loaded = Instant::now();
     let mut csv = String::from("index,label,class,probability\n");
     let mut right = 0;

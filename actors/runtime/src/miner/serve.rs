@@ -334,13 +334,14 @@ fn stranger() -> ErrorBody {
     .with_help("open a session of your own: cryptomind model serve MODEL")
 }
 
-/// The forward pass, and what it took.
+/// The forward pass over samples as people have them, and what it took.
 fn forward(
     model: &Model,
-    inputs: Vec<f32>,
+    mut inputs: Vec<f32>,
     input_len: usize,
 ) -> Result<(Vec<f32>, Duration), ErrorBody> {
     let begin = Instant::now();
+    model.scale(&mut inputs);
     let count = inputs.len() / input_len.max(1);
     let data = Samples {
         inputs,

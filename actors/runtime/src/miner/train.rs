@@ -17,10 +17,10 @@ use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 
 use cryptomind_core::batch::{self, Epoch};
-use cryptomind_gpu::EngineError;
 use cryptomind_gpu::dataset::{self, Samples};
 use cryptomind_gpu::inference::Model;
 use cryptomind_gpu::session::Session;
+use cryptomind_gpu::{EngineError, Scaling};
 use cryptomind_net::ring::{Ring, RingError};
 use cryptomind_protocol::NodeId;
 use cryptomind_protocol::item::DatasetInfo;
@@ -272,6 +272,8 @@ struct Bench {
     plan: Plan,
     session: Session,
     samples: Samples,
+    /// How the samples are scaled.
+    scaling: Scaling,
     epoch: Option<(u64, Epoch)>,
     /// Gradients and riders as the ring reduces them.
     scratch: Vec<f32>,
@@ -284,9 +286,9 @@ struct Bench {
     runtime: Handle,
 }
 
-fn load(plan: &Plan, split: Split) -> Result<Samples, Fault> {
+fn load(plan: &Plan, split: Split) -> Result<(Samples, Scaling), Fault> {
     let file = |name: &str| plan.files.get(name).cloned().unwrap_or_default();
-    dataset::load(&plan.info, split, &file).map_err(|e| Fault {
+    dataset::load(&plan.info, split, None, &file).map_err(|e| Fault {
         // The files are what the catalog names, byte for byte: nobody would read them otherwise.
         task_fault: !matches!(e, dataset::DataError::Io { .. }),
         reason: e.to_string(),
@@ -307,7 +309,7 @@ impl Bench {
         events: mpsc::Sender<Event>,
         runtime: Handle,
     ) -> Result<Self, Halt> {
-        let samples = load(&plan, Split::Train).map_err(Halt::Fault)?;
+        let (samples, scaling) = load(&plan, Split::Train).map_err(Halt::Fault)?;
         let session = new_session(&plan)?;
         plan.committed.store(0, Ordering::SeqCst);
         Ok(Self {
@@ -315,6 +317,7 @@ impl Bench {
             plan,
             session,
             samples,
+            scaling,
             epoch: None,
             last_loss: None,
             computed: Duration::ZERO,
@@ -466,8 +469,10 @@ impl Bench {
 
     fn done(&self, rank: u32) -> Result<Done, Halt> {
         let result = if rank == 0 {
-            let weights = self.session.export(&self.plan.metadata);
-            let test = load(&self.plan, Split::Test).map_err(Halt::Fault)?;
+            let mut metadata = self.plan.metadata.clone();
+            metadata.extend(self.scaling.metadata());
+            let weights = self.session.export(&metadata);
+            let (test, _) = load(&self.plan, Split::Test).map_err(Halt::Fault)?;
             let accuracy = Model::load(&self.plan.model, &weights)?.accuracy(&test)?;
             Some((weights, accuracy as f32))
         } else {

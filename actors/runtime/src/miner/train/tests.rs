@@ -165,6 +165,44 @@ async fn a_member_alone_trains_to_the_end() {
     assert_eq!((trainer.committed(), trainer.prepared()), (TOTAL, false));
 }
 
+/// Whoever calls the network later has rows, not the means and deviations of what it was trained on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_weights_of_a_table_answer_rows_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("houses.csv");
+    // Neither column has a mean near 0 or a deviation near 1; the first decides.
+    let rows: Vec<[f32; 2]> = (0..400)
+        .map(|i| [1e5 + 997.0 * (i * 31 % 400) as f32, 1e-3 * (i % 7) as f32])
+        .collect();
+    let dear = |row: &[f32; 2]| row[0] > 3e5;
+    let line = |row: &[f32; 2]| format!("{},{},{}\n", row[0], row[1], dear(row));
+    let lines: String = rows.iter().map(line).collect();
+    std::fs::write(&file, format!("area,noise,dear\n{lines}")).unwrap();
+    let (info, _) = dataset::inspect_csv(&file, "dear").unwrap();
+    let mut plan = plan(dir.path(), &info, 5e-2);
+    plan.model.input = vec![2];
+    plan.model.layers = vec![Layer::Linear { out: 2 }];
+    plan.train.epochs = 20;
+    plan.files = BTreeMap::from([("houses.csv".into(), file)]);
+    let model = plan.model.clone();
+    let mut trainer = started(plan).await;
+    let done = alone(&mut trainer).await.done.unwrap();
+    let (weights, accuracy) = done.result.unwrap();
+    assert!(accuracy > 0.9, "{accuracy}");
+
+    let model = Model::load(&model, &weights).unwrap();
+    let mut data = Samples {
+        inputs: rows.concat(),
+        labels: rows.iter().map(|row| dear(row).into()).collect(),
+        input_len: 2,
+        classes: 2,
+    };
+    assert!(model.accuracy(&data).unwrap() < 0.8, "scaling is needed");
+    model.scale(&mut data.inputs);
+    let right = model.accuracy(&data).unwrap();
+    assert!(right > 0.9, "{right}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn three_members_agree_at_every_checkpoint() {
     let (dir, info) = digits();

@@ -119,11 +119,11 @@ fn settling_minutes(elasticity: f64, lag: f64) -> usize {
     (19.0 * (1.0 / (gain * idle * elasticity) + lag + 5.0)) as usize
 }
 
-/// Where the documentation of the rule says that a price never turns.
-fn is_damped(elasticity: f64, lag: f64) -> bool {
+/// Up to which lag, exclusive, the documentation of the rule says that a price never turns.
+fn damped_lag(elasticity: f64) -> f64 {
     let fastest = f64::from(MOVE_MAX_PPM) / 1e6;
     let zone = (f64::from(BUSY_PPM) / f64::from(IDLE_PPM)).ln();
-    fastest * elasticity * (5.0 + lag) < zone
+    zone / (fastest * elasticity) - 5.0
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_threefold_step_in_demand_leads_to_rest_without_a_turn() {
 fn where_supply_follows_too_slowly_it_still_comes_to_rest() {
     // Outside of the bound it may turn, but each swing is smaller than the last.
     let (elasticity, lag) = (2.0, 30.0);
-    assert!(!is_damped(elasticity, lag));
+    assert!(lag > damped_lag(elasticity));
     let mut world = World::new(elasticity, lag);
     world.demand = 3.0 * CALM;
     world.minutes(24 * 60);
@@ -218,10 +218,11 @@ proptest! {
     #[test]
     fn a_step_never_makes_it_turn_where_supply_follows_soon_enough(
         elasticity in 0.3f64..3.0,
-        lag in 1.0f64..40.0,
+        part in 0.0f64..1.0,
         step in 0.2f64..4.0,
     ) {
-        prop_assume!(is_damped(elasticity, lag));
+        // At an elasticity of 3 it may lag by 2.4 minutes.
+        let lag = 1.0 + part * (damped_lag(elasticity).min(40.0) - 1.0);
         let mut world = World::new(elasticity, lag);
         world.minutes(60);
         world.demand *= step;
