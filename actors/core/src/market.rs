@@ -27,6 +27,7 @@ mod ring_order;
 mod search;
 pub mod select;
 pub mod shortlist;
+mod slowest;
 pub mod speed;
 pub mod survey;
 pub mod verdict;

@@ -100,6 +100,8 @@ struct Figures {
     over_expected_p50: Option<f64>,
     /// Finished tasks that took no longer than was expected of 19 in 20, in millionths of those with an expectation.
     within_p95_ppm: Option<u64>,
+    /// What was expected of 19 in 20, as a multiple of the median: the median over tasks.
+    p95_over_p50: Option<f64>,
 }
 
 impl Report {
@@ -205,6 +207,7 @@ impl Figures {
             groups_in_one_lan: outcome.in_one_lan,
             over_expected_p50: percentile(&outcome.over_expected, 50),
             within_p95_ppm: (u64::from(outcome.within_p95) * 1_000_000).checked_div(expected),
+            p95_over_p50: percentile(&outcome.range, 50),
         }
     }
 

@@ -12,7 +12,12 @@
 //! T          = start + fetch + compute + exchange + checkpoint + return
 //! E[T]       = T · (1 + Σ 1/MTBF · (½ · time between two checkpoints + rejoining))
 //! survival   = exp(−T · Σ 1/MTBF)
+//! p95        = E[T] + √(Σ over the parts of (how much later the part alone makes it in one of twenty runs)²)
 //! ```
+//!
+//! Parts are late independently of each other, so what they add is added as deviations are: that all of them are late at once
+//! is much rarer than one in twenty. The computing is late as the slowest of the members is ([`slowest`](super::slowest));
+//! losses scatter as Poisson has it, by the root of how many are to be expected.
 //!
 //! The exchange is a ring all-reduce: 2(N−1) hops of one N-th of the gradients, each as slow as the slowest link
 //! (Patarasuk and Yuan, 2009). The first rank stores checkpoints and the result, so a group's first rank is the member
@@ -22,6 +27,7 @@
 
 use super::candidate::Ability;
 use super::link::{Link, LinkTable, Party};
+use super::slowest::{Finish, all_done};
 use super::workload::Workload;
 
 /// From the match to the first step, milliseconds, when all goes well and when it does not: idle
@@ -29,14 +35,14 @@ use super::workload::Workload;
 pub const GROUP_START_MS: (u64, u64) = (500, 10_000);
 /// From a member's loss to the rest's next step, milliseconds: noticing, agreeing, closing a new ring.
 const REJOIN_MS: f64 = 5_000.0;
-/// How many standard deviations above the median 95 % of a normal distribution lie below.
+/// How likely a run ends within its p95.
+const P95: f64 = 0.95;
+/// So many standard deviations above its mean a normal distribution has this probability.
 const SIGMAS_AT_P95: f64 = 1.645;
 /// How much slower than measured a link is in one of twenty runs.
 const LINK_DOUBT: f64 = 1.5;
 /// The same of a link that is estimated.
 const ESTIMATE_DOUBT: f64 = 4.0;
-/// A group less likely than this to come through without a loss is expected to have one, at the 95th percentile.
-const SURE_SURVIVAL: f64 = 0.95;
 /// Millionths in a whole.
 const PPM: f64 = 1e6;
 
@@ -182,13 +188,7 @@ pub fn expect(
     let estimated = ring_links(group, links).filter(|l| l.is_some_and(|l| l.estimated));
     let estimated_links = estimated.count() as u32;
     let p50_ms = times.total_ms() * times.redo_factor(tally.hazard_per_ms);
-    let late = late(&demand, group, &tally, estimated_links > 0);
-    let loss_ms = if survival < SURE_SURVIVAL {
-        late.redo_ms
-    } else {
-        0.0
-    };
-    let p95_ms = late.total_ms() * late.redo_factor(tally.hazard_per_ms) + loss_ms;
+    let p95_ms = p50_ms + late_ms(&demand, group, &tally, estimated_links > 0);
     Some(Expectation {
         start_ms: GROUP_START_MS.0,
         fetch_ms: whole(times.fetch_ms),
@@ -197,7 +197,7 @@ pub fn expect(
         checkpoint_ms: whole(times.checkpoint_ms),
         return_ms: whole(times.return_ms),
         p50_ms: whole(p50_ms).saturating_add(GROUP_START_MS.0),
-        p95_ms: whole(p95_ms).saturating_add(GROUP_START_MS.1),
+        p95_ms: whole(p95_ms).saturating_add(GROUP_START_MS.0),
         survival_ppm: (survival * PPM) as u32,
         estimated_links,
     })
@@ -247,20 +247,37 @@ pub(super) fn hazard_per_ms(ability: &Ability) -> f64 {
     ability.mtbf_ms.map_or(0.0, |mtbf| 1.0 / mtbf.max(1) as f64)
 }
 
-/// The times of a run that goes badly, as one of twenty does.
-fn late(demand: &Demand, group: &[(Party, Ability)], tally: &Tally, guessed: bool) -> Times {
-    let slow = |a: &Ability| {
-        let spread = f64::from(a.spread_ppm) / PPM;
-        demand.compute_ms(a.mflops) * (SIGMAS_AT_P95 * spread).exp()
-    };
+/// By how much one of twenty runs ends later than is expected, milliseconds.
+fn late_ms(demand: &Demand, group: &[(Party, Ability)], tally: &Tally, guessed: bool) -> f64 {
+    let finishes = group.iter().map(|(_, a)| Finish {
+        median: demand.compute_ms(a.mflops),
+        spread: f64::from(a.spread_ppm) / PPM,
+    });
     let doubt = if guessed { ESTIMATE_DOUBT } else { LINK_DOUBT };
-    demand.times(&Tally {
-        compute_ms: group.iter().map(|(_, a)| slow(a)).fold(0.0, f64::max),
-        hop_ms: tally.hop_ms * doubt,
-        fetch_ms: tally.fetch_ms * doubt,
-        store_ms_per_byte: tally.store_ms_per_byte * doubt,
-        hazard_per_ms: tally.hazard_per_ms,
-    })
+    let times = demand.times(tally);
+    let with = |late: Tally| demand.times(&late).total_ms() - times.total_ms();
+    let losses = times.total_ms() * tally.hazard_per_ms;
+    let parts = [
+        (GROUP_START_MS.1 - GROUP_START_MS.0) as f64,
+        with(Tally {
+            compute_ms: all_done(finishes, P95).max(tally.compute_ms),
+            ..*tally
+        }),
+        with(Tally {
+            hop_ms: tally.hop_ms * doubt,
+            ..*tally
+        }),
+        with(Tally {
+            fetch_ms: tally.fetch_ms * doubt,
+            ..*tally
+        }),
+        with(Tally {
+            store_ms_per_byte: tally.store_ms_per_byte * doubt,
+            ..*tally
+        }),
+        SIGMAS_AT_P95 * losses.sqrt() * times.redo_ms,
+    ];
+    parts.iter().map(|part| part * part).sum::<f64>().sqrt()
 }
 
 /// Rounded; what does not fit is the most that fits.

@@ -10,7 +10,8 @@
 //!
 //! Speeds scatter by factors, not by amounts, so averages are taken of logarithms: the mean of the last runs, with
 //! weight 0.2 for the newest once there are five. A prediction's spread is a standard deviation of that logarithm and
-//! narrows with the count: the sample's own scatter, blended with a prior as wide as start tests are known to err.
+//! narrows with the count: the sample's own scatter, blended with a prior. A start test's is the scatter of what nodes
+//! achieved of theirs around its median, blended the same way: how far start tests lead astray, the network learns.
 //!
 //! Is not: the record on disk (the statistics themselves are), nor ratings.
 
@@ -21,8 +22,10 @@ pub use cryptomind_protocol::speed::{Engine, RunStatistic, SpeedBasis, WorkKind}
 
 /// The least weight of the newest run in an average.
 const NEWEST_WEIGHT: f64 = 0.2;
-/// Spread of a speed of which only a start test is known: a factor of 1.65 either way.
+/// Spread of a speed of which only a start test is known, before any node has run: a factor of 1.65 either way.
 pub const START_TEST_SPREAD: f64 = 0.5;
+/// How many nodes that spread counts for.
+const PRIOR_NODES: f64 = 3.0;
 /// Spread of a speed that is known from runs of another size.
 pub const OTHER_SIZE_SPREAD: f64 = 0.3;
 /// How many runs the prior spread of a node's own runs counts for.
@@ -143,9 +146,10 @@ impl Speeds {
     pub fn predict(&self, node: NodeId, sort: Sort) -> Option<Prediction> {
         self.of_runs(node, sort).or_else(|| {
             let test = self.start_tests.get(&node)?;
+            let (factor, spread) = self.achieved(sort.kind);
             Some(Prediction {
-                flops_per_s: test * self.factor(sort.kind),
-                spread: START_TEST_SPREAD,
+                flops_per_s: test * factor,
+                spread,
                 basis: SpeedBasis::StartTest {},
             })
         })
@@ -171,18 +175,20 @@ impl Speeds {
         })
     }
 
-    /// What nodes achieve of their start tests at this kind of work: the median; 1 as long as none has.
-    fn factor(&self, kind: WorkKind) -> f64 {
+    /// What nodes achieve of their start tests at this kind of work: the median, 1 as long as none has; and the spread
+    /// around it.
+    fn achieved(&self, kind: WorkKind) -> (f64, f64) {
         let of_kind = self.factors.iter().filter(|((known, _), _)| *known == kind);
         let mut factors: Vec<f64> = of_kind.map(|(_, factor)| *factor).collect();
         if factors.is_empty() {
-            return 1.0;
+            return (1.0, START_TEST_SPREAD);
         }
         let middle = factors.len() / 2;
-        factors
-            .select_nth_unstable_by(middle, f64::total_cmp)
-            .1
-            .exp()
+        let median = *factors.select_nth_unstable_by(middle, f64::total_cmp).1;
+        let squares: f64 = factors.iter().map(|factor| (factor - median).powi(2)).sum();
+        let prior = PRIOR_NODES * START_TEST_SPREAD * START_TEST_SPREAD;
+        let variance = (prior + squares) / (PRIOR_NODES + factors.len() as f64);
+        (median.exp(), variance.sqrt())
     }
 }
 

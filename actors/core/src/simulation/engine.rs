@@ -387,6 +387,8 @@ impl Engine {
             let took_ms = self.now.ms_since(from);
             let over = took_ms as f64 / expected.p50_ms as f64;
             self.outcome.over_expected.push(over);
+            let range = expected.p95_ms as f64 / expected.p50_ms as f64;
+            self.outcome.range.push(range);
             self.outcome.within_p95 += u32::from(took_ms <= expected.p95_ms);
         }
     }

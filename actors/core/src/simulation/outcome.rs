@@ -21,6 +21,8 @@ pub struct Outcome {
     pub over_expected: Vec<f64>,
     /// Finished tasks that took no longer than was expected of 19 in 20.
     pub within_p95: u32,
+    /// What was expected of 19 in 20, for each finished task, as a multiple of its median.
+    pub range: Vec<f64>,
     /// Members lost.
     pub lost: u32,
     /// Groups all of whose members were in one local network.
@@ -50,6 +52,7 @@ impl Outcome {
         self.wait_ms.extend(other.wait_ms);
         self.over_expected.extend(other.over_expected);
         self.within_p95 += other.within_p95;
+        self.range.extend(other.range);
         self.lost += other.lost;
         self.in_one_lan += other.in_one_lan;
         self.groups += other.groups;

@@ -113,3 +113,24 @@ fn doubt_about_speeds_and_links_widens_the_range() {
     assert_eq!(guessed.estimated_links, 2);
     assert!(guessed.p95_ms > doubtful.p95_ms);
 }
+
+/// That all parts are late at once is much rarer than one in twenty.
+#[test]
+fn what_parts_add_is_added_as_deviations_are() {
+    let late_by = |spread_ppm, missing_bytes| {
+        let measured = links(&[(1, STORE, 0, 10 * MB)]);
+        let mut group = group(&[10]);
+        let ability = &mut group[0].1;
+        (ability.spread_ppm, ability.missing_bytes) = (spread_ppm, missing_bytes);
+        let e = expect(&WORKLOAD, &group, &measured, &[node(STORE)]).unwrap();
+        (e.p95_ms - e.p50_ms) as f64
+    };
+    let (neither, both) = (late_by(0, 0), late_by(300_000, 1000 * MB));
+    let squares = |ms: f64| ms * ms - neither * neither;
+    let (slow, far) = (late_by(300_000, 0), late_by(0, 1000 * MB));
+    let apart = (squares(slow) + squares(far) + neither * neither).sqrt();
+    assert!((both - apart).abs() < 2.0, "{both} is not {apart}");
+    // 400 s of computing, late by e^(1.645 · 0.3) in one of twenty runs; 100 s of fetching, half as long again.
+    assert!((squares(slow).sqrt() - 255_255.0).abs() < 200.0, "{slow}");
+    assert!((squares(far).sqrt() - 50_000.0).abs() < 2.0, "{far}");
+}

@@ -79,6 +79,27 @@ fn a_newcomers_start_test_is_read_as_others_fared_by_theirs() {
 }
 
 #[test]
+fn how_far_start_tests_lead_astray_is_learnt() {
+    let spread_after = |sigma: f64| {
+        let (mut dice, mut speeds) = (Dice::new(3), Speeds::default());
+        speeds.started(node(255), 1_000_000_000);
+        let spread = |speeds: &Speeds| speeds.predict(node(255), SORT).unwrap().spread;
+        assert!((spread(&speeds) - START_TEST_SPREAD).abs() < 1e-9);
+        for n in 0..200 {
+            speeds.started(node(n), 1_000_000_000);
+            speeds.ran(&run(n, 30, 5e8 * dice.factor(sigma)));
+        }
+        spread(&speeds)
+    };
+    for sigma in [0.1, 0.3, 0.8] {
+        let learnt = spread_after(sigma);
+        // Three nodes' worth of the first guess remain.
+        let expected = ((3.0 * 0.25 + 200.0 * sigma * sigma) / 203.0).sqrt();
+        assert!((learnt / expected - 1.0).abs() < 0.15, "{sigma}: {learnt}");
+    }
+}
+
+#[test]
 fn a_run_without_time_or_work_says_nothing() {
     let mut speeds = Speeds::default();
     speeds.ran(&RunStatistic {
