@@ -666,6 +666,12 @@ pub enum MinerCommand {
     Ls,
     /// Why your miners have no work, task by task
     WhyNoWork,
+    /// What a miner's rating rests on, event by event; recomputed here
+    #[command(after_help = examples::MINER_EXPLAIN)]
+    Explain {
+        /// The miner's id, or the beginning of it
+        miner: String,
+    },
     /// List the measured links between miners: round trip, throughput, and what they rest on
     Links {
         /// Only of this miner: its id, or the beginning of it

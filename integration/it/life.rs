@@ -10,7 +10,7 @@ use cryptomind_sdk::Client;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::nodes::{key, publish_digits, sums, training, within, write_closed};
-use crate::processes::{Network, Part, TURN, cryptomind};
+use crate::processes::{Network, Part, TURN, client_command, cryptomind};
 
 /// Long enough to be disturbed in the middle: 9,000 steps, and a checkpoint after each tenth of them.
 fn long_training(dataset: cryptomind_protocol::ItemId, miners: u32) -> TaskSpec {
@@ -127,6 +127,23 @@ async fn failures(client: &Client, node: &NodeId) -> (u32, u32) {
     (miner.rating.done, miner.rating.failed)
 }
 
+/// `miner explain` comes to the coordinator's numbers by itself, from events that all say why.
+async fn explains(network: &Network, node: &NodeId) -> serde_json::Value {
+    let mut explain = client_command(network, 60, &["miner", "explain", &node.to_string()]);
+    let output = within("the explanation", explain.output()).await.unwrap();
+    let notes = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{notes}");
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["agrees"], true, "{said}");
+    assert_eq!(said["rating"], said["recomputed"]);
+    let events = said["events"].as_array().unwrap();
+    let words = |event: &serde_json::Value| event["reason"].as_str().unwrap().contains(' ');
+    assert!(!events.is_empty() && events.iter().all(words), "{said}");
+    let last = events.last().unwrap();
+    assert_eq!(last["rating_milli"], said["rating"]["rating_milli"]);
+    said
+}
+
 async fn nothing_is_held(client: &Client) {
     let status = client.status().await.unwrap();
     assert_eq!((status.supply, status.held), (SUPPLY, Amount::ZERO));
@@ -166,6 +183,12 @@ async fn a_miner_killed_twice_is_tried_again_then_replaced() {
     assert_eq!(sums(&story.events).values().sum::<u64>(), held.base_units());
     assert_eq!(failures(&ada, &killed[0]).await, (0, 2));
     assert_eq!(failures(&ada, &groups[2].0[0]).await, (1, 0));
+    let (worse, better) = (
+        explains(&network, &killed[0]).await,
+        explains(&network, &groups[2].0[0]).await,
+    );
+    let low = |said: &serde_json::Value| said["rating"]["low_milli"].as_u64().unwrap();
+    assert!(low(&worse) < low(&better), "{worse} {better}");
     nothing_is_held(&ada).await;
 }
 
@@ -192,7 +215,7 @@ async fn stop_one(
     (story, stopped.unwrap())
 }
 
-/// One of three is stopped by its owner: it is let go, the others go on, and nobody's rating hears of it.
+/// One of three is stopped by its owner: it is let go, the others go on, and it counts as a quarter of a failure.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_miner_that_is_stopped_leaves_its_group() {
     let _turn = TURN.lock().await;
@@ -203,6 +226,9 @@ async fn a_miner_that_is_stopped_leaves_its_group() {
     let left: Vec<_> = story.left().iter().map(|(node, _)| *node).collect();
     assert_eq!((left, story.lost()), (vec![stopped], 0));
     assert_eq!(failures(&ada, &stopped).await, (0, 0));
+    let said = explains(&network, &stopped).await;
+    assert_eq!(said["rating"]["left"], 1);
+    assert_eq!(said["events"][0]["reason"], "left a run with notice");
     story.check_paid();
     assert_eq!(sums(&story.events).values().sum::<u64>(), held.base_units());
     nothing_is_held(&ada).await;

@@ -35,6 +35,28 @@ pub fn cryptomind(home: &Path) -> Command {
     isolated(Command::new(BINARY), home)
 }
 
+/// `cryptomind …` as the account with this number, for programs.
+pub fn client_command(network: &Network, number: u8, words: &[&str]) -> Command {
+    let home = network.dir.path();
+    let file = home.join(format!("client-{number}.key"));
+    if !file.exists() {
+        keys::create(&file, *key(number).seed()).unwrap();
+    }
+    let mut command = cryptomind(home);
+    command
+        .args(words)
+        .args(["--format", "json", "--coordinator"]);
+    command
+        .arg(network.address.to_string())
+        .arg("--key")
+        .arg(file);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
 fn isolated(mut command: Command, home: &Path) -> Command {
     let own = std::env::vars_os().map(|(name, _)| name);
     for name in own.filter(|name| name.to_string_lossy().starts_with("CRYPTOMIND_")) {

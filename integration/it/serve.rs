@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Stdio;
 
 use cryptomind_gpu::dataset::Samples;
 use cryptomind_gpu::inference::Model;
@@ -306,27 +305,6 @@ async fn a_killed_miner_is_replaced_and_the_session_goes_on() {
     assert_eq!((status.supply, status.held.base_units()), (SUPPLY, 0));
 }
 
-/// `cryptomind model …` as the account with this number.
-fn model_command(network: &processes::Network, number: u8, words: &[&str]) -> Command {
-    let home = network.dir.path();
-    let file = home.join(format!("client-{number}.key"));
-    if !file.exists() {
-        cryptomind_config::key::create(&file, *key(number).seed()).unwrap();
-    }
-    let mut command = processes::cryptomind(home);
-    command.arg("model").args(words);
-    command.args(["--format", "json", "--coordinator"]);
-    command
-        .arg(network.address.to_string())
-        .arg("--key")
-        .arg(file);
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
 fn check_line(line: &str, model: &Model, inputs: &[f32]) {
     let said: serde_json::Value = serde_json::from_str(line).unwrap();
     let probabilities = expected(model, inputs);
@@ -351,9 +329,13 @@ async fn the_commands_answer_lines_and_files_and_say_what_it_cost() {
     let rows: Vec<_> = (0..3).map(|seed| samples(1, seed)).collect();
 
     // A line in, a line out, until input ends.
-    let mut serving = model_command(&network, 60, &["serve", "ada/small", "--samples", "10"])
-        .spawn()
-        .unwrap();
+    let mut serving = processes::client_command(
+        &network,
+        60,
+        &["model", "serve", "ada/small", "--samples", "10"],
+    )
+    .spawn()
+    .unwrap();
     let mut stdin = serving.stdin.take().unwrap();
     let mut lines = BufReader::new(serving.stdout.take().unwrap()).lines();
     for inputs in &rows {
@@ -368,7 +350,7 @@ async fn the_commands_answer_lines_and_files_and_say_what_it_cost() {
     assert!(notes.contains("3 samples answered; it cost"), "{notes}");
 
     // Ctrl-C ends the session, not only the command.
-    let mut serving = model_command(&network, 60, &["serve", "ada/small"])
+    let mut serving = processes::client_command(&network, 60, &["model", "serve", "ada/small"])
         .spawn()
         .unwrap();
     let mut stdin = serving.stdin.take().unwrap();
@@ -391,7 +373,11 @@ async fn the_commands_answer_lines_and_files_and_say_what_it_cost() {
     let text: String = rows.iter().map(|inputs| row(inputs)).collect();
     std::fs::write(&file, format!("w,x,y,z\n{text}")).unwrap();
     let file = processes::shown(&file);
-    let mut inferring = model_command(&network, 60, &["infer", "ada/small", "--input", &file]);
+    let mut inferring = processes::client_command(
+        &network,
+        60,
+        &["model", "infer", "ada/small", "--input", &file],
+    );
     let output = within("the end", inferring.output()).await.unwrap();
     let notes = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{notes}");

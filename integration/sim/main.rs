@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use cryptomind_core::ledger::{Ledger, Op, Rules};
 use cryptomind_core::market::{Ability, Offer, Surroundings};
 use cryptomind_core::price::{Extent, ItemUse, Prices, Terms};
-use cryptomind_core::rating::{self, Evidence, Rating};
+use cryptomind_core::rating::{self, Rating};
 use cryptomind_core::run::{Effect, Input, Limits, Run, payments};
 use cryptomind_protocol::block::{Ending, Transfer};
 use cryptomind_protocol::genesis::{Allocation, FeeTable, Withholding};
@@ -20,6 +20,7 @@ use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::node::{Position, Report};
+use cryptomind_protocol::rating::Evidence;
 use cryptomind_protocol::speed::Engine;
 use cryptomind_protocol::task::{
     Conditions, Member, Metrics, Optimizer, Payment, ResultFile, TaskSpec, TaskState, TrainSpec,
@@ -224,7 +225,7 @@ impl Market {
             runs: Vec::new(),
             posted: Vec::new(),
             miners: nodes.clone().map(|n| (n, Miner::default())).collect(),
-            ratings: nodes.map(|n| (n, Rating::new(n, now))).collect(),
+            ratings: nodes.map(|n| (n, Rating::default())).collect(),
             earned: BTreeSet::new(),
             settled: BTreeSet::new(),
             expired_by_ledger: 0,
@@ -393,8 +394,9 @@ impl Market {
                 );
             }
             Effect::Settle(ending) => self.settle(at, ending),
-            Effect::Praise(node) => self.rate(node, Evidence::Done),
-            Effect::Blame { node, reason } => self.rate(node, Evidence::Failed { reason }),
+            Effect::Praise { node, agreed } => self.rate(node, &Evidence::Done { agreed }),
+            Effect::LetGo(node) => self.rate(node, &Evidence::Left {}),
+            Effect::Blame { node, reason } => self.rate(node, &rating::failed(&reason)),
             Effect::Ran(run) => assert!(run.ms <= run.present_ms && run.flops > 0, "{run:?}"),
             Effect::Tell { .. } | Effect::Waited(_) | Effect::Publish { .. } => {}
         }
@@ -403,7 +405,7 @@ impl Market {
     /// As the matchmaker does it: by the ratings that its earners have.
     fn settle(&mut self, at: usize, mut ending: Ending) {
         let withheld = |node: &NodeId| {
-            let rating = self.ratings[node].rating_milli();
+            let rating = self.ratings[node].score(self.now).low_milli;
             (
                 *node,
                 rating::withheld_ppm(rating, RULES.withholding.max_ppm),
@@ -422,11 +424,12 @@ impl Market {
         self.runs[at].settled(paid);
     }
 
-    fn rate(&mut self, node: NodeId, evidence: Evidence) {
-        let worse = matches!(evidence, Evidence::Failed { .. });
-        let rated =
-            rating::apply(self.ratings.get_mut(&node).unwrap(), evidence, self.now).unwrap();
-        assert_eq!(worse, rated.after_milli < rated.before_milli);
+    fn rate(&mut self, node: NodeId, evidence: &Evidence) {
+        let worse = !matches!(evidence, Evidence::Done { .. });
+        let rating = self.ratings.get_mut(&node).unwrap();
+        let before = rating.score(self.now).mean_milli;
+        rating.hear(evidence, self.now);
+        assert_eq!(worse, rating.score(self.now).mean_milli < before);
     }
 }
 

@@ -22,12 +22,13 @@ impl Market {
             name: format!("m{number}"),
             owner: account(number),
         };
-        let rating_milli = self.ratings[&node].rating_milli();
+        let rating = &self.ratings[&node];
+        let rating = rating::view(rating, rating, self.now);
         let offer = Offer {
             member,
             ring_address: "r".into(),
             engine: Engine::Cpu,
-            ability: Ability::new(100, rating_milli),
+            ability: Ability::new(100, 0).rated(&rating),
         };
         self.inbox.push_back((at, Input::Offered(offer)));
     }

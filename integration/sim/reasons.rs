@@ -13,9 +13,10 @@ use cryptomind_core::posting::PostingRefusal;
 use cryptomind_core::price::PriceError;
 use cryptomind_core::rating::StarsError;
 use cryptomind_core::run::Effect;
+use cryptomind_protocol::rating::Bar;
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Event, TaskError};
-use cryptomind_protocol::{AccountId, Amount, ErrorBody, ErrorClass, NodeId, TaskId};
+use cryptomind_protocol::{AccountId, Amount, ErrorBody, ErrorClass, NodeId, TaskId, Timestamp};
 
 /// Fails where an effect of the market leaves somebody without a reason.
 pub(super) fn check(effect: &Effect) {
@@ -87,6 +88,15 @@ fn gates() -> Vec<Gate> {
     let gates = vec![
         Gate::Offline,
         Gate::Busy,
+        Gate::Barred(Bar::Rests {
+            failed: 2,
+            of: 5,
+            until: Timestamp::from_ms(1),
+        }),
+        Gate::Barred(Bar::Excluded {
+            wrong: 3,
+            until: Timestamp::from_ms(1),
+        }),
         Gate::StruckOut {
             strikes: 2,
             allowed: 2,
@@ -112,6 +122,7 @@ fn gates() -> Vec<Gate> {
         gates,
         Gate::Offline,
         Gate::Busy,
+        Gate::Barred(_),
         Gate::StruckOut { .. },
         Gate::Memory { .. },
         Gate::Reserve { .. },
@@ -127,7 +138,7 @@ fn verdicts() -> Vec<Verdict> {
         exchange_ms: 300,
         store_ms: 0,
         expected_ms: 1_500,
-        rating_milli: 3_500,
+        low_milli: 3_500,
         price: units(5),
         value: 1.0,
     };

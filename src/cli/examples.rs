@@ -198,8 +198,23 @@ Examples:
   cryptomind miner approve                           who asks to work for you?
   cryptomind miner approve cmn1abcd --days 30
   cryptomind miner why-no-work
+  cryptomind miner explain cmn1abcd                  what does its rating rest on?
   cryptomind miner delegations
   cryptomind miner revoke cmn1abcd                   it was stolen, or sold";
+
+pub const MINER_EXPLAIN: &str = "\
+  C = Beta(4 + right, 1 + 8 x wrong)             correctness; half is forgotten in 60 days
+  D = Beta(4 + done, 1 + failed + left / 4)      delivery; half is forgotten in 14 days
+  V = median of achieved / promised speed        of the last 15 runs, 1.1 at most
+  U = users' stars, weighed by what was paid and by how far each rater is believed
+  rating = 5 x C^2 x D x V x (0.85 + 0.15 x U / 5)
+Shown is the rating with the means of C and D; where miners are chosen and earnings are withheld, the one with their
+5 % quantiles counts. Both are the lower one of the node's and its owner's. The events are the coordinator's; the
+numbers are computed from them on this machine, and compared.
+
+Examples:
+  cryptomind miner explain cmn1abcd
+  cryptomind miner explain cmn1abcd --format json";
 
 pub const MARKET: &str = "\
 Examples:

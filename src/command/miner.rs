@@ -1,7 +1,8 @@
 //! `miner`: who computes, and who asks to compute for this account.
 
 use anyhow::Result;
-use cryptomind_protocol::api::{LinkBasis, LinkView, MinerView, RatingView};
+use cryptomind_protocol::api::{LinkBasis, LinkView, MinerView};
+use cryptomind_protocol::rating::RatingView;
 use cryptomind_protocol::{ErrorBody, Timestamp};
 use serde_json::json;
 
@@ -9,6 +10,8 @@ use crate::cli::MinerCommand;
 use crate::context::Context;
 use crate::output::printable;
 use crate::{moment, resolve};
+
+mod explain;
 
 /// Milliseconds of a day.
 const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -24,6 +27,7 @@ pub async fn run(context: &Context, command: MinerCommand) -> Result<()> {
             days,
         } => approve(context, &node, days).await,
         MinerCommand::WhyNoWork => why_no_work(context).await,
+        MinerCommand::Explain { miner } => explain::run(context, &miner).await,
         MinerCommand::Delegations => delegations(context).await,
         MinerCommand::Revoke { node } => revoke(context, &node).await,
     }
@@ -71,11 +75,12 @@ pub fn speed(mflops: u64) -> String {
 
 /// A rating, for people: of 5.
 pub fn stars(rating: &RatingView) -> String {
-    format!(
-        "{}.{:03}",
-        rating.rating_milli / 1000,
-        rating.rating_milli % 1000
-    )
+    milli(rating.rating_milli)
+}
+
+/// Thousandths, for people.
+fn milli(milli: u32) -> String {
+    format!("{}.{:03}", milli / 1000, milli % 1000)
 }
 
 async fn links(context: &Context, miner: Option<&str>) -> Result<()> {
@@ -251,14 +256,6 @@ mod tests {
         assert_eq!(round_trip(30_250), "30.25 ms");
         assert_eq!(round_trip(95), "0.09 ms");
         assert_eq!(throughput(2_500_000), "20.0 Mbit/s");
-        let rating = RatingView {
-            rating_milli: 4_050,
-            done: 0,
-            failed: 0,
-            stars: 0,
-            votes: 0,
-            last_change: String::new(),
-        };
-        assert_eq!(stars(&rating), "4.050");
+        assert_eq!(milli(4_050), "4.050");
     }
 }

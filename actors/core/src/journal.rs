@@ -1,4 +1,4 @@
-//! What the coordinator writes down besides money: events, evidence, nodes.
+//! What the coordinator writes down besides money: events, nodes.
 
 use cryptomind_protocol::genesis::Genesis;
 use cryptomind_protocol::node::Capacity;
@@ -6,8 +6,6 @@ use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::Event;
 use cryptomind_protocol::{AccountId, Amount, NodeId, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
-
-use crate::rating::Evidence;
 
 /// What the network starts from, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,28 +32,6 @@ pub struct EventRecord {
     pub at: Timestamp,
     /// What.
     pub event: Event,
-}
-
-/// A piece of evidence about a node. Ratings are the fold of these, so each can be shown.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EvidenceRecord {
-    /// Where it comes from.
-    pub task: TaskId,
-    /// Number within the task.
-    pub number: u64,
-    /// About whom.
-    pub node: NodeId,
-    /// When.
-    pub at: Timestamp,
-    /// What.
-    pub evidence: Evidence,
-}
-
-impl EvidenceRecord {
-    /// Its key: a task, then a number.
-    pub fn key(&self) -> (TaskId, u64) {
-        (self.task, self.number)
-    }
 }
 
 /// Stars are numbered from here, by rank; what runs say, from 0.

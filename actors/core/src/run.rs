@@ -406,7 +406,14 @@ pub enum Effect {
     /// payments with [`Run::settled`].
     Settle(Ending),
     /// A node did its part.
-    Praise(NodeId),
+    Praise {
+        /// Who.
+        node: NodeId,
+        /// Whether members of other owners came to the same as it did.
+        agreed: bool,
+    },
+    /// A node left with notice before its part was done.
+    LetGo(NodeId),
     /// A node failed.
     Blame {
         /// Who.

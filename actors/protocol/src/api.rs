@@ -11,6 +11,7 @@ use crate::genesis::Genesis;
 use crate::key::Hash;
 use crate::price::{PriceClass, PriceRing};
 use crate::probe::LinkReport;
+use crate::rating::{EvidenceKey, RatingView};
 use crate::role::Role;
 use crate::task::{Activity, Reason, TaskSpec, TaskState, UsualWait};
 use crate::{AccountId, Amount, GenesisHash, ItemId, NodeId, ReceiptId, Signed, TaskId, Timestamp};
@@ -138,6 +139,16 @@ pub enum Request {
         /// At most this many, at most 1000.
         limit: u32,
     },
+    /// What nodes of an owner have shown, oldest first. Answered by a list of [`crate::rating::EvidenceRecord`].
+    #[serde(rename = "miner.evidence")]
+    Evidence {
+        /// Whose.
+        owner: AccountId,
+        /// Only what comes after this: the next page.
+        after: Option<EvidenceKey>,
+        /// At most this many, at most 1000.
+        limit: u32,
+    },
     /// Why the caller's own miners have no work. Answered by a list of [`WorkVerdict`].
     #[serde(rename = "miner.why")]
     WhyNoWork {},
@@ -185,7 +196,7 @@ pub enum Request {
 }
 
 /// Every method of this protocol.
-pub const METHODS: [&str; 26] = [
+pub const METHODS: [&str; 27] = [
     "network.status",
     "transaction.submit",
     "account.get",
@@ -204,6 +215,7 @@ pub const METHODS: [&str; 26] = [
     "market.price",
     "market.history",
     "market.runs",
+    "miner.evidence",
     "miner.links",
     "link.report",
     "delegation.requests",
@@ -406,23 +418,6 @@ pub enum LinkBasis {
     OneEnd,
     /// Neither end did: that quartile.
     Estimated,
-}
-
-/// A rating and what it rests on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RatingView {
-    /// In thousandths of 5 stars: 0 to 5000.
-    pub rating_milli: u32,
-    /// Runs done.
-    pub done: u32,
-    /// Runs failed.
-    pub failed: u32,
-    /// Sum of users' stars.
-    pub stars: u32,
-    /// How many users gave stars.
-    pub votes: u32,
-    /// Why it last changed.
-    pub last_change: String,
 }
 
 /// A node that asks to work for an account.

@@ -26,6 +26,7 @@ pub mod money;
 pub mod node;
 pub mod price;
 pub mod probe;
+pub mod rating;
 pub mod ring;
 pub mod role;
 pub mod serve;

@@ -56,6 +56,15 @@ pub struct RunStatistic {
     pub at: Timestamp,
 }
 
+impl RunStatistic {
+    /// Of the time that it computed, 10⁶ floating-point operations a second. Nothing where it computed nothing.
+    pub fn mflops(&self) -> Option<u64> {
+        let measurable = self.flops > 0 && self.ms > 0;
+        let per_s = u128::from(self.flops) * 1000 / u128::from(self.ms.max(1));
+        measurable.then(|| u64::try_from(per_s / 1_000_000).unwrap_or(u64::MAX))
+    }
+}
+
 /// What a predicted speed rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -25,6 +25,7 @@ use cryptomind_core::transaction::Verified;
 use cryptomind_protocol::api::{Explanation, MinerView, WorkVerdict};
 use cryptomind_protocol::node::{Position, Report};
 use cryptomind_protocol::price::{PriceClass, PricePoint};
+use cryptomind_protocol::rating::RatingView;
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Activity, Event, Member, Payment, Quote, TaskSpec};
 use cryptomind_protocol::transaction::Accepted;
@@ -118,6 +119,8 @@ pub enum MatchmakerMsg {
     },
     /// From sessions: a node's connection ended.
     Left(NodeId),
+    /// From the outbox: this node is rated otherwise than before.
+    Rated(NodeId),
     /// From sessions: a miner is ready for a task.
     Offered {
         /// Who.
@@ -365,6 +368,7 @@ impl Actor for MatchmakerActor {
             }
             MatchmakerMsg::Joined { node, position } => desk.joined(node, position).await,
             MatchmakerMsg::Left(node) => desk.left(node).await,
+            MatchmakerMsg::Rated(node) => desk.rated_anew(node).await,
             MatchmakerMsg::Offered {
                 node,
                 task,
@@ -480,6 +484,10 @@ impl Desk {
             self.feed(task, Input::Tick, None).await;
             self.ask_more(task).await;
         }
+        for node in self.rested(now) {
+            self.rated_anew(node).await;
+            self.offer_work(node).await;
+        }
         if std::mem::take(&mut self.ask_free) {
             self.ask_more_for_all().await;
         }
@@ -501,11 +509,8 @@ impl Desk {
         }
         if let Some(link) = self.world.links.get(&node) {
             self.past.joined(&link.record);
-            // Without its rating it is asked all the same: its offer brings that.
-            let rating = self.ratings(vec![node]).await.unwrap_or_default();
-            let rating_milli = rating.first().map_or(0, |rating| rating.rating_milli);
-            self.knows(node, free::ability(&link, rating_milli));
         }
+        self.rated_anew(node).await;
         self.offer_work(node).await;
     }
 
@@ -558,7 +563,7 @@ impl Desk {
         let Some(miner) = miner else {
             return drop(reply.send(Ok(())));
         };
-        self.knows(node, free::ability(&link, miner.rating.rating_milli));
+        self.knows(node, free::ability(&link, &miner.rating));
         let Some(run) = self.runs.get(&task) else {
             return drop(reply.send(Ok(())));
         };
@@ -633,10 +638,7 @@ impl Desk {
         }
     }
 
-    async fn ratings(
-        &self,
-        nodes: Vec<NodeId>,
-    ) -> Result<Vec<cryptomind_protocol::api::RatingView>, ErrorBody> {
+    async fn ratings(&self, nodes: Vec<NodeId>) -> Result<Vec<RatingView>, ErrorBody> {
         self.world
             .rating
             .call(|reply| RatingMsg::RatingsOf(nodes, reply), RATING_LIMIT)
@@ -650,7 +652,7 @@ impl Desk {
             return Ok(Vec::new());
         }
         let ratings = self.ratings(earners.to_vec()).await?.into_iter();
-        let ppm = ratings.map(|r| rating::withheld_ppm(r.rating_milli, max_ppm));
+        let ppm = ratings.map(|r| rating::withheld_ppm(r.low_milli, max_ppm));
         Ok(earners.iter().copied().zip(ppm).collect())
     }
 

@@ -1,19 +1,23 @@
 //! The rating actor: what is known of each miner's work, folded from stored evidence.
 //!
-//! **Owns**: ratings. **Talked to by**: the matchmaker (evidence of runs), sessions (stars, questions).
-//! Its state is the fold of all [`EvidenceRecord`]s; a piece that comes twice counts once.
+//! **Owns**: ratings, and what raters are believed. **Talked to by**: the matchmaker (evidence of runs), sessions (stars,
+//! questions). Its state is the fold of all [`EvidenceRecord`]s in their order; a piece that comes twice counts once, and one
+//! that comes out of order has all of them read anew.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
-use cryptomind_core::journal::{EvidenceRecord, FIRST_VOTE};
-use cryptomind_core::rating::{self, Evidence, Rating};
-use cryptomind_core::run::Run;
+use cryptomind_core::journal::{FIRST_VOTE, NodeRecord};
+use cryptomind_core::rating::{self, Credibility, Rating, Score};
+use cryptomind_core::run::{Run, Seat};
 use cryptomind_core::transaction::Verified;
-use cryptomind_protocol::api::RatingView;
-use cryptomind_protocol::task::TaskState;
+use cryptomind_protocol::api::MAX_ROWS;
+use cryptomind_protocol::rating::{Evidence, EvidenceKey, EvidenceRecord, RatingView};
+use cryptomind_protocol::task::{Payment, Reason, TaskState};
 use cryptomind_protocol::transaction::Accepted;
-use cryptomind_protocol::{ErrorBody, NodeId, TaskId};
+use cryptomind_protocol::{AccountId, Amount, ErrorBody, NodeId, TaskId, Timestamp};
+use cryptomind_storage::run::numbered_key;
 use cryptomind_storage::state::{Batch, StateStore};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
@@ -44,7 +48,18 @@ pub enum RatingMsg {
     },
     /// From the matchmaker and sessions: how are these rated?
     RatingsOf(Vec<NodeId>, RpcReplyPort<Vec<RatingView>>),
-    /// From itself: something that it remembers was lost with the ledger.
+    /// From sessions: what have this owner's nodes shown, after that?
+    EvidenceOf {
+        /// Whose.
+        owner: AccountId,
+        /// The last piece that is known.
+        after: Option<EvidenceKey>,
+        /// At most so many.
+        limit: u32,
+        /// The oldest first.
+        reply: RpcReplyPort<Result<Vec<EvidenceRecord>, ErrorBody>>,
+    },
+    /// From itself: something that it remembers was lost with the ledger, or came out of order.
     Reread,
 }
 
@@ -60,11 +75,44 @@ pub struct RatingArguments {
     pub ledger: LedgerRef,
 }
 
+/// A rating, and its score in the hour when it was last asked for.
+#[derive(Default)]
+struct Known {
+    rating: Rating,
+    scored: Option<(u64, Score)>,
+}
+
+impl Known {
+    fn hear(&mut self, record: &EvidenceRecord) {
+        self.rating.hear(&record.evidence, record.at);
+        self.scored = None;
+    }
+
+    fn score(&mut self, now: Timestamp) -> Score {
+        let hour = rating::hour(now);
+        match self.scored {
+            Some((known, score)) if known == hour => score,
+            _ => {
+                let score = self.rating.score(now);
+                self.scored = Some((hour, score));
+                score
+            }
+        }
+    }
+}
+
 /// What the rating actor holds in memory.
 pub struct Ratings {
     arguments: RatingArguments,
-    ratings: BTreeMap<NodeId, Rating>,
-    heard: BTreeSet<(TaskId, u64)>,
+    nodes: BTreeMap<NodeId, Known>,
+    owners: BTreeMap<AccountId, Known>,
+    /// Of whom nothing is known.
+    newcomer: Known,
+    credibility: Credibility,
+    /// Where each owner's evidence lies, in order.
+    heard: BTreeMap<AccountId, BTreeSet<EvidenceKey>>,
+    counted: BTreeSet<(TaskId, u64)>,
+    last: Option<EvidenceKey>,
     me: ActorRef<RatingMsg>,
 }
 
@@ -91,7 +139,7 @@ impl Actor for RatingActor {
             RatingMsg::Reread => {
                 *state = Ratings::read(state.arguments.clone(), state.me.clone()).await?;
             }
-            RatingMsg::Heard(record) => state.hear(record),
+            RatingMsg::Heard(record) => state.hear(&record),
             RatingMsg::Rate {
                 transaction,
                 task,
@@ -105,6 +153,12 @@ impl Actor for RatingActor {
                 // Whoever no longer waits does not need it.
                 drop(reply.send(views));
             }
+            RatingMsg::EvidenceOf {
+                owner,
+                after,
+                limit,
+                reply,
+            } => drop(reply.send(state.evidence(owner, after, limit))),
         }
         Ok(())
     }
@@ -117,34 +171,84 @@ impl Ratings {
     ) -> Result<Self, ActorProcessingErr> {
         arguments.ledger.settled(&arguments.store).await?;
         let mut evidence = arguments.store.load::<EvidenceRecord>()?;
-        evidence.sort_by_key(|record| (record.at, record.key()));
-        let (ratings, heard) = (BTreeMap::new(), BTreeSet::new());
+        evidence.sort_by_key(EvidenceRecord::key);
         let mut state = Self {
             arguments,
-            ratings,
-            heard,
+            nodes: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            newcomer: Known::default(),
+            credibility: Credibility::default(),
+            heard: BTreeMap::new(),
+            counted: BTreeSet::new(),
+            last: None,
             me,
         };
-        evidence.into_iter().for_each(|record| state.hear(record));
+        evidence.iter().for_each(|record| state.count(record));
         Ok(state)
     }
 
-    fn hear(&mut self, record: EvidenceRecord) {
-        if self.heard.insert(record.key()) {
-            let new = || Rating::new(record.node, record.at);
-            let rating = self.ratings.entry(record.node).or_insert_with(new);
-            // Stars were checked before they were stored; others would count for nothing.
-            drop(rating::apply(rating, record.evidence, record.at));
+    fn hear(&mut self, record: &EvidenceRecord) {
+        if self.last.is_some_and(|last| record.key() < last) && !self.has(record) {
+            // An actor that is being restarted reads anyway.
+            return drop(self.me.cast(RatingMsg::Reread));
         }
+        self.count(record);
     }
 
-    fn view(&self, node: &NodeId) -> RatingView {
-        let newcomer = || Rating::new(*node, clock::now());
-        self.ratings
-            .get(node)
-            .cloned()
-            .unwrap_or_else(newcomer)
-            .view()
+    fn has(&self, record: &EvidenceRecord) -> bool {
+        self.counted.contains(&(record.task, record.number))
+    }
+
+    fn count(&mut self, record: &EvidenceRecord) {
+        if !self.counted.insert((record.task, record.number)) {
+            return;
+        }
+        self.last = self.last.max(Some(record.key()));
+        let node = self.nodes.entry(record.node).or_default();
+        self.credibility
+            .voted(&record.evidence, node.rating.stars_milli(record.at));
+        node.hear(record);
+        self.owners.entry(record.owner).or_default().hear(record);
+        let heard = self.heard.entry(record.owner).or_default();
+        heard.insert(record.key());
+    }
+
+    fn view(&mut self, node: &NodeId) -> RatingView {
+        let now = clock::now();
+        // A node that never joined has no owner that is known.
+        let record = self.arguments.store.get::<NodeRecord>(node.as_bytes());
+        let owner = record.ok().flatten().map(|record| record.owner);
+        let newcomers = self.newcomer.score(now);
+        let mut own = self.nodes.get_mut(node);
+        let mut all = owner.and_then(|owner| self.owners.get_mut(&owner));
+        let score = |known: Option<&mut Known>| known.map_or(newcomers, |k| k.score(now));
+        let scores = (score(own.as_deref_mut()), score(all.as_deref_mut()));
+        let nobody = &self.newcomer.rating;
+        let (own, all) = (
+            own.map_or(nobody, |known| &known.rating),
+            all.map_or(nobody, |known| &known.rating),
+        );
+        rating::view_with(scores, own, all, now)
+    }
+
+    fn evidence(
+        &self,
+        owner: AccountId,
+        after: Option<EvidenceKey>,
+        limit: u32,
+    ) -> Result<Vec<EvidenceRecord>, ErrorBody> {
+        let Some(heard) = self.heard.get(&owner) else {
+            return Ok(Vec::new());
+        };
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let keys = heard.range((from, Bound::Unbounded));
+        let mut records = Vec::new();
+        for key in keys.take(limit.min(MAX_ROWS) as usize) {
+            let key = numbered_key(&key.task, key.number);
+            let stored = self.arguments.store.get::<EvidenceRecord>(&key);
+            records.extend(stored.map_err(ErrorBody::internal)?);
+        }
+        Ok(records)
     }
 
     async fn rate(
@@ -172,7 +276,7 @@ impl Ratings {
         };
         match self.arguments.ledger.post(posting).await {
             Ok(posted) => {
-                votes.into_iter().for_each(|vote| self.hear(vote));
+                votes.iter().for_each(|vote| self.hear(vote));
                 let me = self.me.clone();
                 // An actor that is being restarted reads anyway.
                 answer_when_durable(posted, reply, move || drop(me.cast(RatingMsg::Reread)));
@@ -210,22 +314,51 @@ impl Ratings {
         if run.state != TaskState::Finished {
             return refuse("task_not_finished", "stars are for tasks that finished");
         }
-        if self.heard.contains(&(task, FIRST_VOTE)) {
+        let ranks = FIRST_VOTE..FIRST_VOTE + run.seats.len() as u64;
+        if ranks
+            .clone()
+            .any(|number| self.counted.contains(&(task, number)))
+        {
             return refuse(
                 "already_rated",
                 "this task's miners have their stars already",
             );
         }
-        let at = clock::now();
-        let vote = |(rank, seat): (usize, &cryptomind_core::run::Seat)| EvidenceRecord {
+        let (at, rater) = (clock::now(), run.client);
+        let credibility_ppm = self.credibility.of(&rater);
+        let vote = |(number, seat): (u64, &Seat)| EvidenceRecord {
             task,
-            number: FIRST_VOTE + rank as u64,
+            number,
             node: seat.member.node,
+            owner: seat.member.owner,
             at,
-            evidence: Evidence::Stars(stars),
+            evidence: Evidence::Stars {
+                stars,
+                paid: paid(&run, seat.member.node),
+                rater,
+                credibility_ppm,
+            },
         };
-        Ok(run.seats.iter().enumerate().map(vote).collect())
+        let seats = ranks.zip(&run.seats);
+        let others = seats.filter(|(_, seat)| seat.member.owner != rater);
+        let votes: Vec<_> = others.map(vote).collect();
+        if votes.is_empty() {
+            return refuse(
+                "own_miners",
+                "this task was done by miners of yours: nobody rates himself",
+            );
+        }
+        Ok(votes)
     }
+}
+
+/// What a node's work in a task was paid.
+fn paid(run: &Run, node: NodeId) -> Amount {
+    let for_work = |p: &&Payment| p.node == Some(node) && p.reason == Reason::Work;
+    let paid = run.payments.iter().filter(for_work);
+    // A sum of what one hold paid fits an amount.
+    let sum = paid.fold(0u64, |sum, p| sum.saturating_add(p.amount.base_units()));
+    Amount::from_base_units(sum)
 }
 
 /// Answers once the posting is durable, without holding up the actor. Where it was lost with the ledger, `lost` is

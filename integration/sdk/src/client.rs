@@ -15,6 +15,7 @@ use cryptomind_protocol::block::{Block, ReceiptFile};
 use cryptomind_protocol::genesis::Genesis;
 use cryptomind_protocol::item::{ItemView, Manifest};
 use cryptomind_protocol::price::{PriceClass, PricePoint, PriceRing};
+use cryptomind_protocol::rating::{EvidenceKey, EvidenceRecord};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::speed::RunStatistic;
 use cryptomind_protocol::task::{Event, Quote, TaskSpec, TaskState, TaskView};
@@ -357,6 +358,21 @@ impl Client {
         self.ask(Request::Runs {
             node,
             before,
+            limit,
+        })
+        .await
+    }
+
+    /// What an owner's nodes have shown, oldest first: the first page, or the one after a piece.
+    pub async fn evidence(
+        &self,
+        owner: AccountId,
+        after: Option<EvidenceKey>,
+    ) -> Result<Vec<EvidenceRecord>, ErrorBody> {
+        let limit = MAX_ROWS;
+        self.ask(Request::Evidence {
+            owner,
+            after,
             limit,
         })
         .await

@@ -1,10 +1,11 @@
 //! Where tasks are stored: runs, and the events, evidence and statistics that they left.
 
-use cryptomind_core::journal::{EventRecord, EvidenceRecord, OpenRun};
+use cryptomind_core::journal::{EventRecord, OpenRun};
 use cryptomind_core::market::waits::WaitRecord;
 use cryptomind_core::run::Run;
 use cryptomind_protocol::TaskId;
 use cryptomind_protocol::api::RunKey;
+use cryptomind_protocol::rating::EvidenceRecord;
 use cryptomind_protocol::speed::RunStatistic;
 
 use crate::state::Record;
@@ -41,7 +42,7 @@ impl Record for EventRecord {
 }
 
 impl Record for EvidenceRecord {
-    const TABLE: &'static str = "evidence/1";
+    const TABLE: &'static str = "evidence/2";
 
     fn key(&self) -> Vec<u8> {
         numbered_key(&self.task, self.number)

@@ -1,5 +1,6 @@
 //! What the market knows of a miner that could be chosen.
 
+use cryptomind_protocol::rating::{Bar, RatingView};
 use cryptomind_protocol::{Amount, NodeId};
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +11,12 @@ pub struct Ability {
     pub mflops: u64,
     /// Standard deviation of that speed's natural logarithm, in millionths.
     pub spread_ppm: u32,
-    /// Rating, in thousandths of 5 stars.
+    /// Rating as it is shown, in thousandths of 5 stars: what a client's floor is for.
     pub rating_milli: u32,
+    /// Rating as it counts where miners are compared.
+    pub low_milli: u32,
+    /// Why it gets no work for a while, where that is so.
+    pub bar: Option<Bar>,
     /// Memory that it can give to a model's state, bytes. Unknown: it is not judged by it.
     pub memory_bytes: Option<u64>,
     /// The least that it works for, for one CU.
@@ -23,12 +28,24 @@ pub struct Ability {
 }
 
 impl Ability {
-    /// Of a miner of which no more is known than its speed and its rating.
+    /// Rated so.
+    pub fn rated(self, rating: &RatingView) -> Self {
+        Self {
+            rating_milli: rating.rating_milli,
+            low_milli: rating.low_milli,
+            bar: rating.bar,
+            ..self
+        }
+    }
+
+    /// Of a miner of which no more is known than its speed and a rating that is beyond doubt.
     pub const fn new(mflops: u64, rating_milli: u32) -> Self {
         Self {
             mflops,
             spread_ppm: 0,
             rating_milli,
+            low_milli: rating_milli,
+            bar: None,
             memory_bytes: None,
             reserve: Amount::ZERO,
             missing_bytes: 0,

@@ -3,8 +3,8 @@
 //! Owned by the matchmaker, which stores what it is fed ([`RunStatistic`]s and [`WaitRecord`]s) and reads the last of them
 //! when it starts. Choice, quote and explanation ask the same [`Past::ability`].
 
-use cryptomind_protocol::api::RatingView;
 use cryptomind_protocol::price::PriceClass;
+use cryptomind_protocol::rating::{Evidence, RatingView};
 use cryptomind_protocol::speed::{RunStatistic, SpeedBasis};
 use cryptomind_protocol::task::UsualWait;
 use cryptomind_protocol::{ItemId, NodeId};
@@ -80,13 +80,23 @@ impl Past {
         let ability = Ability {
             mflops: (predicted.flops_per_s / MFLOPS) as u64,
             spread_ppm: (predicted.spread * PPM) as u32,
-            rating_milli: rating.rating_milli,
             memory_bytes: capacity.memory_bytes,
             reserve: record.reserve,
             missing_bytes: self.warmth.missing_bytes(&node, items),
             mtbf_ms: Some(self.endurance.mtbf_ms(&node, rating.failed)),
+            ..Ability::new(0, 0)
         };
-        (ability, predicted.basis)
+        (ability.rated(rating), predicted.basis)
+    }
+
+    /// How fast a node was in a run beside what its start test promises for such work.
+    pub fn speed_truth(&self, run: &RunStatistic) -> Option<Evidence> {
+        let promised = self.speeds.promised(&run.node, run.kind, run.size_class)?;
+        let achieved_mflops = run.mflops()?;
+        Some(Evidence::Speed {
+            achieved_mflops,
+            promised_mflops: (promised / MFLOPS) as u64,
+        })
     }
 }
 

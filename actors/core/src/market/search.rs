@@ -393,7 +393,7 @@ impl<'a> Search<'a> {
             exchange_ms: times.exchange_ms.round() as u64,
             store_ms: (times.checkpoint_ms + times.return_ms).round() as u64,
             expected_ms: expected_ms.round() as u64,
-            rating_milli: self.able[at].ability.rating_milli,
+            low_milli: self.able[at].ability.low_milli,
             price: self.price(members),
             value,
         }

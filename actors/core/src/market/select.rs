@@ -108,6 +108,7 @@ impl MatchReport {
 /// The first gate that a candidate fails.
 pub fn gate(wanted: &Wanted, candidate: &Candidate) -> Option<Gate> {
     absent(candidate)
+        .or_else(|| candidate.ability.bar.map(Gate::Barred))
         .or_else(|| struck_out(wanted, candidate))
         .or_else(|| too_small(wanted, candidate))
         .or_else(|| too_dear(candidate))

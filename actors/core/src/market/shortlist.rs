@@ -59,11 +59,9 @@ impl Free {
     /// Speed times rating: what a member that computes slowly or is likely to fail is worth alone.
     const fn worth(&self) -> u64 {
         let Ability {
-            mflops,
-            rating_milli,
-            ..
+            mflops, low_milli, ..
         } = self.ability;
-        mflops.saturating_mul(rating_milli as u64)
+        mflops.saturating_mul(low_milli as u64)
     }
 }
 

@@ -9,7 +9,7 @@
 //!
 //! A quantile of it has no closed form; it is found by bisection.
 
-use libm::erfc;
+use statrs::function::erf::erfc;
 
 /// Halvings until a quantile is known to a millionth of the range that it is looked for in.
 const HALVINGS: u32 = 40;

@@ -24,6 +24,8 @@ pub use cryptomind_protocol::speed::{Engine, RunStatistic, SpeedBasis, WorkKind}
 const NEWEST_WEIGHT: f64 = 0.2;
 /// Spread of a speed of which only a start test is known, before any node has run: a factor of 1.65 either way.
 pub const START_TEST_SPREAD: f64 = 0.5;
+/// What fewer other nodes made of their start tests says nothing of a promise.
+pub const WITNESSES: usize = 3;
 /// How many nodes that spread counts for.
 const PRIOR_NODES: f64 = 3.0;
 /// Spread of a speed that is known from runs of another size.
@@ -113,6 +115,8 @@ pub struct Speeds {
     start_tests: BTreeMap<NodeId, f64>,
     /// Logarithm of what each node last achieved of its start test.
     factors: BTreeMap<(WorkKind, NodeId), f64>,
+    /// The same for each size of a step: small steps take longer than their operations say.
+    sized: BTreeMap<(WorkKind, u8, NodeId), f64>,
 }
 
 impl Speeds {
@@ -131,7 +135,10 @@ impl Speeds {
             .and_modify(|history| history.feed(speed))
             .or_insert_with(|| History::first(speed));
         if let Some(test) = self.start_tests.get(&run.node) {
-            self.factors.insert((run.kind, run.node), speed - test.ln());
+            let factor = speed - test.ln();
+            self.factors.insert((run.kind, run.node), factor);
+            let sized = (run.kind, run.size_class, run.node);
+            self.sized.insert(sized, factor);
         }
     }
 
@@ -140,6 +147,7 @@ impl Speeds {
         self.histories.retain(|(known, ..), _| *known != node);
         self.start_tests.remove(&node);
         self.factors.retain(|(_, known), _| *known != node);
+        self.sized.retain(|(.., known), _| *known != node);
     }
 
     /// A node's speed at a sort of work. Nothing of a node that has shown nothing.
@@ -153,6 +161,19 @@ impl Speeds {
                 basis: SpeedBasis::StartTest {},
             })
         })
+    }
+
+    /// What a node's start test promises for steps of a size, by what other nodes made of theirs, operations a second. Nothing
+    /// where fewer than [`WITNESSES`] have shown it. The node's own runs do not enter: what it claimed stays what it claimed.
+    pub fn promised(&self, node: &NodeId, kind: WorkKind, size_class: u8) -> Option<f64> {
+        let test = self.start_tests.get(node)?;
+        let (first, last) = ([0; NodeId::LEN], [u8::MAX; NodeId::LEN]);
+        let [first, last] = [first, last].map(|id| (kind, size_class, NodeId::new(id)));
+        let others = self.sized.range(first..=last);
+        let others = others.filter(|((.., known), _)| known != node);
+        let factors: Vec<f64> = others.map(|(_, factor)| *factor).collect();
+        let enough = factors.len() >= WITNESSES;
+        enough.then(|| test * median(factors).exp())
     }
 
     fn of_runs(&self, node: NodeId, sort: Sort) -> Option<Prediction> {
@@ -179,17 +200,22 @@ impl Speeds {
     /// around it.
     fn achieved(&self, kind: WorkKind) -> (f64, f64) {
         let of_kind = self.factors.iter().filter(|((known, _), _)| *known == kind);
-        let mut factors: Vec<f64> = of_kind.map(|(_, factor)| *factor).collect();
+        let factors: Vec<f64> = of_kind.map(|(_, factor)| *factor).collect();
         if factors.is_empty() {
             return (1.0, START_TEST_SPREAD);
         }
-        let middle = factors.len() / 2;
-        let median = *factors.select_nth_unstable_by(middle, f64::total_cmp).1;
+        let median = median(factors.clone());
         let squares: f64 = factors.iter().map(|factor| (factor - median).powi(2)).sum();
         let prior = PRIOR_NODES * START_TEST_SPREAD * START_TEST_SPREAD;
         let variance = (prior + squares) / (PRIOR_NODES + factors.len() as f64);
         (median.exp(), variance.sqrt())
     }
+}
+
+/// The middle one of these, of which there is at least one.
+fn median(mut values: Vec<f64>) -> f64 {
+    let middle = values.len() / 2;
+    *values.select_nth_unstable_by(middle, f64::total_cmp).1
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use cryptomind_protocol::rating::Bar;
 use cryptomind_protocol::{Amount, NodeId};
 
 /// A condition that a candidate must meet, in the order in which they are looked at; with the numbers that it failed by.
@@ -13,6 +14,9 @@ pub enum Gate {
     /// It does something else.
     #[error("it is in another group, or its owner uses it")]
     Busy,
+    /// It failed too often, whatever the task.
+    #[error("{0}")]
+    Barred(Bar),
     /// It failed this task too often.
     #[error("it failed this task {strikes} times; {allowed} is the most")]
     StruckOut {
@@ -72,8 +76,8 @@ pub struct Score {
     pub store_ms: u64,
     /// The group's time, expected losses included, milliseconds. What starting takes is the same for all and left out.
     pub expected_ms: u64,
-    /// This member's rating, in thousandths of a star.
-    pub rating_milli: u32,
+    /// This member's rating as it counts, in thousandths of a star.
+    pub low_milli: u32,
     /// What the group's work costs.
     pub price: Amount,
     /// What groups are compared by: see [`select`](super::select()).
@@ -85,13 +89,13 @@ impl fmt::Display for Score {
         let seconds = |ms: u64| format!("{}.{:01} s", ms / 1000, ms % 1000 / 100);
         write!(
             f,
-            "{} in all, of which {} computing, {} exchange, {} fetching, {} storing; rated {}; the work costs {}",
+            "{} in all, of which {} computing, {} exchange, {} fetching, {} storing; its rating counts as {}; the work costs {}",
             seconds(self.expected_ms),
             seconds(self.compute_ms),
             seconds(self.exchange_ms),
             seconds(self.fetch_ms),
             seconds(self.store_ms),
-            stars(self.rating_milli),
+            stars(self.low_milli),
             self.price,
         )
     }

@@ -1,4 +1,4 @@
-//! Whose fault a loss is, and when that is held against a miner.
+//! Whose fault a loss is, and when that is held against a miner; and whose merit a run is.
 //!
 //! A task that crashes every machine looks, from here, like machines that crash. So what could be the task's fault is kept
 //! in the run as a [`Charge`], and is held against its miner only once the task gets further than where it failed: then it
@@ -8,7 +8,7 @@
 use cryptomind_protocol::NodeId;
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, Run};
+use super::{Effect, Run, Seat};
 
 /// Whose fault the loss of a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,15 @@ impl Run {
             }
             Fault::Nobodys => {}
         }
+    }
+
+    /// A member did its part. That others agreed says something only where another owner had a part in it.
+    pub(super) fn praise(&self, node: NodeId) -> Effect {
+        let owner = |seat: &Seat| seat.member.owner;
+        let own = self.seats.iter().find(|s| s.member.node == node).map(owner);
+        let others = self.seats.iter().map(owner);
+        let agreed = self.verified_step > 0 && others.into_iter().any(|other| Some(other) != own);
+        Effect::Praise { node, agreed }
     }
 
     fn furthest_step(&self) -> u64 {

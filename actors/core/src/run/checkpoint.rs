@@ -221,9 +221,8 @@ impl Run {
             effects,
         );
         self.blame_all(effects);
-        for node in self.nodes() {
-            effects.push(Effect::Praise(node));
-        }
+        let praise = self.nodes().into_iter().map(|node| self.praise(node));
+        effects.extend(praise.collect::<Vec<_>>());
         if self.is_training() {
             effects.push(Effect::Publish {
                 files: files.clone(),

@@ -37,14 +37,14 @@ impl Run {
     }
 
     /// When all work is verified, the first rank alone owes something: the result.
-    fn has_done_its_part(&self, node: NodeId) -> bool {
+    pub(super) fn has_done_its_part(&self, node: NodeId) -> bool {
         self.is_verified_whole() && self.seats.first().is_some_and(|s| s.member.node != node)
     }
 
     fn let_go(&mut self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
         let loss = Loss::new(node, "it leaves", Fault::Nobodys);
         if self.has_done_its_part(node) {
-            effects.push(Effect::Praise(node));
+            effects.push(self.praise(node));
             self.drop_members(vec![loss], now, effects);
         } else {
             self.lose(vec![loss], now, effects);

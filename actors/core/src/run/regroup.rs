@@ -135,7 +135,11 @@ impl Run {
             // The result was its word.
             self.result = None;
         }
-        for loss in lost {
+        let lost: Vec<_> = lost
+            .into_iter()
+            .map(|loss| (self.has_done_its_part(loss.node), loss))
+            .collect();
+        for (has_done_its_part, loss) in lost {
             let seat = self.seats.iter().position(|s| s.member.node == loss.node);
             let Some(seat) = seat.map(|at| self.seats.remove(at)) else {
                 continue;
@@ -144,7 +148,12 @@ impl Run {
             let share = unpaid.iter().find(|(member, _)| member.node == loss.node);
             let share = share.map_or(Amount::ZERO, |(_, amount)| *amount);
             match seat.leaving {
-                Some(why) => self.has_left(seat.member, why, (share, remaining), effects),
+                Some(why) => {
+                    if !has_done_its_part {
+                        effects.push(Effect::LetGo(loss.node));
+                    }
+                    self.has_left(seat.member, why, (share, remaining), effects);
+                }
                 None => {
                     self.is_lost(seat.member, &loss.reason, (share, remaining), effects);
                     self.hold_against(loss, effects);

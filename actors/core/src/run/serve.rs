@@ -231,8 +231,8 @@ impl Run {
 
     fn end_session(&mut self, reason: &str, now: Timestamp, effects: &mut Vec<Effect>) {
         if !self.earned.is_zero() {
-            let nodes = self.nodes().into_iter();
-            effects.extend(nodes.map(Effect::Praise));
+            let praise = self.nodes().into_iter().map(|node| self.praise(node));
+            effects.extend(praise.collect::<Vec<_>>());
         }
         self.end(TaskState::Finished, reason.to_owned(), now, effects);
     }

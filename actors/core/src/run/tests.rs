@@ -16,7 +16,7 @@ use super::*;
 use crate::ledger::{Ledger, Op, Rules};
 use crate::market::Ability;
 use crate::price::{Extent, ItemUse, Prices};
-use crate::rating::{NEWCOMER_MILLI, withheld_ppm};
+use crate::rating::{NEWCOMER_LOW_MILLI, withheld_ppm};
 
 mod blame;
 mod choice;
@@ -165,6 +165,7 @@ struct World {
     stopped: Vec<NodeId>,
     blamed: Vec<NodeId>,
     praised: Vec<NodeId>,
+    let_go: Vec<NodeId>,
     lost: Vec<NodeId>,
     ran: Vec<RunStatistic>,
     waited: Vec<WaitRecord>,
@@ -201,6 +202,7 @@ impl World {
             stopped: Vec::new(),
             blamed: Vec::new(),
             praised: Vec::new(),
+            let_go: Vec::new(),
             lost: Vec::new(),
             ran: Vec::new(),
             waited: Vec::new(),
@@ -246,7 +248,8 @@ impl World {
                 Effect::Settle(ending) => self.settle(ending),
                 Effect::Stop { node, .. } => self.stopped.push(node),
                 Effect::Blame { node, .. } => self.blamed.push(node),
-                Effect::Praise(node) => self.praised.push(node),
+                Effect::Praise { node, .. } => self.praised.push(node),
+                Effect::LetGo(node) => self.let_go.push(node),
                 Effect::Tell {
                     event: Event::Left { node, .. },
                     ..
@@ -280,7 +283,7 @@ impl World {
 
     /// As the matchmaker does it, every node rated as a newcomer.
     fn settle(&mut self, mut ending: Ending) {
-        let withheld = withheld_ppm(NEWCOMER_MILLI, rules().withholding.max_ppm);
+        let withheld = withheld_ppm(NEWCOMER_LOW_MILLI, rules().withholding.max_ppm);
         ending.withheld = self.run.earners.iter().map(|n| (*n, withheld)).collect();
         self.settled += 1;
         let task = self.run.task;
@@ -475,7 +478,7 @@ fn a_miner_without_a_token_takes_its_first_task() {
     assert!(!balance(&world).earning.is_zero());
     world.report(1, finished());
     let earned = Amount::from_base_units(world.paid(2));
-    let withheld = earned.mul_div(125_000, 1_000_000).unwrap();
+    let withheld = earned.mul_div(250_000, 1_000_000).unwrap();
     let now = balance(&world);
     assert!(!withheld.is_zero());
     assert_eq!((now.locked, now.earning), (withheld, Amount::ZERO));

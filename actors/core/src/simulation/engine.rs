@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cryptomind_protocol::node::Report;
+use cryptomind_protocol::rating::Evidence;
 use cryptomind_protocol::task::{Event as TaskEvent, Member, ResultFile, TaskSpec, TaskState};
 use cryptomind_protocol::transaction::StoredReceipt;
 use cryptomind_protocol::{AccountId, Amount, BlobId, NodeId, SecretKey, Timestamp};
@@ -18,7 +19,6 @@ use crate::dice::Dice;
 use crate::market::speed::Engine as Processor;
 use crate::market::{Ability, Offer};
 use crate::price::{INTERVAL_MS, Terms};
-use crate::rating::Evidence;
 use crate::run::{Effect, Input, Limits, Run};
 
 mod presence;
@@ -316,10 +316,16 @@ impl Engine {
                     self.outcome.lost += u32::from(matches!(event, TaskEvent::Lost { .. }));
                 }
                 Effect::Settle(_) => self.settle(at),
-                Effect::Praise(node) => self.measured.rate(node, Evidence::Done, self.now),
+                Effect::Praise { node, agreed } => {
+                    self.measured
+                        .rate(node, &Evidence::Done { agreed }, self.now);
+                }
+                Effect::LetGo(node) => {
+                    self.measured.rate(node, &Evidence::Left {}, self.now);
+                }
                 Effect::Blame { node, reason } => {
                     let evidence = Evidence::Failed { reason };
-                    self.measured.rate(node, evidence, self.now);
+                    self.measured.rate(node, &evidence, self.now);
                 }
                 Effect::Ran(run) => self.measured.ran(&run),
                 Effect::Earn { .. } | Effect::Waited(_) | Effect::Publish { .. } => {}
@@ -351,7 +357,7 @@ impl Engine {
                     .price
                     .as_ref()
                     .map_or(Amount::ZERO, |price| price.reserve(miner)),
-                ..self.measured.ability(miner, &workload, bytes)
+                ..self.measured.ability(miner, &workload, bytes, self.now)
             },
         };
         self.say(at, ms, Input::Offered(offer));

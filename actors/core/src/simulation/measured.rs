@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cryptomind_protocol::rating::{Evidence, RatingView};
 use cryptomind_protocol::{NodeId, Timestamp};
 
 use super::Policy;
@@ -11,7 +12,7 @@ use crate::dice::Dice;
 use crate::market::link::{Links, Measure, Party};
 use crate::market::speed::{Engine, RunStatistic, Speeds};
 use crate::market::{Ability, Surroundings, Workload};
-use crate::rating::{Evidence, NEWCOMER_MILLI, Rating};
+use crate::rating::{self, NEWCOMER_MILLI, Rating};
 
 /// A table of links is taken anew when it is older.
 const TABLE_AGE_MS: u64 = 30_000;
@@ -131,7 +132,13 @@ impl Measured {
     }
 
     /// What a miner can do for a workload, as the coordinator is allowed to know it.
-    pub fn ability(&mut self, miner: usize, workload: &Workload, missing_bytes: u64) -> Ability {
+    pub fn ability(
+        &mut self,
+        miner: usize,
+        workload: &Workload,
+        missing_bytes: u64,
+        now: Timestamp,
+    ) -> Ability {
         let sort = workload.sort(Engine::Cpu);
         let predicted = self.speeds.predict(node(miner), sort);
         let (flops_per_s, spread) = predicted.map_or((1.0, 0.0), |p| (p.flops_per_s, p.spread));
@@ -140,24 +147,22 @@ impl Measured {
             Policy::Market => Ability {
                 spread_ppm: (spread * 1e6) as u32,
                 missing_bytes,
-                ..Ability::new(mflops, self.rating_milli(miner))
+                ..Ability::new(mflops, 0).rated(&self.rating(miner, now))
             },
             Policy::SpeedOnly => Ability::new(mflops, NEWCOMER_MILLI),
             Policy::Random => Ability::new(1 + self.dice.below(1 << 40), NEWCOMER_MILLI),
         }
     }
 
-    fn rating_milli(&self, miner: usize) -> u32 {
-        let rating = self.ratings.get(&node(miner));
-        rating.map_or(NEWCOMER_MILLI, Rating::rating_milli)
+    /// Every miner is its own owner.
+    fn rating(&self, miner: usize, now: Timestamp) -> RatingView {
+        let known = self.ratings.get(&node(miner)).cloned().unwrap_or_default();
+        rating::view(&known, &known, now)
     }
 
     /// A miner showed something.
-    pub fn rate(&mut self, node: NodeId, evidence: Evidence, now: Timestamp) {
-        let rating = self.ratings.entry(node);
-        let rating = rating.or_insert_with(|| Rating::new(node, now));
-        let rated = crate::rating::apply(rating, evidence, now);
-        rated.expect("no stars are given here");
+    pub fn rate(&mut self, node: NodeId, evidence: &Evidence, now: Timestamp) {
+        self.ratings.entry(node).or_default().hear(evidence, now);
     }
 
     /// A miner was a member of a group.

@@ -21,6 +21,9 @@ use cryptomind_protocol::node::{
 };
 use cryptomind_protocol::price::{PriceClass, PricePoint, PriceRing, Utilisation};
 use cryptomind_protocol::probe::{self, Echo, LinkReport, Peer};
+use cryptomind_protocol::rating::{
+    Bar, Evidence, EvidenceKey, EvidenceRecord, Odds, RatingParts, RatingView,
+};
 use cryptomind_protocol::ring::{Link, SegmentHeader};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::serve::{self, Acknowledgement, Answered};
@@ -1010,18 +1013,112 @@ pub fn api_requests() -> Vec<api::Request> {
             }),
             limit: 1000,
         },
+        Request::Evidence {
+            owner: ACCOUNT,
+            after: None,
+            limit: 1000,
+        },
+        Request::Evidence {
+            owner: ACCOUNT,
+            after: Some(EvidenceKey {
+                at: AT,
+                task: TASK,
+                number: 7,
+            }),
+            limit: 1000,
+        },
     ]
 }
 
-fn api_answers() -> Vec<Message> {
-    let rating = api::RatingView {
+fn rating_view(bar: Option<Bar>) -> RatingView {
+    let odds = |mean_ppm| Odds {
+        mean_ppm,
+        low_ppm: 472_871,
+    };
+    RatingView {
         rating_milli: 3500,
+        low_milli: 900,
+        parts: RatingParts {
+            correctness: odds(1_000_000),
+            delivery: odds(800_000),
+            speed_ppm: 1_100_000,
+            stars_milli: 3500,
+        },
         done: 3,
         failed: 1,
-        stars: 9,
+        left: 1,
+        wrong: 0,
         votes: 2,
+        bar,
+        at: AT,
         last_change: "lost during a run".into(),
+    }
+}
+
+fn ratings() -> Vec<Message> {
+    let bars = [
+        Bar::Rests {
+            failed: 2,
+            of: 5,
+            until: AT,
+        },
+        Bar::Excluded {
+            wrong: 3,
+            until: AT,
+        },
+    ];
+    all_variants!(bars, Bar::Rests { .. }, Bar::Excluded { .. });
+    let evidence = [
+        Evidence::Done { agreed: true },
+        Evidence::Left {},
+        Evidence::Failed {
+            reason: "silent for 1.5 s".into(),
+        },
+        Evidence::Right {},
+        Evidence::Wrong {
+            reason: "another loss".into(),
+        },
+        Evidence::Speed {
+            achieved_mflops: 900,
+            promised_mflops: 1000,
+        },
+        Evidence::Stars {
+            stars: 5,
+            paid: ctm(3),
+            rater: ACCOUNT,
+            credibility_ppm: 1_000_000,
+        },
+    ];
+    all_variants!(
+        evidence,
+        Evidence::Done { .. },
+        Evidence::Left {},
+        Evidence::Failed { .. },
+        Evidence::Right {},
+        Evidence::Wrong { .. },
+        Evidence::Speed { .. },
+        Evidence::Stars { .. }
+    );
+    let record = |(n, evidence)| {
+        let record = EvidenceRecord {
+            task: TASK,
+            number: 256,
+            node: node_id(),
+            owner: ACCOUNT,
+            at: AT,
+            evidence,
+        };
+        message("evidence-record", &format!("{n}"), record)
     };
+    let bars = bars.map(Some).into_iter().chain([None]).enumerate();
+    let views = bars.map(|(n, bar)| message("rating-view", &format!("{n}"), rating_view(bar)));
+    views
+        .chain(evidence.into_iter().enumerate().map(record))
+        .collect()
+}
+
+fn api_answers() -> Vec<Message> {
+    let rating = rating_view(None);
     let miner = api::MinerView {
         node: node_id(),
         name: "rig".into(),
@@ -1615,7 +1712,7 @@ fn requests() -> Vec<Message> {
 
 /// All samples, in the order of the golden vectors.
 pub fn all() -> Vec<Message> {
-    let groups: [fn() -> Vec<Message>; 21] = [
+    let groups: [fn() -> Vec<Message>; 22] = [
         basics,
         hellos,
         networks,
@@ -1629,6 +1726,7 @@ pub fn all() -> Vec<Message> {
         prices,
         link_views,
         run_statistics,
+        ratings,
         accounts,
         commands,
         enrolments,

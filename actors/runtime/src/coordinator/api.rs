@@ -31,6 +31,7 @@ use crate::catalog::{CATALOG_LIMIT, CatalogMsg, ItemName};
 use crate::clock;
 use crate::ledger::{LEDGER_LIMIT, LedgerMsg};
 use crate::matchmaker::{MATCHMAKER_LIMIT, MatchmakerMsg};
+use crate::rating::{RATING_LIMIT, RatingMsg};
 
 /// Events that are read from the store at a time for one watcher.
 const EVENTS_AT_ONCE: usize = 64;
@@ -92,6 +93,20 @@ pub(super) async fn answer(
             Err(refusal) => exchange.answer(Err::<Ack, _>(refusal)).await,
         },
         Request::Miners {} => exchange.answer(office.miners().await).await,
+        Request::Evidence {
+            owner,
+            after,
+            limit,
+        } => {
+            let evidence = |reply| RatingMsg::EvidenceOf {
+                owner,
+                after,
+                limit,
+                reply,
+            };
+            let found = office.rating.call(evidence, RATING_LIMIT).await;
+            exchange.answer(found.and_then(|found| found)).await;
+        }
         Request::WhyNoWork {} => exchange.answer(office.why_no_work(me).await).await,
         Request::Prices {} => exchange.answer(office.prices().await).await,
         Request::PriceHistory {

@@ -1,14 +1,15 @@
 //! Carrying out what a run decided: one posting, then news to the world.
 
 use cryptomind_core::catalog::ItemRecord;
-use cryptomind_core::journal::{EventRecord, EvidenceRecord, OpenRun};
+use cryptomind_core::journal::{EventRecord, NodeRecord, OpenRun};
 use cryptomind_core::market::waits::WaitRecord;
-use cryptomind_core::rating::Evidence;
+use cryptomind_core::rating;
 use cryptomind_core::run::{Effect, Input, Run, payments};
 use cryptomind_core::transaction::Verified;
 use cryptomind_protocol::block::{Decision, Receipt};
 use cryptomind_protocol::item::{ItemKind, Manifest, ModelInfo};
 use cryptomind_protocol::node::Command;
+use cryptomind_protocol::rating::{Evidence, EvidenceRecord};
 use cryptomind_protocol::speed::RunStatistic;
 use cryptomind_protocol::task::{Event, Metrics, ResultFile, Work};
 use cryptomind_protocol::transaction::Accepted;
@@ -283,6 +284,9 @@ impl Desk {
                     plan.settles = true;
                 }
                 Effect::Ran(run) => {
+                    if let Some(evidence) = self.past.speed_truth(&run) {
+                        self.hear(&mut plan, (task, number), run.node, evidence, now)?;
+                    }
                     plan.batch.put(&run);
                     plan.ran.push(run);
                 }
@@ -290,10 +294,17 @@ impl Desk {
                     plan.batch.put(&wait);
                     plan.waited = Some(wait);
                 }
-                Effect::Praise(node) => plan.hear(task, number, node, Evidence::Done, now),
+                Effect::Praise { node, agreed } => {
+                    let evidence = Evidence::Done { agreed };
+                    self.hear(&mut plan, (task, number), node, evidence, now)?;
+                }
+                Effect::LetGo(node) => {
+                    self.hear(&mut plan, (task, number), node, Evidence::Left {}, now)?;
+                }
                 Effect::Blame { node, reason } => {
                     plan.blamed.push(node);
-                    plan.hear(task, number, node, Evidence::Failed { reason }, now);
+                    let evidence = rating::failed(&reason);
+                    self.hear(&mut plan, (task, number), node, evidence, now)?;
                 }
                 Effect::Publish { files, metrics } => {
                     let record = self.trained(run, files, metrics, now).await?;
@@ -302,6 +313,33 @@ impl Desk {
             }
         }
         Ok(plan)
+    }
+
+    /// Evidence about a node is that about its owner too.
+    fn hear(
+        &self,
+        plan: &mut Plan,
+        (task, number): (TaskId, u64),
+        node: NodeId,
+        evidence: Evidence,
+        at: Timestamp,
+    ) -> Result<(), ErrorBody> {
+        let record = self.world.store.get::<NodeRecord>(node.as_bytes());
+        // Whoever was a member had joined.
+        let Some(record) = record.map_err(ErrorBody::internal)? else {
+            return Ok(());
+        };
+        let heard = EvidenceRecord {
+            task,
+            number,
+            node,
+            owner: record.owner,
+            at,
+            evidence,
+        };
+        plan.batch.put(&heard);
+        plan.deliveries.push(Delivery::Heard(heard));
+        Ok(())
     }
 
     /// The trained model as an item of the client's.
@@ -388,18 +426,6 @@ impl Plan {
             .into_iter()
             .map(|node| Delivery::Command(node, command.clone()));
         self.deliveries.extend(each);
-    }
-
-    fn hear(&mut self, task: TaskId, number: u64, node: NodeId, evidence: Evidence, at: Timestamp) {
-        let record = EvidenceRecord {
-            task,
-            number,
-            node,
-            at,
-            evidence,
-        };
-        self.batch.put(&record);
-        self.deliveries.push(Delivery::Heard(record));
     }
 
     fn store(&mut self, record: ItemRecord) {

@@ -9,8 +9,9 @@ use cryptomind_core::dice::Dice;
 use cryptomind_core::market::shortlist::{Asking, FreeMiners, OWED};
 use cryptomind_core::market::{Ability, Wanted};
 use cryptomind_core::run::Input;
+use cryptomind_protocol::rating::{Bar, RatingView};
 use cryptomind_protocol::role::Role;
-use cryptomind_protocol::{Amount, NodeId, TaskId};
+use cryptomind_protocol::{Amount, NodeId, TaskId, Timestamp};
 
 use super::Desk;
 use crate::coordinator::links::Link;
@@ -25,6 +26,8 @@ pub(super) struct Free {
     /// What each connected miner can do, as far as is known.
     abilities: BTreeMap<NodeId, Ability>,
     miners: FreeMiners,
+    /// Who gets no work until when.
+    resting: BTreeSet<(Timestamp, NodeId)>,
     declined: BTreeSet<(TaskId, NodeId)>,
 }
 
@@ -48,13 +51,14 @@ impl Free {
 }
 
 /// What a miner can do whatever the task, by what it says of itself and how it is rated.
-pub(super) fn ability(link: &Link, rating_milli: u32) -> Ability {
+pub(super) fn ability(link: &Link, rating: &RatingView) -> Ability {
     let record = &link.record;
-    Ability {
+    let ability = Ability {
         memory_bytes: record.capacity.memory_bytes,
         reserve: record.reserve,
-        ..Ability::new(record.capacity.mflops, rating_milli)
-    }
+        ..Ability::new(record.capacity.mflops, 0)
+    };
+    ability.rated(rating)
 }
 
 impl Desk {
@@ -65,8 +69,37 @@ impl Desk {
         // Without ratings nobody is known yet; offers bring them.
         let ratings = self.ratings(nodes).await.unwrap_or_default();
         for (link, rating) in links.iter().zip(ratings) {
-            self.knows(link.record.node, ability(link, rating.rating_milli));
+            self.knows(link.record.node, ability(link, &rating));
         }
+    }
+
+    /// A miner connected, or is rated otherwise than before. Without its rating it is not known: its offer brings that.
+    pub(super) async fn rated_anew(&mut self, node: NodeId) {
+        let Some(link) = self.world.links.get(&node) else {
+            return;
+        };
+        if link.record.role != Role::Miner {
+            return;
+        }
+        let ratings = self.ratings(vec![node]).await.unwrap_or_default();
+        for rating in ratings {
+            self.knows(node, ability(&link, &rating));
+            if let Some(Bar::Rests { until, .. } | Bar::Excluded { until, .. }) = rating.bar {
+                self.free.resting.insert((until, node));
+            }
+        }
+    }
+
+    /// Whose rest is over.
+    pub(super) fn rested(&mut self, now: Timestamp) -> Vec<NodeId> {
+        let mut rested = Vec::new();
+        while let Some((until, node)) = self.free.resting.first().copied()
+            && until <= now
+        {
+            self.free.resting.pop_first();
+            rested.push(node);
+        }
+        rested
     }
 
     /// A miner connected, or is rated otherwise than before.

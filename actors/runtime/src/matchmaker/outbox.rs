@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cryptomind_core::catalog::ItemRecord;
-use cryptomind_core::journal::EvidenceRecord;
 use cryptomind_protocol::node::Command;
+use cryptomind_protocol::rating::EvidenceRecord;
 use cryptomind_protocol::transaction::Accepted;
 use cryptomind_protocol::{ErrorBody, NodeId, TaskId};
 use ractor::ActorRef;
@@ -162,7 +162,12 @@ impl Carrier {
                 Delivery::Command(node, command) => world.links.tell(node, command),
                 Delivery::Wake(task) => world.watchers.wake(task),
                 // An actor that is being restarted reads it from the store.
-                Delivery::Heard(record) => drop(world.rating.cast(RatingMsg::Heard(record))),
+                Delivery::Heard(record) => {
+                    let node = record.node;
+                    drop(world.rating.cast(RatingMsg::Heard(record)));
+                    // It asks after that was heard.
+                    drop(self.loss.me.cast(MatchmakerMsg::Rated(node)));
+                }
                 Delivery::Stored(record) => {
                     drop(world.catalog.cast(CatalogMsg::Stored(vec![record])));
                 }

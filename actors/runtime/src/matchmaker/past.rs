@@ -7,7 +7,7 @@ use cryptomind_core::market::past::{MAX_STATISTICS, Past};
 use cryptomind_core::market::waits::{MAX_WAITS, WaitRecord};
 use cryptomind_core::market::{Ability, Known, Workload};
 use cryptomind_core::price::{ItemUse, Terms, class_of};
-use cryptomind_protocol::api::RatingView;
+use cryptomind_protocol::rating::RatingView;
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::speed::{RunStatistic, SpeedBasis};
 use cryptomind_protocol::task::{TaskSpec, UsualWait};

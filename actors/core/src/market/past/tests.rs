@@ -1,7 +1,7 @@
 use super::*;
 use crate::market::endurance::NEWCOMER_MTBF_MS;
 use crate::price::fixture::{terms, training};
-use crate::rating::Rating;
+use crate::rating::{Rating, view};
 use cryptomind_protocol::node::Capacity;
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::speed::Engine;
@@ -27,7 +27,8 @@ fn record() -> NodeRecord {
 #[test]
 fn an_ability_is_what_the_past_and_the_join_say() {
     let (record, workload, items) = (record(), Workload::of(&training(), &terms()), terms().items);
-    let mut rating = Rating::new(record.node, Timestamp::from_ms(0)).view();
+    let newcomer = Rating::default();
+    let mut rating = view(&newcomer, &newcomer, Timestamp::from_ms(0));
     let mut past = Past::default();
     let (ability, basis) = past.ability(&record, &rating, &workload, &items);
     assert_eq!((ability.mflops, basis), (8_000, SpeedBasis::StartTest {}));

@@ -35,7 +35,7 @@ impl Load {
             fetch_ms: expectation::fetch_ms(ability.missing_bytes, store),
             store_ms_per_byte: expectation::store_ms_per_byte(store),
             hazard_per_ms: expectation::hazard_per_ms(ability),
-            weight: f64::from(BEST_MILLI) / f64::from(ability.rating_milli.max(1)),
+            weight: f64::from(BEST_MILLI) / f64::from(ability.low_milli.max(1)),
             // What costs more than all tokens does not pass the gates.
             price: price.map_or(f64::MAX, |price| price.base_units() as f64),
         }

@@ -99,6 +99,35 @@ fn how_far_start_tests_lead_astray_is_learnt() {
     }
 }
 
+/// Who claims ten times its speed is held to that; nobody is held to what is not known of others.
+#[test]
+fn a_start_test_promises_what_others_made_of_theirs() {
+    let mut speeds = Speeds::default();
+    for n in 1..=4 {
+        speeds.started(node(n), 10_000_000_000);
+    }
+    speeds.started(node(9), 100_000_000_000);
+    let promised = |speeds: &Speeds, n| speeds.promised(&node(n), SORT.kind, SORT.size_class);
+    for n in 1..=3 {
+        assert_eq!(promised(&speeds, 9), None);
+        speeds.ran(&run(n, SORT.size_class, 4e9));
+    }
+    let close = |found: Option<f64>, expected: f64| (found.unwrap() / expected - 1.0).abs() < 1e-6;
+    assert!(close(promised(&speeds, 9), 40e9));
+    assert!(close(promised(&speeds, 4), 4e9));
+    assert_eq!(promised(&speeds, 1), None, "two others are too few");
+    assert_eq!(
+        speeds.promised(&node(9), SORT.kind, 10),
+        None,
+        "of another size nothing is known"
+    );
+    // Its own runs do not make its claim smaller.
+    speeds.ran(&run(9, SORT.size_class, 4e9));
+    assert!(close(promised(&speeds, 9), 40e9));
+    speeds.forget(node(1));
+    assert_eq!(promised(&speeds, 9), None);
+}
+
 #[test]
 fn a_run_without_time_or_work_says_nothing() {
     let mut speeds = Speeds::default();

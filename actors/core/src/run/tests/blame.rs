@@ -138,3 +138,28 @@ fn who_accepts_and_never_starts_gains_nothing() {
         (vec![node(idle)], 0)
     );
 }
+
+/// That others came to the same says something only where they are of another owner.
+#[test]
+fn agreement_counts_between_owners_alone() {
+    let agreed_of = |owners: [u8; 3]| {
+        let mut world = World::new();
+        for (n, of) in (1..=3).zip(owners) {
+            let mut offer = offer(n);
+            offer.member.owner = owner(of);
+            world.feed(Input::Offered(offer));
+        }
+        world.pass(500);
+        (1..=3).for_each(|n| world.report(n, Report::Ready { fetched_bytes: 0 }));
+        assert!(!praises(&world.run), "nothing is verified yet");
+        (1..=4).for_each(|i| world.checkpoint(&[1, 2, 3], i * 10));
+        praises(&world.run)
+    };
+    assert!(agreed_of([1, 2, 3]) && agreed_of([1, 1, 3]));
+    assert!(!agreed_of([1, 1, 1]));
+}
+
+/// Whether the first member would be praised for what others came to as well.
+fn praises(run: &Run) -> bool {
+    matches!(run.praise(node(1)), Effect::Praise { agreed: true, .. })
+}

@@ -51,6 +51,7 @@ fn a_member_that_leaves_is_let_go_and_the_rest_go_on_at_once() {
     );
     assert_eq!(world.stopped, [node(3)]);
     assert_eq!(world.left, [node(3)]);
+    assert_eq!(world.let_go, [node(3)]);
     no_failure(&world);
     for n in [1, 2] {
         world.report(n, Report::Ready { fetched_bytes: 0 });
@@ -73,6 +74,7 @@ fn a_member_that_announced_it_may_go_without_a_word() {
     leave(&mut world, 1);
     world.feed(Input::Disconnected(node(1)));
     assert_eq!(world.left, [node(1)]);
+    assert_eq!(world.let_go, [node(1)]);
     paused(&mut world, 2, 3);
     paused(&mut world, 3, 3);
     assert_eq!(world.run.state, TaskState::Matched);
@@ -95,6 +97,7 @@ fn a_member_that_was_alone_is_let_go_at_once() {
         (&world.stopped[..], &world.left[..]),
         (&[node(1)][..], &[node(1)][..])
     );
+    assert_eq!(world.let_go, [node(1)]);
     no_failure(&world);
     world.ask_free();
     world.feed(Input::Offered(offer(2)));
@@ -105,7 +108,7 @@ fn a_member_that_was_alone_is_let_go_at_once() {
     );
 }
 
-/// Whoever takes a task and leaves it again and again is not asked again; it harms nobody's rating, and earns nothing.
+/// Whoever takes a task and leaves it again and again is not asked again; that is no failure, and earns nothing.
 #[test]
 fn who_leaves_again_and_again_is_not_asked_again() {
     let mut world = World::new();
@@ -141,6 +144,7 @@ fn who_leaves_when_all_is_verified_has_done_its_part() {
         (&world.left[..], &world.praised[..]),
         (&[node(2)][..], &[node(2)][..])
     );
+    assert!(world.let_go.is_empty());
     world.report(1, finished());
     world.check_end(TaskState::Finished);
     assert_eq!(world.praised, [node(2), node(1), node(3)]);

@@ -70,11 +70,11 @@ impl Engine {
             return None;
         }
         let (workload, bytes) = (self.tasks[at].workload, self.scenario.job.dataset_bytes);
-        let measured = &mut self.measured;
+        let (measured, now) = (&mut self.measured, self.now);
         let member = |m: &usize| {
             (
                 Party::Node(node(*m)),
-                measured.ability(*m, &workload, bytes),
+                measured.ability(*m, &workload, bytes, now),
             )
         };
         let group: Vec<_> = members.iter().map(member).collect();
