@@ -666,6 +666,9 @@ pub enum MinerCommand {
     Ls,
     /// Why your miners have no work, task by task
     WhyNoWork,
+    /// Check this machine: what it has, whether it computes rightly, how fast it is and how fast it stays
+    #[command(after_help = examples::MINER_SELFTEST)]
+    Selftest(SelftestArgs),
     /// What a miner's rating rests on, event by event; recomputed here
     #[command(after_help = examples::MINER_EXPLAIN)]
     Explain {
@@ -692,6 +695,17 @@ pub enum MinerCommand {
         /// The node's id, or the beginning of it
         node: String,
     },
+}
+
+/// How to test this machine.
+#[derive(Debug, Args)]
+pub struct SelftestArgs {
+    /// For how long it trains to see whether it slows down
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// What to compute on; by default something that nobody knew before
+    #[arg(long, value_name = "NUMBER")]
+    pub challenge: Option<u64>,
 }
 
 /// The market.

@@ -9,6 +9,7 @@ use crate::cli::Command;
 use crate::context::Context;
 use crate::exit;
 
+pub mod check;
 mod completions;
 mod config;
 mod dataset;

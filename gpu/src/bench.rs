@@ -19,34 +19,54 @@ const INPUTS: u32 = 784;
 /// what others happened to leave of it.
 pub fn measure_mflops(limit: Duration) -> u64 {
     let start = Instant::now();
-    let model = model();
-    let data = data();
-    let batch: Vec<u32> = (0..BATCH).collect();
-    let mut session =
-        Session::new(&model, &train()).expect("the model of this module passes its check");
-    let mut step = || {
-        let begin = Instant::now();
-        session
-            .grad_step(&data, &batch, &mut |_| ())
-            .expect("the data of this module fits");
-        session
-            .apply(BATCH)
-            .expect("gradients of bounded data are finite");
-        session.commit();
-        begin.elapsed()
-    };
-    step();
-    let mut times = vec![step()];
+    let mut stepper = Stepper::new();
+    stepper.step();
+    let mut times = vec![stepper.step()];
     // The next step will take as long as the last: begin it only if it ends in time.
     while start.elapsed() + times[times.len() - 1] < limit {
-        times.push(step());
+        times.push(stepper.step());
     }
     times.sort_unstable();
-    let flops = u128::from(model.training_flops()) * u128::from(BATCH);
     let nanos = times[times.len() / 4].as_nanos().max(1);
-    u64::try_from(flops * 1000 / nanos)
+    u64::try_from(stepper.flops() * 1000 / nanos)
         .unwrap_or(u64::MAX)
         .max(1)
+}
+
+/// Real steps of that model, one after the other.
+pub(crate) struct Stepper {
+    session: Session,
+    data: Samples,
+    batch: Vec<u32>,
+}
+
+impl Stepper {
+    pub(crate) fn new() -> Self {
+        Self {
+            session: Session::new(&model(), &train())
+                .expect("the model of this module passes its check"),
+            data: data(),
+            batch: (0..BATCH).collect(),
+        }
+    }
+
+    /// What one took.
+    pub(crate) fn step(&mut self) -> Duration {
+        let begin = Instant::now();
+        self.session
+            .grad_step(&self.data, &self.batch, &mut |_| ())
+            .expect("the data of this module fits");
+        self.session
+            .apply(BATCH)
+            .expect("gradients of bounded data are finite");
+        self.session.commit();
+        begin.elapsed()
+    }
+
+    /// Floating-point operations of one.
+    pub(crate) fn flops(&self) -> u128 {
+        u128::from(model().training_flops()) * u128::from(BATCH)
+    }
 }
 
 fn model() -> ModelSpec {

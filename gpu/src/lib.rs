@@ -24,6 +24,7 @@ pub mod devices;
 pub mod digits;
 pub mod error;
 pub mod inference;
+pub mod selftest;
 pub mod session;
 
 mod initial;

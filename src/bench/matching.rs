@@ -3,12 +3,17 @@
 //! The choice is the production one, over miners of log-normally spread speeds in local networks of eight; each pair of
 //! neighbours and sixteen pairs by lot a miner have reports from both ends. *Cold* is the table of links made anew and the
 //! choice; *warm* the choice alone. The baseline of the run is a sort by speed and rating, which knows no links.
+//!
+//! And how long the survey of links holds up everything else, once a second: the longest of a minute after as many miners as
+//! the load has joined at once.
 
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use cryptomind_core::dice::Dice;
 use cryptomind_core::market::link::{Links, Measure, Party};
 use cryptomind_core::market::speed::WorkKind;
+use cryptomind_core::market::survey::{Place, Survey};
 use cryptomind_core::market::{
     Ability, Availability, Candidate, Preference, Surroundings, Wanted, Workload, select,
 };
@@ -22,6 +27,8 @@ const NOW: Timestamp = Timestamp::from_ms(1);
 const LAN: usize = 8;
 /// Peers by lot that each miner has measured.
 const BY_LOT: usize = 16;
+/// Miners that measure each other: as many as the load has.
+const SURVEYED: usize = 10_000;
 /// Newcomers' rating, thousandths of a star.
 const RATING_MILLI: u32 = 3_500;
 
@@ -37,6 +44,10 @@ pub struct Matched {
     sort_ms: f64,
     /// Warm, over the sort.
     warm_over_sort: f64,
+    /// Miners that measure each other.
+    surveyed: usize,
+    /// The longest time that handing out their orders of one second took.
+    survey_max_ms: f64,
 }
 
 /// Measures. Takes a second or some, on the thread that it is called from.
@@ -65,7 +76,39 @@ pub fn measure(args: &BenchMarketArgs) -> Matched {
         match_warm_ms,
         sort_ms,
         warm_over_sort: match_warm_ms / sort_ms,
+        surveyed: SURVEYED,
+        survey_max_ms: survey_max_ms(SURVEYED),
     }
+}
+
+/// Of so many miners in local networks, of whom each reports what it was told to measure.
+fn survey_max_ms(count: usize) -> f64 {
+    let (mut survey, mut dice) = (Survey::new([7; 32]), Dice::new(5));
+    let mut links = Links::default();
+    for number in 0..count {
+        let network = (number / LAN) as u32;
+        let seen = Ipv4Addr::from_bits(Ipv4Addr::new(11, 0, 0, 0).to_bits() + network);
+        let own = Ipv4Addr::new(192, 168, 0, (number % LAN) as u8 + 1);
+        let place = Place::new(seen.into(), (own, 7_000).into());
+        survey.enter(node(number), place, &mut dice, NOW);
+    }
+    let mut longest = 0f64;
+    for second in 0..60 {
+        let now = NOW.plus_ms(second * 1_000);
+        let start = Instant::now();
+        let orders = survey.orders(&links, &|_| true, &mut dice, now);
+        longest = longest.max(start.elapsed().as_secs_f64() * 1e3);
+        for (from, orders) in orders {
+            for order in orders {
+                let measure = Measure {
+                    rtt_us: 30_000,
+                    bytes_per_s: None,
+                };
+                links.report(Party::Node(from), Party::Node(order.node), measure, now);
+            }
+        }
+    }
+    longest
 }
 
 fn median_ms(rounds: usize, work: impl Fn()) -> f64 {
@@ -157,6 +200,11 @@ impl Matched {
             ),
             ("a match, ms", exact(self.match_warm_ms)),
             ("a sort by speed and rating, ms", exact(self.sort_ms)),
+            ("miners that measure each other", self.surveyed.to_string()),
+            (
+                "handing out their orders of a second, the longest, ms",
+                exact(self.survey_max_ms),
+            ),
         ];
         rows.map(|(what, value)| [what.to_owned(), value]).into()
     }

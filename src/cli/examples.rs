@@ -198,9 +198,19 @@ Examples:
   cryptomind miner approve                           who asks to work for you?
   cryptomind miner approve cmn1abcd --days 30
   cryptomind miner why-no-work
+  cryptomind miner selftest                          is this machine fit, and how fast?
   cryptomind miner explain cmn1abcd                  what does its rating rest on?
   cryptomind miner delegations
   cryptomind miner revoke cmn1abcd                   it was stolen, or sold";
+
+pub const MINER_SELFTEST: &str = "\
+Products of three sizes are checked by Freivalds' method, three small models have to learn a rule that the challenge
+draws, and the losses have to be what other machines reach. A bad check says what to do; exit code 2 then. The result
+stays on this machine. Stop other work on it first, and the miner.
+
+Examples:
+  cryptomind miner selftest
+  cryptomind miner selftest --seconds 10 --format json";
 
 pub const MINER_EXPLAIN: &str = "\
   C = Beta(4 + right, 1 + 8 x wrong)             correctness; half is forgotten in 60 days

@@ -4,72 +4,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cryptomind_config::key;
-use cryptomind_protocol::ErrorBody;
 use cryptomind_sdk::Client;
-use serde::Serialize;
 
 use crate::cli::Global;
+use crate::command::check::{Check, Verdict, show, verdict};
 use crate::command::interruptible;
 use crate::context::{self, Context};
 use crate::follow::size;
-use crate::output::Tone;
 use crate::platform;
 
 /// More than this and signatures may come too early or too late.
 const DRIFT_LIMIT_MS: u64 = 60_000;
 /// Less than this and a dataset may not fit.
 const FREE_LIMIT: u64 = 1 << 30;
-
-/// How a check came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Verdict {
-    Good,
-    /// Works, with less than there could be.
-    Notice,
-    Bad,
-}
-
-/// One check.
-#[derive(Debug, Serialize)]
-struct Check {
-    name: &'static str,
-    verdict: Verdict,
-    found: String,
-    needed: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<String>,
-}
-
-impl Check {
-    fn new(
-        name: &'static str,
-        needed: &'static str,
-        verdict: Verdict,
-        found: impl ToString,
-    ) -> Self {
-        Self {
-            name,
-            verdict,
-            found: found.to_string(),
-            needed,
-            remedy: None,
-        }
-    }
-
-    fn remedy(mut self, remedy: impl ToString) -> Self {
-        self.remedy = Some(remedy.to_string());
-        self
-    }
-
-    fn failed(name: &'static str, needed: &'static str, error: &ErrorBody) -> Self {
-        let check = Self::new(name, needed, Verdict::Bad, &error.message);
-        match &error.help {
-            Some(help) => check.remedy(help),
-            None => check,
-        }
-    }
-}
 
 /// Runs every check and prints it; an error where one is bad.
 pub async fn run(context: &Context, global: &Global) -> Result<()> {
@@ -84,40 +31,14 @@ pub async fn run(context: &Context, global: &Global) -> Result<()> {
         Ok(())
     })
     .await?;
-    for check in &checks {
-        context.output.value(check, || text(context, check))?;
-    }
-    let bad = checks
+    checks
         .iter()
-        .filter(|check| check.verdict == Verdict::Bad)
-        .count();
-    if bad > 0 {
-        let message = format!("{bad} of {} checks failed", checks.len());
-        return Err(ErrorBody::user("checks_failed", message)
-            .with_help("do what the marked lines say, then run it again")
-            .into());
-    }
-    Ok(())
+        .try_for_each(|check| show(context.output, check))?;
+    verdict(&checks)
 }
 
-fn text(context: &Context, check: &Check) -> String {
-    let (tone, mark) = match check.verdict {
-        Verdict::Good => (Tone::Good, "✔"),
-        Verdict::Notice => (Tone::Notice, "!"),
-        Verdict::Bad => (Tone::Bad, "✘"),
-    };
-    let mark = context.output.paint(tone, mark);
-    let line = format!(
-        "{mark} {:<14} {}  (needed: {})",
-        check.name, check.found, check.needed
-    );
-    match &check.remedy {
-        Some(remedy) => format!("{line}\n  {:<14} → {remedy}", ""),
-        None => line,
-    }
-}
-
-fn devices() -> Check {
+/// What this machine computes with.
+pub fn devices() -> Check {
     let devices = cryptomind_gpu::devices::list();
     let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
     let verdict = if names.is_empty() {
@@ -133,7 +54,8 @@ fn devices() -> Check {
     )
 }
 
-fn folder() -> Check {
+/// Where data lies, and the room there.
+pub fn folder() -> Check {
     const NAME: &str = "data folder";
     const NEEDED: &str = "writable, 1 GiB free";
     let dir = match platform::data_dir() {
@@ -212,7 +134,8 @@ fn key_file(file: &Path) -> Check {
     }
 }
 
-async fn network(context: &Context) -> Vec<Check> {
+/// The way to the coordinator, and its clock.
+pub async fn network(context: &Context) -> Vec<Check> {
     const NEEDED: &str = "answers over UDP and proves its node id";
     let coordinator = match context.coordinator() {
         Ok(coordinator) => coordinator,

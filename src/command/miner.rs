@@ -12,6 +12,7 @@ use crate::output::printable;
 use crate::{moment, resolve};
 
 mod explain;
+mod selftest;
 
 /// Milliseconds of a day.
 const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -28,6 +29,7 @@ pub async fn run(context: &Context, command: MinerCommand) -> Result<()> {
         } => approve(context, &node, days).await,
         MinerCommand::WhyNoWork => why_no_work(context).await,
         MinerCommand::Explain { miner } => explain::run(context, &miner).await,
+        MinerCommand::Selftest(args) => selftest::run(context, args).await,
         MinerCommand::Delegations => delegations(context).await,
         MinerCommand::Revoke { node } => revoke(context, &node).await,
     }

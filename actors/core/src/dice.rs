@@ -1,5 +1,7 @@
 //! Randomness that a seed determines.
 
+use std::collections::BTreeMap;
+
 /// The golden ratio's fraction, in 64 bits: SplitMix64's step.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -65,14 +67,16 @@ impl Dice {
 
     /// `count` of the numbers below `of`, each at most once, in random order; all where there are no more.
     pub fn some(&mut self, count: usize, of: usize) -> Vec<usize> {
-        let mut all: Vec<usize> = (0..of).collect();
-        let count = count.min(of);
-        for at in 0..count {
+        // A shuffle of all (Fisher and Yates), of which what never moved is not written down.
+        let mut moved = BTreeMap::new();
+        let draw = |at: usize| {
             let other = at + self.below((of - at) as u64) as usize;
-            all.swap(at, other);
-        }
-        all.truncate(count);
-        all
+            let here = moved.get(&at).copied().unwrap_or(at);
+            let there = moved.get(&other).copied().unwrap_or(other);
+            moved.insert(other, here);
+            if other == at { here } else { there }
+        };
+        (0..count.min(of)).map(draw).collect()
     }
 }
 

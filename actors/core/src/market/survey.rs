@@ -19,7 +19,7 @@
 //! **Is not**: what the figures mean ([`link`](super::link)).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use cryptomind_protocol::key::{Hash, Nonce};
 use cryptomind_protocol::probe::{Echo, MAX_BULK_BYTES};
@@ -29,8 +29,10 @@ use super::link::{Links, Party};
 use crate::dice::Dice;
 
 mod place;
+mod pool;
 
 pub use place::Place;
+use pool::Pool;
 
 /// From one round of a node to the next, milliseconds, on average: a report outlives two.
 pub const ROUND_MS: u64 = 120_000;
@@ -89,6 +91,9 @@ struct Exchange {
 pub struct Survey {
     secret: [u8; 32],
     members: BTreeMap<NodeId, Member>,
+    /// All of them, to draw from; and by the network that they seem to be in.
+    all: Pool,
+    networks: BTreeMap<IpAddr, Pool>,
     /// When a pair, the lesser node first, may move bytes again.
     bulks: BTreeMap<(NodeId, NodeId), Timestamp>,
     /// The second end's turn to move bytes, by who and whom: when, at the latest.
@@ -124,10 +129,12 @@ fn pair(a: NodeId, b: NodeId) -> (NodeId, NodeId) {
 
 impl Survey {
     /// Nobody yet. The secret must be nobody else's: who knows it can forge proofs.
-    pub const fn new(secret: [u8; 32]) -> Self {
+    pub fn new(secret: [u8; 32]) -> Self {
         Self {
             secret,
             members: BTreeMap::new(),
+            all: Pool::default(),
+            networks: BTreeMap::new(),
             bulks: BTreeMap::new(),
             turns: BTreeMap::new(),
         }
@@ -142,12 +149,28 @@ impl Survey {
             waiting: Vec::new(),
             far_bulks: Vec::new(),
         };
+        self.leave(&node);
         self.members.insert(node, member);
+        self.all.enter(node);
+        self.networks
+            .entry(place.network())
+            .or_default()
+            .enter(node);
     }
 
     /// It is gone.
     pub fn leave(&mut self, node: &NodeId) {
-        self.members.remove(node);
+        let Some(member) = self.members.remove(node) else {
+            return;
+        };
+        self.all.leave(node);
+        let network = member.place.network();
+        if let Some(pool) = self.networks.get_mut(&network) {
+            pool.leave(node);
+            if pool.is_empty() {
+                self.networks.remove(&network);
+            }
+        }
     }
 
     /// Whether this node is measured.
@@ -276,23 +299,16 @@ impl Survey {
         let Some(own) = self.members.get(&node) else {
             return Vec::new();
         };
-        let others = || self.members.iter().filter(|(other, _)| **other != node);
-        let near = others().filter(|(_, member)| own.place.is_near(&member.place));
-        let near: Vec<NodeId> = near.map(|(other, _)| *other).collect();
-        let others: Vec<NodeId> = others().map(|(other, _)| *other).collect();
+        let near = self.networks.get(&own.place.network());
+        let near = near.map(|pool| pool.some_but(node, MAX_NEIGHBOURS, dice));
+        let chance = self.all.some_but(node, BY_CHANCE, dice);
         let nearest = look.links.nearest(Party::Node(node), NEAREST, look.now);
         let nearest = nearest.into_iter().filter_map(|party| match party {
             Party::Node(node) => Some(node),
             Party::Client(_) => None,
         });
-        let near = dice
-            .some(MAX_NEIGHBOURS, near.len())
-            .into_iter()
-            .map(|at| near[at]);
-        let chance = dice.some(BY_CHANCE, others.len());
-        let chance = chance.into_iter().map(|at| others[at]);
         let mut seen = BTreeSet::new();
-        let all = near.chain(nearest).chain(chance);
+        let all = near.into_iter().flatten().chain(nearest).chain(chance);
         let new = all.filter(|peer| seen.insert(*peer));
         new.filter(|peer| self.are_free(node, *peer, look))
             .collect()

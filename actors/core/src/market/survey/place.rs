@@ -23,7 +23,12 @@ impl Place {
     /// Whether both seem to be in one network: they come from one public address, or from private ones of one /24
     /// (IPv6: one /64 of either kind). Private addresses alone say little: tunnels join sites of 10.0.0.0/8 over continents.
     pub fn is_near(&self, other: &Self) -> bool {
-        origin(self.seen) == origin(other.seen)
+        self.network() == other.network()
+    }
+
+    /// The network that it seems to be in: what all its near ones have in common.
+    pub(super) fn network(&self) -> IpAddr {
+        origin(self.seen)
     }
 
     /// At which address this node reaches the other's probe port. What the other says itself is passed on within
