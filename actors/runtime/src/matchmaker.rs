@@ -563,7 +563,7 @@ impl Desk {
         let Some(miner) = miner else {
             return drop(reply.send(Ok(())));
         };
-        self.knows(node, free::ability(&link, &miner.rating));
+        self.is_rated(&link, &miner.rating);
         let Some(run) = self.runs.get(&task) else {
             return drop(reply.send(Ok(())));
         };

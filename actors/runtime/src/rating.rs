@@ -2,7 +2,7 @@
 //!
 //! **Owns**: ratings, and what raters are believed. **Talked to by**: the matchmaker (evidence of runs), sessions (stars,
 //! questions). Its state is the fold of all [`EvidenceRecord`]s in their order; a piece that comes twice counts once, and one
-//! that comes out of order has all of them read anew.
+//! that comes out of order has its owner's folded anew. What a node showed for another owner is that owner's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -59,7 +59,7 @@ pub enum RatingMsg {
         /// The oldest first.
         reply: RpcReplyPort<Result<Vec<EvidenceRecord>, ErrorBody>>,
     },
-    /// From itself: something that it remembers was lost with the ledger, or came out of order.
+    /// From itself: something that it remembers was lost with the ledger.
     Reread,
 }
 
@@ -101,18 +101,30 @@ impl Known {
     }
 }
 
+/// What an owner's nodes have shown.
+#[derive(Default)]
+struct Owned {
+    all: Known,
+    nodes: BTreeMap<NodeId, Known>,
+    /// Where the evidence lies, in order.
+    heard: BTreeSet<EvidenceKey>,
+}
+
+impl Owned {
+    fn hear(&mut self, record: &EvidenceRecord) {
+        self.all.hear(record);
+        self.nodes.entry(record.node).or_default().hear(record);
+    }
+}
+
 /// What the rating actor holds in memory.
 pub struct Ratings {
     arguments: RatingArguments,
-    nodes: BTreeMap<NodeId, Known>,
-    owners: BTreeMap<AccountId, Known>,
+    owners: BTreeMap<AccountId, Owned>,
     /// Of whom nothing is known.
     newcomer: Known,
     credibility: Credibility,
-    /// Where each owner's evidence lies, in order.
-    heard: BTreeMap<AccountId, BTreeSet<EvidenceKey>>,
     counted: BTreeSet<(TaskId, u64)>,
-    last: Option<EvidenceKey>,
     me: ActorRef<RatingMsg>,
 }
 
@@ -174,43 +186,48 @@ impl Ratings {
         evidence.sort_by_key(EvidenceRecord::key);
         let mut state = Self {
             arguments,
-            nodes: BTreeMap::new(),
             owners: BTreeMap::new(),
             newcomer: Known::default(),
             credibility: Credibility::default(),
-            heard: BTreeMap::new(),
             counted: BTreeSet::new(),
-            last: None,
             me,
         };
-        evidence.iter().for_each(|record| state.count(record));
+        evidence.iter().for_each(|record| state.hear(record));
         Ok(state)
     }
 
     fn hear(&mut self, record: &EvidenceRecord) {
-        if self.last.is_some_and(|last| record.key() < last) && !self.has(record) {
-            // An actor that is being restarted reads anyway.
-            return drop(self.me.cast(RatingMsg::Reread));
-        }
-        self.count(record);
-    }
-
-    fn has(&self, record: &EvidenceRecord) -> bool {
-        self.counted.contains(&(record.task, record.number))
-    }
-
-    fn count(&mut self, record: &EvidenceRecord) {
         if !self.counted.insert((record.task, record.number)) {
             return;
         }
-        self.last = self.last.max(Some(record.key()));
-        let node = self.nodes.entry(record.node).or_default();
-        self.credibility
-            .voted(&record.evidence, node.rating.stars_milli(record.at));
-        node.hear(record);
-        self.owners.entry(record.owner).or_default().hear(record);
-        let heard = self.heard.entry(record.owner).or_default();
-        heard.insert(record.key());
+        let owned = self.owners.entry(record.owner).or_default();
+        let node = owned.nodes.get(&record.node);
+        let rating = node.map_or(&self.newcomer.rating, |known| &known.rating);
+        let mean_milli = rating.stars_milli(record.at);
+        self.credibility.voted(&record.evidence, mean_milli);
+        let is_last = owned.heard.last().is_none_or(|last| *last < record.key());
+        owned.heard.insert(record.key());
+        match is_last {
+            true => owned.hear(record),
+            false => self.fold_anew(record.owner),
+        }
+    }
+
+    /// All evidence of an owner's, in its order.
+    fn fold_anew(&mut self, owner: AccountId) {
+        let heard = self.owners.remove(&owner).unwrap_or_default().heard;
+        let mut owned = Owned::default();
+        for key in &heard {
+            let stored = self.arguments.store.get::<EvidenceRecord>(&stored_key(key));
+            match stored {
+                Ok(Some(record)) => owned.hear(&record),
+                // It is not on the disk yet, or cannot be read: reading waits for the one and says the other. An actor that
+                // is being restarted reads anyway.
+                _ => drop(self.me.cast(RatingMsg::Reread)),
+            }
+        }
+        owned.heard = heard;
+        self.owners.insert(owner, owned);
     }
 
     fn view(&mut self, node: &NodeId) -> RatingView {
@@ -219,16 +236,15 @@ impl Ratings {
         let record = self.arguments.store.get::<NodeRecord>(node.as_bytes());
         let owner = record.ok().flatten().map(|record| record.owner);
         let newcomers = self.newcomer.score(now);
-        let mut own = self.nodes.get_mut(node);
-        let mut all = owner.and_then(|owner| self.owners.get_mut(&owner));
-        let score = |known: Option<&mut Known>| known.map_or(newcomers, |k| k.score(now));
-        let scores = (score(own.as_deref_mut()), score(all.as_deref_mut()));
         let nobody = &self.newcomer.rating;
-        let (own, all) = (
-            own.map_or(nobody, |known| &known.rating),
-            all.map_or(nobody, |known| &known.rating),
-        );
-        rating::view_with(scores, own, all, now)
+        let Some(owned) = owner.and_then(|owner| self.owners.get_mut(&owner)) else {
+            return rating::view_with((newcomers, newcomers), nobody, nobody, now);
+        };
+        let Owned { all, nodes, .. } = owned;
+        let mut own = nodes.get_mut(node);
+        let score = own.as_deref_mut().map_or(newcomers, |own| own.score(now));
+        let own = own.map_or(nobody, |own| &own.rating);
+        rating::view_with((score, all.score(now)), own, &all.rating, now)
     }
 
     fn evidence(
@@ -237,16 +253,19 @@ impl Ratings {
         after: Option<EvidenceKey>,
         limit: u32,
     ) -> Result<Vec<EvidenceRecord>, ErrorBody> {
-        let Some(heard) = self.heard.get(&owner) else {
+        let Some(owned) = self.owners.get(&owner) else {
             return Ok(Vec::new());
         };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let keys = heard.range((from, Bound::Unbounded));
+        let keys = owned.heard.range((from, Bound::Unbounded));
         let mut records = Vec::new();
         for key in keys.take(limit.min(MAX_ROWS) as usize) {
-            let key = numbered_key(&key.task, key.number);
-            let stored = self.arguments.store.get::<EvidenceRecord>(&key);
-            records.extend(stored.map_err(ErrorBody::internal)?);
+            let stored = self.arguments.store.get::<EvidenceRecord>(&stored_key(key));
+            // What is not on the disk yet is told when it is, and what comes after it.
+            let Some(record) = stored.map_err(ErrorBody::internal)? else {
+                break;
+            };
+            records.push(record);
         }
         Ok(records)
     }
@@ -350,6 +369,11 @@ impl Ratings {
         }
         Ok(votes)
     }
+}
+
+/// Under which key a piece lies.
+fn stored_key(key: &EvidenceKey) -> Vec<u8> {
+    numbered_key(&key.task, key.number)
 }
 
 /// What a node's work in a task was paid.

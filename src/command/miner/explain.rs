@@ -1,6 +1,7 @@
 //! `miner explain`: what a rating rests on, event by event, recomputed here from the coordinator's events.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use anyhow::Result;
 use cryptomind_core::rating::{self, Rating};
@@ -18,7 +19,8 @@ use crate::{chart, moment, resolve};
 /// Events of the table: the newest.
 const SHOWN: usize = 20;
 /// How often it is looked at while it changes.
-const LOOKS: usize = 4;
+const LOOKS: usize = 8;
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// Width and height of the curve, characters.
 const CURVE: (usize, usize) = (60, 8);
 
@@ -57,6 +59,7 @@ pub async fn run(context: &Context, miner: &str) -> Result<()> {
         if explained.agrees {
             break;
         }
+        tokio::time::sleep(LOOK_AGAIN).await;
         explained = look(client, miner).await?;
     }
     context.output.value(&explained, || explained.text())?;

@@ -7,7 +7,7 @@ use cryptomind_protocol::price::PriceClass;
 use cryptomind_protocol::rating::{Evidence, RatingView};
 use cryptomind_protocol::speed::{RunStatistic, SpeedBasis};
 use cryptomind_protocol::task::UsualWait;
-use cryptomind_protocol::{ItemId, NodeId};
+use cryptomind_protocol::{AccountId, ItemId, NodeId};
 
 use super::candidate::Ability;
 use super::endurance::Endurance;
@@ -38,7 +38,7 @@ impl Past {
     /// A node joined, and says what it can do.
     pub fn joined(&mut self, record: &NodeRecord) {
         let flops_per_s = record.capacity.mflops.saturating_mul(MFLOPS as u64);
-        self.speeds.started(record.node, flops_per_s);
+        self.speeds.started(record.node, record.owner, flops_per_s);
     }
 
     /// A node was a member of a group.
@@ -89,8 +89,11 @@ impl Past {
         (ability.rated(rating), predicted.basis)
     }
 
-    /// How fast a node was in a run beside what its start test promises for such work.
-    pub fn speed_truth(&self, run: &RunStatistic) -> Option<Evidence> {
+    /// How fast a node was in a client's run beside what its start test promises for such work. Nobody shows it in his own.
+    pub fn speed_truth(&self, run: &RunStatistic, client: AccountId) -> Option<Evidence> {
+        if self.speeds.owner(&run.node)? == client {
+            return None;
+        }
         let promised = self.speeds.promised(&run.node, run.kind, run.size_class)?;
         let achieved_mflops = run.mflops()?;
         Some(Evidence::Speed {

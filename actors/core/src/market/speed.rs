@@ -17,14 +17,14 @@
 
 use std::collections::BTreeMap;
 
-use cryptomind_protocol::NodeId;
 pub use cryptomind_protocol::speed::{Engine, RunStatistic, SpeedBasis, WorkKind};
+use cryptomind_protocol::{AccountId, NodeId};
 
 /// The least weight of the newest run in an average.
 const NEWEST_WEIGHT: f64 = 0.2;
 /// Spread of a speed of which only a start test is known, before any node has run: a factor of 1.65 either way.
 pub const START_TEST_SPREAD: f64 = 0.5;
-/// What fewer other nodes made of their start tests says nothing of a promise.
+/// What nodes of fewer other owners made of their start tests says nothing of a promise.
 pub const WITNESSES: usize = 3;
 /// How many nodes that spread counts for.
 const PRIOR_NODES: f64 = 3.0;
@@ -117,11 +117,14 @@ pub struct Speeds {
     factors: BTreeMap<(WorkKind, NodeId), f64>,
     /// The same for each size of a step: small steps take longer than their operations say.
     sized: BTreeMap<(WorkKind, u8, NodeId), f64>,
+    /// Whom nodes earn for.
+    owners: BTreeMap<NodeId, AccountId>,
 }
 
 impl Speeds {
-    /// Takes a node's start test, floating-point operations a second.
-    pub fn started(&mut self, node: NodeId, flops_per_s: u64) {
+    /// Takes the start test of an owner's node, floating-point operations a second.
+    pub fn started(&mut self, node: NodeId, owner: AccountId, flops_per_s: u64) {
+        self.owners.insert(node, owner);
         self.start_tests.insert(node, flops_per_s.max(1) as f64);
     }
 
@@ -146,6 +149,7 @@ impl Speeds {
     pub fn forget(&mut self, node: NodeId) {
         self.histories.retain(|(known, ..), _| *known != node);
         self.start_tests.remove(&node);
+        self.owners.remove(&node);
         self.factors.retain(|(_, known), _| *known != node);
         self.sized.retain(|(.., known), _| *known != node);
     }
@@ -163,17 +167,27 @@ impl Speeds {
         })
     }
 
-    /// What a node's start test promises for steps of a size, by what other nodes made of theirs, operations a second. Nothing
-    /// where fewer than [`WITNESSES`] have shown it. The node's own runs do not enter: what it claimed stays what it claimed.
+    /// What a node's start test promises for steps of a size, by what nodes of others made of theirs, one an owner, operations
+    /// a second. Nothing where fewer than [`WITNESSES`] owners have shown it. The runs of the owner's own nodes do not enter:
+    /// what was claimed stays what was claimed, and nobody's nodes vouch for each other.
     pub fn promised(&self, node: &NodeId, kind: WorkKind, size_class: u8) -> Option<f64> {
         let test = self.start_tests.get(node)?;
         let (first, last) = ([0; NodeId::LEN], [u8::MAX; NodeId::LEN]);
         let [first, last] = [first, last].map(|id| (kind, size_class, NodeId::new(id)));
-        let others = self.sized.range(first..=last);
-        let others = others.filter(|((.., known), _)| known != node);
-        let factors: Vec<f64> = others.map(|(_, factor)| *factor).collect();
+        let judged = self.owners.get(node)?;
+        let mut by_owner = BTreeMap::new();
+        for ((.., other), factor) in self.sized.range(first..=last) {
+            let owner = self.owners.get(other).filter(|owner| *owner != judged);
+            by_owner.extend(owner.map(|owner| (*owner, *factor)));
+        }
+        let factors: Vec<f64> = by_owner.into_values().collect();
         let enough = factors.len() >= WITNESSES;
         enough.then(|| test * median(factors).exp())
+    }
+
+    /// Whom a node earns for, as far as it is known.
+    pub fn owner(&self, node: &NodeId) -> Option<AccountId> {
+        self.owners.get(node).copied()
     }
 
     fn of_runs(&self, node: NodeId, sort: Sort) -> Option<Prediction> {

@@ -50,7 +50,8 @@ impl Breaker {
             self.runs.len(),
         );
         let too_often = of >= LEAST_RUNS && failed * BORNE > of;
-        if self.rests == 0 && !too_often {
+        // What comes to light while it rests is no probe.
+        if self.bar(at).is_some() || self.rests == 0 && !too_often {
             return;
         }
         let rest_ms = REST_MS.saturating_mul(1 << self.rests.min(16));
@@ -128,9 +129,15 @@ mod tests {
         assert_eq!(until(&breaker, 10), Some(30));
         breaker.failed(at(30));
         assert_eq!(until(&breaker, 30), Some(70));
-        let mut worn = breaker.clone();
-        (0..40).for_each(|_| worn.failed(at(70)));
-        assert_eq!(until(&worn, 70), Some(70 + 24 * 60));
+        breaker.failed(at(50));
+        assert_eq!(until(&breaker, 50), Some(70), "that was no probe");
+        let (mut worn, mut now) = (breaker.clone(), 70);
+        for _ in 0..12 {
+            worn.failed(at(now));
+            now = until(&worn, now).unwrap();
+        }
+        worn.failed(at(now));
+        assert_eq!(until(&worn, now), Some(now + 24 * 60));
         breaker.done(at(70));
         breaker.failed(at(71));
         assert_eq!(until(&breaker, 71), None, "nothing is held against it");

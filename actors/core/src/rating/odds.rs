@@ -7,6 +7,8 @@ use statrs::function::beta::inv_beta_reg;
 const PRIOR: (f64, f64) = (4.0, 1.0);
 /// What is known with 95 % certainty is not below this quantile.
 const LOW: f64 = 0.05;
+/// So many of both are looked at, in their proportion: far beyond, the quantile's search would not end.
+const MOST: f64 = 1e6;
 const PPM: f64 = 1e6;
 
 /// What is remembered of both, the prior apart.
@@ -54,7 +56,9 @@ impl Odds {
     /// The distribution's mean and lower quantile at an hour.
     pub(super) fn known(self, hour: u64) -> rating::Odds {
         let (good, bad) = self.sums(hour);
-        let (good, bad) = (PRIOR.0 + good, PRIOR.1 + bad);
+        // More than a million is as good as that: the quantile is the mean then.
+        let scale = (MOST / (good + bad)).min(1.0);
+        let (good, bad) = (PRIOR.0 + good * scale, PRIOR.1 + bad * scale);
         let ppm = |part: f64| (part * PPM).round() as u32;
         rating::Odds {
             mean_ppm: ppm(good / (good + bad)),
@@ -84,6 +88,18 @@ mod tests {
         ] {
             let found = low(good, bad);
             assert!((found - expected).abs() < 5e-4, "{good}/{bad}: {found}");
+        }
+    }
+
+    #[test]
+    fn however_many_there_are_it_is_known() {
+        for (good, bad) in [(1e9, 0.0), (1e15, 3.0), (0.0, 1e12), (1e12, 1e12)] {
+            let mut odds = Odds::new(24.0);
+            odds.count(0, good, bad);
+            let known = odds.known(0);
+            let mean = good / (good + bad) * PPM;
+            assert!((f64::from(known.mean_ppm) - mean).abs() < 10.0, "{known:?}");
+            assert!(known.low_ppm <= known.mean_ppm && mean - f64::from(known.low_ppm) < 1_500.0);
         }
     }
 

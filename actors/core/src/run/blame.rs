@@ -5,7 +5,7 @@
 //! can be done. Where it never does, because it was given up after [`super::MAX_EXECUTIONS`] groups, or cancelled, or out of
 //! time, nobody is blamed. Where the others have just shown that it can be done, its miner is blamed at once.
 
-use cryptomind_protocol::NodeId;
+use cryptomind_protocol::{AccountId, NodeId};
 use serde::{Deserialize, Serialize};
 
 use super::{Effect, Run, Seat};
@@ -71,13 +71,19 @@ impl Run {
         }
     }
 
-    /// A member did its part. That others agreed says something only where another owner had a part in it.
-    pub(super) fn praise(&self, node: NodeId) -> Effect {
+    /// A member did its part. That others agreed says something only where another owner had a part in it; and nobody is
+    /// praised for his own task, nor is his word another's.
+    pub(super) fn praise(&self, node: NodeId) -> Option<Effect> {
         let owner = |seat: &Seat| seat.member.owner;
-        let own = self.seats.iter().find(|s| s.member.node == node).map(owner);
-        let others = self.seats.iter().map(owner);
-        let agreed = self.verified_step > 0 && others.into_iter().any(|other| Some(other) != own);
-        Effect::Praise { node, agreed }
+        let own = self
+            .seats
+            .iter()
+            .find(|s| s.member.node == node)
+            .map(owner)?;
+        let mut others = self.seats.iter().map(owner);
+        let is_other = |other: AccountId| other != own && other != self.client;
+        let agreed = self.verified_step > 0 && others.any(is_other);
+        (own != self.client).then_some(Effect::Praise { node, agreed })
     }
 
     fn furthest_step(&self) -> u64 {

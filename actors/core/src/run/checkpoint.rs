@@ -221,7 +221,10 @@ impl Run {
             effects,
         );
         self.blame_all(effects);
-        let praise = self.nodes().into_iter().map(|node| self.praise(node));
+        let praise = self
+            .nodes()
+            .into_iter()
+            .filter_map(|node| self.praise(node));
         effects.extend(praise.collect::<Vec<_>>());
         if self.is_training() {
             effects.push(Effect::Publish {

@@ -6,8 +6,8 @@ use cryptomind_protocol::{NodeId, Timestamp};
 use super::{Effect, Pace, Run, Seat};
 use crate::market::waits::WaitRecord;
 use crate::market::{
-    self, Ability, Availability, Candidate, MatchReport, Offer, Surroundings, Verdict, Wanted,
-    shortlist,
+    self, Ability, Availability, Candidate, Gate, MatchReport, Offer, Surroundings, Verdict,
+    Wanted, shortlist,
 };
 use crate::price::class_of;
 
@@ -75,7 +75,9 @@ impl Run {
         match market::gate(&self.wanted(), &self.candidate(&offer)) {
             Some(gate) => {
                 self.offers.retain(|known| known.member.node != node);
-                if !self.barred.contains(&node) {
+                // A bar is over some day; the other gates are those of this task.
+                let is_for_good = !matches!(gate, Gate::Barred(_));
+                if is_for_good && !self.barred.contains(&node) {
                     self.barred.push(node);
                 }
                 let reason = gate.to_string();

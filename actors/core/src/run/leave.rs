@@ -44,7 +44,7 @@ impl Run {
     fn let_go(&mut self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
         let loss = Loss::new(node, "it leaves", Fault::Nobodys);
         if self.has_done_its_part(node) {
-            effects.push(self.praise(node));
+            effects.extend(self.praise(node));
             self.drop_members(vec![loss], now, effects);
         } else {
             self.lose(vec![loss], now, effects);

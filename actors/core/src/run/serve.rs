@@ -231,7 +231,10 @@ impl Run {
 
     fn end_session(&mut self, reason: &str, now: Timestamp, effects: &mut Vec<Effect>) {
         if !self.earned.is_zero() {
-            let praise = self.nodes().into_iter().map(|node| self.praise(node));
+            let praise = self
+                .nodes()
+                .into_iter()
+                .filter_map(|node| self.praise(node));
             effects.extend(praise.collect::<Vec<_>>());
         }
         self.end(TaskState::Finished, reason.to_owned(), now, effects);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cryptomind_protocol::rating::{Evidence, RatingView};
-use cryptomind_protocol::{NodeId, Timestamp};
+use cryptomind_protocol::{AccountId, NodeId, Timestamp};
 
 use super::Policy;
 use super::scenario::{Network, Scenario};
@@ -41,6 +41,13 @@ pub fn node(miner: usize) -> NodeId {
     NodeId::new(bytes)
 }
 
+/// Everybody is an owner.
+fn owner(miner: usize) -> AccountId {
+    let mut bytes = [0; AccountId::LEN];
+    bytes[..8].copy_from_slice(&(miner as u64).to_be_bytes());
+    AccountId::new(bytes)
+}
+
 fn party(place: Place) -> Party {
     match place {
         Place::Miner(miner) => Party::Node(node(miner)),
@@ -59,7 +66,8 @@ impl Measured {
         let mut speeds = Speeds::default();
         for miner in 0..scenario.count() {
             let error = dice.factor(scenario.miners.start_test_sigma);
-            speeds.started(node(miner), (truth.speed(miner) * 1e3 * error) as u64);
+            let test = (truth.speed(miner) * 1e3 * error) as u64;
+            speeds.started(node(miner), owner(miner), test);
         }
         let flatterers = (0..scenario.count()).map(|_| dice.unit() < scenario.network.flatterers);
         Self {

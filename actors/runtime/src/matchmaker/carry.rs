@@ -283,12 +283,12 @@ impl Desk {
                     plan.decisions.push(Decision::Settle { task, ending });
                     plan.settles = true;
                 }
-                Effect::Ran(run) => {
-                    if let Some(evidence) = self.past.speed_truth(&run) {
-                        self.hear(&mut plan, (task, number), run.node, evidence, now)?;
+                Effect::Ran(ran) => {
+                    if let Some(evidence) = self.past.speed_truth(&ran, run.client) {
+                        self.hear(&mut plan, (task, number), ran.node, evidence, now)?;
                     }
-                    plan.batch.put(&run);
-                    plan.ran.push(run);
+                    plan.batch.put(&ran);
+                    plan.ran.push(ran);
                 }
                 Effect::Waited(wait) => {
                     plan.batch.put(&wait);

@@ -14,11 +14,14 @@ use cryptomind_protocol::role::Role;
 use cryptomind_protocol::{Amount, NodeId, TaskId, Timestamp};
 
 use super::Desk;
+use crate::clock;
 use crate::coordinator::links::Link;
 
 /// The oldest tasks that are looked at when one miner comes free, and how many of these may ask it at once.
 const LOOKED_AT: usize = 256;
 const ASK_ONE: usize = 8;
+/// When a miner is looked at again whose rating could not be had, milliseconds.
+const LOOK_AGAIN_MS: u64 = 5_000;
 
 /// Connected miners, those of them that are free, and who declined what.
 #[derive(Default)]
@@ -51,7 +54,7 @@ impl Free {
 }
 
 /// What a miner can do whatever the task, by what it says of itself and how it is rated.
-pub(super) fn ability(link: &Link, rating: &RatingView) -> Ability {
+fn ability(link: &Link, rating: &RatingView) -> Ability {
     let record = &link.record;
     let ability = Ability {
         memory_bytes: record.capacity.memory_bytes,
@@ -69,7 +72,7 @@ impl Desk {
         // Without ratings nobody is known yet; offers bring them.
         let ratings = self.ratings(nodes).await.unwrap_or_default();
         for (link, rating) in links.iter().zip(ratings) {
-            self.knows(link.record.node, ability(link, &rating));
+            self.is_rated(link, &rating);
         }
     }
 
@@ -81,13 +84,25 @@ impl Desk {
         if link.record.role != Role::Miner {
             return;
         }
-        let ratings = self.ratings(vec![node]).await.unwrap_or_default();
-        for rating in ratings {
-            self.knows(node, ability(&link, &rating));
-            if let Some(Bar::Rests { until, .. } | Bar::Excluded { until, .. }) = rating.bar {
-                self.free.resting.insert((until, node));
+        match self.ratings(vec![node]).await {
+            Ok(ratings) => ratings
+                .iter()
+                .for_each(|rating| self.is_rated(&link, rating)),
+            // It is looked at again soon.
+            Err(_) => {
+                let soon = clock::now().plus_ms(LOOK_AGAIN_MS);
+                self.free.resting.insert((soon, node));
             }
         }
+    }
+
+    /// A connected miner is rated so. Where it gets no work for a while, it is looked at again then.
+    pub(super) fn is_rated(&mut self, link: &Link, rating: &RatingView) {
+        let node = link.record.node;
+        if let Some(Bar::Rests { until, .. } | Bar::Excluded { until, .. }) = rating.bar {
+            self.free.resting.insert((until, node));
+        }
+        self.knows(node, ability(link, rating));
     }
 
     /// Whose rest is over.
@@ -103,7 +118,7 @@ impl Desk {
     }
 
     /// A miner connected, or is rated otherwise than before.
-    pub(super) fn knows(&mut self, node: NodeId, ability: Ability) {
+    fn knows(&mut self, node: NodeId, ability: Ability) {
         self.free.abilities.insert(node, ability);
         self.sort_in(node);
     }
@@ -124,7 +139,9 @@ impl Desk {
     /// A miner may have come free, or not be free any more.
     pub(super) fn sort_in(&mut self, node: NodeId) {
         match self.free.abilities.get(&node).copied() {
-            Some(ability) if self.is_free(&node) => self.free.miners.enter(node, ability),
+            Some(ability) if self.is_free(&node) && ability.bar.is_none() => {
+                self.free.miners.enter(node, ability);
+            }
             _ => self.free.miners.leave(&node),
         }
     }
@@ -194,6 +211,10 @@ impl Desk {
 
     /// Asks a miner that has just come free for the oldest tasks that wait and have room, whatever it said before.
     pub(super) async fn offer_work(&mut self, node: NodeId) {
+        let ability = self.free.abilities.get(&node);
+        if ability.is_some_and(|ability| ability.bar.is_some()) {
+            return;
+        }
         let waiting: Vec<TaskId> = self.runs.waiting().take(LOOKED_AT).collect();
         let mut asked = 0;
         for task in waiting {

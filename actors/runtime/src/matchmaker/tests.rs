@@ -14,6 +14,7 @@ use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::node::{Capacity, Command};
 use cryptomind_protocol::price::{PriceRing, Utilisation};
+use cryptomind_protocol::rating::{Evidence, EvidenceRecord};
 use cryptomind_protocol::task::{Conditions, Optimizer, Reason, TaskState, TrainSpec, Work};
 use cryptomind_protocol::transaction::{Action, Outcome, Transaction};
 use cryptomind_protocol::{Amount, ItemId, SecretKey, Signed, Timestamp};
@@ -26,7 +27,7 @@ use crate::coordinator::directory::Directory;
 use crate::ledger::{
     LEDGER_LIMIT, LedgerActor, LedgerArguments, LedgerMsg, NetworkClock, Posting, Unposted,
 };
-use crate::rating::{RatingActor, RatingArguments};
+use crate::rating::{RATING_LIMIT, RatingActor, RatingArguments, RatingMsg, RatingRef};
 use crate::supervisor::{self, Child, Tree, seat};
 use cryptomind_protocol::api::Fate;
 
@@ -65,6 +66,7 @@ struct House {
     store: StateStore,
     ledger: LedgerRef,
     matchmaker: MatchmakerRef,
+    rating: RatingRef,
     tree: Tree,
     grown: watch::Receiver<u64>,
     genesis: Genesis,
@@ -110,7 +112,7 @@ impl House {
             ledger: ledger.clone(),
             clock: NetworkClock::start(),
             catalog,
-            rating,
+            rating: rating.clone(),
             links: links.clone(),
             surveyor: Surveyor::new(NodeId::of_key(&key.public())).unwrap(),
             tickets: Tickets {
@@ -155,6 +157,7 @@ impl House {
             store: store.clone(),
             ledger,
             matchmaker,
+            rating,
             tree: Tree::start(limits, children).await.unwrap(),
             grown: grows,
             genesis,
@@ -684,5 +687,111 @@ async fn of_a_crowd_few_are_asked_and_the_next_where_these_decline() {
             .iter()
             .all(|node| !first.contains(node) && !second.contains(node))
     );
+    house.tree.stop().await;
+}
+
+/// As the matchmaker's outbox does it, once it is on the disk.
+async fn heard(house: &House, evidence: EvidenceRecord) {
+    let mut batch = Batch::new();
+    batch.put(&evidence);
+    house.store.commit(batch).await.unwrap();
+    let node = evidence.node;
+    house.rating.cast(RatingMsg::Heard(evidence)).unwrap();
+    house.matchmaker.cast(MatchmakerMsg::Rated(node)).unwrap();
+}
+
+fn evidence(number: u64, at: Timestamp, evidence: Evidence) -> EvidenceRecord {
+    EvidenceRecord {
+        task: TaskId::new([8; 16]),
+        number,
+        node: miner().node,
+        owner: miner().owner,
+        at,
+        evidence,
+    }
+}
+
+async fn rating(house: &House) -> RatingView {
+    let ask = |reply| RatingMsg::RatingsOf(vec![miner().node], reply);
+    let mut views = house.rating.call(ask, RATING_LIMIT).await.unwrap();
+    RatingView {
+        at: Timestamp::from_ms(0),
+        ..views.remove(0)
+    }
+}
+
+async fn store_with_miner() -> StateStore {
+    let store = StateStore::in_memory().unwrap();
+    let mut batch = Batch::new();
+    batch.put(&miner());
+    store.commit(batch).await.unwrap();
+    store
+}
+
+/// What is heard late, or twice, counts in its place: a restart comes to the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rating_is_the_same_in_whatever_order_it_is_heard() {
+    let store = store_with_miner().await;
+    let house = House::open(&store, HOUR_MS).await;
+    let start = clock::now();
+    let kinds = [
+        Evidence::Done { agreed: true },
+        cryptomind_core::rating::failed("silent for 1.5 s"),
+        Evidence::Speed {
+            achieved_mflops: 700,
+            promised_mflops: 1_000,
+        },
+        Evidence::Left {},
+    ];
+    // 7 and 40 have no common part: each place once, in no order.
+    for n in (0..40).map(|n| n * 7 % 40) {
+        let at = Timestamp::from_ms(start.as_ms() - (40 - n) * 24 * HOUR_MS);
+        let piece = evidence(n, at, kinds[n as usize % kinds.len()].clone());
+        heard(&house, piece.clone()).await;
+        heard(&house, piece).await;
+    }
+    let before = rating(&house).await;
+    assert_eq!((before.done, before.failed, before.left), (10, 10, 10));
+    assert_eq!(before.parts.speed_ppm, 700_000);
+    house.tree.stop().await;
+    let house = House::open(&store, HOUR_MS).await;
+    assert_eq!(rating(&house).await, before);
+}
+
+/// A house whose miner failed four times, so long ago.
+async fn house_of_failures(ago_ms: u64) -> House {
+    let house = House::open(&store_with_miner().await, HOUR_MS).await;
+    let at = Timestamp::from_ms(clock::now().as_ms() - ago_ms);
+    for number in 0..4 {
+        let failed = cryptomind_core::rating::failed("gone");
+        heard(&house, evidence(number, at, failed)).await;
+    }
+    house
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_fails_again_and_again_is_passed_over_and_told_why() {
+    let house = house_of_failures(0).await;
+    assert!(rating(&house).await.bar.is_some());
+    let (task, _) = house.post(1).await;
+    let run = house.settled(task).await;
+    assert_eq!(run.asked, [], "it rests");
+    let explain = |reply| MatchmakerMsg::Explain(Box::new(run), reply);
+    let told = house.matchmaker.call(explain, MATCHMAKER_LIMIT).await;
+    let told = told.unwrap().unwrap();
+    assert_eq!(told.able, 0);
+    let reason = &told.verdicts[0].reason;
+    assert!(reason.contains("failed 4 of its last 4 runs"), "{reason}");
+    house.tree.stop().await;
+}
+
+/// Its ten minutes are over in a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_rested_is_asked_by_itself() {
+    let house = house_of_failures(599_000).await;
+    let (task, _) = house.post(1).await;
+    let asked = async { while house.settled(task).await.asked.is_empty() {} };
+    tokio::time::timeout(LEDGER_LIMIT, asked).await.unwrap();
+    assert_eq!(house.settled(task).await.asked, [miner().node]);
     house.tree.stop().await;
 }

@@ -12,6 +12,10 @@ fn node(n: u8) -> NodeId {
     NodeId::new([n; 32])
 }
 
+fn owner(n: u8) -> AccountId {
+    AccountId::new([n; 20])
+}
+
 /// A run that achieved so many floating-point operations a second.
 fn run(n: u8, size_class: u8, flops_per_s: f64) -> RunStatistic {
     RunStatistic {
@@ -40,7 +44,7 @@ fn of_a_node_that_has_shown_nothing_nothing_is_said() {
 #[test]
 fn runs_go_before_other_sizes_and_those_before_the_start_test() {
     let mut speeds = Speeds::default();
-    speeds.started(node(1), 8_000_000_000);
+    speeds.started(node(1), owner(1), 8_000_000_000);
     let tested = speeds.predict(node(1), SORT).unwrap();
     assert_eq!(tested.basis, SpeedBasis::StartTest {});
     assert!((tested.flops_per_s / 8e9 - 1.0).abs() < 1e-9);
@@ -61,10 +65,10 @@ fn runs_go_before_other_sizes_and_those_before_the_start_test() {
 fn a_newcomers_start_test_is_read_as_others_fared_by_theirs() {
     let mut speeds = Speeds::default();
     for n in 1..=5 {
-        speeds.started(node(n), 10_000_000_000);
+        speeds.started(node(n), owner(n), 10_000_000_000);
         speeds.ran(&run(n, 30, 1e9 * f64::from(n)));
     }
-    speeds.started(node(9), 20_000_000_000);
+    speeds.started(node(9), owner(9), 20_000_000_000);
     let predicted = speeds.predict(node(9), SORT).unwrap();
     assert!(
         (predicted.flops_per_s / 6e9 - 1.0).abs() < 1e-6,
@@ -82,11 +86,11 @@ fn a_newcomers_start_test_is_read_as_others_fared_by_theirs() {
 fn how_far_start_tests_lead_astray_is_learnt() {
     let spread_after = |sigma: f64| {
         let (mut dice, mut speeds) = (Dice::new(3), Speeds::default());
-        speeds.started(node(255), 1_000_000_000);
+        speeds.started(node(255), owner(255), 1_000_000_000);
         let spread = |speeds: &Speeds| speeds.predict(node(255), SORT).unwrap().spread;
         assert!((spread(&speeds) - START_TEST_SPREAD).abs() < 1e-9);
         for n in 0..200 {
-            speeds.started(node(n), 1_000_000_000);
+            speeds.started(node(n), owner(n), 1_000_000_000);
             speeds.ran(&run(n, 30, 5e8 * dice.factor(sigma)));
         }
         spread(&speeds)
@@ -104,9 +108,9 @@ fn how_far_start_tests_lead_astray_is_learnt() {
 fn a_start_test_promises_what_others_made_of_theirs() {
     let mut speeds = Speeds::default();
     for n in 1..=4 {
-        speeds.started(node(n), 10_000_000_000);
+        speeds.started(node(n), owner(n), 10_000_000_000);
     }
-    speeds.started(node(9), 100_000_000_000);
+    speeds.started(node(9), owner(9), 100_000_000_000);
     let promised = |speeds: &Speeds, n| speeds.promised(&node(n), SORT.kind, SORT.size_class);
     for n in 1..=3 {
         assert_eq!(promised(&speeds, 9), None);
@@ -121,6 +125,10 @@ fn a_start_test_promises_what_others_made_of_theirs() {
         None,
         "of another size nothing is known"
     );
+    // Nobody's own nodes vouch for him: of three witnesses two are left.
+    speeds.started(node(3), owner(9), 10_000_000_000);
+    assert_eq!(promised(&speeds, 9), None);
+    speeds.started(node(3), owner(3), 10_000_000_000);
     // Its own runs do not make its claim smaller.
     speeds.ran(&run(9, SORT.size_class, 4e9));
     assert!(close(promised(&speeds, 9), 40e9));
@@ -163,7 +171,7 @@ fn the_error_of_predictions_falls_as_history_grows() {
     let truth: Vec<f64> = (0..200).map(|_| 1e10 * dice.normal().exp()).collect();
     for (n, flops) in truth.iter().enumerate() {
         let test = flops * 2.0 * (0.4 * dice.normal()).exp();
-        speeds.started(node(n as u8), test as u64);
+        speeds.started(node(n as u8), owner(n as u8), test as u64);
     }
     let mut medians = vec![median_error(&speeds, &truth)];
     for rounds in [1, 3, 12] {

@@ -159,7 +159,29 @@ fn agreement_counts_between_owners_alone() {
     assert!(!agreed_of([1, 1, 1]));
 }
 
+#[test]
+fn nobody_is_praised_for_his_own_task() {
+    let mut world = World::new();
+    world.match_three();
+    (1..=4).for_each(|i| world.checkpoint(&[1, 2, 3], i * 10));
+    world.run.client = owner(1);
+    assert_eq!(world.run.praise(node(1)), None);
+    assert!(matches!(
+        world.run.praise(node(2)),
+        Some(Effect::Praise { agreed: true, .. })
+    ));
+    // Without the third, the client's own word is the only other one.
+    world.run.seats.pop();
+    assert!(matches!(
+        world.run.praise(node(2)),
+        Some(Effect::Praise { agreed: false, .. })
+    ));
+}
+
 /// Whether the first member would be praised for what others came to as well.
 fn praises(run: &Run) -> bool {
-    matches!(run.praise(node(1)), Effect::Praise { agreed: true, .. })
+    matches!(
+        run.praise(node(1)),
+        Some(Effect::Praise { agreed: true, .. })
+    )
 }
