@@ -138,6 +138,7 @@ async fn stored(client: &Client, store: NodeId, first: NodeId) -> LinkView {
             return way.clone();
         }
         assert!(start.elapsed() < LIMIT, "within {LIMIT:?}: {links:#?}");
+        // Between two looks, not for anything to happen.
         tokio::time::sleep(LOOK_AGAIN).await;
     }
 }

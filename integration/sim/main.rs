@@ -64,14 +64,16 @@ const RULES: Rules = Rules {
     faucet: Amount::ZERO,
 };
 
-/// A small generator (SplitMix64), so that a seed replays a schedule.
-struct Dice(u64);
+/// A seed replays a schedule.
+struct Dice(cryptomind_core::dice::Dice);
 
 impl Dice {
+    fn new(seed: u64) -> Self {
+        Self(cryptomind_core::dice::Dice::new(seed))
+    }
+
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        ((z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 33) % sides
+        (self.0.bits() >> 33) % sides
     }
 
     fn one_in(&mut self, sides: u64) -> bool {
@@ -217,7 +219,7 @@ impl Market {
         let key = SecretKey::from_seed([1; 32]);
         Self {
             seed,
-            dice: Dice(seed),
+            dice: Dice::new(seed),
             time: now,
             now,
             block_time: now,

@@ -165,6 +165,8 @@ fn advice() -> Vec<Advice> {
     let advice = vec![
         Advice::Nothing { able: 1 },
         Advice::FewerMiners { able: 1 },
+        Advice::LowerRating { best_milli: 2_445 },
+        Advice::Rests { resting: 1 },
         Advice::PayMore {
             at_least,
             per_cu: true,
@@ -181,6 +183,8 @@ fn advice() -> Vec<Advice> {
         advice,
         Advice::Nothing { .. },
         Advice::FewerMiners { .. },
+        Advice::LowerRating { .. },
+        Advice::Rests { .. },
         Advice::PayMore { .. },
         Advice::LessMemory { .. },
         Advice::Wait { .. },

@@ -169,7 +169,7 @@ impl Settlements {
         ledger.apply([mint], NOW).unwrap();
         Self {
             seed,
-            dice: Dice(seed),
+            dice: Dice::new(seed),
             ledger,
             tasks: Vec::new(),
             late: Vec::new(),

@@ -138,6 +138,7 @@ mod tests {
         assert_eq!(calls.summary().all.count, 0);
         calls.note(Call::Get, Instant::now(), &Ok(()));
         let slow = Instant::now();
+        // A call that takes its time: nothing is waited for.
         std::thread::sleep(Duration::from_millis(3));
         calls.note(Call::Post, slow, &Err::<(), _>(ErrorBody::internal("no")));
         let summary = calls.summary();

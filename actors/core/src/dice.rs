@@ -74,7 +74,7 @@ impl Dice {
             let here = moved.get(&at).copied().unwrap_or(at);
             let there = moved.get(&other).copied().unwrap_or(other);
             moved.insert(other, here);
-            if other == at { here } else { there }
+            there
         };
         (0..count.min(of)).map(draw).collect()
     }

@@ -362,10 +362,10 @@ impl Ratings {
         let others = seats.filter(|(_, seat)| seat.member.owner != rater);
         let votes: Vec<_> = others.map(vote).collect();
         if votes.is_empty() {
-            return refuse(
-                "own_miners",
-                "this task was done by miners of yours: nobody rates himself",
-            );
+            let message = "this task was done by miners of yours: nobody rates himself";
+            return Err(ErrorBody::user("own_miners", message).with_help(
+                "their rating follows from the tasks of others: see `cryptomind miner explain`",
+            ));
         }
         Ok(votes)
     }

@@ -20,6 +20,7 @@ use crate::{chart, moment, resolve};
 const SHOWN: usize = 20;
 /// How often it is looked at while it changes.
 const LOOKS: usize = 8;
+/// Between two looks: what is decided is on the coordinator's disk by then.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// Width and height of the curve, characters.
 const CURVE: (usize, usize) = (60, 8);

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use cryptomind_protocol::Amount;
+use cryptomind_protocol::rating::Bar;
 
 use super::select::MatchReport;
-use super::verdict::{Gate, Verdict};
+use super::verdict::{Gate, Stars, Verdict};
 
 /// A change, the least of those that would help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,16 @@ pub enum Advice {
     Nothing {
         /// How many.
         able: usize,
+    },
+    /// Take who is there: nobody is rated so well.
+    LowerRating {
+        /// The best rating of those who are kept off by theirs, in thousandths of a star.
+        best_milli: u32,
+    },
+    /// Wait: so many failed too often of late, and rest.
+    Rests {
+        /// How many.
+        resting: usize,
     },
     /// Ask for a smaller group.
     FewerMiners {
@@ -51,12 +62,11 @@ impl MatchReport {
         if able > 0 {
             return Advice::FewerMiners { able };
         }
-        let busy = self.gates().filter(|g| matches!(g, Gate::Busy)).count();
-        if busy > 0 {
-            return Advice::Wait { busy };
-        }
-        self.dearer()
+        self.others_end()
+            .or_else(|| self.worse_rated())
+            .or_else(|| self.dearer())
             .or_else(|| self.smaller())
+            .or_else(|| self.others_rest())
             .unwrap_or(Advice::NobodyOnline)
     }
 
@@ -73,6 +83,26 @@ impl MatchReport {
                 Verdict::Barred(gate) => Some(gate),
                 _ => None,
             })
+    }
+
+    fn others_end(&self) -> Option<Advice> {
+        let busy = self.gates().filter(|g| matches!(g, Gate::Busy)).count();
+        (busy > 0).then_some(Advice::Wait { busy })
+    }
+
+    fn others_rest(&self) -> Option<Advice> {
+        let rests = |gate: &&Gate| matches!(gate, Gate::Barred(Bar::Rests { .. }));
+        let resting = self.gates().filter(rests).count();
+        (resting > 0).then_some(Advice::Rests { resting })
+    }
+
+    fn worse_rated(&self) -> Option<Advice> {
+        let ratings = self.gates().filter_map(|gate| match gate {
+            Gate::Rating { rating_milli, .. } => Some(*rating_milli),
+            _ => None,
+        });
+        let best = ratings.max();
+        best.map(|best_milli| Advice::LowerRating { best_milli })
     }
 
     fn dearer(&self) -> Option<Advice> {
@@ -122,6 +152,15 @@ impl fmt::Display for Advice {
                 f,
                 "nobody who is free has the memory: the most is {most_bytes} bytes; use a smaller model"
             ),
+            Self::LowerRating { best_milli } => write!(
+                f,
+                "nobody who is free is rated so well: with group.min_rating = {} one could",
+                Stars(*best_milli)
+            ),
+            Self::Rests { resting } => write!(
+                f,
+                "it waits for miners that failed often of late: {resting} rest, for minutes or hours, and are asked again by themselves"
+            ),
             Self::Wait { busy } => write!(
                 f,
                 "it waits for others to end their tasks: {busy} miners are busy"
@@ -136,7 +175,7 @@ impl fmt::Display for Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cryptomind_protocol::NodeId;
+    use cryptomind_protocol::{NodeId, Timestamp};
 
     const NODE: NodeId = NodeId::new([1; 32]);
 
@@ -187,6 +226,21 @@ mod tests {
             barred([memory(40), memory(9)]),
             Advice::LessMemory { most_bytes }
         );
+        let rating = |rating_milli| Gate::Rating {
+            rating_milli,
+            floor_milli: 3_500,
+        };
+        let lower = barred([rating(900), rating(2_445), reserve(9)]);
+        assert_eq!(lower, Advice::LowerRating { best_milli: 2_445 });
+        // What is named lets it in.
+        assert!(lower.to_string().contains("min_rating = 2.44 "), "{lower}");
+        let rests = Gate::Barred(Bar::Rests {
+            failed: 4,
+            of: 4,
+            until: Timestamp::from_ms(1),
+        });
+        assert_eq!(barred([rests, reserve(9)]), dearer(9, true));
+        assert_eq!(barred([rests, Gate::Offline]), Advice::Rests { resting: 1 });
         assert_eq!(barred([Gate::Offline]), Advice::NobodyOnline);
         assert_eq!(barred([]), Advice::NobodyOnline);
     }

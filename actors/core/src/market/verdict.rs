@@ -42,7 +42,7 @@ pub enum Gate {
         unit_price: Amount,
     },
     /// Its rating is too low.
-    #[error("its rating of {} is below {}", stars(*rating_milli), stars(*floor_milli))]
+    #[error("its rating of {} is below {}", Stars(*rating_milli), Stars(*floor_milli))]
     Rating {
         /// Its rating, in thousandths of a star.
         rating_milli: u32,
@@ -59,8 +59,13 @@ pub enum Gate {
     },
 }
 
-fn stars(milli: u32) -> String {
-    format!("{}.{:02}", milli / 1000, milli % 1000 / 10)
+/// Thousandths of a star, for people: rounded down, so that a floor of as much lets it in.
+pub(super) struct Stars(pub u32);
+
+impl fmt::Display for Stars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:02}", self.0 / 1000, self.0 % 1000 / 10)
+    }
 }
 
 /// A group's score with a certain member in it, in parts. The lower, the better.
@@ -95,7 +100,7 @@ impl fmt::Display for Score {
             seconds(self.exchange_ms),
             seconds(self.fetch_ms),
             seconds(self.store_ms),
-            stars(self.low_milli),
+            Stars(self.low_milli),
             self.price,
         )
     }

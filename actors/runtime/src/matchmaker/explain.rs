@@ -94,8 +94,11 @@ impl Desk {
             .map(|run| (run.task, self.report(run, miners)))
             .collect();
         if reports.is_empty() {
-            let none = "no task waits for miners";
-            return idle.iter().map(|known| row(known, None, none)).collect();
+            let why = |known: &&Miner| match known.rating.bar {
+                Some(bar) => row(known, None, &bar.to_string()),
+                None => row(known, None, "no task waits for miners"),
+            };
+            return idle.iter().map(why).collect();
         }
         let verdicts = idle.iter().flat_map(|known| {
             reports.iter().filter_map(|(task, report)| {

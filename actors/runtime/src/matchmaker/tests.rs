@@ -773,6 +773,10 @@ async fn house_of_failures(ago_ms: u64) -> House {
 async fn who_fails_again_and_again_is_passed_over_and_told_why() {
     let house = house_of_failures(0).await;
     assert!(rating(&house).await.bar.is_some());
+    let ask = |reply| MatchmakerMsg::WhyNoWork(miner().owner, reply);
+    let rows = house.matchmaker.call(ask, MATCHMAKER_LIMIT).await;
+    let idle = &rows.unwrap().unwrap()[0].reason;
+    assert!(idle.contains("rests"), "{idle}");
     let (task, _) = house.post(1).await;
     let run = house.settled(task).await;
     assert_eq!(run.asked, [], "it rests");
@@ -782,6 +786,8 @@ async fn who_fails_again_and_again_is_passed_over_and_told_why() {
     assert_eq!(told.able, 0);
     let reason = &told.verdicts[0].reason;
     assert!(reason.contains("failed 4 of its last 4 runs"), "{reason}");
+    let advice = told.advice.unwrap();
+    assert!(advice.contains("1 rest"), "{advice}");
     house.tree.stop().await;
 }
 

@@ -129,6 +129,8 @@ impl Prober {
             peers.truncate(MAX_PEERS);
             let mut busy = self.context.standing.busy();
             let reports = tokio::select! {
+                // First whether a task runs: otherwise a greeting may be gone before that is looked at.
+                biased;
                 // The standing lives as long as this miner.
                 _ = busy.wait_for(|busy| *busy) => continue,
                 reports = self.measure(peers) => reports,

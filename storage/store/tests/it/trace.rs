@@ -233,21 +233,17 @@ impl Cut<'_> {
     }
 }
 
-/// Chance that is the same in every run (SplitMix64).
+/// Chance that is the same in every run.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct Dice(cryptomind_core::dice::Dice);
 
 impl Dice {
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(cryptomind_core::dice::Dice::new(seed))
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.bits()
     }
 
     /// A number below `end`, which is not 0.
