@@ -6,7 +6,8 @@
 //! simulation, an `explain` command and the market run the same lines.
 //!
 //! Reading order: [`ledger`] (who has what), [`price`] (what a task costs and when its parts are
-//! earned), [`batch`] (which samples a step trains on, and which of them a rank takes), [`rating`],
+//! earned), [`batch`] (which samples a step trains on, and which of them a rank takes), [`rating`], [`check`] (how often
+//! miners are checked, and who is to blame), [`exposure`] (how much unproven work an owner may hold),
 //! [`catalog`], [`transaction`]; then [`run`] (the life of a task), [`posting`] (who may post one), [`serve`] (what of a session
 //! counts) and [`market`] (who is chosen);
 //! [`journal`] is what else the coordinator writes down. [`merkle`] and [`state_hash`] are the two hashes
@@ -20,8 +21,10 @@ pub mod batch;
 pub mod block_clock;
 pub mod catalog;
 pub mod chain;
+pub mod check;
 pub mod consensus;
 pub mod dice;
+pub mod exposure;
 pub mod journal;
 pub mod ledger;
 pub mod market;

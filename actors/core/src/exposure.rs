@@ -1,0 +1,209 @@
+//! Exposure: how much paid work that nobody has checked yet an owner may have in its hands.
+//!
+//! Asked by the matchmaker before a miner is given work. A check finds a wrong answer afterwards; what is given out before
+//! that is the network's risk, and this is its bound.
+//!
+//! ```text
+//! newcomers of one place, all together   one work at a time, worth at most W + A
+//! a proven owner, all its nodes          worth at most W + A · (1 + streak), the streak up to 1 ÷ floor
+//! ```
+//!
+//! W is what is withheld of the group at this moment, A the allowance: what the network is ready to lose to somebody of whom
+//! it knows nothing. A newcomer is whose streak is below [`PROVEN_STREAK`](crate::check::PROVEN_STREAK). Newcomers count by
+//! where they come from, since a thousand keys cost nothing and an address does: a thousand of one owner get what one
+//! gets. A [`Place`] may well be shared by strangers; they wait for each other until they are proven, which takes ten right
+//! answers.
+//!
+//! The factor of a proven owner follows from the rate of checks. With a streak of s one paid task in 1 + s is checked, so an
+//! owner that turned false could answer as many wrongly, one after another, before it is expected to be found. To hold as much
+//! at once is no larger a risk than that. Beyond W it is bounded by the [floor](crate::check::FLOOR_PPM) of the rate: 40
+//! allowances. That a wrong answer costs more than it saves is not this rule's business but that of the money in
+//! [`check::rate_ppm`](crate::check::rate_ppm): whoever gets work that is large beside W gets as many control tasks.
+//!
+//! **Is not**: what checks are (`check`), who is best (`market`).
+
+use cryptomind_protocol::{AccountId, Amount};
+
+use crate::check::{FLOOR_PPM, is_newcomer};
+
+const ALL_PPM: u32 = 1_000_000;
+
+/// Where a miner comes from: a key that the caller makes of its remote address, such as the first 24 bits of an IPv4 or the
+/// first 48 of an IPv6 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(pub u64);
+
+/// Those that count as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Group {
+    /// All newcomers of a place.
+    Newcomers(Place),
+    /// A proven owner, wherever its nodes are.
+    Proven(AccountId),
+}
+
+impl Group {
+    /// Where an owner with this streak counts, for a node of its at this place.
+    pub const fn of(owner: AccountId, streak: u32, place: Place) -> Self {
+        if is_newcomer(streak) {
+            Self::Newcomers(place)
+        } else {
+            Self::Proven(owner)
+        }
+    }
+}
+
+/// What a group has in its hands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Works, paid ones and checks: to those who wait they are the same.
+    pub works: u32,
+    /// What the paid ones among them are worth.
+    pub worth: Amount,
+    /// What is withheld of all members' earnings at this moment.
+    pub withheld: Amount,
+}
+
+/// Why a group gets no further work now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A newcomer of the same place has some.
+    #[error(
+        "a newcomer from the same place works already: it gets work when that is done, or once ten of its answers \
+         in a row were checked and right"
+    )]
+    OneAtATime,
+    /// It is worth too much.
+    #[error(
+        "work for {worth} on top of {held} is more than the {cap} that may be unproven in its hands: the more right \
+         answers and the more withheld earnings, the larger the work that it gets"
+    )]
+    TooMuch {
+        /// What it would be given.
+        worth: Amount,
+        /// What it has.
+        held: Amount,
+        /// The most that it may have.
+        cap: Amount,
+    },
+}
+
+/// The most that a group may have in its hands; `streak` is that of the owner that is looked at.
+pub fn cap(streak: u32, withheld: Amount, allowance: Amount) -> Amount {
+    let times = if is_newcomer(streak) {
+        1
+    } else {
+        streak.saturating_add(1).min(ALL_PPM / FLOOR_PPM)
+    };
+    let allowed = allowance.mul_div(times.into(), 1);
+    let sum = allowed.and_then(|allowed| allowed.checked_add(withheld));
+    sum.unwrap_or(Amount::from_base_units(u64::MAX))
+}
+
+/// Refuses work worth `worth` (nothing: a check) that would be too much for a group that has this already.
+pub fn check(
+    streak: u32,
+    holding: &Holding,
+    worth: Amount,
+    allowance: Amount,
+) -> Result<(), Refusal> {
+    if is_newcomer(streak) && holding.works > 0 {
+        return Err(Refusal::OneAtATime);
+    }
+    let cap = cap(streak, holding.withheld, allowance);
+    let held = holding.worth;
+    match held.checked_add(worth) {
+        Some(sum) if sum <= cap => Ok(()),
+        _ => Err(Refusal::TooMuch { worth, held, cap }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const A: Amount = Amount::from_base_units(100);
+
+    fn units(units: u64) -> Amount {
+        Amount::from_base_units(units)
+    }
+
+    fn holding(works: u32, worth: u64, withheld: u64) -> Holding {
+        Holding {
+            works,
+            worth: units(worth),
+            withheld: units(withheld),
+        }
+    }
+
+    #[test]
+    fn newcomers_of_a_place_count_as_one_and_proven_owners_by_themselves() {
+        let [ann, bob] = [1, 2].map(|n| AccountId::new([n; 20]));
+        let [here, there] = [Place(1), Place(2)];
+        assert_eq!(Group::of(ann, 0, here), Group::of(bob, 9, here));
+        assert_ne!(Group::of(ann, 0, here), Group::of(ann, 0, there));
+        assert_ne!(Group::of(ann, 10, here), Group::of(bob, 10, here));
+        assert_eq!(Group::of(ann, 10, here), Group::of(ann, 11, there));
+    }
+
+    #[test]
+    fn newcomers_hold_one_work_of_a_small_worth() {
+        let refusal = |holding: Holding, worth| check(3, &holding, units(worth), A).err();
+        assert_eq!(refusal(holding(0, 0, 0), 100), None);
+        assert_eq!(refusal(holding(0, 0, 5), 105), None);
+        let too_much = Refusal::TooMuch {
+            worth: units(101),
+            held: units(0),
+            cap: units(100),
+        };
+        assert_eq!(refusal(holding(0, 0, 0), 101), Some(too_much));
+        let waits = Some(Refusal::OneAtATime);
+        assert_eq!(refusal(holding(1, 0, 0), 1), waits);
+        assert_eq!(refusal(holding(1, 0, 0), 0), waits, "not even a check");
+    }
+
+    #[test]
+    fn a_proven_owner_holds_as_much_as_it_could_spoil_before_a_check() {
+        let refusal = |streak, holding, worth| check(streak, &holding, units(worth), A).err();
+        assert_eq!(refusal(10, holding(7, 900, 0), 200), None);
+        assert!(refusal(10, holding(7, 900, 0), 201).is_some());
+        assert_eq!(refusal(10, holding(7, 900, 50), 250), None);
+        assert_eq!(cap(39, Amount::ZERO, A), units(4_000));
+        assert_eq!(cap(u32::MAX, Amount::ZERO, A), units(4_000));
+        assert_eq!(cap(40, units(u64::MAX), A), units(u64::MAX));
+    }
+
+    #[test]
+    fn a_refusal_says_why_and_what_lifts_it() {
+        let refusal = check(0, &holding(0, 0, 0), units(1_000_000_000), A);
+        let text = refusal.unwrap_err().to_string();
+        assert!(text.starts_with("work for 1 CTM on top of 0 CTM is more than the 0.0000001 CTM"));
+        assert!(text.ends_with("the larger the work that it gets"), "{text}");
+        let text = Refusal::OneAtATime.to_string();
+        assert!(
+            text.contains("it gets work when that is done, or once ten"),
+            "{text}"
+        );
+    }
+
+    proptest! {
+        /// However work comes and goes, a place with any number of newcomers never holds more than one may.
+        #[test]
+        fn a_thousand_newcomers_of_a_place_hold_what_one_may(
+            asked in prop::collection::vec((0u32..10, 0u64..300, any::<bool>()), 1..200)
+        ) {
+            let mut held = Holding::default();
+            for (streak, worth, ends) in asked {
+                if check(streak, &held, units(worth), A).is_ok() {
+                    held.works += 1;
+                    held.worth = held.worth.checked_add(units(worth)).unwrap();
+                }
+                prop_assert!(held.works <= 1 && held.worth <= A);
+                if ends {
+                    held = Holding::default();
+                }
+            }
+        }
+    }
+}
