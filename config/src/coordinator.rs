@@ -17,6 +17,8 @@ pub struct Coordinator {
     pub network: Network,
     /// Prices and time limits.
     pub market: Market,
+    /// Control tasks.
+    pub control: Control,
     /// What it admits.
     pub limits: Limits,
     /// Test money.
@@ -94,6 +96,23 @@ pub struct Market {
     pub free_cancels: u32,
 }
 
+/// `[control]`: tasks whose answer is known, which show whether miners are honest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// Accounts that post them; none: there are no control tasks.
+    pub accounts: u32,
+    /// The most work of one, in 10⁻³ CU.
+    pub max_milli_cu: u64,
+    /// What they may cost, in millionths of what clients paid for work in the last day.
+    pub share_ppm: u32,
+    /// What they may cost a day besides.
+    pub daily: Amount,
+    /// What the network is ready to lose to somebody of whom it knows nothing.
+    pub allowance: Amount,
+    /// Owners whose miners may be asked for a second answer whatever they have shown.
+    pub trusted: Vec<AccountId>,
+}
+
 /// `[limits]`: what is admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -113,6 +132,10 @@ pub struct Faucet {
     pub amount: Amount,
 }
 
+/// Each of them is a key file.
+const MAX_CONTROL_ACCOUNTS: u32 = 1000;
+/// A network trusts few.
+const MAX_TRUSTED: usize = 64;
 /// Exemptions are for a few machines.
 const MAX_EXEMPT: usize = 64;
 /// A year.
@@ -146,6 +169,48 @@ impl Network {
                 max_ppm: 200_000,
             },
             allocations: Allocations::default(),
+        }
+    }
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self::of_kind(NetworkKind::Development)
+    }
+}
+
+impl Control {
+    /// What a network of this kind has where the file is silent.
+    const fn of_kind(kind: NetworkKind) -> Self {
+        Self {
+            accounts: if matches!(kind, NetworkKind::Main) {
+                8
+            } else {
+                0
+            },
+            max_milli_cu: 500,
+            share_ppm: 60_000,
+            daily: ctm_thousandths(1_000_000),
+            allowance: ctm_thousandths(100_000),
+            trusted: Vec::new(),
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>, kind: NetworkKind) -> Self {
+        let default = Self::of_kind(kind);
+        Self {
+            accounts: reader.take("control.accounts", default.accounts, |e| {
+                whole(e, 0..=MAX_CONTROL_ACCOUNTS)
+            }),
+            max_milli_cu: reader.take("control.max_milli_cu", default.max_milli_cu, |e| {
+                whole(e, 1..=1_000_000)
+            }),
+            share_ppm: reader.take("control.share_ppm", default.share_ppm, |e| {
+                whole(e, 0..=1_000_000)
+            }),
+            daily: reader.take("control.daily", default.daily, amount),
+            allowance: reader.take("control.allowance", default.allowance, positive),
+            trusted: reader.take("control.trusted", default.trusted, trusted),
         }
     }
 }
@@ -391,6 +456,22 @@ fn addresses(entry: &crate::reader::Entry<'_>) -> Converted<Vec<IpAddr>> {
     texts.into_iter().map(address).collect()
 }
 
+fn trusted(entry: &crate::reader::Entry<'_>) -> Converted<Vec<AccountId>> {
+    let texts = spanned_texts(entry)?;
+    if texts.len() > MAX_TRUSTED {
+        return Err(problem(format!("more than {MAX_TRUSTED} accounts")));
+    }
+    let account = |(text, span): (String, _)| {
+        let parsed = text.trim().parse::<AccountId>();
+        parsed.map_err(|error| {
+            problem(error.to_string())
+                .help("give accounts, cm1…")
+                .at(span)
+        })
+    };
+    texts.into_iter().map(account).collect()
+}
+
 impl Limits {
     fn read(reader: &mut Reader<'_>) -> Self {
         let default = Self::default();
@@ -416,10 +497,13 @@ impl Settings for Coordinator {
     const FILE_NAME: &'static str = "coordinator.toml";
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let (node, network) = (CoordinatorNode::read(reader), Network::read(reader));
+        let kind = network.kind;
         Some(Self {
-            node: CoordinatorNode::read(reader),
-            network: Network::read(reader),
+            node,
+            network,
             market: Market::read(reader),
+            control: Control::read(reader, kind),
             limits: Limits::read(reader),
             faucet: Faucet {
                 amount: reader.take("faucet.amount", Faucet::default().amount, positive),

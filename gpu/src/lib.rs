@@ -4,7 +4,7 @@
 //! order of [`ModelSpec::parameters`], takes the arena back once a ring has summed it over all
 //! members, and updates a shadow that becomes the state when every member has confirmed the step.
 //! [`inference::Model`] runs trained weights; [`dataset`] reads what both work on; [`devices`] and
-//! [`bench`] say what a machine has and how fast it is.
+//! [`bench`] say what a machine has and how fast it is; [`agreement`] says whether two models are the same work.
 //!
 //! Every call blocks and belongs on a thread of its caller. Nothing here knows of networks, tasks
 //! or money, and no clock but that of [`bench`] is read. On one machine the same inputs give the
@@ -18,6 +18,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
 
+pub mod agreement;
 pub mod bench;
 pub mod dataset;
 pub mod devices;

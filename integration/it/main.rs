@@ -7,6 +7,7 @@
 //! - [`delegations`]: nodes work for whom the chain says;
 //! - [`kills`]: a coordinator is killed again and again under load;
 //! - [`lans`]: local networks far from each other, and the group that a task gets;
+//! - [`liars`]: miners that lie are found by control tasks, and pay for it;
 //! - [`life`]: a task whose miners are killed or stopped, or whose client is gone;
 //! - [`ledger`]: payments, proofs, copies and audits by the commands;
 //! - [`processes`]: the demo, and nodes that die as in a power cut and are started again;
@@ -24,6 +25,7 @@ mod kills;
 mod lans;
 mod layers;
 mod ledger;
+mod liars;
 mod life;
 mod nodes;
 mod processes;

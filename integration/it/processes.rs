@@ -159,8 +159,13 @@ pub struct Network {
 
 impl Network {
     pub async fn start(miners: u8) -> Self {
+        Self::start_with(miners, &[]).await
+    }
+
+    /// Its coordinator has these settings besides.
+    pub async fn start_with(miners: u8, settings: &[(&str, String)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let coordinator = start_coordinator(dir.path(), &Where::here()).await;
+        let coordinator = start_coordinator_with(dir.path(), &Where::here(), settings).await;
         let address: NodeAddress = coordinator.said.parse().unwrap();
         let join = |number: u8, role| Join {
             dir: dir.path(),
@@ -227,14 +232,19 @@ impl Where {
 
 /// Starts a coordinator on a port of the system's choice, which its configuration keeps from then on.
 pub async fn start_coordinator(dir: &Path, at: &Where) -> Part {
+    start_coordinator_with(dir, at, &[]).await
+}
+
+async fn start_coordinator_with(dir: &Path, at: &Where, more: &[(&str, String)]) -> Part {
     let home = dir.join("coordinator");
     std::fs::create_dir_all(&home).unwrap();
     let configure = |listen: String| {
-        let settings = [
+        let mut settings = vec![
             ("node.data_dir", shown(&home)),
             ("node.key_file", shown(&home.join("node.key"))),
             ("node.listen", listen),
         ];
+        settings.extend_from_slice(more);
         write_config::<Coordinator>(&home, &settings)
     };
     let (config, namespace) = (configure(at.listen(0)), at.namespace.clone());

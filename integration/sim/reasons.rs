@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
+use cryptomind_core::exposure;
 use cryptomind_core::ledger::Refusal;
 use cryptomind_core::market::{Advice, Gate, Score, Verdict};
 use cryptomind_core::posting::PostingRefusal;
@@ -97,6 +98,13 @@ fn gates() -> Vec<Gate> {
             wrong: 3,
             until: Timestamp::from_ms(1),
         }),
+        Gate::Barred(Bar::Doubted {}),
+        Gate::Exposed(exposure::Refusal::OneAtATime),
+        Gate::Exposed(exposure::Refusal::TooMuch {
+            worth: units(2),
+            held: units(1),
+            cap: units(2),
+        }),
         Gate::StruckOut {
             strikes: 2,
             allowed: 2,
@@ -123,6 +131,7 @@ fn gates() -> Vec<Gate> {
         Gate::Offline,
         Gate::Busy,
         Gate::Barred(_),
+        Gate::Exposed(_),
         Gate::StruckOut { .. },
         Gate::Memory { .. },
         Gate::Reserve { .. },
@@ -167,6 +176,7 @@ fn advice() -> Vec<Advice> {
         Advice::FewerMiners { able: 1 },
         Advice::LowerRating { best_milli: 2_445 },
         Advice::Rests { resting: 1 },
+        Advice::Unproven { unproven: 1 },
         Advice::PayMore {
             at_least,
             per_cu: true,
@@ -185,6 +195,7 @@ fn advice() -> Vec<Advice> {
         Advice::FewerMiners { .. },
         Advice::LowerRating { .. },
         Advice::Rests { .. },
+        Advice::Unproven { .. },
         Advice::PayMore { .. },
         Advice::LessMemory { .. },
         Advice::Wait { .. },

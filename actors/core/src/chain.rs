@@ -406,6 +406,10 @@ impl Chain {
                 task: *task,
                 ending: ending.clone(),
             },
+            Decision::Forfeit { account, node, .. } => Op::Forfeit {
+                account: *account,
+                node: *node,
+            },
         })
     }
 

@@ -1,6 +1,6 @@
 //! Checks: how often a miner is given work whose answer is known already, and who judges a different answer.
 //!
-//! Owned by the coordinator's check actor. A *control task* is work like any other whose answer the coordinator knows. How
+//! Owned by the control actor. A *control task* is work like any other whose answer the coordinator knows. How
 //! many an owner gets for each paid task is the greatest of three:
 //!
 //! ```text

@@ -22,7 +22,10 @@
 //!
 //! **Is not**: what checks are (`check`), who is best (`market`).
 
+use std::net::IpAddr;
+
 use cryptomind_protocol::{AccountId, Amount};
+use serde::{Deserialize, Serialize};
 
 use crate::check::{FLOOR_PPM, is_newcomer};
 
@@ -32,6 +35,17 @@ const ALL_PPM: u32 = 1_000_000;
 /// first 48 of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(pub u64);
+
+impl Place {
+    /// Of a remote address: its first 24 bits, or 48 of IPv6.
+    pub fn of(remote: IpAddr) -> Self {
+        match remote.to_canonical() {
+            IpAddr::V4(v4) => Self(u64::from(u32::from(v4) >> 8)),
+            // Above all of IPv4.
+            IpAddr::V6(v6) => Self((1 << 48) | (u128::from(v6) >> 80) as u64),
+        }
+    }
+}
 
 /// Those that count as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,7 +79,7 @@ pub struct Holding {
 }
 
 /// Why a group gets no further work now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// A newcomer of the same place has some.
     #[error(
@@ -135,6 +149,17 @@ mod tests {
             worth: units(worth),
             withheld: units(withheld),
         }
+    }
+
+    #[test]
+    fn a_place_is_a_prefix_of_an_address() {
+        let of = |text: &str| Place::of(text.parse().unwrap());
+        assert_eq!(of("192.0.2.7"), of("192.0.2.200"));
+        assert_eq!(of("192.0.2.7"), of("::ffff:192.0.2.9"));
+        assert_ne!(of("192.0.2.7"), of("192.0.3.7"));
+        assert_eq!(of("2001:db8:1::1"), of("2001:db8:1:ffff::2"));
+        assert_ne!(of("2001:db8:1::1"), of("2001:db8:2::1"));
+        assert_ne!(of("::1"), of("0.0.0.1"));
     }
 
     #[test]

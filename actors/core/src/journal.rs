@@ -36,6 +36,8 @@ pub struct EventRecord {
 
 /// Stars are numbered from here, by rank; what runs say, from 0.
 pub const FIRST_VOTE: u64 = 1 << 32;
+/// Findings of checks are numbered from here.
+pub const FIRST_FINDING: u64 = 1 << 33;
 
 /// A node as the coordinator knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

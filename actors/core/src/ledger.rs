@@ -22,6 +22,7 @@
 //! | `Earn` | – | escrow − share, earner + share | – |
 //! | `Settle`, or `Due` at the expiry | client − amount; earner + withheld | escrow − free, earners − earned; locked + withheld | client → earners, owners, storage, fees, reward fund, client |
 //! | `Due` at a lock's end | owner − lock | locked − lock | – |
+//! | `Forfeit` | owner − withheld | locked − withheld | owner → reward fund |
 //! | `RotateKey`, `Delegate`, `Revoke` | – | – | – |
 //!
 //! # The life of a hold
@@ -37,6 +38,7 @@
 //! | open → gone | `Settle`: the task has finished, was redirected or cancelled, or has failed | earned → miners, a share withheld by the rule of their ratings; item fees where the items were used; storage by what is stored; the network's share; the rest → the client | the next row |
 //! | open → gone | `Due`, at the block time `terms.expires` | the same; the items count as used if anything was earned, nothing as stored, nothing is withheld | it is the timer: an empty block is made for it |
 //! | locked → free | `Due`, at the block time `until` | withheld or vesting tokens → free tokens of their account | it is the timer |
+//! | locked → gone | `Forfeit`: an answer of a node of the account was proved wrong | all that is withheld of the account's earnings → the reward fund; what vests stays | the row above |
 //!
 //! So every wait ends in block time: a silent client is not asked for anything once the hold is open and cannot keep
 //! a miner from what it earned; a vanished miner keeps what it earned and the rest goes back; a lost coordinator
@@ -107,6 +109,9 @@ pub const MAX_DUE_TRANSFERS: usize = 1024;
 
 /// The most locks that one [`Op::Due`] ends; the rest is due still, in the next block.
 pub const MAX_DUE_LOCKS: usize = 4096;
+
+/// The most locks that one [`Op::Forfeit`] takes: those that end first.
+pub const MAX_FORFEITED_LOCKS: usize = MAX_DUE_LOCKS;
 
 /// A lock by its account: whose, when it ends, which node's.
 type Unlock = (AccountId, Timestamp, Option<NodeId>);
@@ -336,6 +341,12 @@ impl Ledger {
     /// When the first of an account's locks ends.
     pub fn unlocks(&self, account: &AccountId) -> Option<Timestamp> {
         self.locks_of(account).next().map(|lock| lock.until)
+    }
+
+    /// What is withheld of the earnings of an account's nodes.
+    pub fn withheld(&self, account: &AccountId) -> Amount {
+        let withheld = self.locks_of(account).filter(|lock| lock.node.is_some());
+        Amount::sum(withheld.map(|lock| lock.amount)).unwrap_or_default()
     }
 
     /// When something is due next: a hold's expiry, a lock's end.

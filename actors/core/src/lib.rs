@@ -23,6 +23,7 @@ pub mod catalog;
 pub mod chain;
 pub mod check;
 pub mod consensus;
+pub mod control;
 pub mod dice;
 pub mod exposure;
 pub mod journal;

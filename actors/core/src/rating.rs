@@ -98,6 +98,7 @@ pub struct Rating {
     failed: u32,
     left: u32,
     wrong: u32,
+    streak: u32,
     votes: u32,
     last_change: String,
 }
@@ -153,6 +154,7 @@ impl Default for Rating {
             failed: 0,
             left: 0,
             wrong: 0,
+            streak: 0,
             votes: 0,
             last_change: "new".into(),
         }
@@ -179,9 +181,13 @@ impl Rating {
                 self.delivery.count(hour, 0.0, 1.0);
                 self.breaker.failed(at);
             }
-            Evidence::Right {} => self.correctness.count(hour, 1.0, 0.0),
+            Evidence::Right {} => {
+                count(&mut self.streak);
+                self.correctness.count(hour, 1.0, 0.0);
+            }
             Evidence::Wrong { .. } => {
                 count(&mut self.wrong);
+                self.streak = 0;
                 self.correctness.count(hour, 0.0, WRONG_WEIGHT);
                 keep(&mut self.wrongs, at, WRONG_MAX);
             }
@@ -268,6 +274,7 @@ pub fn view_with(
         failed: node.failed,
         left: node.left,
         wrong: node.wrong,
+        streak: owner.streak,
         votes: node.votes,
         bar: owner.excluded(now).or_else(|| node.breaker.bar(now)),
         at: now,

@@ -201,6 +201,9 @@ pub struct Run {
     pub client: AccountId,
     /// The key that signed its posting: of a session, who may call and acknowledge.
     pub caller: Option<PublicKey>,
+    /// The one miner that it is for, where it is for one alone: of control tasks. Nobody is told.
+    #[serde(default)]
+    pub only: Option<NodeId>,
     /// What was asked for.
     pub spec: TaskSpec,
     /// What it costs and takes.
@@ -450,6 +453,7 @@ impl Run {
             task,
             client,
             caller: None,
+            only: None,
             spec,
             terms,
             limits,
@@ -504,6 +508,13 @@ impl Run {
     #[must_use]
     pub const fn called_by(mut self, caller: PublicKey) -> Self {
         self.caller = Some(caller);
+        self
+    }
+
+    /// Has it done by this miner and nobody else. To be said before anybody is asked.
+    #[must_use]
+    pub const fn only_by(mut self, node: Option<NodeId>) -> Self {
+        self.only = node;
         self
     }
 
@@ -608,7 +619,8 @@ impl Run {
     }
 
     fn may_ask(&self, node: NodeId) -> bool {
-        self.strikes_of(node) < MAX_STRIKES
+        self.only.is_none_or(|only| only == node)
+            && self.strikes_of(node) < MAX_STRIKES
             && !self.left_too_often(node)
             && !self.barred.contains(&node)
             && !self.asked.contains(&node)

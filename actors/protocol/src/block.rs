@@ -113,6 +113,16 @@ pub enum Decision {
         /// How it ended.
         ending: Ending,
     },
+    /// A node's answer was proved wrong: what is withheld of its owner's earnings goes to the reward fund. What vests, and
+    /// what is free, nobody can take.
+    Forfeit {
+        /// The node's owner.
+        account: AccountId,
+        /// The node.
+        node: NodeId,
+        /// The task that it answered.
+        task: TaskId,
+    },
 }
 
 /// One linked group of a block: carried out whole, or not in the chain.

@@ -134,6 +134,8 @@ pub enum Bar {
         /// Until when.
         until: Timestamp,
     },
+    /// An answer of its owner's nodes is being checked by others. That takes as long as a task like it.
+    Doubted {},
 }
 
 /// A rating and what it rests on.
@@ -153,6 +155,8 @@ pub struct RatingView {
     pub left: u32,
     /// Answers proved wrong.
     pub wrong: u32,
+    /// Answers of its owner's nodes that were checked and right, in a row: since the last wrong one.
+    pub streak: u32,
     /// How many users gave stars.
     pub votes: u32,
     /// Why it gets no work now, where that is so.
@@ -182,6 +186,16 @@ impl std::fmt::Display for Evidence {
     }
 }
 
+impl Bar {
+    /// Until when, where that is known.
+    pub const fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Rests { until, .. } | Self::Excluded { until, .. } => Some(*until),
+            Self::Doubted {} => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Bar {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -190,6 +204,9 @@ impl std::fmt::Display for Bar {
             }
             Self::Excluded { wrong, .. } => {
                 write!(f, "{wrong} answers of its owner's nodes were proved wrong")
+            }
+            Self::Doubted {} => {
+                f.write_str("an answer of its owner's nodes is being checked by others")
             }
         }
     }

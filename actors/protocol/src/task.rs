@@ -409,6 +409,8 @@ pub enum Reason {
     TransactionFee,
     /// The reward fund's share of fees.
     RewardFund,
+    /// Withheld earnings of a miner that was proved wrong, to the reward fund.
+    Forfeit,
 }
 
 impl std::fmt::Display for Reason {
@@ -424,6 +426,7 @@ impl std::fmt::Display for Reason {
             Self::Refund => "refund",
             Self::TransactionFee => "transaction fee",
             Self::RewardFund => "reward fund",
+            Self::Forfeit => "forfeited",
         })
     }
 }

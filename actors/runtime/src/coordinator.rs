@@ -1,8 +1,8 @@
 //! A coordinator: the ledger, the catalog, the ratings and the market, behind one UDP port.
 //!
 //! ```text
-//! Tree ── ledger ── rating ── catalog ── matchmaker        actors, restarted one for one
-//!   ▲        ▲         ▲         ▲           ▲             calls go down, each with a limit
+//! Tree ── ledger ── rating ── catalog ── matchmaker ── control   actors, restarted one for one
+//!   ▲        ▲         ▲         ▲           ▲                   calls go down, each with a limit
 //! doors: one task a connection, one a request             clients (api), nodes (node)
 //! surveyor: one task, has miners measure their links
 //! ```
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cryptomind_config::Coordinator;
+use cryptomind_core::control::{Allowance, Bounds};
 use cryptomind_core::journal::GenesisRecord;
 use cryptomind_core::posting::PostingRule;
 use cryptomind_core::price::FloatingRule;
@@ -27,14 +28,17 @@ use cryptomind_storage::state::{Batch, StateStore};
 
 use tokio::sync::watch;
 
+use crate::cache::Cache;
 use crate::catalog::{CatalogActor, CatalogArguments, CatalogRef};
 use crate::clock;
+use crate::control::{ControlActor, ControlArguments, ControlRule, Desk, Doubts, Purse};
 use crate::ledger::{LedgerActor, LedgerArguments, LedgerRef, NetworkClock};
 use crate::matchmaker::{
     MatchmakerActor, MatchmakerArguments, MatchmakerRef, PRICE_INTERVAL, Tariff,
 };
 use crate::rating::{RatingActor, RatingArguments, RatingRef};
 use crate::supervisor::{self, Child, Tree, seat};
+use crate::transfer::Transfer;
 
 mod api;
 pub mod directory;
@@ -62,6 +66,13 @@ use watchers::Watchers;
 pub const STATE_FILE: &str = "state.redb";
 /// What is left of requests in flight when a coordinator stops.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// Datasets of control tasks that are kept, bytes.
+const CONTROL_CACHE_BYTES: u64 = 1 << 30;
+/// A thousandth of 10¹² floating-point operations.
+const FLOPS_OF_MILLI_CU: u128 = 1_000_000_000;
+/// The largest model of a control task: it is held in memory several times over when an answer is judged.
+const MAX_CONTROL_PARAMETERS: u64 = 10_000_000;
 
 /// What every door needs.
 pub(crate) struct Office {
@@ -208,6 +219,8 @@ async fn staff(
     let (rating_seat, rating) = seat("rating");
     let (catalog_seat, catalog) = seat("catalog");
     let (matchmaker_seat, matchmaker) = seat("matchmaker");
+    let (control_seat, control) = seat("control");
+    let doubts = Doubts::default();
     let (links, watchers) = (Links::default(), Watchers::default());
     let (directory, clock) = (Directory::default(), NetworkClock::start());
     let grown = watch::Sender::new(0);
@@ -225,6 +238,7 @@ async fn staff(
     let for_rating = RatingArguments {
         store: store.clone(),
         ledger: ledger.clone(),
+        doubts: doubts.clone(),
     };
     let for_catalog = CatalogArguments {
         store: store.clone(),
@@ -236,6 +250,7 @@ async fn staff(
         clock: clock.clone(),
         catalog: catalog.clone(),
         rating: rating.clone(),
+        control,
         links: links.clone(),
         surveyor: surveyor.clone(),
         tickets: tickets.clone(),
@@ -243,8 +258,23 @@ async fn staff(
         tariff: tariff(&config, &genesis),
         price_interval: PRICE_INTERVAL,
         withheld_max_ppm: genesis.withholding.max_ppm,
+        allowance: (config.control.accounts > 0).then_some(config.control.allowance),
         limits: limits(&config),
         posting: posting(&config),
+    };
+    let for_control = ControlArguments {
+        store: store.clone(),
+        ledger: ledger.clone(),
+        clock: clock.clone(),
+        catalog: catalog.clone(),
+        rating: rating.clone(),
+        matchmaker: matchmaker.clone(),
+        links: links.clone(),
+        tickets: tickets.clone(),
+        genesis: genesis.clone(),
+        desk: control_desk(&config, &tickets.key)?,
+        rule: control_rule(&config),
+        doubts,
     };
     let children = vec![
         Child::new(ledger_seat, move || (LedgerActor, for_ledger.clone())),
@@ -253,6 +283,7 @@ async fn staff(
         Child::new(matchmaker_seat, move || {
             (MatchmakerActor, for_matchmaker.clone())
         }),
+        Child::new(control_seat, move || (ControlActor, for_control.clone())),
     ];
     let tree = Tree::start(supervisor::Limits::default(), children).await?;
     let enrolments = Enrolments::default();
@@ -289,6 +320,38 @@ const fn tariff(config: &Coordinator, genesis: &Genesis) -> Tariff {
         },
         storage_per_mib: market.storage_price_per_mib,
         network_fee_ppm: genesis.fees.network_fee_ppm,
+    }
+}
+
+/// What control tasks need beside the other actors; nothing where there are to be none.
+fn control_desk(config: &Coordinator, key: &SecretKey) -> Result<Option<Desk>, ErrorBody> {
+    let folder = config.node.data_dir.join("control");
+    let Some(purse) = Purse::open(&folder, config.control.accounts)? else {
+        return Ok(None);
+    };
+    for account in purse.accounts() {
+        tracing::info!(%account, "posts control tasks");
+    }
+    Ok(Some(Desk {
+        purse,
+        transfer: Transfer::new(Endpoint::dialler()?, key.clone()),
+        cache: Cache::open(&folder.join("cache"), CONTROL_CACHE_BYTES)?,
+        folder,
+    }))
+}
+
+fn control_rule(config: &Coordinator) -> ControlRule {
+    let control = &config.control;
+    ControlRule {
+        bounds: Bounds {
+            most_flops: u128::from(control.max_milli_cu) * FLOPS_OF_MILLI_CU,
+            most_parameters: MAX_CONTROL_PARAMETERS,
+        },
+        allowance: Allowance {
+            share_ppm: control.share_ppm,
+            daily: control.daily,
+        },
+        trusted: control.trusted.clone(),
     }
 }
 

@@ -170,6 +170,8 @@ pub struct Balances {
     pub locked: Amount,
     /// When the next part of that is released.
     pub unlocks: Option<Timestamp>,
+    /// Of what is locked, what is withheld of its nodes' earnings.
+    pub withheld: Amount,
 }
 
 /// What there is in all.
@@ -557,6 +559,7 @@ impl Books {
             earning: balance.earning,
             locked: balance.locked,
             unlocks: ledger.unlocks(&account),
+            withheld: ledger.withheld(&account),
         }
     }
 

@@ -2,14 +2,16 @@
 //! these carry.
 //!
 //! Three nodes: [`coordinator`], [`miner`], [`storage`]. Their actors: [`ledger`], [`rating`], [`catalog`],
-//! [`matchmaker`] at the coordinator, [`idle`] and the GPU worker at the miner; [`supervisor`] restarts what fails.
+//! [`matchmaker`], [`control`] at the coordinator, [`idle`] and the GPU worker at the miner; [`supervisor`] restarts what fails.
 //! [`back_off`], [`enrol`] and [`transfer`] are what nodes share.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod back_off;
+mod cache;
 pub mod catalog;
 mod clock;
+pub mod control;
 pub mod coordinator;
 pub mod enrol;
 pub mod idle;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use cryptomind_core::dice::Dice;
 use cryptomind_core::journal::OpenRun;
 use cryptomind_core::market::link::Party;
-use cryptomind_core::market::{Offer, Past, Surroundings, Workload};
+use cryptomind_core::market::{Ability, Offer, Past, Surroundings, Workload};
 use cryptomind_core::posting::{PostingRule, Postings};
 use cryptomind_core::rating;
 use cryptomind_core::run::{Input, Limits, Run};
@@ -36,6 +36,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use crate::catalog::CatalogRef;
 use crate::clock;
+use crate::control::{ControlMsg, ControlRef};
 use crate::coordinator::links::{Link, Links};
 use crate::coordinator::surveyor::Surveyor;
 use crate::coordinator::tickets::Tickets;
@@ -47,6 +48,7 @@ use crate::supervisor::Handle;
 mod carry;
 mod expiry;
 mod explain;
+mod exposure;
 mod free;
 mod outbox;
 mod past;
@@ -79,7 +81,7 @@ pub type MatchmakerRef = Handle<MatchmakerMsg>;
 
 /// What the matchmaker is told and asked.
 pub enum MatchmakerMsg {
-    /// From sessions: post this task.
+    /// From sessions and the control actor: post this task.
     Post {
         /// The transaction.
         transaction: Box<Verified>,
@@ -87,6 +89,8 @@ pub enum MatchmakerMsg {
         spec: Box<TaskSpec>,
         /// The items that it names.
         materials: Box<Materials>,
+        /// The one miner that it is for, where it is a control task.
+        only: Option<NodeId>,
         /// The answer, once durable.
         reply: RpcReplyPort<Result<Accepted, ErrorBody>>,
     },
@@ -119,7 +123,7 @@ pub enum MatchmakerMsg {
     },
     /// From sessions: a node's connection ended.
     Left(NodeId),
-    /// From the outbox: this node is rated otherwise than before.
+    /// From the outbox and the control actor: this node is rated otherwise than before.
     Rated(NodeId),
     /// From sessions: a miner is ready for a task.
     Offered {
@@ -233,6 +237,8 @@ pub struct MatchmakerArguments {
     pub catalog: CatalogRef,
     /// Knows the miners' past.
     pub rating: RatingRef,
+    /// Hears who can take work, and what was done.
+    pub control: ControlRef,
     /// Knows who is connected.
     pub links: Links,
     /// Knows how far they are from each other.
@@ -247,6 +253,8 @@ pub struct MatchmakerArguments {
     pub price_interval: Duration,
     /// The most that is withheld of earnings, in millionths, by the genesis.
     pub withheld_max_ppm: u32,
+    /// What the network is ready to lose to somebody of whom it knows nothing; nothing is said where nobody is checked.
+    pub allowance: Option<Amount>,
     /// How long runs wait for what.
     pub limits: Limits,
     /// How much an account may post.
@@ -348,9 +356,11 @@ impl Actor for MatchmakerActor {
                 transaction,
                 spec,
                 materials,
+                only,
                 reply,
             } => {
-                desk.post(*transaction, *spec, *materials, reply).await;
+                let task = (*spec, *materials);
+                desk.post(*transaction, task, only, reply).await;
             }
             MatchmakerMsg::Cancel {
                 transaction,
@@ -368,7 +378,11 @@ impl Actor for MatchmakerActor {
             }
             MatchmakerMsg::Joined { node, position } => desk.joined(node, position).await,
             MatchmakerMsg::Left(node) => desk.left(node).await,
-            MatchmakerMsg::Rated(node) => desk.rated_anew(node).await,
+            MatchmakerMsg::Rated(node) => {
+                desk.rated_anew(node).await;
+                // It may get work again.
+                desk.ask_free = true;
+            }
             MatchmakerMsg::Offered {
                 node,
                 task,
@@ -512,6 +526,8 @@ impl Desk {
         }
         self.rated_anew(node).await;
         self.offer_work(node).await;
+        // One that is being restarted looks at whoever joins next.
+        drop(self.world.control.cast(ControlMsg::Joined(node)));
     }
 
     async fn left(&mut self, node: NodeId) {
@@ -569,12 +585,17 @@ impl Desk {
         };
         let workload = Workload::of(&run.spec, &run.terms);
         let (ability, _) = self.ability(&miner, &workload, &run.terms.items);
+        let exposed = self.exposed(&link, &miner.rating, run);
+        let ability = Ability { exposed, ..ability };
         let offer = Offer {
             member: member(&link),
             ring_address,
             engine: miner.record.capacity.engine,
             ability,
         };
+        if exposed.is_some() {
+            self.turned_down_for_now(task, node);
+        }
         self.feed(task, Input::Offered(offer), Some(reply)).await;
         self.ask_more(task).await;
     }

@@ -26,12 +26,12 @@ use cryptomind_protocol::speed::Engine;
 use cryptomind_protocol::{AccountId, ErrorBody, NodeId, SecretKey};
 use tokio::sync::watch;
 
+use crate::cache::Cache;
 use crate::enrol;
 use crate::idle::{Idle, IdleMsg, Settings};
 use crate::supervisor::{Child, Handle, Limits, Tree, seat};
 use crate::transfer::Transfer;
 
-mod cache;
 mod card;
 mod infer;
 mod link;
@@ -41,12 +41,12 @@ mod probe;
 mod run;
 mod serve;
 mod standing;
-mod train;
+pub(crate) mod train;
 mod uploads;
 mod worker;
 
 pub use run::Ending;
-pub use train::Fault;
+pub use train::{Fault, alone as train_alone};
 pub use worker::{Place, WorkerMsg, WorkerStatus};
 
 use link::{Link, Wiring};
@@ -161,7 +161,7 @@ impl Parts {
             idle: idle_handle.clone(),
             idle_held: Arc::clone(&idle_settings.held),
             idle_stop_limit: idle_settings.stop_limit,
-            cache: cache::Cache::open(&node.data_dir.join("cache"), cache.max_bytes)?,
+            cache: Cache::open(&node.data_dir.join("cache"), cache.max_bytes)?,
             transfer: Transfer::new(endpoint.clone(), key.clone()),
             threads: compute.threads,
             memory_max: compute.max_memory,

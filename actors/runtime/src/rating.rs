@@ -13,7 +13,7 @@ use cryptomind_core::rating::{self, Credibility, Rating, Score};
 use cryptomind_core::run::{Run, Seat};
 use cryptomind_core::transaction::Verified;
 use cryptomind_protocol::api::MAX_ROWS;
-use cryptomind_protocol::rating::{Evidence, EvidenceKey, EvidenceRecord, RatingView};
+use cryptomind_protocol::rating::{Bar, Evidence, EvidenceKey, EvidenceRecord, RatingView};
 use cryptomind_protocol::task::{Payment, Reason, TaskState};
 use cryptomind_protocol::transaction::Accepted;
 use cryptomind_protocol::{AccountId, Amount, ErrorBody, NodeId, TaskId, Timestamp};
@@ -22,6 +22,7 @@ use cryptomind_storage::state::{Batch, StateStore};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use crate::clock;
+use crate::control::Doubts;
 use crate::ledger::{LedgerRef, Posted, Posting, Unposted};
 use crate::supervisor::Handle;
 
@@ -73,6 +74,8 @@ pub struct RatingArguments {
     pub store: StateStore,
     /// Through which stars are written.
     pub ledger: LedgerRef,
+    /// Whose answers are being checked: that is no evidence yet.
+    pub doubts: Doubts,
 }
 
 /// A rating, and its score in the hour when it was last asked for.
@@ -231,10 +234,19 @@ impl Ratings {
     }
 
     fn view(&mut self, node: &NodeId) -> RatingView {
-        let now = clock::now();
         // A node that never joined has no owner that is known.
         let record = self.arguments.store.get::<NodeRecord>(node.as_bytes());
         let owner = record.ok().flatten().map(|record| record.owner);
+        let is_doubted = owner.is_some_and(|owner| self.arguments.doubts.contain(&owner));
+        let doubted = is_doubted.then_some(Bar::Doubted {});
+        let view = self.shown(node, owner);
+        let bar = view.bar.or(doubted);
+        RatingView { bar, ..view }
+    }
+
+    /// What evidence says of it.
+    fn shown(&mut self, node: &NodeId, owner: Option<AccountId>) -> RatingView {
+        let now = clock::now();
         let newcomers = self.newcomer.score(now);
         let nobody = &self.newcomer.rating;
         let Some(owned) = owner.and_then(|owner| self.owners.get_mut(&owner)) else {
@@ -244,7 +256,8 @@ impl Ratings {
         let mut own = nodes.get_mut(node);
         let score = own.as_deref_mut().map_or(newcomers, |own| own.score(now));
         let own = own.map_or(nobody, |own| &own.rating);
-        rating::view_with((score, all.score(now)), own, &all.rating, now)
+        let scores = (score, all.score(now));
+        rating::view_with(scores, own, &all.rating, now)
     }
 
     fn evidence(

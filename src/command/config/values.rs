@@ -53,6 +53,7 @@ impl Values for Coordinator {
             NetworkKind::Main => "main",
         };
         let (market, given) = (&self.market, &self.network.allocations);
+        let control = &self.control;
         vec![
             ("node.name", self.node.name.clone()),
             ("node.data_dir", path(&self.node.data_dir)),
@@ -104,6 +105,22 @@ impl Values for Coordinator {
             ),
             ("market.free_cancels", self.market.free_cancels.to_string()),
             ("market.hold_limit_s", market.hold_limit_s.to_string()),
+            ("control.accounts", control.accounts.to_string()),
+            ("control.max_milli_cu", control.max_milli_cu.to_string()),
+            ("control.share_ppm", control.share_ppm.to_string()),
+            ("control.daily", control.daily.to_string()),
+            ("control.allowance", control.allowance.to_string()),
+            (
+                "control.trusted",
+                format!(
+                    "{:?}",
+                    control
+                        .trusted
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>()
+                ),
+            ),
             (
                 "limits.max_connections",
                 self.limits.max_connections.to_string(),

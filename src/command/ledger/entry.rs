@@ -159,6 +159,9 @@ fn decision(decision: &Decision) -> String {
             task, checkpoint, ..
         } => format!("checkpoint {checkpoint} of {task} is earned"),
         Decision::Settle { task, .. } => format!("{task} is settled"),
+        Decision::Forfeit { node, task, .. } => {
+            format!("{node} answered {task} wrongly: what is withheld of its owner's is forfeited")
+        }
     }
 }
 

@@ -114,7 +114,7 @@ fn explain(miner: MinerView, evidence: Vec<EvidenceRecord>) -> Explained {
         node: miner.node,
         name: miner.name,
         owner: miner.owner,
-        agrees: recomputed == miner.rating,
+        agrees: recomputed == undoubted(&miner.rating),
         rating: miner.rating,
         recomputed,
         events,
@@ -132,8 +132,9 @@ impl Explained {
             self.parts(),
         );
         if let Some(bar) = &rating.bar {
-            let (Bar::Rests { until, .. } | Bar::Excluded { until, .. }) = bar;
-            let _ = writeln!(text, "No work until {}: {bar}.", moment::text(*until));
+            let until = bar.until().map(moment::text);
+            let until = until.map_or_else(|| "that is known".into(), |at| format!("{at} UTC"));
+            let _ = writeln!(text, "No work until {until}: {bar}.");
         }
         text.push_str(&match self.events.is_empty() {
             true => "\nNothing is known yet of it or of its owner's other nodes: so are newcomers rated.\n".into(),
@@ -156,7 +157,10 @@ impl Explained {
                 rests,
             ]
         };
-        let wrong = format!("{} proved wrong", rating.wrong);
+        let wrong = format!(
+            "{} proved wrong, {} checked and right in a row",
+            rating.wrong, rating.streak
+        );
         let runs = format!(
             "{} seen through, {} failed, {} left with notice",
             rating.done, rating.failed, rating.left
@@ -222,6 +226,15 @@ impl Explained {
             &["when (UTC)", "task", "node", "what", "rated", "counts"],
             rows,
         )
+    }
+}
+
+/// A doubt is no evidence yet, and follows from none.
+fn undoubted(rating: &RatingView) -> RatingView {
+    let bar = rating.bar.filter(|bar| *bar != Bar::Doubted {});
+    RatingView {
+        bar,
+        ..rating.clone()
     }
 }
 

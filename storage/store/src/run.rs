@@ -1,5 +1,6 @@
-//! Where tasks are stored: runs, and the events, evidence and statistics that they left.
+//! Where tasks are stored: runs, the events, evidence and statistics that they left, and what control tasks are about.
 
+use cryptomind_core::control::ControlRecord;
 use cryptomind_core::journal::{EventRecord, OpenRun};
 use cryptomind_core::market::waits::WaitRecord;
 use cryptomind_core::run::Run;
@@ -46,6 +47,14 @@ impl Record for EvidenceRecord {
 
     fn key(&self) -> Vec<u8> {
         numbered_key(&self.task, self.number)
+    }
+}
+
+impl Record for ControlRecord {
+    const TABLE: &'static str = "control/1";
+
+    fn key(&self) -> Vec<u8> {
+        self.id.as_bytes().to_vec()
     }
 }
 

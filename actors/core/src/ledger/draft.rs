@@ -6,7 +6,7 @@ use cryptomind_protocol::block::{Ending, HoldTerms, Share, Transfer};
 use cryptomind_protocol::genesis::Allocation;
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::task::Reason;
-use cryptomind_protocol::{AccountId, Amount, PublicKey, TaskId, Timestamp};
+use cryptomind_protocol::{AccountId, Amount, NodeId, PublicKey, TaskId, Timestamp};
 
 use super::account::{Account, Total};
 use super::changes::Changes;
@@ -17,7 +17,7 @@ use super::op::Op;
 use super::refusal::Refusal;
 use super::settlement::{most, payments};
 use super::system::{Kind, SYSTEM};
-use super::{Ledger, MAX_DUE_LOCKS, MAX_DUE_TRANSFERS};
+use super::{Ledger, MAX_DUE_LOCKS, MAX_DUE_TRANSFERS, MAX_FORFEITED_LOCKS};
 
 pub(super) struct Draft<'a> {
     ledger: &'a Ledger,
@@ -76,6 +76,7 @@ impl<'a> Draft<'a> {
                 shares,
             } => self.earn(task, checkpoint, &shares),
             Op::Settle { task, ending } => self.settle(task, &ending),
+            Op::Forfeit { account, node } => self.forfeit(account, node),
             Op::Due => self.due(),
             Op::RotateKey { account, key } => self.rotate_key(account, key),
             Op::Delegate(delegation) => self.delegate(delegation),
@@ -291,6 +292,40 @@ impl<'a> Draft<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Takes what is withheld of an account's earnings, whichever of its nodes earned it, as far as it is not due already.
+    fn forfeit(&mut self, account: AccountId, node: NodeId) -> Result<(), Refusal> {
+        refuse_system(account)?;
+        let payer = self.reachable(account);
+        let mut forfeited = Amount::ZERO;
+        for key in self.withheld(payer) {
+            let amount = self.locked(&key).map(|lock| lock.amount);
+            add(&mut forfeited, amount.unwrap_or_default())?;
+            self.release(key)?;
+        }
+        if !forfeited.is_zero() {
+            self.post(Transfer {
+                payer,
+                payee: SYSTEM.reward_fund,
+                amount: forfeited,
+                reason: Reason::Forfeit,
+                task: None,
+                node: Some(node),
+            });
+        }
+        Ok(())
+    }
+
+    fn withheld(&self, account: AccountId) -> Vec<LockKey> {
+        let stored = self.ledger.locks_of(&account).map(Lock::key);
+        let drafted = self.locks.keys().copied();
+        let all: BTreeSet<LockKey> = stored.chain(drafted).collect();
+        let withheld =
+            |key: &LockKey| key.account == account && key.node.is_some() && key.until > self.now;
+        let open = all.into_iter().filter(withheld);
+        let open = open.filter(|key| self.locked(key).is_some());
+        open.take(MAX_FORFEITED_LOCKS).collect()
     }
 
     fn due(&mut self) -> Result<(), Refusal> {

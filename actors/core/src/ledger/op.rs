@@ -66,6 +66,14 @@ pub enum Op {
         /// How it ended.
         ending: Ending,
     },
+    /// A node's answer was proved wrong: what is withheld of its owner's earnings goes to the reward fund, the
+    /// first [`super::MAX_FORFEITED_LOCKS`] of it.
+    Forfeit {
+        /// The node's owner.
+        account: AccountId,
+        /// The node.
+        node: NodeId,
+    },
     /// Everything that is due happens: holds expire, locks end. See [`super::MAX_DUE_TRANSFERS`].
     Due,
     /// Another key signs for the account from now on. The caller has seen both keys' signatures.

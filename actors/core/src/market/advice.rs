@@ -21,10 +21,15 @@ pub enum Advice {
         /// The best rating of those who are kept off by theirs, in thousandths of a star.
         best_milli: u32,
     },
-    /// Wait: so many failed too often of late, and rest.
+    /// Wait: so many failed too often of late, and rest, or are being checked.
     Rests {
         /// How many.
         resting: usize,
+    },
+    /// Wait, or ask for less work: so many have shown too little for so much.
+    Unproven {
+        /// How many.
+        unproven: usize,
     },
     /// Ask for a smaller group.
     FewerMiners {
@@ -66,6 +71,7 @@ impl MatchReport {
             .or_else(|| self.worse_rated())
             .or_else(|| self.dearer())
             .or_else(|| self.smaller())
+            .or_else(|| self.others_prove())
             .or_else(|| self.others_rest())
             .unwrap_or(Advice::NobodyOnline)
     }
@@ -91,9 +97,16 @@ impl MatchReport {
     }
 
     fn others_rest(&self) -> Option<Advice> {
-        let rests = |gate: &&Gate| matches!(gate, Gate::Barred(Bar::Rests { .. }));
+        let is_back = |bar: &Bar| !matches!(bar, Bar::Excluded { .. });
+        let rests = |gate: &&Gate| matches!(gate, Gate::Barred(bar) if is_back(bar));
         let resting = self.gates().filter(rests).count();
         (resting > 0).then_some(Advice::Rests { resting })
+    }
+
+    fn others_prove(&self) -> Option<Advice> {
+        let is_exposed = |gate: &&Gate| matches!(gate, Gate::Exposed(_));
+        let unproven = self.gates().filter(is_exposed).count();
+        (unproven > 0).then_some(Advice::Unproven { unproven })
     }
 
     fn worse_rated(&self) -> Option<Advice> {
@@ -159,7 +172,11 @@ impl fmt::Display for Advice {
             ),
             Self::Rests { resting } => write!(
                 f,
-                "it waits for miners that failed often of late: {resting} rest, for minutes or hours, and are asked again by themselves"
+                "it waits for miners that failed often of late, or are being checked: {resting} get no work for minutes or hours, and are asked again by themselves"
+            ),
+            Self::Unproven { unproven } => write!(
+                f,
+                "{unproven} miners are new, and so much work is not given to them yet: it waits until they have shown more, or post less work at a time"
             ),
             Self::Wait { busy } => write!(
                 f,
@@ -241,6 +258,18 @@ mod tests {
         });
         assert_eq!(barred([rests, reserve(9)]), dearer(9, true));
         assert_eq!(barred([rests, Gate::Offline]), Advice::Rests { resting: 1 });
+        let doubted = Gate::Barred(Bar::Doubted {});
+        assert_eq!(barred([doubted]), Advice::Rests { resting: 1 });
+        let excluded = Gate::Barred(Bar::Excluded {
+            wrong: 3,
+            until: Timestamp::from_ms(1),
+        });
+        assert_eq!(barred([excluded]), Advice::NobodyOnline);
+        let new = Gate::Exposed(crate::exposure::Refusal::OneAtATime);
+        assert_eq!(
+            barred([rests, new, excluded]),
+            Advice::Unproven { unproven: 1 }
+        );
         assert_eq!(barred([Gate::Offline]), Advice::NobodyOnline);
         assert_eq!(barred([]), Advice::NobodyOnline);
     }

@@ -4,6 +4,8 @@ use cryptomind_protocol::rating::{Bar, RatingView};
 use cryptomind_protocol::{Amount, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::exposure;
+
 /// What a miner can do for one task, and on which terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ability {
@@ -17,6 +19,9 @@ pub struct Ability {
     pub low_milli: u32,
     /// Why it gets no work for a while, where that is so.
     pub bar: Option<Bar>,
+    /// Why this task would be too much for what it has shown, where that is so.
+    #[serde(default)]
+    pub exposed: Option<exposure::Refusal>,
     /// Memory that it can give to a model's state, bytes. Unknown: it is not judged by it.
     pub memory_bytes: Option<u64>,
     /// The least that it works for, for one CU.
@@ -46,6 +51,7 @@ impl Ability {
             rating_milli,
             low_milli: rating_milli,
             bar: None,
+            exposed: None,
             memory_bytes: None,
             reserve: Amount::ZERO,
             missing_bytes: 0,

@@ -109,6 +109,7 @@ impl MatchReport {
 pub fn gate(wanted: &Wanted, candidate: &Candidate) -> Option<Gate> {
     absent(candidate)
         .or_else(|| candidate.ability.bar.map(Gate::Barred))
+        .or_else(|| candidate.ability.exposed.map(Gate::Exposed))
         .or_else(|| struck_out(wanted, candidate))
         .or_else(|| too_small(wanted, candidate))
         .or_else(|| too_dear(candidate))

@@ -5,6 +5,8 @@ use std::fmt;
 use cryptomind_protocol::rating::Bar;
 use cryptomind_protocol::{Amount, NodeId};
 
+use crate::exposure;
+
 /// A condition that a candidate must meet, in the order in which they are looked at; with the numbers that it failed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Gate {
@@ -17,6 +19,9 @@ pub enum Gate {
     /// It failed too often, whatever the task.
     #[error("{0}")]
     Barred(Bar),
+    /// It has shown too little for so much work.
+    #[error("{0}")]
+    Exposed(exposure::Refusal),
     /// It failed this task too often.
     #[error("it failed this task {strikes} times; {allowed} is the most")]
     StruckOut {

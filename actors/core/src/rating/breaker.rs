@@ -92,7 +92,7 @@ mod tests {
     fn until(breaker: &Breaker, now: u64) -> Option<u64> {
         breaker.bar(at(now)).map(|bar| match bar {
             Bar::Rests { until, .. } => until.as_ms() / MINUTE,
-            Bar::Excluded { .. } => panic!("{bar}"),
+            Bar::Excluded { .. } | Bar::Doubted {} => panic!("{bar}"),
         })
     }
 

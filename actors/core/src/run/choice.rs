@@ -75,8 +75,8 @@ impl Run {
         match market::gate(&self.wanted(), &self.candidate(&offer)) {
             Some(gate) => {
                 self.offers.retain(|known| known.member.node != node);
-                // A bar is over some day; the other gates are those of this task.
-                let is_for_good = !matches!(gate, Gate::Barred(_));
+                // These are over some day; the other gates are those of this task.
+                let is_for_good = !matches!(gate, Gate::Barred(_) | Gate::Exposed(_));
                 if is_for_good && !self.barred.contains(&node) {
                     self.barred.push(node);
                 }

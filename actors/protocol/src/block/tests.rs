@@ -153,6 +153,11 @@ fn decision() -> impl Strategy<Value = Decision> {
             shares
         }),
         (task(), ending()).prop_map(|(task, ending)| Decision::Settle { task, ending }),
+        (account(), node(), task()).prop_map(|(account, node, task)| Decision::Forfeit {
+            account,
+            node,
+            task
+        }),
     ]
 }
 

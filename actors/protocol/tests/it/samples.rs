@@ -607,6 +607,7 @@ fn payments() -> Vec<Message> {
         Reason::Refund,
         Reason::TransactionFee,
         Reason::RewardFund,
+        Reason::Forfeit,
     ];
     all_variants!(
         reasons,
@@ -620,6 +621,7 @@ fn payments() -> Vec<Message> {
         Reason::Refund,
         Reason::TransactionFee,
         Reason::RewardFund,
+        Reason::Forfeit,
     );
     let one = |r: Reason| message("payment", &format!("{r:?}"), payment(r, Some(node_id())));
     let mut all = Vec::from(reasons.map(one));
@@ -1048,6 +1050,7 @@ fn rating_view(bar: Option<Bar>) -> RatingView {
         failed: 1,
         left: 1,
         wrong: 0,
+        streak: 12,
         votes: 2,
         bar,
         at: AT,
@@ -1066,8 +1069,14 @@ fn ratings() -> Vec<Message> {
             wrong: 3,
             until: AT,
         },
+        Bar::Doubted {},
     ];
-    all_variants!(bars, Bar::Rests { .. }, Bar::Excluded { .. });
+    all_variants!(
+        bars,
+        Bar::Rests { .. },
+        Bar::Excluded { .. },
+        Bar::Doubted {}
+    );
     let evidence = [
         Evidence::Done { agreed: true },
         Evidence::Left {},

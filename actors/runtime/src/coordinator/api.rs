@@ -190,6 +190,7 @@ impl Office {
             earning,
             locked,
             unlocks,
+            withheld: _,
         } = balances;
         Ok(AccountView {
             account,

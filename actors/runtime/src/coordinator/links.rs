@@ -4,6 +4,7 @@
 //! restarted one knows who is there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cryptomind_core::journal::NodeRecord;
@@ -29,6 +30,8 @@ pub struct Link {
     pub record: NodeRecord,
     /// What its machine is busy with.
     pub activity: Activity,
+    /// Where its connection comes from.
+    pub seen: IpAddr,
     commands: mpsc::Sender<Command>,
 }
 
@@ -58,7 +61,12 @@ impl Links {
     }
 
     /// A node connected; an earlier connection of it is forgotten and its commands end.
-    pub fn enter(&self, record: NodeRecord, activity: Activity) -> (u64, mpsc::Receiver<Command>) {
+    pub fn enter(
+        &self,
+        record: NodeRecord,
+        activity: Activity,
+        seen: IpAddr,
+    ) -> (u64, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(MAX_WAITING_COMMANDS);
         let mut inner = self.inner();
         inner.last_session += 1;
@@ -73,6 +81,7 @@ impl Links {
                 session,
                 record,
                 activity,
+                seen,
                 commands,
             },
         );

@@ -121,7 +121,9 @@ impl Office {
         };
         let (node, name, role) = (record.node, record.name.clone(), record.role);
         let probe = join.probe.as_deref().and_then(|text| text.parse().ok());
-        let (session, commands) = self.links.enter(record, join.activity);
+        let (session, commands) = self
+            .links
+            .enter(record, join.activity, connection.remote().ip());
         tracing::info!(%node, name, %role, "joined");
         if role == Role::Storage {
             self.surveyor.enter_store(node);

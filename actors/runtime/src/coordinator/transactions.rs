@@ -104,6 +104,7 @@ impl Office {
                     transaction,
                     spec,
                     materials,
+                    only: None,
                     reply,
                 };
                 self.matchmaker.call(post, MATCHMAKER_LIMIT).await?

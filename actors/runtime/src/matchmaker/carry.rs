@@ -21,6 +21,7 @@ use super::Desk;
 use super::outbox::{Delivery, Parcel};
 use crate::catalog::{CATALOG_LIMIT, CatalogMsg};
 use crate::clock;
+use crate::control::Over;
 use crate::ledger::{Durable, Posting, Then, Unposted};
 
 /// Whoever waits for a posting, and what else is to be posted for them.
@@ -131,6 +132,7 @@ impl Desk {
         let (is_open, client) = (!run.state.is_final(), run.client);
         self.mark(task, is_open, &mut plan.batch);
         let items: Vec<ItemId> = run.terms.items.iter().map(|used| used.item).collect();
+        let over = (!is_open).then(|| over(&run));
         let (run, then) = written(run, &mut plan, now);
         let (transaction, reply) = caller.transaction.unzip();
         let posting = Posting {
@@ -185,6 +187,7 @@ impl Desk {
         }
         self.pricing.blame(&plan.blamed, now);
         plan.deliveries.push(Delivery::Wake(task));
+        plan.deliveries.extend(over.map(Delivery::Over));
         self.outbox.send(Parcel {
             durable: sent.durable,
             ack: caller.ack,
@@ -431,6 +434,17 @@ impl Plan {
     fn store(&mut self, record: ItemRecord) {
         self.batch.put(&record);
         self.deliveries.push(Delivery::Stored(record));
+    }
+}
+
+/// What the control actor hears of a run that has ended.
+fn over(run: &Run) -> Over {
+    Over {
+        task: run.task,
+        spec: run.spec.clone(),
+        earned: run.earned,
+        nodes: run.seats.iter().map(|seat| seat.member.node).collect(),
+        is_control: run.only.is_some(),
     }
 }
 

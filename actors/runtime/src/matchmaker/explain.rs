@@ -1,6 +1,6 @@
 //! Explanations: what became of every miner for a task, and why a miner has no work. By the lines that decide.
 
-use cryptomind_core::market::{Availability, MatchReport, Verdict, Workload};
+use cryptomind_core::market::{Ability, Availability, MatchReport, Verdict, Workload};
 use cryptomind_core::run::Run;
 use cryptomind_protocol::api::{Explanation, Fate, MinerVerdict, WorkVerdict};
 use cryptomind_protocol::role::Role;
@@ -114,6 +114,9 @@ impl Desk {
         let known = miners.iter().map(|miner| {
             let node = miner.record.node;
             let (ability, _) = self.ability(miner, &workload, &run.terms.items);
+            let link = self.world.links.get(&node);
+            let exposed = link.and_then(|link| self.exposed(&link, &miner.rating, run));
+            let ability = Ability { exposed, ..ability };
             (node, self.availability(run, &node), ability)
         });
         run.explain(known, &self.world.around())

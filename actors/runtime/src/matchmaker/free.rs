@@ -9,11 +9,12 @@ use cryptomind_core::dice::Dice;
 use cryptomind_core::market::shortlist::{Asking, FreeMiners, OWED};
 use cryptomind_core::market::{Ability, Wanted};
 use cryptomind_core::run::Input;
-use cryptomind_protocol::rating::{Bar, RatingView};
+use cryptomind_protocol::rating::RatingView;
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::{Amount, NodeId, TaskId, Timestamp};
 
 use super::Desk;
+use super::exposure::{Groups, group_of};
 use crate::clock;
 use crate::coordinator::links::Link;
 
@@ -32,6 +33,10 @@ pub(super) struct Free {
     /// Who gets no work until when.
     resting: BTreeSet<(Timestamp, NodeId)>,
     declined: BTreeSet<(TaskId, NodeId)>,
+    /// Of these, who held too much then: asked again when anybody's work is done.
+    exposed: BTreeSet<(TaskId, NodeId)>,
+    /// What they count as, where it is looked at how much somebody holds.
+    pub(super) groups: Groups,
 }
 
 impl Free {
@@ -49,6 +54,7 @@ impl Free {
         let of_task = self.declined.range((*task, first)..=(*task, last));
         for key in of_task.copied().collect::<Vec<_>>() {
             self.declined.remove(&key);
+            self.exposed.remove(&key);
         }
     }
 }
@@ -99,9 +105,10 @@ impl Desk {
     /// A connected miner is rated so. Where it gets no work for a while, it is looked at again then.
     pub(super) fn is_rated(&mut self, link: &Link, rating: &RatingView) {
         let node = link.record.node;
-        if let Some(Bar::Rests { until, .. } | Bar::Excluded { until, .. }) = rating.bar {
+        if let Some(until) = rating.bar.and_then(|bar| bar.until()) {
             self.free.resting.insert((until, node));
         }
+        self.free.groups.enter(node, group_of(link, rating));
         self.knows(node, ability(link, rating));
     }
 
@@ -126,6 +133,7 @@ impl Desk {
     /// A miner is gone.
     pub(super) fn knows_no_more(&mut self, node: &NodeId) {
         self.free.abilities.remove(node);
+        self.free.groups.leave(node);
         self.free.miners.leave(node);
     }
 
@@ -134,6 +142,12 @@ impl Desk {
         if self.runs.get(&task).is_some() {
             self.free.declined.insert((task, node));
         }
+    }
+
+    /// A miner has shown too little for a task: until somebody's work is done.
+    pub(super) fn turned_down_for_now(&mut self, task: TaskId, node: NodeId) {
+        self.turned_down(task, node);
+        self.free.exposed.insert((task, node));
     }
 
     /// A miner may have come free, or not be free any more.
@@ -154,6 +168,9 @@ impl Desk {
         }
         let is_out = |node: &NodeId| before.contains(node) && !after.contains(node);
         self.free.declined.retain(|(_, node)| !is_out(node));
+        for key in std::mem::take(&mut self.free.exposed) {
+            self.free.declined.remove(&key);
+        }
         for node in before.iter().chain(after) {
             self.sort_in(*node);
         }

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use super::carry::{Ack, Reply};
 use super::{MatchmakerArguments, MatchmakerMsg};
 use crate::catalog::CatalogMsg;
+use crate::control::{ControlMsg, Over};
 use crate::ledger::Durable;
 use crate::rating::RatingMsg;
 
@@ -37,6 +38,8 @@ pub(super) enum Delivery {
     Heard(EvidenceRecord),
     /// The catalog actor.
     Stored(ItemRecord),
+    /// The control actor.
+    Over(Over),
 }
 
 /// A posting on its way to the disk, and what is told after.
@@ -167,6 +170,10 @@ impl Carrier {
                     drop(world.rating.cast(RatingMsg::Heard(record)));
                     // It asks after that was heard.
                     drop(self.loss.me.cast(MatchmakerMsg::Rated(node)));
+                }
+                // One that is being restarted looks at its own tasks by its timer.
+                Delivery::Over(over) => {
+                    drop(world.control.cast(ControlMsg::Ended(Box::new(over))));
                 }
                 Delivery::Stored(record) => {
                     drop(world.catalog.cast(CatalogMsg::Stored(vec![record])));

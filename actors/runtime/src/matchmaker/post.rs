@@ -138,8 +138,8 @@ impl Desk {
     pub(super) async fn post(
         &mut self,
         transaction: Verified,
-        spec: TaskSpec,
-        materials: Materials,
+        (spec, materials): (TaskSpec, Materials),
+        only: Option<NodeId>,
         reply: Reply,
     ) {
         let account = transaction.account();
@@ -154,11 +154,14 @@ impl Desk {
             return drop(reply.send(self.before(&transaction, refusal).await));
         }
         let wanted = Wanted::of(&spec, &terms);
-        let free = self.shortlist(&wanted, terms.prices.unit_price);
+        let free = match only {
+            Some(node) => Vec::from_iter(self.is_free(&node).then_some(node)),
+            None => self.shortlist(&wanted, terms.prices.unit_price),
+        };
         let task = TaskId::of_transaction(&account, transaction.id().as_bytes());
         let (limits, now) = (self.world.limits, clock::now());
         let (run, effects) = Run::open(task, account, spec, terms, limits, free, now);
-        let run = run.called_by(transaction.signed().signer);
+        let run = run.called_by(transaction.signed().signer).only_by(only);
         let lead_ms = self.world.clock.now().ms_since(now);
         let terms = run.terms.hold(run.hold_expires().plus_ms(lead_ms));
         let caller = Caller {

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::catalog::{CatalogActor, CatalogArguments};
+use crate::control::Doubts;
 use crate::coordinator::directory::Directory;
 use crate::ledger::{
     LEDGER_LIMIT, LedgerActor, LedgerArguments, LedgerMsg, NetworkClock, Posting, Unposted,
@@ -61,6 +62,8 @@ fn genesis(key: &SecretKey) -> Genesis {
     }
 }
 
+const HERE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 /// A coordinator without doors, and a miner that is connected and says nothing.
 struct House {
     store: StateStore,
@@ -76,11 +79,21 @@ struct House {
 
 impl House {
     async fn open(store: &StateStore, hold_ms: u64) -> Self {
-        Self::staffed(store, hold_ms, true).await
+        Self::staffed(store, hold_ms, true, None).await
+    }
+
+    /// Miners are checked here: so much is risked with somebody unknown.
+    async fn checking(store: &StateStore, allowance: Amount) -> Self {
+        Self::staffed(store, HOUR_MS, true, Some(allowance)).await
     }
 
     /// Without `whole`, there is nobody but the ledger.
-    async fn staffed(store: &StateStore, hold_ms: u64, whole: bool) -> Self {
+    async fn staffed(
+        store: &StateStore,
+        hold_ms: u64,
+        whole: bool,
+        allowance: Option<Amount>,
+    ) -> Self {
         let key = SecretKey::from_seed([9; 32]);
         let genesis = genesis(&key);
         let (ledger_seat, ledger) = seat("ledger");
@@ -89,7 +102,7 @@ impl House {
         let (matchmaker_seat, matchmaker) = seat("matchmaker");
         let (grown, grows) = watch::channel(0);
         let links = Links::default();
-        let (_, commands) = links.enter(miner(), Activity::Idle);
+        let (_, commands) = links.enter(miner(), Activity::Idle, HERE);
         let for_ledger = LedgerArguments {
             store: store.clone(),
             genesis: genesis.clone(),
@@ -102,6 +115,7 @@ impl House {
         let for_rating = RatingArguments {
             store: store.clone(),
             ledger: ledger.clone(),
+            doubts: Doubts::default(),
         };
         let for_catalog = CatalogArguments {
             store: store.clone(),
@@ -113,6 +127,8 @@ impl House {
             clock: NetworkClock::start(),
             catalog,
             rating: rating.clone(),
+            // Nobody sits there.
+            control: seat("control").1,
             links: links.clone(),
             surveyor: Surveyor::new(NodeId::of_key(&key.public())).unwrap(),
             tickets: Tickets {
@@ -132,6 +148,7 @@ impl House {
             },
             price_interval: TICK,
             withheld_max_ppm: genesis.withholding.max_ppm,
+            allowance,
             limits: Limits {
                 offer_window_ms: 400,
                 wait_ms: HOUR_MS,
@@ -172,7 +189,7 @@ impl House {
         for n in 100..100 + count {
             let (node, mut record) = (NodeId::new([n; 32]), miner());
             (record.node, record.capacity.mflops) = (node, 1_000 + u64::from(n));
-            commands.push(self.links.enter(record, Activity::Idle).1);
+            commands.push(self.links.enter(record, Activity::Idle, HERE).1);
             let position = None;
             let joined = MatchmakerMsg::Joined { node, position };
             self.matchmaker.cast(joined).unwrap();
@@ -194,6 +211,17 @@ impl House {
             reply,
         };
         let answer = self.matchmaker.call(declined, MATCHMAKER_LIMIT).await;
+        answer.unwrap().unwrap();
+    }
+
+    async fn offer(&self, task: TaskId, node: NodeId) {
+        let offered = |reply| MatchmakerMsg::Offered {
+            node,
+            task,
+            ring_address: "127.0.0.1:9".into(),
+            reply,
+        };
+        let answer = self.matchmaker.call(offered, MATCHMAKER_LIMIT).await;
         answer.unwrap().unwrap();
     }
 
@@ -231,10 +259,19 @@ impl House {
     }
 
     async fn try_post(&self, transaction: Box<Verified>) -> Result<Accepted, ErrorBody> {
+        self.try_post_for(transaction, None).await
+    }
+
+    async fn try_post_for(
+        &self,
+        transaction: Box<Verified>,
+        only: Option<NodeId>,
+    ) -> Result<Accepted, ErrorBody> {
         let message = |reply| MatchmakerMsg::Post {
             transaction,
             spec: Box::new(spec()),
             materials: Box::new(materials()),
+            only,
             reply,
         };
         let answer = self.matchmaker.call(message, MATCHMAKER_LIMIT).await;
@@ -403,7 +440,7 @@ async fn a_hold_that_expired_in_its_absence_ends_its_run() {
     let (task, _) = first.post(1).await;
     first.tree.stop().await;
 
-    let mut ledger_alone = House::staffed(&store, 500, false).await;
+    let mut ledger_alone = House::staffed(&store, 500, false, None).await;
     let before = *ledger_alone.grown.borrow();
     let is_open = ledger_alone.ledger.open_holds(vec![task]).await.unwrap();
     if is_open[0] {
@@ -522,7 +559,7 @@ async fn a_task_that_nobody_ends_ends_with_its_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_does_not_outlive_the_ledger_that_it_was_made_on() {
     let store = StateStore::in_memory().unwrap();
-    let house = House::staffed(&store, HOUR_MS, false).await;
+    let house = House::staffed(&store, HOUR_MS, false, None).await;
     let life = house.ledger.settled(&store).await.unwrap();
     let posting = |number, life| {
         let (node, role) = (NodeId::new([number; 32]), Role::Miner);
@@ -690,6 +727,89 @@ async fn of_a_crowd_few_are_asked_and_the_next_where_these_decline() {
     house.tree.stop().await;
 }
 
+/// A control task is for one miner, however many are free and faster.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_for_one_miner_is_asked_of_nobody_else() {
+    let store = StateStore::in_memory().unwrap();
+    let house = House::open(&store, HOUR_MS).await;
+    let _crowd = house.crowd(5).await;
+    let only = NodeId::new([101; 32]);
+    let transaction = house.signed(1, Action::Post { spec: spec() });
+    let task = TaskId::of_transaction(&transaction.account(), transaction.id().as_bytes());
+    house.try_post_for(transaction, Some(only)).await.unwrap();
+    assert_eq!(house.settled(task).await.asked, [only]);
+    house.decline(task, only).await;
+    assert_eq!(house.settled(task).await.asked, []);
+    // Whoever joins later is not asked either; the one that it is for is, when it is back.
+    let [stranger, back] = [miner().node, only];
+    for node in [stranger, back] {
+        let position = None;
+        house
+            .matchmaker
+            .cast(MatchmakerMsg::Joined { node, position })
+            .unwrap();
+    }
+    assert_eq!(house.settled(task).await.asked, [only]);
+    house.tree.stop().await;
+}
+
+/// All miners of these tests come from one place and have shown nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn newcomers_of_a_place_have_one_small_task_at_a_time() {
+    let store = StateStore::in_memory().unwrap();
+    let house = House::checking(&store, CAP).await;
+    let mut crowd = house.crowd(2).await;
+    let (first, _) = house.post(1).await;
+    let [taker, other] = [100, 101].map(|n| NodeId::new([n; 32]));
+    for node in house.settled(first).await.asked {
+        if node != taker {
+            house.decline(first, node).await;
+        }
+    }
+    house.offer(first, taker).await;
+    assert_eq!(house.settled(first).await.seats.len(), 1);
+    let (second, _) = house.post(2).await;
+    for node in house.settled(second).await.asked {
+        house.offer(second, node).await;
+    }
+    let run = house.settled(second).await;
+    assert_eq!((run.seats.len(), run.asked), (0, Vec::new()));
+    let mut told = async || loop {
+        if let Some(Command::Withdraw { reason, .. }) = crowd[1].recv().await {
+            return reason;
+        }
+    };
+    let reason = tokio::time::timeout(MATCHMAKER_LIMIT, told())
+        .await
+        .unwrap();
+    assert!(
+        reason.contains("a newcomer from the same place works already"),
+        "{reason}"
+    );
+    let explain = |reply| MatchmakerMsg::Explain(Box::new(house.run(second)), reply);
+    let told = house.matchmaker.call(explain, MATCHMAKER_LIMIT).await;
+    let told = told.unwrap().unwrap();
+    let of_other = told.verdicts.iter().find(|v| v.node == other).unwrap();
+    assert!(
+        of_other.reason.contains("from the same place"),
+        "{of_other:?}"
+    );
+
+    // The first task is over: now the others may.
+    let cancel = house.signed(3, Action::Cancel { task: first });
+    house.cancel(cancel, first).await.unwrap();
+    let asked = async {
+        loop {
+            let asked = house.settled(second).await.asked;
+            if asked.contains(&other) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(MATCHMAKER_LIMIT, asked).await.unwrap();
+    house.tree.stop().await;
+}
+
 /// As the matchmaker's outbox does it, once it is on the disk.
 async fn heard(house: &House, evidence: EvidenceRecord) {
     let mut batch = Batch::new();
@@ -787,7 +907,7 @@ async fn who_fails_again_and_again_is_passed_over_and_told_why() {
     let reason = &told.verdicts[0].reason;
     assert!(reason.contains("failed 4 of its last 4 runs"), "{reason}");
     let advice = told.advice.unwrap();
-    assert!(advice.contains("1 rest"), "{advice}");
+    assert!(advice.contains("1 get no work"), "{advice}");
     house.tree.stop().await;
 }
 

@@ -28,7 +28,7 @@ use tracing::{info, warn};
 
 use super::card::Card;
 use super::serve::Session;
-use super::train::{Done, Event, Fault, Footing, Leg, Plan, Trainer};
+use super::train::{Done, Event, FORMAT, Fault, Footing, Leg, Plan, Trainer};
 use super::uploads::Uploads;
 use super::worker::{Context, Place, report_leaving};
 use super::{infer, serve, uploads};
@@ -413,7 +413,7 @@ impl Run {
             files,
             threads: self.context.threads,
             metadata: BTreeMap::from([
-                ("format".into(), "pt".into()),
+                (FORMAT.0.into(), FORMAT.1.into()),
                 ("task".into(), matched.task.to_string()),
             ]),
             committed: self.context.standing.committed(),

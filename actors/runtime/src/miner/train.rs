@@ -30,12 +30,19 @@ use cryptomind_protocol::task::{Split, TrainSpec};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+mod alone;
+
+pub use alone::alone;
+
 /// Progress is told at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Events that may wait for the run. A checkpoint holds its bytes, so it is few.
 const EVENTS: usize = 8;
 /// Values that ride behind the gradients: the loss sum and the number of samples.
 const RIDERS: usize = 2;
+
+/// Entry of a weights file's header, which PyTorch's readers look for.
+pub(super) const FORMAT: (&str, &str) = ("format", "pt");
 
 /// What is trained, on what.
 pub struct Plan {

@@ -26,13 +26,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::cache::Cache;
 use super::memory;
 use super::outbox::Outbox;
 use super::run::{self, Ending, Order};
 use super::serve;
 use super::standing::Standing;
 use super::train::Fault;
+use crate::cache::Cache;
 use crate::idle::IdleMsg;
 use crate::supervisor::Handle;
 use crate::transfer::Transfer;

@@ -270,6 +270,72 @@ fn locks_of_one_node_that_end_together_are_one() {
     assert_eq!((l.lock_count(), lock.amount), (1, units(30)));
 }
 
+/// A wrong answer costs what is withheld of all nodes of the owner's, and nothing else of what anybody has.
+#[test]
+fn what_is_withheld_can_be_forfeited_and_nothing_else() {
+    let mut l = ledger();
+    let forfeit = |by: u8| Op::Forfeit {
+        account: account(by),
+        node: node(by),
+    };
+    let two = vec![
+        share(3, 400),
+        Share {
+            node: node(4),
+            ..share(3, 200)
+        },
+        share(5, 300),
+    ];
+    done(&mut l, NOW, [open_hold(1, 1, 1000), earn(1, 1, two)]);
+    assert!(
+        done(&mut l, NOW, [forfeit(3)]).is_empty(),
+        "what is earned in a hold is not withheld"
+    );
+    let ending = Ending {
+        withheld: [3, 4, 5].map(|by| (node(by), 100_000)).into(),
+        ..Ending::default()
+    };
+    done(&mut l, NOW, [settle(1, ending)]);
+    let before = l.balance(&account(5));
+    assert_eq!(
+        (l.balance(&account(3)).locked, before.locked),
+        (units(60), units(30))
+    );
+    let changes = done(&mut l, NOW, [forfeit(3)]);
+    let fund = (system(REWARD_FUND), 60, Reason::Forfeit, Some(node(3)));
+    assert_eq!(paid(&changes), [fund]);
+    assert_eq!(
+        (available(&l, 3), l.balance(&account(3)).locked),
+        (540, Amount::ZERO)
+    );
+    assert_eq!(l.balance(&account(5)), before);
+    // Once; and what is due is its owner's.
+    assert!(done(&mut l, NOW, [forfeit(3)]).is_empty());
+    let due = l.next_due().unwrap();
+    assert!(done(&mut l, due, [forfeit(5)]).is_empty());
+    refused(
+        &mut l,
+        Op::Forfeit {
+            account: system(FEES),
+            node: node(3),
+        },
+        Refusal::SystemAccount(system(FEES)),
+    );
+}
+
+#[test]
+fn what_vests_is_not_forfeited() {
+    let mut l = super::small::begun();
+    let vesting = super::small::id(3);
+    let locked = l.balance(&vesting).locked;
+    let forfeit = Op::Forfeit {
+        account: vesting,
+        node: node(1),
+    };
+    assert!(done(&mut l, NOW, [forfeit]).is_empty());
+    assert_eq!((l.balance(&vesting).locked, locked), (locked, units(60)));
+}
+
 #[test]
 fn without_a_period_nothing_is_withheld() {
     let mut l = Ledger {

@@ -135,6 +135,7 @@ impl Naive {
             Small::Settle(task, used, stored, withheld) => {
                 self.settle(*task, *used, stored, withheld)
             }
+            Small::Forfeit(account, by) => self.forfeit(*account, *by),
             Small::Due => {
                 self.due();
                 Ok(())
@@ -322,6 +323,22 @@ impl Naive {
         let rest = hold.amount - net - fee;
         self.pay((payer, payer, rest, Reason::Refund, of, None));
         hold
+    }
+
+    fn forfeit(&mut self, account: u8, by: u8) -> Done {
+        user(account)?;
+        let owner = self.heir(account);
+        let mut taken = 0;
+        for ((until, whose, node), amount) in self.locks.clone() {
+            if whose == owner && node.is_some() && until > self.now {
+                self.locks.remove(&(until, whose, node));
+                taken += amount;
+            }
+        }
+        *self.free.entry(owner).or_default() += taken;
+        let reason = Reason::Forfeit;
+        self.pay((owner, FUND_NUMBER, taken, reason, None, Some(by)));
+        Ok(())
     }
 
     fn due(&mut self) {

@@ -50,6 +50,8 @@ pub enum Small {
     Earn(u8, u64, Vec<(u8, u8, u64)>),
     /// Whether items were used; owner and bytes of what is stored; node and millionths withheld.
     Settle(u8, bool, Vec<(u8, u64)>, Vec<(u8, u32)>),
+    /// Account, node.
+    Forfeit(u8, u8),
     Due,
     Rotate(u8, u8),
     /// Account, node, as what, how long.
@@ -132,6 +134,7 @@ fn smalls() -> impl Strategy<Value = Small> {
             .prop_map(|(task, payer, cap, terms)| Small::Open(task, payer, cap, terms)),
         40 => (1u8..5, 0u64..40, shares).prop_map(|(task, at, s)| Small::Earn(task, at, s)),
         12 => settles(),
+        12 => (people(), 1u8..5).prop_map(|(account, by)| Small::Forfeit(account, by)),
         4 => Just(Small::Due),
         3 => (people(), 1u8..20).prop_map(|(account, key)| Small::Rotate(account, key)),
         3 => (people(), 1u8..12, roles(), 0u64..900)
@@ -218,6 +221,10 @@ pub fn real(op: &Small, now: Timestamp, most: i128) -> Op {
             };
             settle(*number, ending)
         }
+        Small::Forfeit(account, by) => Op::Forfeit {
+            account: id(*account),
+            node: node(*by),
+        },
         Small::Due => Op::Due,
         Small::Rotate(account, to) => Op::RotateKey {
             account: id(*account),

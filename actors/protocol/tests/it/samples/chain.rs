@@ -52,6 +52,11 @@ pub fn decisions() -> Vec<Decision> {
             task: TASK,
             ending: Ending::default(),
         },
+        Decision::Forfeit {
+            account: ACCOUNT,
+            node: node_id(),
+            task: TASK,
+        },
     ];
     all_variants!(
         decisions,
@@ -60,6 +65,7 @@ pub fn decisions() -> Vec<Decision> {
         Decision::OpenHold { .. },
         Decision::Earn { .. },
         Decision::Settle { .. },
+        Decision::Forfeit { .. },
     );
     decisions
 }

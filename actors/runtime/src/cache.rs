@@ -1,4 +1,4 @@
-//! Blobs that this miner has fetched, for the next task that needs them.
+//! Blobs that this node has fetched, for the next task that needs them.
 //!
 //! One file a blob, named by its id, in one folder. A file is hashed again whenever it is used, so that a disk that forgets
 //! costs a download and no more. When room is needed, what was used longest ago goes first; what the present run needs

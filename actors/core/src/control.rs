@@ -1,0 +1,409 @@
+//! Control tasks: what they ask, what may be spent on them, and what is known of each.
+//!
+//! A control task is one whose right answer the coordinator can say, since training is deterministic: it trains the same
+//! itself, when an answer is there. For a miner it is a task like others: posted by an account like others, on an item of the
+//! catalog, for the market's price. What it asks is taken from what clients asked lately, with a seed of its own, so that no
+//! answer is known from before; it is cut to what the coordinator can bear to compute again.
+//!
+//! Owned by the control actor, which stores a [`ControlRecord`] a task. When a miner gets one, and when an answer is wrong, is
+//! decided in [`crate::check`].
+//!
+//! Not here: tasks of several miners, whose members check each other at every checkpoint; and single steps of clients' runs that
+//! are computed again: they need the steps' commitments, and come to the same findings.
+
+use std::collections::VecDeque;
+
+use cryptomind_protocol::item::Access;
+use cryptomind_protocol::item::DatasetInfo;
+use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::task::{Conditions, Optimizer, TaskSpec, TrainSpec, Work};
+use cryptomind_protocol::{AccountId, Amount, ItemId, NodeId, TaskId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::check::{Case, Next};
+use crate::dice::Dice;
+
+/// How long a question may be on its way to the ledger, milliseconds.
+pub const POST_LIMIT_MS: u64 = 60_000;
+/// What clients asked lately is remembered up to this many tasks.
+const REMEMBERED: usize = 64;
+/// Of these, so many are drawn, and the one is taken that is nearest to what is wanted.
+const DRAWN: usize = 4;
+/// A case that found no further witness for so long is given up, milliseconds.
+pub const CASE_LIMIT_MS: u64 = 7 * 24 * 3_600_000;
+/// Hours over which what is spent is looked at.
+const HOURS: usize = 24;
+const HOUR_MS: u64 = 3_600_000;
+const PPM: u128 = 1_000_000;
+/// Seeds are whole numbers that JSON of any language holds.
+const SEED_BITS: u32 = 53;
+/// Names that people give to such tasks.
+const NAMES: [&str; 8] = [
+    "baseline",
+    "mlp",
+    "trial",
+    "first-run",
+    "small",
+    "sweep",
+    "model",
+    "run",
+];
+
+/// Who is asked, and in which task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The task.
+    pub task: TaskId,
+    /// The miner.
+    pub node: NodeId,
+    /// Its owner.
+    pub owner: AccountId,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// Who was asked, and how the answer differs; nothing where it is right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Who.
+    pub asked: Asked,
+    /// How, for people.
+    pub reason: String,
+}
+
+/// A question whose right answer the coordinator can say, and who was asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ControlRecord {
+    /// Its id, which says nothing of the tasks.
+    pub id: TaskId,
+    /// What is asked. Each task has a name of its own.
+    pub spec: TaskSpec,
+    /// What was answered.
+    pub case: Case,
+    /// Who is asked now.
+    pub asked: Option<Asked>,
+    /// Who was asked before.
+    pub heard: Vec<Heard>,
+    /// When it was first asked.
+    pub opened: Timestamp,
+}
+
+impl ControlRecord {
+    /// Whether nothing is waited for: its case is closed, or nobody is asked and nobody doubted.
+    pub fn is_over(&self) -> bool {
+        self.case.next() == Next::Closed || (self.asked.is_none() && self.heard.is_empty())
+    }
+}
+
+/// What clients asked lately, and what its miners earned.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Seen(VecDeque<(TaskSpec, Amount)>);
+
+impl Seen {
+    /// A client's task has ended.
+    pub fn add(&mut self, spec: TaskSpec, earned: Amount) {
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back((spec, earned));
+    }
+
+    /// A task that earned about so much: of some that are drawn, the nearest. So what is asked is like what is paid for,
+    /// and not the last thing that the miner did.
+    pub fn like(&self, earned: Amount, dice: &mut Dice) -> Option<TaskSpec> {
+        let some = dice.some(DRAWN, self.0.len());
+        let apart = |at: &usize| self.0[*at].1.base_units().abs_diff(earned.base_units());
+        let nearest = some.into_iter().min_by_key(apart)?;
+        Some(self.0[nearest].0.clone())
+    }
+}
+
+/// What a drawn task asks is bounded by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The most work, in floating-point operations.
+    pub most_flops: u128,
+    /// The most parameters of a model.
+    pub most_parameters: u64,
+}
+
+/// A task like one that a client asked, for one miner, with a seed and a name of its own, in as many epochs as the bounds
+/// allow. Nothing where that is less than one, or where it is no training.
+pub fn like(
+    seen: &TaskSpec,
+    info: &DatasetInfo,
+    bounds: Bounds,
+    dice: &mut Dice,
+) -> Option<TaskSpec> {
+    let Work::Train {
+        dataset,
+        model,
+        train,
+    } = &seen.work
+    else {
+        return None;
+    };
+    let an_epoch = u128::from(model.training_flops()) * u128::from(info.train_samples);
+    let epochs = bounds.most_flops.checked_div(an_epoch)?;
+    let epochs = train.epochs.min(u32::try_from(epochs).unwrap_or(u32::MAX));
+    if epochs == 0 || model.parameter_count() > bounds.most_parameters {
+        return None;
+    }
+    let train = TrainSpec {
+        epochs,
+        seed: seed(dice),
+        ..train.clone()
+    };
+    Some(task(*dataset, model.clone(), train, dice))
+}
+
+/// A task as a beginner would ask it of this dataset, where no client asked anything lately.
+pub fn usual(
+    dataset: ItemId,
+    info: &DatasetInfo,
+    bounds: Bounds,
+    dice: &mut Dice,
+) -> Option<TaskSpec> {
+    let hidden = Layer::Linear {
+        out: 16 << dice.below(4),
+    };
+    let classes = u32::try_from(info.classes.len()).ok()?;
+    let model = ModelSpec {
+        input: info.input.clone(),
+        layers: vec![hidden, Layer::Relu {}, Layer::Linear { out: classes }],
+    };
+    let train = TrainSpec {
+        epochs: 1 + dice.below(5) as u32,
+        global_batch: 32 << dice.below(3),
+        optimizer: Optimizer::adamw(1e-3),
+        seed: 0,
+        checkpoint_steps: 100,
+    };
+    like(&task(dataset, model, train, dice), info, bounds, dice)
+}
+
+/// The same question once more, under another name.
+pub fn again(spec: &TaskSpec, dice: &mut Dice) -> TaskSpec {
+    TaskSpec {
+        name: name(dice),
+        ..spec.clone()
+    }
+}
+
+fn task(dataset: ItemId, model: ModelSpec, train: TrainSpec, dice: &mut Dice) -> TaskSpec {
+    TaskSpec {
+        name: name(dice),
+        work: Work::Train {
+            dataset,
+            model,
+            train,
+        },
+        miners: 1,
+        max_cost: Amount::from_base_units(1),
+        access: Access::Owner,
+        conditions: Conditions::default(),
+    }
+}
+
+fn seed(dice: &mut Dice) -> u64 {
+    dice.bits() >> (u64::BITS - SEED_BITS)
+}
+
+fn name(dice: &mut Dice) -> String {
+    let name = NAMES[dice.below(NAMES.len() as u64) as usize];
+    format!("{name}-{}", 1 + dice.below(99))
+}
+
+/// An hour's work and what was spent on checking it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Hour {
+    hour: u64,
+    worked: u128,
+    spent: u128,
+}
+
+/// What may be spent on control tasks: a share of what clients paid for work in the last day, and an allowance a day for a network
+/// that is young. So whoever makes up accounts to be paid for control tasks gets no more than that out of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Budget {
+    hours: VecDeque<Hour>,
+}
+
+/// How much that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Of clients' work, in millionths.
+    pub share_ppm: u32,
+    /// A day, whatever clients do.
+    pub daily: Amount,
+}
+
+impl Budget {
+    /// Clients paid so much for work.
+    pub fn worked(&mut self, amount: Amount, now: Timestamp) {
+        self.hour(now).worked += u128::from(amount.base_units());
+    }
+
+    /// So much is spent on a control task.
+    pub fn spend(&mut self, amount: Amount, now: Timestamp) {
+        self.hour(now).spent += u128::from(amount.base_units());
+    }
+
+    /// Whether so much may be spent now.
+    pub fn allows(&mut self, amount: Amount, allowance: Allowance, now: Timestamp) -> bool {
+        self.hour(now);
+        let sum = |of: fn(&Hour) -> u128| self.hours.iter().map(of).sum::<u128>();
+        let share = sum(|h| h.worked) * u128::from(allowance.share_ppm) / PPM;
+        let most = share + u128::from(allowance.daily.base_units());
+        sum(|h| h.spent) + u128::from(amount.base_units()) <= most
+    }
+
+    /// The present hour; what is older than a day is forgotten.
+    fn hour(&mut self, now: Timestamp) -> &mut Hour {
+        let hour = now.as_ms() / HOUR_MS;
+        let is_new = self.hours.back().is_none_or(|last| last.hour < hour);
+        if is_new {
+            self.hours.push_back(Hour {
+                hour,
+                ..Hour::default()
+            });
+        }
+        while self
+            .hours
+            .front()
+            .is_some_and(|first| first.hour + HOURS as u64 <= hour)
+        {
+            self.hours.pop_front();
+        }
+        let last = self.hours.len() - 1;
+        &mut self.hours[last]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cryptomind_protocol::item::DataFormat;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds {
+        most_flops: 1_000_000_000,
+        most_parameters: 100_000,
+    };
+
+    fn info() -> DatasetInfo {
+        DatasetInfo {
+            format: DataFormat::Csv {
+                file: "a.csv".into(),
+                label: "y".into(),
+                split_seed: 0,
+            },
+            train_samples: 1000,
+            test_samples: 10,
+            input: vec![64],
+            classes: (0..10).map(|c| c.to_string()).collect(),
+        }
+    }
+
+    fn train_of(spec: &TaskSpec) -> (&ModelSpec, &TrainSpec) {
+        match &spec.work {
+            Work::Train { model, train, .. } => (model, train),
+            _ => panic!("no training"),
+        }
+    }
+
+    fn flops(spec: &TaskSpec) -> u128 {
+        let (model, train) = train_of(spec);
+        u128::from(model.training_flops()) * 1000 * u128::from(train.epochs)
+    }
+
+    #[test]
+    fn what_is_drawn_is_a_task_within_bounds_and_never_the_same_twice() {
+        let mut dice = Dice::new(1);
+        let mut seeds = std::collections::BTreeSet::new();
+        for _ in 0..200 {
+            let drawn = usual(ItemId::new([1; 16]), &info(), BOUNDS, &mut dice).unwrap();
+            let drawn = TaskSpec {
+                max_cost: Amount::from_base_units(1),
+                ..drawn
+            };
+            drawn.check().unwrap();
+            assert!(flops(&drawn) <= BOUNDS.most_flops && drawn.miners == 1);
+            assert!(seeds.insert(train_of(&drawn).1.seed));
+        }
+    }
+
+    #[test]
+    fn a_clients_task_is_cut_to_what_can_be_computed_again() {
+        let mut dice = Dice::new(2);
+        let mut seen = usual(ItemId::new([1; 16]), &info(), BOUNDS, &mut dice).unwrap();
+        seen.miners = 4;
+        if let Work::Train { train, .. } = &mut seen.work {
+            train.epochs = 90_000;
+        }
+        let drawn = like(&seen, &info(), BOUNDS, &mut dice).unwrap();
+        let (model, train) = train_of(&drawn);
+        assert_eq!((drawn.miners, model), (1, train_of(&seen).0));
+        assert!(flops(&drawn) <= BOUNDS.most_flops);
+        assert!(flops(&drawn) + u128::from(model.training_flops()) * 1000 > BOUNDS.most_flops);
+        assert_ne!(train.seed, train_of(&seen).1.seed);
+        let tight = Bounds {
+            most_flops: 1000,
+            ..BOUNDS
+        };
+        assert_eq!(like(&seen, &info(), tight, &mut dice), None);
+        let second = again(&drawn, &mut dice);
+        assert_eq!(second.work, drawn.work);
+    }
+
+    #[test]
+    fn what_is_asked_is_about_as_large_as_what_was_done() {
+        let (mut seen, mut dice) = (Seen::default(), Dice::new(3));
+        assert_eq!(seen.like(Amount::ZERO, &mut dice), None);
+        let usual = usual(ItemId::new([1; 16]), &info(), BOUNDS, &mut dice).unwrap();
+        for number in 0..200 {
+            let spec = TaskSpec {
+                name: number.to_string(),
+                ..usual.clone()
+            };
+            seen.add(spec, Amount::from_base_units(number));
+        }
+        let mut drawn = |wanted| {
+            let like = |_| seen.like(Amount::from_base_units(wanted), &mut dice);
+            let names = (0..100)
+                .filter_map(like)
+                .map(|spec| spec.name.parse::<u64>().unwrap());
+            names.collect::<std::collections::BTreeSet<_>>()
+        };
+        let (small, large) = (drawn(0), drawn(1_000));
+        assert!(small.first() >= Some(&136), "only the last are remembered");
+        assert!(small.len() > 10 && large.len() > 10, "not always the same");
+        let mean = |of: &std::collections::BTreeSet<u64>| of.iter().sum::<u64>() / of.len() as u64;
+        assert!(mean(&small) < mean(&large));
+    }
+
+    #[test]
+    fn a_day_has_its_budget() {
+        let (units, at) = (Amount::from_base_units, |h: u64| {
+            Timestamp::from_ms(h * HOUR_MS)
+        });
+        let allowance = Allowance {
+            share_ppm: 50_000,
+            daily: units(10),
+        };
+        let mut budget = Budget::default();
+        assert!(budget.allows(units(10), allowance, at(0)));
+        assert!(!budget.allows(units(11), allowance, at(0)));
+        budget.worked(units(200), at(0));
+        assert!(budget.allows(units(20), allowance, at(5)));
+        budget.spend(units(15), at(5));
+        assert!(budget.allows(units(5), allowance, at(6)));
+        assert!(!budget.allows(units(6), allowance, at(6)));
+        // What clients paid is forgotten first, then what was spent.
+        assert!(!budget.allows(units(1), allowance, at(24)));
+        assert!(budget.allows(units(10), allowance, at(29)));
+        assert!(!budget.allows(units(11), allowance, at(29)));
+        // A clock that was set back opens no hour of its own.
+        assert!(!budget.allows(units(11), allowance, at(2)));
+    }
+}

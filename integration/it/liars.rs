@@ -1,0 +1,367 @@
+//! Miners that lie, in a network of real processes: each is found by control tasks, and pays for it.
+//!
+//! The liar is a miner that was patched: it says everything that a miner says, at the same times, and computes nothing.
+
+use std::time::{Duration, Instant};
+
+use cryptomind_actors::miner::train_alone;
+use cryptomind_actors::transfer::{Packed, Transfer};
+use cryptomind_gpu::session::Session;
+use cryptomind_net::{Connection, Endpoint, Subscription};
+use cryptomind_protocol::frame::ALPN_NODE;
+use cryptomind_protocol::item::MODEL_FILE;
+use cryptomind_protocol::key::Hash;
+use cryptomind_protocol::node::{
+    Ack, Capacity, Command, Join as JoinRequest, Match, Report, Request,
+};
+use cryptomind_protocol::rating::{Bar, Evidence, RatingView};
+use cryptomind_protocol::role::Role;
+use cryptomind_protocol::task::{Activity, Event, Metrics, Reason, ResultFile, TaskSpec, TaskState, Work};
+use cryptomind_protocol::transaction::StoredReceipt;
+use cryptomind_protocol::{AccountId, Amount, ItemId, NodeAddress, NodeId, SecretKey};
+use cryptomind_sdk::Client;
+
+use crate::nodes::{delegate, follow, key, publish_digits, training, within};
+use crate::processes::{Network, TURN};
+
+const LIMIT: Duration = Duration::from_secs(10);
+/// The liar's key, and its owner's.
+const LIAR: u8 = 200;
+const LIARS_OWNER: u8 = 201;
+
+/// What it delivers.
+enum Lie {
+    /// A model of the right shape that nobody trained.
+    Untrained,
+    /// What another miner answered to another task.
+    Copied(Vec<u8>),
+    /// The right answer, but at a tenth of the speed that it claims, in 10⁶ floating-point operations a second.
+    TooSlow(u64),
+}
+
+/// A patched miner.
+struct Liar {
+    lie: Lie,
+    connection: Connection,
+    transfer: Transfer,
+}
+
+impl Liar {
+    /// Joins as any miner does, and lies from then on, until the test ends.
+    async fn let_in(address: &NodeAddress, lie: Lie) {
+        let (node, owner) = (key(LIAR), key(LIARS_OWNER));
+        delegate(address, &owner, &node, Role::Miner).await;
+        let endpoint = Endpoint::dialler().unwrap();
+        let connection = endpoint.dial(address, ALPN_NODE, &node).await.unwrap();
+        let join = Request::Join(Box::new(joining(&owner, &lie)));
+        let mut commands = connection.subscribe(&join).await.unwrap();
+        let joined = within("the liar joins", commands.next::<Command>()).await;
+        assert!(
+            matches!(joined, Some(Ok(Command::Joined { .. }))),
+            "{joined:?}"
+        );
+        let transfer = Transfer::new(endpoint, node);
+        let liar = Self {
+            lie,
+            connection,
+            transfer,
+        };
+        tokio::spawn(liar.obey(commands));
+    }
+
+    async fn obey(self, mut commands: Subscription) {
+        while let Some(Ok(command)) = commands.next::<Command>().await {
+            match command {
+                Command::Announce { task, .. } => {
+                    let ring_address = "127.0.0.1:9".into();
+                    self.say(Request::Offer { task, ring_address }).await;
+                }
+                Command::Match(place) => self.deliver(&place).await,
+                _ => {}
+            }
+        }
+    }
+
+    async fn say(&self, request: Request) {
+        // What is refused, or comes too late, is no concern of a liar's.
+        drop(self.connection.request::<_, Ack>(&request, LIMIT).await);
+    }
+
+    async fn report(&self, place: &Match, report: Report) {
+        let (task, attempt) = (place.task, place.attempt);
+        self.say(Request::Report {
+            task,
+            attempt,
+            report,
+        })
+        .await;
+    }
+
+    /// What a miner says from its match to its result, without the work between.
+    async fn deliver(&self, place: &Match) {
+        let Work::Train { train, .. } = &place.spec.work else {
+            return;
+        };
+        let samples = place.dataset.as_ref().unwrap().train_samples;
+        let step = train.total_steps(samples);
+        self.report(place, Report::Ready { fetched_bytes: 0 }).await;
+        let (model, computed_ms) = self.model(place).await;
+        let name = format!("checkpoint-{step}.safetensors");
+        let stored = self.store(place, &name, b"no checkpoint".to_vec()).await;
+        let checkpoint = Report::Checkpoint {
+            step,
+            fingerprint: Hash::new([7; 32]),
+            computed_ms,
+            stored: Some(stored),
+        };
+        self.report(place, checkpoint).await;
+        let (file, receipt) = self.store(place, MODEL_FILE, model).await;
+        let metrics = Metrics {
+            final_loss: Some(0.01),
+            test_accuracy: Some(0.99),
+            ..Metrics::default()
+        };
+        let finished = Report::Finished {
+            files: vec![file],
+            receipts: vec![receipt],
+            metrics,
+        };
+        self.report(place, finished).await;
+    }
+
+    async fn store(
+        &self,
+        place: &Match,
+        name: &str,
+        content: Vec<u8>,
+    ) -> (ResultFile, StoredReceipt) {
+        let blob = Packed::new(content);
+        let receipt = self.transfer.put(&place.sources, &place.put_ticket, &blob);
+        let file = ResultFile {
+            name: name.into(),
+            blob: blob.id(),
+            bytes: blob.len(),
+        };
+        (file, receipt.await.unwrap())
+    }
+
+    /// What it delivers, and for how long it says that it computed, milliseconds.
+    async fn model(&self, place: &Match) -> (Vec<u8>, u64) {
+        let Work::Train { model, train, .. } = &place.spec.work else {
+            return (Vec::new(), 0);
+        };
+        match &self.lie {
+            Lie::Copied(model) => (model.clone(), 50),
+            Lie::Untrained => {
+                let session = Session::with_threads(model, train, 1).unwrap();
+                (
+                    session.export(&[("format".to_owned(), "pt".to_owned())].into()),
+                    50,
+                )
+            }
+            Lie::TooSlow(_) => {
+                let (model, train, info) = (model.clone(), train.clone(), place.dataset.clone());
+                let begin = Instant::now();
+                let trained = tokio::task::spawn_blocking(move || {
+                    let digits = tempfile::tempdir().unwrap();
+                    for (name, bytes) in cryptomind_gpu::digits::files() {
+                        std::fs::write(digits.path().join(name), bytes).unwrap();
+                    }
+                    train_alone(&model, &train, &info.unwrap(), &|name| {
+                        digits.path().join(name)
+                    })
+                });
+                let trained = trained.await.unwrap().unwrap();
+                (trained, begin.elapsed().as_millis() as u64)
+            }
+        }
+    }
+}
+
+fn joining(owner: &SecretKey, lie: &Lie) -> JoinRequest {
+    let mflops = match lie {
+        Lie::TooSlow(claimed) => *claimed,
+        Lie::Untrained | Lie::Copied(_) => 1_000,
+    };
+    JoinRequest {
+        owner: AccountId::of_key(&owner.public()),
+        name: "liar".into(),
+        listen: None,
+        probe: None,
+        capacity: Capacity {
+            threads: 1,
+            mflops,
+            memory_bytes: Some(1 << 30),
+            ..Capacity::default()
+        },
+        reserve: Amount::ZERO,
+        activity: Activity::Idle,
+        running: None,
+    }
+}
+
+/// An honest miner whose owner the operator trusts, and a network that asks questions.
+async fn network() -> Network {
+    let trusted = AccountId::of_key(&key(110 + 50).public());
+    let settings = [
+        ("control.accounts", "2".to_owned()),
+        ("control.trusted", format!("[\"{trusted}\"]")),
+    ];
+    Network::start_with(1, &settings).await
+}
+
+async fn rating_of(client: &Client, node: NodeId) -> RatingView {
+    let miners = client.miners().await.unwrap();
+    let miner = miners.into_iter().find(|miner| miner.node == node);
+    miner.unwrap().rating
+}
+
+/// Three answers proved wrong, and the ledger has what was withheld; the others get the work.
+async fn found_out(network: &Network, bob: &Client, task: TaskSpec) {
+    let liar = NodeId::of_key(&key(LIAR).public());
+    let excluded = async {
+        loop {
+            let rating = rating_of(bob, liar).await;
+            if let Some(Bar::Excluded { wrong, .. }) = rating.bar {
+                return (rating, wrong);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let (rating, wrong) = within("the liar is excluded", excluded).await;
+    assert!(wrong >= 3 && rating.streak == 0, "{rating:?}");
+    assert!(rating.low_milli < cryptomind_core::rating::NEWCOMER_LOW_MILLI);
+
+    let owner = Client::connect(network.address.clone(), key(LIARS_OWNER))
+        .await
+        .unwrap();
+    let account = AccountId::of_key(&key(LIARS_OWNER).public());
+    let evidence = bob.evidence(account, None).await.unwrap();
+    let wrongs = evidence
+        .iter()
+        .filter(|e| matches!(e.evidence, Evidence::Wrong { .. }));
+    assert_eq!(wrongs.count(), wrong as usize);
+    let history = owner.history(None, 100).await.unwrap();
+    let sum = |reason| {
+        let of = history.iter().filter(|entry| entry.reason == reason);
+        of.map(|entry| entry.amount.base_units()).sum::<u64>()
+    };
+    // A newcomer has a fifth withheld, the most that this network withholds.
+    let (paid, forfeited) = (sum(Reason::Work), sum(Reason::Forfeit));
+    assert!(
+        forfeited > 0 && forfeited <= paid / 5,
+        "{forfeited} of {paid}"
+    );
+    assert_eq!(owner.my_account().await.unwrap().locked, Amount::ZERO);
+
+    // A client's task goes to whoever is left.
+    let (task, _) = bob.post(task).await.unwrap();
+    follow(bob, task, |_| {}).await;
+    let view = bob.task(task).await.unwrap();
+    assert_eq!(view.state, TaskState::Finished, "{}", view.reason);
+    assert!(view.metrics.unwrap().test_accuracy.unwrap() > 0.9);
+    let honest = NodeId::of_key(&key(110).public());
+    let rating = rating_of(bob, honest).await;
+    assert_eq!((rating.wrong, rating.bar), (0, None));
+    assert!(
+        rating.streak >= wrong,
+        "whoever was asked too was right: {rating:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_miner_that_trains_nothing_is_found_out_and_pays_for_it() {
+    let _turn = TURN.lock().await;
+    let network = network().await;
+    let ada = network.client(60, "ada").await;
+    let digits = publish_digits(&ada, network.dir.path()).await;
+    let bob = network.client(61, "bob").await;
+    Liar::let_in(&network.address, Lie::Untrained).await;
+    found_out(&network, &bob, training(digits, 1, 10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_miner_that_gives_anothers_answer_is_found_out_and_pays_for_it() {
+    let _turn = TURN.lock().await;
+    let network = network().await;
+    let ada = network.client(60, "ada").await;
+    let digits = publish_digits(&ada, network.dir.path()).await;
+    let bob = network.client(61, "bob").await;
+    let (task, _) = bob.post(training(digits, 1, 10)).await.unwrap();
+    follow(&bob, task, |_| {}).await;
+    let model = ItemId::of_task(&task);
+    let placement = bob.locate_item(model).await.unwrap();
+    let files = bob.item_by_id(model).await.unwrap().manifest.files;
+    let there = network.dir.path().join("copied");
+    let mut silent = |_: cryptomind_sdk::Progress<'_>| {};
+    let fetched = bob.download(&placement, &files, &there, &mut silent);
+    let fetched = within("the model", fetched).await.unwrap();
+    let weights = fetched
+        .iter()
+        .find(|path| path.ends_with(MODEL_FILE))
+        .unwrap();
+    let copied = Lie::Copied(std::fs::read(weights).unwrap());
+    Liar::let_in(&network.address, copied).await;
+    found_out(&network, &bob, training(digits, 1, 10)).await;
+}
+
+/// Three others show what start tests are worth at such work; who claims ten times as much as it has is held to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_miner_that_claims_ten_times_its_speed_is_lowered() {
+    let _turn = TURN.lock().await;
+    let network = Network::start(3).await;
+    let ada = network.client(60, "ada").await;
+    let digits = publish_digits(&ada, network.dir.path()).await;
+    let bob = network.client(61, "bob").await;
+    // A step of one member alone is a class of its own: each shows it once.
+    let honest: Vec<NodeId> = (110..113)
+        .map(|n| NodeId::of_key(&key(n).public()))
+        .collect();
+    let claimed = bob.miners().await.unwrap();
+    let claimed: Vec<u64> = claimed.iter().map(|miner| miner.mflops).collect();
+    let mut shown = std::collections::BTreeSet::new();
+    while shown.len() < honest.len() {
+        // At once: whoever is busy leaves the next to others.
+        let mut tasks = Vec::new();
+        for _ in &honest {
+            tasks.push(bob.post(training(digits, 1, 60)).await.unwrap().0);
+        }
+        for task in tasks {
+            follow(&bob, task, |event| {
+                if let Event::Matched { members, .. } = event {
+                    shown.extend(members.iter().map(|member| member.node));
+                }
+            })
+            .await;
+            assert_eq!(bob.task(task).await.unwrap().state, TaskState::Finished);
+        }
+    }
+    let liar = NodeId::of_key(&key(LIAR).public());
+    let most = claimed.iter().max().unwrap() * 10;
+    Liar::let_in(&network.address, Lie::TooSlow(most)).await;
+    // It is believed once, and gets the task.
+    let (task, _) = bob.post(training(digits, 1, 60)).await.unwrap();
+    follow(&bob, task, |_| {}).await;
+    let view = bob.task(task).await.unwrap();
+    assert_eq!(view.state, TaskState::Finished, "{}", view.reason);
+    assert!(view.metrics.unwrap().test_accuracy.unwrap() > 0.9);
+    let lowered = async {
+        loop {
+            let rating = rating_of(&bob, liar).await;
+            if rating.parts.speed_ppm < 300_000 {
+                return rating;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let rating = within("the liar is lowered", lowered).await;
+    assert!(
+        rating.rating_milli < cryptomind_core::rating::NEWCOMER_MILLI / 2,
+        "{rating:?}"
+    );
+    let evidence = bob
+        .evidence(AccountId::of_key(&key(LIARS_OWNER).public()), None)
+        .await;
+    let is_speed = |e: &Evidence| matches!(e, Evidence::Speed { .. });
+    assert!(evidence.unwrap().iter().any(|e| is_speed(&e.evidence)));
+}
