@@ -4,8 +4,9 @@
 //! that is the network's risk, and this is its bound.
 //!
 //! ```text
-//! newcomers of one place, all together   one work at a time, worth at most W + A
-//! a proven owner, all its nodes          worth at most W + A · (1 + streak), the streak up to 1 ÷ floor
+//! any work at all                        worth at most A + W/10
+//! newcomers of one place, all together   one work at a time
+//! a proven owner, all its nodes          worth at most A · (1 + streak) + W/4, the streak up to 1 ÷ floor
 //! ```
 //!
 //! W is what is withheld of the group at this moment, A the allowance: what the network is ready to lose to somebody of whom
@@ -14,11 +15,13 @@
 //! gets. A [`Place`] may well be shared by strangers; they wait for each other until they are proven, which takes ten right
 //! answers.
 //!
-//! The factor of a proven owner follows from the rate of checks. With a streak of s one paid task in 1 + s is checked, so an
-//! owner that turned false could answer as many wrongly, one after another, before it is expected to be found. To hold as much
-//! at once is no larger a risk than that. Beyond W it is bounded by the [floor](crate::check::FLOOR_PPM) of the rate: 40
-//! allowances. That a wrong answer costs more than it saves is not this rule's business but that of the money in
-//! [`check::rate_ppm`](crate::check::rate_ppm): whoever gets work that is large beside W gets as many control tasks.
+//! All this follows from the rate of checks ([`check::rate_ppm`](crate::check::rate_ppm)). Work that is worth a tenth of W has
+//! nine control tasks to a hundred paid ones. Larger work could be given as safely, but the checks would cost more than it
+//! is worth to have it done by somebody with so little to lose; it goes to others. And W is lost once, however many wrong
+//! answers there are: who gives n at a time, each worth W/m, is found with chance 1 − (1 − q/(1 + q))ⁿ. Of all W/4 at once it
+//! is found in 2 of 9 times, which is as much as it saves. The allowance grows with the streak, since one paid task in
+//! 1 + s is checked then: an owner that turned false could answer as many wrongly, one after another, before it is
+//! expected to be found, and to hold as much at once is no larger a risk.
 //!
 //! **Is not**: what checks are (`check`), who is best (`market`).
 
@@ -30,6 +33,10 @@ use serde::{Deserialize, Serialize};
 use crate::check::{FLOOR_PPM, is_newcomer};
 
 const ALL_PPM: u32 = 1_000_000;
+/// One work is worth at most this part of what is withheld, beside the allowance.
+const ONE_OF: u128 = 10;
+/// All works together are.
+const ALL_OF: u128 = 4;
 
 /// Where a miner comes from: a key that the caller makes of its remote address, such as the first 24 bits of an IPv4 or the
 /// first 48 of an IPv6 address.
@@ -72,7 +79,7 @@ impl Group {
 pub struct Holding {
     /// Works, paid ones and checks: to those who wait they are the same.
     pub works: u32,
-    /// What the paid ones among them are worth.
+    /// What they are worth, a check as much as a paid task of its size.
     pub worth: Amount,
     /// What is withheld of all members' earnings at this moment.
     pub withheld: Amount,
@@ -87,10 +94,21 @@ pub enum Refusal {
          in a row were checked and right"
     )]
     OneAtATime,
-    /// It is worth too much.
+    /// It is too large.
     #[error(
-        "work for {worth} on top of {held} is more than the {cap} that may be unproven in its hands: the more right \
-         answers and the more withheld earnings, the larger the work that it gets"
+        "work for {worth} is more than the {most} that anybody gets of whom so little is withheld: with every task \
+         that it is paid for, and every right answer, larger ones are open to it"
+    )]
+    TooLarge {
+        /// What it would be given.
+        worth: Amount,
+        /// The most that it may be given.
+        most: Amount,
+    },
+    /// With what the group has it would be too much.
+    #[error(
+        "work for {worth} on top of {held} is more than the {cap} that may be unproven in its owner's hands: it gets more \
+         when some of that is done"
     )]
     TooMuch {
         /// What it would be given.
@@ -102,19 +120,30 @@ pub enum Refusal {
     },
 }
 
+/// The most that one work may be worth, by what is withheld of the group.
+pub fn most(withheld: Amount, allowance: Amount) -> Amount {
+    part(withheld, ONE_OF, allowance, 1)
+}
+
 /// The most that a group may have in its hands; `streak` is that of the owner that is looked at.
 pub fn cap(streak: u32, withheld: Amount, allowance: Amount) -> Amount {
-    let times = if is_newcomer(streak) {
-        1
-    } else {
-        streak.saturating_add(1).min(ALL_PPM / FLOOR_PPM)
-    };
+    if is_newcomer(streak) {
+        return most(withheld, allowance);
+    }
+    let times = streak.saturating_add(1).min(ALL_PPM / FLOOR_PPM);
+    part(withheld, ALL_OF, allowance, times)
+}
+
+/// A part of what is withheld and so many allowances; all there is where that overflows.
+fn part(withheld: Amount, of: u128, allowance: Amount, times: u32) -> Amount {
+    let part = withheld.mul_div(1, of);
     let allowed = allowance.mul_div(times.into(), 1);
-    let sum = allowed.and_then(|allowed| allowed.checked_add(withheld));
+    let sum = part.zip(allowed).and_then(|(a, b)| a.checked_add(b));
     sum.unwrap_or(Amount::from_base_units(u64::MAX))
 }
 
-/// Refuses work worth `worth` (nothing: a check) that would be too much for a group that has this already.
+/// Refuses work worth `worth` that would be too much for a group that has this already. A check's worth is what as large a
+/// paid task would be worth: what it is must not show in who gets it.
 pub fn check(
     streak: u32,
     holding: &Holding,
@@ -123,6 +152,10 @@ pub fn check(
 ) -> Result<(), Refusal> {
     if is_newcomer(streak) && holding.works > 0 {
         return Err(Refusal::OneAtATime);
+    }
+    let most = most(holding.withheld, allowance);
+    if worth > most {
+        return Err(Refusal::TooLarge { worth, most });
     }
     let cap = cap(streak, holding.withheld, allowance);
     let held = holding.worth;
@@ -176,13 +209,12 @@ mod tests {
     fn newcomers_hold_one_work_of_a_small_worth() {
         let refusal = |holding: Holding, worth| check(3, &holding, units(worth), A).err();
         assert_eq!(refusal(holding(0, 0, 0), 100), None);
-        assert_eq!(refusal(holding(0, 0, 5), 105), None);
-        let too_much = Refusal::TooMuch {
+        assert_eq!(refusal(holding(0, 0, 50), 105), None);
+        let too_large = Refusal::TooLarge {
             worth: units(101),
-            held: units(0),
-            cap: units(100),
+            most: units(100),
         };
-        assert_eq!(refusal(holding(0, 0, 0), 101), Some(too_much));
+        assert_eq!(refusal(holding(0, 0, 0), 101), Some(too_large));
         let waits = Some(Refusal::OneAtATime);
         assert_eq!(refusal(holding(1, 0, 0), 1), waits);
         assert_eq!(refusal(holding(1, 0, 0), 0), waits, "not even a check");
@@ -191,25 +223,27 @@ mod tests {
     #[test]
     fn a_proven_owner_holds_as_much_as_it_could_spoil_before_a_check() {
         let refusal = |streak, holding, worth| check(streak, &holding, units(worth), A).err();
-        assert_eq!(refusal(10, holding(7, 900, 0), 200), None);
-        assert!(refusal(10, holding(7, 900, 0), 201).is_some());
-        assert_eq!(refusal(10, holding(7, 900, 50), 250), None);
-        assert_eq!(cap(39, Amount::ZERO, A), units(4_000));
-        assert_eq!(cap(u32::MAX, Amount::ZERO, A), units(4_000));
-        assert_eq!(cap(40, units(u64::MAX), A), units(u64::MAX));
+        assert_eq!(refusal(10, holding(7, 1_000, 0), 100), None);
+        assert!(refusal(10, holding(7, 1_001, 0), 100).is_some());
+        assert_eq!(refusal(10, holding(7, 1_000, 400), 140), None);
+        assert!(refusal(10, holding(0, 0, 400), 141).is_some());
+        assert_eq!(cap(49, Amount::ZERO, A), units(5_000));
+        assert_eq!(cap(u32::MAX, Amount::ZERO, A), units(5_000));
+        let all = units(u64::MAX);
+        assert_eq!(cap(40, all, all), all);
     }
 
     #[test]
     fn a_refusal_says_why_and_what_lifts_it() {
         let refusal = check(0, &holding(0, 0, 0), units(1_000_000_000), A);
         let text = refusal.unwrap_err().to_string();
-        assert!(text.starts_with("work for 1 CTM on top of 0 CTM is more than the 0.0000001 CTM"));
-        assert!(text.ends_with("the larger the work that it gets"), "{text}");
+        assert!(text.starts_with("work for 1 CTM is more than the 0.0000001 CTM"));
+        assert!(text.ends_with("larger ones are open to it"), "{text}");
+        let refusal = check(10, &holding(9, 1_100, 0), units(50), A);
+        let text = refusal.unwrap_err().to_string();
+        assert!(text.ends_with("when some of that is done"), "{text}");
         let text = Refusal::OneAtATime.to_string();
-        assert!(
-            text.contains("it gets work when that is done, or once ten"),
-            "{text}"
-        );
+        assert!(text.contains("when that is done, or once ten"), "{text}");
     }
 
     proptest! {

@@ -18,6 +18,7 @@ pub mod comparison;
 mod engine;
 mod group;
 mod measured;
+pub mod misconduct;
 pub mod outcome;
 mod price;
 pub mod scenario;
