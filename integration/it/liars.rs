@@ -16,7 +16,9 @@ use cryptomind_protocol::node::{
 };
 use cryptomind_protocol::rating::{Bar, Evidence, RatingView};
 use cryptomind_protocol::role::Role;
-use cryptomind_protocol::task::{Activity, Event, Metrics, Reason, ResultFile, TaskSpec, TaskState, Work};
+use cryptomind_protocol::task::{
+    Activity, Event, Metrics, Reason, ResultFile, TaskSpec, TaskState, Work,
+};
 use cryptomind_protocol::transaction::StoredReceipt;
 use cryptomind_protocol::{AccountId, Amount, ItemId, NodeAddress, NodeId, SecretKey};
 use cryptomind_sdk::Client;

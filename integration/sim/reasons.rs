@@ -100,6 +100,10 @@ fn gates() -> Vec<Gate> {
         }),
         Gate::Barred(Bar::Doubted {}),
         Gate::Exposed(exposure::Refusal::OneAtATime),
+        Gate::Exposed(exposure::Refusal::TooLarge {
+            worth: units(2),
+            most: units(1),
+        }),
         Gate::Exposed(exposure::Refusal::TooMuch {
             worth: units(2),
             held: units(1),

@@ -1,7 +1,7 @@
 //! What miners have in their hands: the rule is `cryptomind_core::exposure`, what it is asked about is here.
 //!
-//! Kept for connected miners alone: whose connection is lost gets no further work anyway. What is withheld of their earnings counts
-//! as nothing here, as it would have to be asked of the ledger for each candidate: so the cap is the lower one.
+//! Kept for connected miners alone: whose connection is lost gets no further work anyway. What is withheld of an owner's earnings
+//! is as it was when one of its nodes joined or was last rated anew, which is at the end of each of its tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,22 +12,27 @@ use cryptomind_protocol::{Amount, NodeId, TaskId};
 
 use super::Desk;
 use crate::coordinator::links::Link;
+use crate::ledger::{LEDGER_LIMIT, LedgerMsg};
 
 /// Connected miners by what they count as.
 #[derive(Default)]
 pub(super) struct Groups {
     groups: BTreeMap<NodeId, Group>,
+    /// Of their owners' earnings.
+    withheld: BTreeMap<NodeId, Amount>,
     nodes: BTreeSet<(Group, NodeId)>,
 }
 
 impl Groups {
     pub(super) fn enter(&mut self, node: NodeId, group: Group) {
-        self.leave(&node);
-        self.groups.insert(node, group);
+        if let Some(before) = self.groups.insert(node, group) {
+            self.nodes.remove(&(before, node));
+        }
         self.nodes.insert((group, node));
     }
 
     pub(super) fn leave(&mut self, node: &NodeId) {
+        self.withheld.remove(node);
         if let Some(group) = self.groups.remove(node) {
             self.nodes.remove(&(group, *node));
         }
@@ -47,6 +52,20 @@ pub(super) fn group_of(link: &Link, rating: &RatingView) -> Group {
 }
 
 impl Desk {
+    /// Looks at what is withheld of a miner's owner, where that matters.
+    pub(super) async fn look_at_withheld(&mut self, link: &Link) {
+        if self.world.allowance.is_none() {
+            return;
+        }
+        let balances = |reply| LedgerMsg::BalancesOf(link.record.owner, reply);
+        let balances = self.world.ledger.call(balances, LEDGER_LIMIT).await;
+        // Without an answer it is as it was.
+        if let Ok(balances) = balances {
+            let node = link.record.node;
+            self.free.groups.withheld.insert(node, balances.withheld);
+        }
+    }
+
     /// Why a task is too much for a miner now, where that is so.
     pub(super) fn exposed(&self, link: &Link, rating: &RatingView, run: &Run) -> Option<Refusal> {
         let allowance = self.world.allowance?;
@@ -68,21 +87,18 @@ impl Desk {
         let worth = Amount::sum(worths.map(worth));
         tasks.sort_unstable();
         tasks.dedup();
+        let withheld = self.free.groups.withheld.get(&besides.0).copied();
         tasks.retain(|task| *task != besides.1);
         Holding {
             works: tasks.len() as u32,
             worth: worth.unwrap_or(Amount::from_base_units(u64::MAX)),
-            withheld: Amount::ZERO,
+            withheld: withheld.unwrap_or_default(),
         }
     }
 }
 
-/// What one member's part of a run will be paid, as far as it is not verified yet. What a control task answers costs nobody
-/// anything.
+/// What one member's part of a run will be paid, as far as it is not verified yet.
 fn worth(run: &Run) -> Amount {
-    if run.only.is_some() {
-        return Amount::ZERO;
-    }
     let left = run.terms.work_cost.checked_sub(run.earned);
     let part = left.and_then(|left| left.mul_div_ceil(1, u128::from(run.spec.miners.max(1))));
     part.unwrap_or_default()

@@ -90,6 +90,7 @@ impl Desk {
         if link.record.role != Role::Miner {
             return;
         }
+        self.look_at_withheld(&link).await;
         match self.ratings(vec![node]).await {
             Ok(ratings) => ratings
                 .iter()

@@ -203,9 +203,8 @@ impl Miner {
 
     /// Why it gets no work now. A bar that was there when its rating last changed has at most ended since.
     pub fn bar(&mut self, now: Timestamp) -> Option<Bar> {
-        self.thought(now).bar.filter(|bar| match bar {
-            Bar::Rests { until, .. } | Bar::Excluded { until, .. } => *until > now,
-        })
+        let is_on = |bar: &Bar| bar.until().is_some_and(|until| until > now);
+        self.thought(now).bar.filter(is_on)
     }
 
     /// What it is worth to the market: the speed that is believed times the rating that counts.
