@@ -8,7 +8,7 @@
 //! Reading order: [`ledger`] (who has what), [`price`] (what a task costs and when its parts are
 //! earned), [`batch`] (which samples a step trains on, and which of them a rank takes), [`rating`],
 //! [`catalog`], [`transaction`]; then [`run`] (the life of a task), [`posting`] (who may post one), [`serve`] (what of a session
-//! counts) and [`market`] (who is chosen);
+//! counts), [`selftest`] (which miners are let in) and [`market`] (who is chosen);
 //! [`journal`] is what else the coordinator writes down. [`merkle`] and [`state_hash`] are the two hashes
 //! of many things that a block's header names; [`dice`] is randomness that a seed determines.
 //!
@@ -32,6 +32,7 @@ pub mod rating;
 pub mod receipt;
 pub mod ring;
 pub mod run;
+pub mod selftest;
 pub mod serve;
 pub mod simulation;
 pub mod state_hash;
