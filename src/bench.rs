@@ -23,6 +23,7 @@ mod load;
 mod market;
 mod matching;
 mod recovery;
+mod shown;
 mod usage;
 
 /// Runs a benchmark. Ctrl-C ends it, and its processes.

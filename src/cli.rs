@@ -706,6 +706,9 @@ pub struct SelftestArgs {
     /// What to compute on; by default something that nobody knew before
     #[arg(long, value_name = "NUMBER")]
     pub challenge: Option<u64>,
+    /// A miner's configuration: tested are its threads, folder, port and coordinator, and it joins with the report
+    #[arg(long, value_name = "FILE")]
+    pub miner: Option<PathBuf>,
 }
 
 /// The market.

@@ -51,7 +51,7 @@ pub fn layers(role: &str, global: &Global) -> Layers {
     layers
 }
 
-fn default_dir(role: &str) -> Option<PathBuf> {
+pub fn default_dir(role: &str) -> Option<PathBuf> {
     platform::data_dir().ok().map(|dir| dir.join(role))
 }
 

@@ -27,6 +27,8 @@ pub struct Miner {
     pub ring: Ring,
     /// Whether others measure how far it is.
     pub probe: Probe,
+    /// How it tests itself.
+    pub selftest: Selftest,
     /// What it works for.
     pub market: Asking,
     /// What it does otherwise.
@@ -98,6 +100,19 @@ impl std::fmt::Display for ProbePort {
     }
 }
 
+/// `[selftest]`: what it shows before it may join, made anew where the machine has changed or a month is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selftest {
+    /// For how long it trains to see whether it slows down, seconds; 0 is the shortest form of the whole test.
+    pub seconds: u64,
+}
+
+impl Default for Selftest {
+    fn default() -> Self {
+        Self { seconds: 5 }
+    }
+}
+
 /// `[market]`: what it works for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Asking {
@@ -147,6 +162,7 @@ impl Miner {
             compute: Compute::default(),
             ring: Ring::default(),
             probe: Probe::default(),
+            selftest: Selftest::default(),
             market: Asking::default(),
             idle: Idle::default(),
             cache: Cache::default(),
@@ -223,6 +239,11 @@ impl Settings for Miner {
                 parsed(e, "0.0.0.0:7720")
             }),
         };
+        let selftest = Selftest {
+            seconds: reader.take("selftest.seconds", Selftest::default().seconds, |e| {
+                whole(e, 0..=600)
+            }),
+        };
         let market = Asking {
             reserve: reader.take("market.reserve", Amount::ZERO, amount),
         };
@@ -236,6 +257,7 @@ impl Settings for Miner {
             compute,
             ring,
             probe,
+            selftest,
             market,
             idle,
             cache,

@@ -1,106 +1,143 @@
-//! How fast this machine trains: real steps of a fixed model, not a peak figure.
+//! How fast this machine trains: real steps of fixed models, not a peak figure.
 
 use std::time::{Duration, Instant};
 
 use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::selftest::Pace;
 use cryptomind_protocol::task::{Optimizer, TrainSpec};
 
 use crate::dataset::Samples;
+use crate::error::EngineError;
 use crate::session::Session;
 
-/// Samples a step.
-const BATCH: u32 = 128;
 const CLASSES: u32 = 10;
-const INPUTS: u32 = 784;
 
-/// Speed of training an MLP 784-512-512-10 with batches of 128, in 10⁶ floating-point operations a
-/// second as [`ModelSpec::training_flops`] counts them: one step to warm up, then the lower
-/// quartile of the times of those that end within `limit`, at least one: what the machine can do, not
-/// what others happened to leave of it.
-pub fn measure_mflops(limit: Duration) -> u64 {
+/// A model of dense layers with ReLU between them, and the samples of a step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    inputs: u32,
+    hidden: &'static [u32],
+    batch: u32,
+}
+
+/// What endurance is measured with: 784-512-512-10 in batches of 128.
+pub(crate) const ENDURANCE: Shape = Shape {
+    inputs: 784,
+    hidden: &[512, 512],
+    batch: 128,
+};
+
+/// Steps of 0.3 to 1300 million operations, each about eight times the one before: the smaller, the less of the time is
+/// spent in products.
+pub(crate) const PACES: [Shape; 5] = [
+    shape(32, &[32], 32),
+    shape(196, &[64], 32),
+    shape(784, &[64], 64),
+    shape(784, &[256], 128),
+    shape(784, &[1024], 256),
+];
+
+const fn shape(inputs: u32, hidden: &'static [u32], batch: u32) -> Shape {
+    Shape {
+        inputs,
+        hidden,
+        batch,
+    }
+}
+
+/// How fast it trains in steps of this shape: one to warm up, then the lower quartile of the times of those that end within
+/// `limit`, three at least: what the machine can do, not what others happened to leave of it.
+pub(crate) fn pace(shape: Shape, threads: usize, limit: Duration) -> Result<Pace, EngineError> {
     let start = Instant::now();
-    let mut stepper = Stepper::new();
-    stepper.step();
-    let mut times = vec![stepper.step()];
-    // The next step will take as long as the last: begin it only if it ends in time.
-    while start.elapsed() + times[times.len() - 1] < limit {
-        times.push(stepper.step());
+    let mut stepper = Stepper::new(shape, threads)?;
+    stepper.step()?;
+    let mut times = Vec::new();
+    while times.len() < 3 || start.elapsed() < limit {
+        times.push(stepper.step()?);
     }
     times.sort_unstable();
-    let nanos = times[times.len() / 4].as_nanos().max(1);
-    u64::try_from(stepper.flops() * 1000 / nanos)
+    let flops = stepper.flops();
+    Ok(Pace {
+        flops_per_step: u64::try_from(flops).unwrap_or(u64::MAX),
+        mflops: mflops(flops, times[times.len() / 4]),
+    })
+}
+
+/// 10⁶ operations a second, at least 1.
+pub(crate) fn mflops(flops: u128, took: Duration) -> u64 {
+    let nanos = took.as_nanos().max(1);
+    u64::try_from(flops * 1000 / nanos)
         .unwrap_or(u64::MAX)
         .max(1)
 }
 
-/// Real steps of that model, one after the other.
+/// Real steps of one shape, one after the other.
 pub(crate) struct Stepper {
     session: Session,
     data: Samples,
     batch: Vec<u32>,
+    flops: u128,
 }
 
 impl Stepper {
-    pub(crate) fn new() -> Self {
-        Self {
-            session: Session::new(&model(), &train())
-                .expect("the model of this module passes its check"),
-            data: data(),
-            batch: (0..BATCH).collect(),
-        }
+    pub(crate) fn new(shape: Shape, threads: usize) -> Result<Self, EngineError> {
+        let model = shape.model();
+        Ok(Self {
+            session: Session::with_threads(&model, &shape.train(), threads)?,
+            data: shape.data(),
+            batch: (0..shape.batch).collect(),
+            flops: u128::from(model.training_flops()) * u128::from(shape.batch),
+        })
     }
 
     /// What one took.
-    pub(crate) fn step(&mut self) -> Duration {
+    pub(crate) fn step(&mut self) -> Result<Duration, EngineError> {
         let begin = Instant::now();
         self.session
-            .grad_step(&self.data, &self.batch, &mut |_| ())
-            .expect("the data of this module fits");
-        self.session
-            .apply(BATCH)
-            .expect("gradients of bounded data are finite");
+            .grad_step(&self.data, &self.batch, &mut |_| ())?;
+        self.session.apply(self.batch.len() as u32)?;
         self.session.commit();
-        begin.elapsed()
+        Ok(begin.elapsed())
     }
 
     /// Floating-point operations of one.
-    pub(crate) fn flops(&self) -> u128 {
-        u128::from(model().training_flops()) * u128::from(BATCH)
+    pub(crate) const fn flops(&self) -> u128 {
+        self.flops
     }
 }
 
-fn model() -> ModelSpec {
-    let hidden = Layer::Linear { out: 512 };
-    ModelSpec {
-        input: vec![INPUTS],
-        layers: vec![
-            hidden.clone(),
-            Layer::Relu {},
-            hidden,
-            Layer::Relu {},
-            Layer::Linear { out: CLASSES },
-        ],
+impl Shape {
+    fn model(self) -> ModelSpec {
+        let hidden = self.hidden.iter();
+        let mut layers: Vec<Layer> = hidden
+            .flat_map(|out| [Layer::Linear { out: *out }, Layer::Relu {}])
+            .collect();
+        layers.push(Layer::Linear { out: CLASSES });
+        ModelSpec {
+            input: vec![self.inputs],
+            layers,
+        }
     }
-}
 
-fn train() -> TrainSpec {
-    TrainSpec {
-        epochs: 1,
-        global_batch: BATCH,
-        optimizer: Optimizer::adamw(1e-3),
-        seed: 0,
-        checkpoint_steps: 1,
+    fn train(self) -> TrainSpec {
+        TrainSpec {
+            epochs: 1,
+            global_batch: self.batch,
+            optimizer: Optimizer::adamw(1e-3),
+            seed: 0,
+            checkpoint_steps: 1,
+        }
     }
-}
 
-/// A pattern without meaning: the time of a step does not depend on the values.
-fn data() -> Samples {
-    let values = BATCH * INPUTS;
-    Samples {
-        inputs: (0..values).map(|i| (i * 37 % 256) as f32 / 255.0).collect(),
-        labels: (0..BATCH).map(|i| i % CLASSES).collect(),
-        input_len: INPUTS as usize,
-        classes: CLASSES as usize,
+    /// A pattern without meaning: the time of a step does not depend on the values.
+    fn data(self) -> Samples {
+        let values = self.batch * self.inputs;
+        Samples {
+            inputs: (0..values).map(|i| (i * 37 % 256) as f32 / 255.0).collect(),
+            labels: (0..self.batch).map(|i| i % CLASSES).collect(),
+            input_len: self.inputs as usize,
+            classes: CLASSES as usize,
+        }
     }
 }
 
@@ -110,9 +147,14 @@ mod tests {
 
     #[test]
     fn a_measurement_ends_and_is_plausible() {
-        let mflops = measure_mflops(Duration::from_millis(100));
-        println!("{mflops} mflops");
-        // The slowest machine that could run this at all, and more than any ten CPUs.
-        assert!((10..100_000_000).contains(&mflops), "{mflops}");
+        let mut before = 0;
+        for shape in PACES {
+            let pace = pace(shape, 1, Duration::from_millis(20)).unwrap();
+            println!("{pace:?}");
+            // The slowest machine that could run this at all, and more than any ten CPUs.
+            assert!((1..100_000_000).contains(&pace.mflops), "{pace:?}");
+            assert!(pace.flops_per_step > 4 * before, "the smallest first");
+            before = pace.flops_per_step;
+        }
     }
 }

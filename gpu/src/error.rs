@@ -43,6 +43,9 @@ pub enum EngineError {
     /// A file of weights that is not what it should be.
     #[error("weights: {0}")]
     Weights(String),
+    /// Whoever asked for it does not want it any more.
+    #[error("it was stopped before it was done")]
+    Stopped,
     /// candle refused an operation.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -54,7 +57,7 @@ impl EngineError {
         match self {
             Self::Model(_) | Self::Train(_) | Self::TooWide { .. } => true,
             Self::Data(_) | Self::NotFinite { .. } => true,
-            Self::Order(_) | Self::Weights(_) | Self::Tensor(_) => false,
+            Self::Order(_) | Self::Weights(_) | Self::Stopped | Self::Tensor(_) => false,
         }
     }
 }
@@ -68,6 +71,7 @@ impl From<EngineError> for ErrorBody {
             EngineError::Data(_) => (ErrorClass::User, "data_mismatch"),
             EngineError::NotFinite { .. } => (ErrorClass::Task, "not_finite"),
             EngineError::Weights(_) => (ErrorClass::User, "invalid_weights"),
+            EngineError::Stopped => (ErrorClass::User, "interrupted"),
             EngineError::Order(_) | EngineError::Tensor(_) => (ErrorClass::Internal, "internal"),
         };
         Self::new(class, code, error)

@@ -1,22 +1,24 @@
 //! The self-test: what a machine does with a challenge, whether it does it right, and how fast it stays.
 //!
-//! Three parts, each from a challenge that nobody can answer beforehand:
+//! Its parts, the first two from a challenge that nobody can answer beforehand:
 //!
 //! - **products** of several sizes, each checked by Freivalds' method (1979): for random x, A·(B·x) is C·x. That takes n²
 //!   steps where the product took n³, and finds what is wrong by more than rounding in all but a few of many challenges;
 //! - **training**: three small models learn a rule that the challenge draws, and their loss must fall into the band that other
 //!   machines reach, whatever the challenge; so a wrong gradient, a wrong exp or memory that forgets shows;
+//! - **paces**: how fast it trains in steps of several sizes;
 //! - **endurance**: steps of a fixed model for as long as is asked for, whose speed at the end shows throttling.
 //!
 //! Not here: cores, disks and networks; what is concluded from it.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::selftest::{BANDS, Endurance, Product, Training, Work};
 use cryptomind_protocol::task::{Optimizer, TrainSpec};
-use serde::Serialize;
 
-use crate::bench::Stepper;
+use crate::bench::{ENDURANCE, PACES, Stepper, mflops, pace};
 use crate::dataset::Samples;
 use crate::error::EngineError;
 use crate::inference::most_probable;
@@ -41,116 +43,105 @@ const STEPS: usize = 200;
 const JUDGED: usize = 32;
 /// Bytes that are copied to measure memory.
 const COPIED: usize = 64 << 20;
+/// For so long speed is measured in steps of each size.
+const PACE: Duration = Duration::from_millis(200);
+const SHORTEST_PACE: Duration = Duration::from_millis(20);
+/// The least time that speed is measured for.
+const SHORTEST: Duration = Duration::from_millis(200);
 
-/// A product.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Product {
-    /// Rows and columns.
-    pub size: usize,
-    /// 10⁶ floating-point operations a second.
-    pub mflops: u64,
-    /// Whether it is the product.
-    pub right: bool,
+/// How much of a self-test is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// For how long it trains to see whether it slows down. Zero is the shortest form: the large product is left out, and
+    /// speeds are measured for moments.
+    pub endure: Duration,
+    /// Threads to compute with.
+    pub threads: usize,
 }
 
-/// A training run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Training {
-    /// Which model.
-    pub model: &'static str,
-    /// Mean loss of the last 32 steps.
-    pub loss: f32,
-    /// What other machines reached, whatever the challenge.
-    pub band: (f32, f32),
-}
+impl Extent {
+    const fn is_shortest(&self) -> bool {
+        self.endure.is_zero()
+    }
 
-impl Training {
-    /// Whether the loss is in the band.
-    pub fn is_right(&self) -> bool {
-        (self.band.0..=self.band.1).contains(&self.loss)
+    fn sizes(&self) -> &'static [usize] {
+        &SIZES[..if self.is_shortest() { 2 } else { 3 }]
+    }
+
+    const fn copied(&self) -> usize {
+        if self.is_shortest() {
+            COPIED / 8
+        } else {
+            COPIED
+        }
+    }
+
+    /// For how long speed is measured in steps of each size.
+    const fn pace(&self) -> Duration {
+        if self.is_shortest() {
+            SHORTEST_PACE
+        } else {
+            PACE
+        }
+    }
+
+    fn endure(&self) -> Duration {
+        self.endure.max(SHORTEST)
     }
 }
 
-/// How fast it stays.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Endurance {
-    /// For how long, milliseconds.
-    pub ms: u64,
-    /// In the first quarter of the time: the median, 10⁶ floating-point operations a second.
-    pub first_mflops: u64,
-    /// In the last quarter.
-    pub last_mflops: u64,
-}
+/// Hears what is done and how much of it, and says whether to go on.
+pub type Progress<'a> = &'a mut dyn FnMut(&'static str, f32) -> ControlFlow<()>;
 
-impl Endurance {
-    /// The last quarter's speed as a part of the first one's, in millionths.
-    pub const fn kept_ppm(&self) -> u64 {
-        self.last_mflops.saturating_mul(1_000_000)
-            / (self.first_mflops + (self.first_mflops == 0) as u64)
-    }
-}
-
-/// What a machine did.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
-    /// What it was challenged with.
-    pub challenge: u64,
-    /// Products, by size.
-    pub products: Vec<Product>,
-    /// Memory that is read and written, bytes a second.
-    pub copy_bytes_per_s: u64,
-    /// Training runs.
-    pub trainings: Vec<Training>,
-    /// How fast it stays.
-    pub endurance: Endurance,
-}
-
-impl Report {
-    /// The speed of training that it keeps, 10⁶ floating-point operations a second.
-    pub const fn mflops(&self) -> u64 {
-        self.endurance.last_mflops
-    }
-}
-
-/// Takes a challenge; steps for `endure`, the rest takes seconds. Says what it does, and how much of it is done.
-pub fn run(
-    challenge: u64,
-    endure: Duration,
-    say: &mut dyn FnMut(&'static str, f32),
-) -> Result<Report, EngineError> {
+/// Takes a challenge; steps for as long as is asked for, the rest takes seconds.
+///
+/// # Errors
+/// What an engine refuses, and [`EngineError::Stopped`] where `say` breaks off.
+pub fn run(challenge: u64, extent: Extent, say: Progress<'_>) -> Result<Work, EngineError> {
+    let mut say = |what, part| match say(what, part) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(EngineError::Stopped),
+    };
     let part = |at: usize, of: usize| at as f32 / of as f32;
+    let (threads, sizes) = (extent.threads, extent.sizes());
     let mut products = Vec::new();
-    for (at, size) in SIZES.into_iter().enumerate() {
-        say("products", part(at, SIZES.len()));
-        products.push(product(challenge, size));
+    for (at, size) in sizes.iter().enumerate() {
+        say("products", part(at, sizes.len()))?;
+        products.push(product(challenge, *size, threads));
     }
-    say("memory", 0.0);
-    let copy_bytes_per_s = copy();
+    say("memory", 0.0)?;
+    let copy_bytes_per_s = copy(extent.copied());
     let samples = rule(challenge);
     let mut trainings = Vec::new();
-    for (at, (model, layers, band)) in models().into_iter().enumerate() {
-        say("training", part(at, 3));
-        let loss = train(challenge, layers, &samples)?;
-        trainings.push(Training { model, loss, band });
+    for (at, (model, layers)) in models().into_iter().enumerate() {
+        say("training", part(at, 3))?;
+        let loss = train(challenge, layers, &samples, threads)?;
+        let model = model.to_owned();
+        trainings.push(Training { model, loss });
     }
-    let endurance = endured(endure, &mut |done| say("endurance", done))?;
-    Ok(Report {
+    let mut paces = Vec::new();
+    for (at, shape) in PACES.into_iter().enumerate() {
+        say("paces", part(at, PACES.len()))?;
+        paces.push(pace(shape, threads, extent.pace())?);
+    }
+    let endurance = endured(extent.endure(), threads, &mut |done| say("endurance", done))?;
+    Ok(Work {
         challenge,
         products,
         copy_bytes_per_s,
         trainings,
+        paces,
         endurance,
     })
 }
 
-fn product(challenge: u64, size: usize) -> Product {
+fn product(challenge: u64, size: usize, threads: usize) -> Product {
     let matrix = |name: &str| -> Vec<f32> {
         let mut stream = Stream::new(PRODUCTS, challenge, &format!("{name}{size}"));
         (0..size * size).map(|_| stream.signed_unit()).collect()
     };
     let (a, b) = (matrix("a"), matrix("b"));
     let mut c = vec![0.0; size * size];
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let whole = |values| Matrix::new(values, size, size);
     let mut times = [0, 1, 2].map(|_| {
         let begin = Instant::now();
@@ -160,7 +151,7 @@ fn product(challenge: u64, size: usize) -> Product {
     times.sort_unstable();
     let x = matrix("x");
     Product {
-        size,
+        size: size as u32,
         mflops: mflops(2 * (size as u128).pow(3), times[1]),
         right: is_product(&a, &b, &c, &x[..size]),
     }
@@ -185,9 +176,9 @@ fn is_product(a: &[f32], b: &[f32], c: &[f32], x: &[f32]) -> bool {
 }
 
 /// The best of three: what the memory can, not what others left of it.
-fn copy() -> u64 {
-    let from = vec![1u8; COPIED];
-    let mut to = vec![0u8; COPIED];
+fn copy(bytes: usize) -> u64 {
+    let from = vec![1u8; bytes];
+    let mut to = vec![0u8; bytes];
     let times = [0, 1, 2].map(|_| {
         let begin = Instant::now();
         to.copy_from_slice(std::hint::black_box(&from));
@@ -201,7 +192,7 @@ fn copy() -> u64 {
         .as_nanos()
         .max(1);
     // Read and written.
-    u64::try_from(2 * COPIED as u128 * 1_000_000_000 / best).unwrap_or(u64::MAX)
+    u64::try_from(2 * bytes as u128 * 1_000_000_000 / best).unwrap_or(u64::MAX)
 }
 
 /// Random samples, each of the class whose direction it is nearest to.
@@ -224,18 +215,25 @@ fn rule(challenge: u64) -> Samples {
     }
 }
 
-/// Name, layers, and the band of the loss: see the test that holds it to 200 challenges.
-fn models() -> [(&'static str, Vec<Layer>, (f32, f32)); 3] {
+/// Name and layers: those of [`BANDS`], in its order.
+fn models() -> [(&'static str, Vec<Layer>); 3] {
     let linear = |out: usize| Layer::Linear { out: out as u32 };
     let hidden = |between: Layer| vec![linear(64), between, linear(CLASSES)];
-    [
-        ("linear", vec![linear(CLASSES)], (0.31, 0.43)),
-        ("relu", hidden(Layer::Relu {}), (0.01, 0.032)),
-        ("tanh", hidden(Layer::Tanh {}), (0.022, 0.076)),
-    ]
+    let layers = [
+        vec![linear(CLASSES)],
+        hidden(Layer::Relu {}),
+        hidden(Layer::Tanh {}),
+    ];
+    let mut names = BANDS.into_iter().map(|(name, _)| name);
+    layers.map(|layers| (names.next().unwrap_or_default(), layers))
 }
 
-fn train(challenge: u64, layers: Vec<Layer>, samples: &Samples) -> Result<f32, EngineError> {
+fn train(
+    challenge: u64,
+    layers: Vec<Layer>,
+    samples: &Samples,
+    threads: usize,
+) -> Result<f32, EngineError> {
     let model = ModelSpec {
         input: vec![INPUTS as u32],
         layers,
@@ -247,7 +245,7 @@ fn train(challenge: u64, layers: Vec<Layer>, samples: &Samples) -> Result<f32, E
         seed: challenge,
         checkpoint_steps: STEPS as u32,
     };
-    let mut session = Session::new(&model, &train)?;
+    let mut session = Session::with_threads(&model, &train, threads)?;
     let mut judged = 0.0;
     for step in 0..STEPS {
         let first = step * BATCH % SAMPLES;
@@ -262,15 +260,19 @@ fn train(challenge: u64, layers: Vec<Layer>, samples: &Samples) -> Result<f32, E
     Ok((judged / JUDGED as f64) as f32)
 }
 
-fn endured(limit: Duration, say: &mut dyn FnMut(f32)) -> Result<Endurance, EngineError> {
-    let mut stepper = Stepper::new();
-    stepper.step();
+fn endured(
+    limit: Duration,
+    threads: usize,
+    say: &mut dyn FnMut(f32) -> Result<(), EngineError>,
+) -> Result<Endurance, EngineError> {
+    let mut stepper = Stepper::new(ENDURANCE, threads)?;
+    stepper.step()?;
     let (start, mut steps) = (Instant::now(), Vec::new());
     // One step at least in each quarter.
     while start.elapsed() < limit || steps.len() < 4 {
-        let took = stepper.step();
+        let took = stepper.step()?;
         steps.push((start.elapsed(), took));
-        say((start.elapsed().as_secs_f32() / limit.as_secs_f32()).min(1.0));
+        say((start.elapsed().as_secs_f32() / limit.as_secs_f32()).min(1.0))?;
     }
     let whole = start.elapsed();
     let quarter = |range: std::ops::Range<u32>| {
@@ -292,14 +294,14 @@ fn endured(limit: Duration, say: &mut dyn FnMut(f32)) -> Result<Endurance, Engin
     })
 }
 
-fn mflops(flops: u128, took: Duration) -> u64 {
-    let nanos = took.as_nanos().max(1);
-    u64::try_from(flops * 1000 / nanos).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SHORT: Extent = Extent {
+        endure: Duration::ZERO,
+        threads: 1,
+    };
 
     #[test]
     fn a_product_is_told_from_what_is_none() {
@@ -326,8 +328,8 @@ mod tests {
     /// The bands are those of 200 challenges, and half as wide again on either side.
     #[test]
     fn whatever_the_challenge_the_loss_is_in_its_band() {
-        for (model, layers, band) in models() {
-            let of = |challenge| train(challenge, layers.clone(), &rule(challenge)).unwrap();
+        for ((model, layers), (_, band)) in models().into_iter().zip(BANDS) {
+            let of = |challenge| train(challenge, layers.clone(), &rule(challenge), 1).unwrap();
             let losses: Vec<f32> = (0..200).map(of).collect();
             let least = losses.iter().copied().fold(f32::MAX, f32::min);
             let most = losses.iter().copied().fold(f32::MIN, f32::max);
@@ -346,29 +348,41 @@ mod tests {
     /// Where there is no rule there is nothing to learn: so does a machine look that computes wrongly.
     #[test]
     fn who_does_not_learn_is_out_of_the_band() {
-        let (_, layers, band) = models().into_iter().next().unwrap();
+        let (_, layers) = models().into_iter().next().unwrap();
         let mut samples = rule(3);
         samples.labels.rotate_left(1);
-        let loss = train(3, layers, &samples).unwrap();
-        assert!(loss > band.1, "{loss}");
+        let loss = train(3, layers, &samples, 1).unwrap();
+        assert!(loss > BANDS[0].1.1, "{loss}");
     }
 
     #[test]
     fn a_report_is_whole_and_says_where_it_is() {
         let mut said = Vec::new();
-        let report = run(5, Duration::from_millis(200), &mut |what, part| {
+        let work = run(5, SHORT, &mut |what, part| {
             assert!((0.0..=1.0).contains(&part));
             said.push(what);
+            ControlFlow::Continue(())
         });
-        let report = report.unwrap();
+        let work = work.unwrap();
         said.dedup();
-        assert_eq!(said, ["products", "memory", "training", "endurance"]);
-        assert!(report.products.iter().all(|p| p.right && p.mflops > 0));
-        assert!(
-            report.trainings.iter().all(Training::is_right),
-            "{report:?}"
+        assert_eq!(
+            said,
+            ["products", "memory", "training", "paces", "endurance"]
         );
-        assert!(report.copy_bytes_per_s > 0 && report.mflops() > 0);
-        assert!(report.endurance.kept_ppm() > 0);
+        assert!(work.products.iter().all(|p| p.right && p.mflops > 0));
+        assert!(work.is_right(), "{work:?}");
+        assert!(work.copy_bytes_per_s > 0 && work.mflops() > 0);
+        assert!(work.endurance.kept_ppm() > 0);
+    }
+
+    #[test]
+    fn who_is_told_to_stop_stops() {
+        for at in ["products", "memory", "training", "paces", "endurance"] {
+            let stopped = run(5, SHORT, &mut |what, _| match what == at {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            });
+            assert!(matches!(stopped, Err(EngineError::Stopped)), "{at}");
+        }
     }
 }

@@ -146,6 +146,7 @@ async fn start_miner(dir: &Path, number: u8, address: NodeAddress) -> MinerNode 
     settings.node.name = format!("m{number}");
     settings.node.data_dir = dir.join(format!("miner-{number}"));
     settings.compute.threads = 1;
+    settings.selftest.seconds = 0;
     settings.node.account = Some(AccountId::of_key(&owner.public()));
     miner::start(MinerConfig { settings, key }).await.unwrap()
 }

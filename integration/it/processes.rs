@@ -284,6 +284,7 @@ impl Join<'_> {
             return Part::start("storage", home, config, self.at.namespace).await;
         }
         settings.push(("compute.threads", "1".into()));
+        settings.push(("selftest.seconds", "0".into()));
         let config = write_config::<Miner>(&home, &settings);
         Part::start("miner", home, config, self.at.namespace).await
     }

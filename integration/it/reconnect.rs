@@ -3,16 +3,21 @@
 //! Each is a light node: a key, a delegation in the chain and a QUIC connection of its own, speaking the real protocol and
 //! waiting as real nodes do; it computes nothing.
 
+use std::ops::ControlFlow;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use cryptomind_actors::back_off::BackOff;
 use cryptomind_actors::enrol::Applicant;
+use cryptomind_actors::miner::selftest::{machine, report};
+use cryptomind_gpu::selftest::{self, Extent};
 use cryptomind_net::{Connection, Endpoint, Subscription};
 use cryptomind_protocol::frame::ALPN_NODE;
 use cryptomind_protocol::node::{Capacity, Command, Join, Request};
 use cryptomind_protocol::role::Role;
+use cryptomind_protocol::selftest::Work;
 use cryptomind_protocol::task::Activity;
-use cryptomind_protocol::{AccountId, Amount, ErrorBody, NodeAddress, NodeId, SecretKey};
+use cryptomind_protocol::{AccountId, Amount, ErrorBody, NodeAddress, NodeId, SecretKey, Signed};
 use cryptomind_sdk::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -62,6 +67,22 @@ impl Light {
         }
     }
 
+    /// Taken once for all of them, shown by each as its own.
+    fn selftest(&self, connection: &Connection) -> Signed {
+        static WORK: OnceLock<Work> = OnceLock::new();
+        let extent = Extent {
+            endure: Duration::ZERO,
+            threads: 1,
+        };
+        let work = WORK.get_or_init(|| {
+            let mut on = |_: &'static str, _: f32| ControlFlow::Continue(());
+            selftest::run(1, extent, &mut on).unwrap()
+        });
+        let node = NodeId::of_key(&self.key.public());
+        let report = report(node, machine(1), work.clone());
+        Signed::sign(&report, &connection.network(), &self.key)
+    }
+
     async fn join(&self) -> Result<(Connection, Subscription), ErrorBody> {
         let to = &self.coordinator;
         let connection = self.endpoint.dial(to, ALPN_NODE, &self.key).await?;
@@ -81,6 +102,7 @@ impl Light {
             reserve: Amount::ZERO,
             activity: Activity::Idle,
             running: None,
+            selftest: Some(self.selftest(&connection)),
         };
         let mut commands = connection.subscribe(&Request::Join(Box::new(join))).await?;
         match commands.next::<Command>().await {

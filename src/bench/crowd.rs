@@ -31,6 +31,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use super::calls::{Call, Calls};
 use super::latency::micros;
 use super::load::{Acknowledged, LIMITS};
+use super::shown;
 use crate::local_network::DELEGATION_MS;
 
 /// Miners of one owner: an account has a limit.
@@ -301,6 +302,8 @@ impl Miner {
             owner: self.owner,
         };
         applicant.enrol(&connection).await?;
+        let mflops = (SPEED.0 * self.dice.factor(SPEED.1)) as u64;
+        let shown = shown::selftest(&self.key, &connection.network(), mflops)?;
         let join = Join {
             owner: self.owner,
             name,
@@ -308,12 +311,13 @@ impl Miner {
             // Nobody measures its links.
             probe: None,
             capacity: Capacity {
-                mflops: (SPEED.0 * self.dice.factor(SPEED.1)) as u64,
+                mflops,
                 ..Capacity::default()
             },
             reserve: Amount::ZERO,
             activity: Activity::Idle,
             running: None,
+            selftest: Some(shown),
         };
         let mut commands = connection.subscribe(&Request::Join(Box::new(join))).await?;
         match timeout(JOIN_LIMIT, commands.next::<Command>()).await {

@@ -23,6 +23,7 @@ use serde::de::IgnoredAny;
 use tokio::task::JoinHandle;
 
 use super::load::Acknowledged;
+use super::shown;
 use crate::local_network::DELEGATION_MS;
 
 /// The dataset's only file.
@@ -152,6 +153,10 @@ impl Node {
             reserve: Amount::ZERO,
             activity: Activity::Idle,
             running: None,
+            selftest: match role {
+                Role::Miner => Some(shown::selftest(key, &connection.network(), MFLOPS)?),
+                _ => None,
+            },
         };
         let mut commands = connection.subscribe(&Request::Join(Box::new(join))).await?;
         let first = tokio::time::timeout(JOIN_LIMIT, commands.next::<Command>()).await;

@@ -3,6 +3,7 @@
 use cryptomind_protocol::genesis::Genesis;
 use cryptomind_protocol::node::Capacity;
 use cryptomind_protocol::role::Role;
+use cryptomind_protocol::selftest::Pace;
 use cryptomind_protocol::task::Event;
 use cryptomind_protocol::{AccountId, Amount, NodeId, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,9 @@ pub struct NodeRecord {
     /// The least that it works for, for one CU.
     #[serde(default)]
     pub reserve: Amount,
+    /// How fast it trains in steps of several sizes, as its self-test says.
+    #[serde(default)]
+    pub paces: Vec<Pace>,
     /// When it last joined.
     pub seen: Timestamp,
 }

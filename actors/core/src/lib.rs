@@ -9,7 +9,7 @@
 //! earned), [`batch`] (which samples a step trains on, and which of them a rank takes), [`rating`], [`check`] (how often
 //! miners are checked, and who is to blame), [`exposure`] (how much unproven work an owner may hold),
 //! [`catalog`], [`transaction`]; then [`run`] (the life of a task), [`posting`] (who may post one), [`serve`] (what of a session
-//! counts) and [`market`] (who is chosen);
+//! counts), [`selftest`] (which miners are let in) and [`market`] (who is chosen);
 //! [`journal`] is what else the coordinator writes down. [`merkle`] and [`state_hash`] are the two hashes
 //! of many things that a block's header names; [`dice`] is randomness that a seed determines.
 //!
@@ -36,6 +36,7 @@ pub mod rating;
 pub mod receipt;
 pub mod ring;
 pub mod run;
+pub mod selftest;
 pub mod serve;
 pub mod simulation;
 pub mod state_hash;

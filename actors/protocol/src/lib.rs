@@ -29,6 +29,7 @@ pub mod probe;
 pub mod rating;
 pub mod ring;
 pub mod role;
+pub mod selftest;
 pub mod serve;
 pub mod signed;
 pub mod speed;

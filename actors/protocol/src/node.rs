@@ -116,6 +116,10 @@ pub struct Join {
     pub activity: Activity,
     /// The run that it is in, if it is in one.
     pub running: Option<Position>,
+    /// A miner's [`Report`](crate::selftest::Report), signed by its node's key: without one it is not taken in. Nothing of
+    /// storage nodes.
+    #[serde(default)]
+    pub selftest: Option<Signed>,
 }
 
 /// What a node can do.
@@ -128,7 +132,8 @@ pub struct Capacity {
     /// What it computes with.
     #[serde(default)]
     pub engine: Engine,
-    /// Speed that it measured at start, in 10⁶ floating-point operations a second.
+    /// Speed that its self-test measured, in 10⁶ floating-point operations a second. Of a miner, the coordinator takes what
+    /// the signed report says.
     pub mflops: u64,
     /// Memory that it can give to a task, bytes. Unknown: it is not judged by it, and counts for the least tier.
     #[serde(default)]

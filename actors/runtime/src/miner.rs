@@ -12,16 +12,16 @@
 //! ```
 //!
 //! Commands come in through the link and go to the worker; news goes out through the outbox, which the link
-//! empties. What outlives the actors is in [`worker::Context`]: outbox, standing, cache. A miner keeps no money and no state that
+//! empties. Before any of it starts, the machine tests itself (miner/selftest.rs). What outlives the actors is in [`worker::Context`]: outbox, standing, cache. A miner keeps no money and no state that
 //! matters beyond its process: a coordinator that does not hear of it replaces it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use cryptomind_config::{Compute, Miner};
-use cryptomind_gpu::{bench, devices};
+use cryptomind_config::Miner;
 use cryptomind_net::Endpoint;
 use cryptomind_protocol::node::Capacity;
+use cryptomind_protocol::selftest::Report;
 use cryptomind_protocol::speed::Engine;
 use cryptomind_protocol::{AccountId, ErrorBody, NodeId, SecretKey};
 use tokio::sync::watch;
@@ -39,6 +39,7 @@ mod memory;
 mod outbox;
 mod probe;
 mod run;
+pub mod selftest;
 mod serve;
 mod standing;
 pub(crate) mod train;
@@ -52,8 +53,6 @@ pub use worker::{Place, WorkerMsg, WorkerStatus};
 use link::{Link, Wiring};
 use worker::{Context, Worker};
 
-/// How long the machine's speed is measured at start. Short: a miner is wanted at once, and its rating corrects the figure.
-const BENCH_LIMIT: Duration = Duration::from_millis(200);
 /// What a part gets to end beyond the idle command's own limit.
 const DRAIN_SLACK: Duration = Duration::from_secs(10);
 /// What a miner that is shut down waits to be let go by its group; then it goes anyway.
@@ -91,11 +90,11 @@ impl std::fmt::Debug for EndpointOf {
     }
 }
 
-/// Measures the machine, then starts the miner. It connects by itself, for as long as it takes; see
+/// Has the machine test itself where no report of it holds, then starts the miner. It connects by itself, for as long as it takes; see
 /// [`MinerNode::joined`].
 ///
 /// # Errors
-/// `no_owner`, `bad_cache`, and whatever keeps a part from starting.
+/// `no_owner`, `bad_data_dir`, `bad_cache`, and whatever keeps a part from starting.
 pub async fn start(config: MinerConfig) -> Result<MinerNode, ErrorBody> {
     let MinerConfig { settings, key } = config;
     let node = &settings.node;
@@ -103,28 +102,20 @@ pub async fn start(config: MinerConfig) -> Result<MinerNode, ErrorBody> {
         ErrorBody::user("bad_data_dir", format!("{}: {e}", node.data_dir.display()))
     })?;
     let owner = node.account.ok_or_else(enrol::no_owner)?;
-    let capacity = measure(settings.compute.clone()).await?;
-    Parts::new(settings, key, owner, capacity)?.start().await
+    let report = selftest::taken(&settings, NodeId::of_key(&key.public())).await?;
+    Parts::new(settings, key, owner, report)?.start().await
 }
 
-/// What the machine has and how fast it is, before anything else runs on it.
-async fn measure(compute: Compute) -> Result<Capacity, ErrorBody> {
-    let measured = tokio::task::spawn_blocking(move || {
-        let all = std::thread::available_parallelism().map_or(1, usize::from);
-        Capacity {
-            threads: if compute.threads == 0 {
-                all
-            } else {
-                compute.threads
-            } as u32,
-            devices: devices::list().iter().map(ToString::to_string).collect(),
-            engine: Engine::Cpu,
-            memory_bytes: memory::available(compute.max_memory),
-            mflops: bench::measure_mflops(BENCH_LIMIT),
-            free_bytes: 0,
-        }
-    });
-    measured.await.map_err(ErrorBody::internal)
+/// What the machine has and how fast it is.
+fn capacity(report: &Report, max_memory: Option<u64>) -> Capacity {
+    Capacity {
+        threads: report.machine.threads,
+        devices: report.machine.devices.clone(),
+        engine: Engine::Cpu,
+        memory_bytes: memory::available(max_memory),
+        mflops: report.work.mflops(),
+        free_bytes: 0,
+    }
 }
 
 struct Parts {
@@ -138,7 +129,7 @@ impl Parts {
         settings: Miner,
         key: SecretKey,
         owner: AccountId,
-        capacity: Capacity,
+        report: Report,
     ) -> Result<Self, ErrorBody> {
         let Miner {
             coordinator,
@@ -146,6 +137,7 @@ impl Parts {
             compute,
             ring,
             probe,
+            selftest: _,
             market,
             idle,
             cache,
@@ -180,7 +172,8 @@ impl Parts {
             coordinator,
             name: node.name,
             owner,
-            capacity,
+            capacity: capacity(&report, compute.max_memory),
+            report,
             reserve: market.reserve,
             joined: watch::Sender::new(false),
         });

@@ -1,10 +1,17 @@
 //! `miner selftest`: whether this machine can work, whether it computes rightly, how fast it is and how fast it stays.
+//!
+//! Where a miner is configured here, it is that miner which is tested, and its report is kept: it joins with it.
 
+use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use cryptomind_gpu::selftest::{self, Report, Training};
-use cryptomind_protocol::ErrorBody;
+use cryptomind_actors::miner::selftest as kept;
+use cryptomind_config::{Layers, Miner, Settings, key, load};
+use cryptomind_gpu::selftest::{self, Extent};
+use cryptomind_protocol::selftest::{Product, Training, Work};
+use cryptomind_protocol::{ErrorBody, NodeId};
 use tokio::sync::mpsc;
 
 use super::speed;
@@ -14,6 +21,7 @@ use crate::command::{doctor, interruptible};
 use crate::context::Context;
 use crate::follow::size;
 use crate::output::Output;
+use crate::{exit, roles};
 
 /// Less speed is kept where a machine grows hot, in millionths.
 const KEPT_PPM: u64 = 850_000;
@@ -27,39 +35,78 @@ const WRONG: &str = "this machine computes wrongly: undo its overclocking, test 
 /// Runs every check and prints it; an error where one is bad.
 pub async fn run(context: &Context, args: SelftestArgs) -> Result<()> {
     let output = context.output;
-    let mut checks = vec![threads(), doctor::devices(), doctor::folder()];
+    let miner = configured(args.miner.clone())?;
+    let extent = Extent {
+        endure: Duration::from_secs(args.seconds),
+        threads: threads_of(miner.as_ref()),
+    };
+    let mut checks = vec![threads(extent.threads), doctor::devices(), doctor::folder()];
     interruptible(async {
         checks.extend(doctor::network(context).await);
         Ok(())
     })
     .await?;
     checks.iter().try_for_each(|check| show(output, check))?;
-    let challenge = match args.challenge {
-        Some(challenge) => challenge,
-        None => random()?,
-    };
-    let endure = Duration::from_secs(args.seconds);
-    let report = interruptible(compute(output, challenge, endure)).await?;
-    let computed = judge(&report);
-    computed.iter().try_for_each(|check| show(output, check))?;
-    output.value(&report, || {
+    let challenge = args.challenge.map_or_else(kept::challenge, Ok)?;
+    let work = interruptible(compute(output, challenge, extent)).await?;
+    let mut computed = judge(&work);
+    output.value(&work, || {
         format!(
             "It trains at {}. Once more with the same challenge: cryptomind miner selftest --challenge {challenge}",
-            speed(report.mflops())
+            speed(work.mflops())
         )
     })?;
+    computed.extend(miner.map(|miner| keep(&miner, extent.threads, work)));
+    computed.iter().try_for_each(|check| show(output, check))?;
     checks.extend(computed);
     verdict(&checks)
 }
 
-fn random() -> Result<u64, ErrorBody> {
-    let key = cryptomind_sdk::new_key()?;
-    let bytes = key.seed().first_chunk().copied().unwrap_or_default();
-    // What JSON of any language holds.
-    Ok(u64::from_be_bytes(bytes) >> 11)
+/// The settings of the miner that is named, or of the one that was joined by hand on this machine.
+fn configured(file: Option<PathBuf>) -> Result<Option<Miner>, ErrorBody> {
+    let by_hand = || {
+        let file = roles::default_dir("miner")?.join(Miner::FILE_NAME);
+        file.exists().then_some(file)
+    };
+    let Some(file) = file.or_else(by_hand) else {
+        return Ok(None);
+    };
+    Ok(Some(load(&Layers::of_process(Some(file)))?.value))
 }
 
-async fn compute(output: Output, challenge: u64, endure: Duration) -> Result<Report> {
+fn threads_of(miner: Option<&Miner>) -> usize {
+    let all = || std::thread::available_parallelism().map_or(1, usize::from);
+    miner.map_or_else(all, kept::threads)
+}
+
+/// Keeps the report where that miner looks for it when it starts.
+fn keep(miner: &Miner, threads: usize, work: Work) -> Check {
+    const NAME: &str = "report";
+    const NEEDED: &str = "kept for the miner, which joins with it";
+    let file = kept::file(miner);
+    match kept_for(miner, &file, threads, work) {
+        Ok(()) => Check::new(NAME, NEEDED, Verdict::Good, file.display()),
+        Err(error) => {
+            let check = Check::new(NAME, NEEDED, Verdict::Notice, &error.message);
+            check.remedy("run it as the user that the miner runs as; or leave it: the miner takes a short test itself when it starts")
+        }
+    }
+}
+
+fn kept_for(
+    miner: &Miner,
+    file: &std::path::Path,
+    threads: usize,
+    work: Work,
+) -> Result<(), ErrorBody> {
+    let seed = *cryptomind_sdk::new_key()?.seed();
+    let key = key::read_or_create(&miner.node.key_file, seed)?;
+    let node = NodeId::of_key(&key.public());
+    let report = kept::report(node, kept::machine(threads), work);
+    kept::keep(file, &report).map_err(|error| exit::file(file, &error))
+}
+
+async fn compute(output: Output, challenge: u64, extent: Extent) -> Result<Work> {
     let bar = output.bar(BAR, "{msg:10} {wide_bar} {percent:>3} %");
     let (said, mut hear) = mpsc::unbounded_channel();
     let work = tokio::task::spawn_blocking(move || {
@@ -68,10 +115,13 @@ async fn compute(output: Output, challenge: u64, endure: Duration) -> Result<Rep
             if last.elapsed() > Duration::from_millis(100) || part == 0.0 {
                 last = Instant::now();
                 // Whoever was interrupted does not look any more.
-                let _ = said.send((what, part));
+                if said.send((what, part)).is_err() {
+                    return ControlFlow::Break(());
+                }
             }
+            ControlFlow::Continue(())
         };
-        selftest::run(challenge, endure, &mut say)
+        selftest::run(challenge, extent, &mut say)
     });
     while let Some((what, part)) = hear.recv().await {
         bar.set_message(what);
@@ -81,9 +131,8 @@ async fn compute(output: Output, challenge: u64, endure: Duration) -> Result<Rep
     Ok(work.await?.map_err(ErrorBody::from)?)
 }
 
-fn threads() -> Check {
+fn threads(found: usize) -> Check {
     const NEEDED: &str = "2 or more are chosen more often";
-    let found = std::thread::available_parallelism().map_or(1, usize::from);
     let good = if found < LEAST_THREADS {
         Verdict::Notice
     } else {
@@ -93,9 +142,9 @@ fn threads() -> Check {
 }
 
 /// What the report says, as checks.
-fn judge(report: &Report) -> Vec<Check> {
+fn judge(report: &Work) -> Vec<Check> {
     let sizes = report.products.iter();
-    let product = |p: &selftest::Product| format!("{}: {}", p.size, speed(p.mflops));
+    let product = |p: &Product| format!("{}: {}", p.size, speed(p.mflops));
     let found: Vec<String> = sizes.clone().map(product).collect();
     let products = right(
         "products",
@@ -104,7 +153,10 @@ fn judge(report: &Report) -> Vec<Check> {
         found.join(", "),
     );
     let runs = report.trainings.iter();
-    let loss = |t: &Training| format!("{} {:.3} ({} to {})", t.model, t.loss, t.band.0, t.band.1);
+    let loss = |t: &Training| match t.band() {
+        Some((least, most)) => format!("{} {:.3} ({least} to {most})", t.model, t.loss),
+        None => format!("{} {:.3}", t.model, t.loss),
+    };
     let found: Vec<String> = runs.clone().map(loss).collect();
     let training = right(
         "training",
@@ -121,7 +173,13 @@ fn judge(report: &Report) -> Vec<Check> {
             size(report.copy_bytes_per_s)
         ),
     );
-    vec![products, memory, training, endurance(report)]
+    let steps = report.paces.iter().map(|pace| {
+        let millions = pace.flops_per_step as f64 / 1e6;
+        format!("{millions:.1}M: {}", speed(pace.mflops))
+    });
+    let found: Vec<String> = steps.collect();
+    let paces = Check::new("paces", "measured", Verdict::Good, found.join(", "));
+    vec![products, memory, training, paces, endurance(report)]
 }
 
 fn right(name: &'static str, needed: &'static str, is_right: bool, found: String) -> Check {
@@ -131,7 +189,7 @@ fn right(name: &'static str, needed: &'static str, is_right: bool, found: String
     }
 }
 
-fn endurance(report: &Report) -> Check {
+fn endurance(report: &Work) -> Check {
     const NEEDED: &str = "85 % of the first quarter's speed in the last one";
     let endurance = &report.endurance;
     let found = format!(
@@ -151,10 +209,10 @@ fn endurance(report: &Report) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cryptomind_gpu::selftest::{Endurance, Product};
+    use cryptomind_protocol::selftest::Endurance;
 
-    fn report() -> Report {
-        Report {
+    fn report() -> Work {
+        Work {
             challenge: 1,
             products: vec![Product {
                 size: 128,
@@ -163,10 +221,10 @@ mod tests {
             }],
             copy_bytes_per_s: 10 << 30,
             trainings: vec![Training {
-                model: "linear",
-                loss: 0.2,
-                band: (0.1, 0.3),
+                model: "linear".into(),
+                loss: 0.35,
             }],
+            paces: Vec::new(),
             endurance: Endurance {
                 ms: 60_000,
                 first_mflops: 10_000,

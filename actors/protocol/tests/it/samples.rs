@@ -26,6 +26,7 @@ use cryptomind_protocol::rating::{
 };
 use cryptomind_protocol::ring::{Link, SegmentHeader};
 use cryptomind_protocol::role::Role;
+use cryptomind_protocol::selftest;
 use cryptomind_protocol::serve::{self, Acknowledgement, Answered};
 use cryptomind_protocol::signed::Payload;
 use cryptomind_protocol::speed::{Engine, RunStatistic, SpeedBasis, WorkKind};
@@ -105,6 +106,43 @@ fn probe_ticket() -> probe::Ticket {
         callee: NodeId::of_key(&key(3).public()),
         bulk_bytes: probe::MAX_BULK_BYTES,
         expires: AT,
+    }
+}
+
+fn selftest() -> selftest::Report {
+    use selftest::{Endurance, Machine, Pace, Product, Training};
+    selftest::Report {
+        version: selftest::VERSION,
+        node: node_id(),
+        made: AT,
+        release: "0.1.0".into(),
+        machine: Machine {
+            threads: 2,
+            devices: vec!["CPU".into()],
+            memory_bytes: 16 << 30,
+        },
+        work: selftest::Work {
+            challenge: 7,
+            products: vec![Product {
+                size: 515,
+                mflops: 40_000,
+                right: true,
+            }],
+            copy_bytes_per_s: 10 << 30,
+            trainings: vec![Training {
+                model: "relu".into(),
+                loss: 0.015625,
+            }],
+            paces: vec![Pace {
+                flops_per_step: 5_000_000,
+                mflops: 9_000,
+            }],
+            endurance: Endurance {
+                ms: 5_000,
+                first_mflops: 26_000,
+                last_mflops: 25_000,
+            },
+        },
     }
 }
 
@@ -326,6 +364,7 @@ fn basics() -> Vec<Message> {
     all.push(message("answer-ack", "error", Answer::<Ack>::Error(full)));
     all.push(message("signed-ticket", "", get_ticket()));
     all.push(message("probe-ticket", "", probe_ticket()));
+    all.push(message("selftest-report", "", selftest()));
     all
 }
 
@@ -1363,8 +1402,10 @@ pub fn node_requests() -> Vec<node::Request> {
             attempt: 1,
             committed: 99,
         }),
+        selftest: Some(signed(&selftest())),
     };
     let storage = Join {
+        selftest: None,
         listen: Some("0.0.0.0:7701".into()),
         probe: None,
         capacity: Capacity {

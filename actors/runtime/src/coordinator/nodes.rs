@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cryptomind_core::journal::NodeRecord;
 use cryptomind_core::ledger::Delegation;
-use cryptomind_core::serve;
+use cryptomind_core::{selftest, serve};
 use cryptomind_net::{Connection, Exchange, Sender};
 use cryptomind_protocol::api::EnrolmentRequest;
 use cryptomind_protocol::error::Answer;
@@ -176,6 +176,15 @@ impl Office {
         join.listen.as_deref().map_or(Ok(()), check_address)?;
         join.probe.as_deref().map_or(Ok(()), check_probe)?;
         let mut capacity = join.capacity.clone();
+        let mut paces = Vec::new();
+        if role == Role::Miner {
+            let shown = join.selftest.as_ref();
+            let report = selftest::open(shown, &self.network, node, clock::now())?;
+            // What a node says without signing it counts for less.
+            capacity.mflops = report.work.mflops();
+            capacity.threads = report.machine.threads;
+            paces = report.work.paces;
+        }
         capacity.devices.truncate(MAX_DEVICES);
         capacity
             .devices
@@ -195,6 +204,7 @@ impl Office {
             address,
             capacity,
             reserve: join.reserve,
+            paces,
             seen,
         };
         let mut batch = Batch::new();

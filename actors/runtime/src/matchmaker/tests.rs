@@ -345,6 +345,7 @@ fn miner() -> NodeRecord {
             ..Capacity::default()
         },
         reserve: Amount::ZERO,
+        paces: Vec::new(),
         seen: Timestamp::from_ms(1),
     }
 }

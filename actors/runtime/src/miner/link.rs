@@ -13,7 +13,8 @@ use cryptomind_protocol::frame::ALPN_NODE;
 use cryptomind_protocol::node::{Ack, Capacity, Command, Join, Request};
 use cryptomind_protocol::probe::Peer;
 use cryptomind_protocol::role::Role;
-use cryptomind_protocol::{AccountId, Amount, ErrorBody, ErrorClass, NodeAddress, NodeId};
+use cryptomind_protocol::selftest::Report;
+use cryptomind_protocol::{AccountId, Amount, ErrorBody, ErrorClass, NodeAddress, NodeId, Signed};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -57,6 +58,8 @@ pub struct Wiring {
     pub owner: AccountId,
     /// What this node can do, but for free disk.
     pub capacity: Capacity,
+    /// What its self-test found.
+    pub report: Report,
     /// The least that it works for, for one CU.
     pub reserve: Amount,
     /// Whether the node has joined.
@@ -205,6 +208,7 @@ async fn connect(wiring: &Wiring) -> Result<(Connection, Subscription, Place), E
         reserve: wiring.reserve,
         activity: wiring.context.standing.activity(),
         running: wiring.context.standing.position(),
+        selftest: Some(Signed::sign(&wiring.report, &place.network, key)),
     };
     let mut commands = connection.subscribe(&Request::Join(Box::new(join))).await?;
     match timeout(ACK_LIMIT, commands.next::<Command>()).await {

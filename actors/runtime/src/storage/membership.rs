@@ -71,6 +71,7 @@ impl Membership {
             reserve: Amount::ZERO,
             activity: Activity::Idle,
             running: None,
+            selftest: None,
         };
         let mut commands = connection.subscribe(&Request::Join(Box::new(join))).await?;
         let listening = async {

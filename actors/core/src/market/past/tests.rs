@@ -20,6 +20,7 @@ fn record() -> NodeRecord {
             ..Capacity::default()
         },
         reserve: Amount::from_base_units(7),
+        paces: Vec::new(),
         seen: Timestamp::from_ms(0),
     }
 }

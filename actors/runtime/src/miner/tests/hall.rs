@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cryptomind_config::{Asking, Cache, Compute, Idle, MinerNode as NodeSettings, Probe, Ring};
+use cryptomind_config::{
+    Asking, Cache, Compute, Idle, MinerNode as NodeSettings, Probe, Ring, Selftest,
+};
 use cryptomind_net::{Connection, Endpoint, Exchange, Limits, bulk};
 use cryptomind_protocol::blob::{self, Right, Source, Ticket};
 use cryptomind_protocol::error::Answer;
@@ -299,6 +301,7 @@ impl Hall {
             },
             ring: Ring::default(),
             probe: Probe::default(),
+            selftest: Selftest { seconds: 0 },
             market: Asking::default(),
             idle: Idle {
                 command,

@@ -1,0 +1,149 @@
+use super::*;
+use cryptomind_protocol::SecretKey;
+use cryptomind_protocol::selftest::{BANDS, Endurance, Product, Training, Work};
+
+const NETWORK: GenesisHash = GenesisHash::new([7; 32]);
+const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+
+fn key() -> SecretKey {
+    SecretKey::from_seed([1; 32])
+}
+
+fn node() -> NodeId {
+    NodeId::of_key(&key().public())
+}
+
+fn report() -> Report {
+    let training = |(model, (least, most)): (&str, (f32, f32))| Training {
+        model: model.to_owned(),
+        loss: (least + most) / 2.0,
+    };
+    Report {
+        version: VERSION,
+        node: node(),
+        made: NOW,
+        release: "1".into(),
+        machine: Machine {
+            threads: 2,
+            devices: vec!["CPU".into()],
+            memory_bytes: 1 << 30,
+        },
+        work: Work {
+            challenge: 1,
+            products: vec![Product {
+                size: 128,
+                mflops: 9_000,
+                right: true,
+            }],
+            copy_bytes_per_s: 1 << 30,
+            trainings: BANDS.into_iter().map(training).collect(),
+            paces: Vec::new(),
+            endurance: Endurance {
+                ms: 5_000,
+                first_mflops: 8_000,
+                last_mflops: 8_000,
+            },
+        },
+    }
+}
+
+fn opened(report: &Report) -> Result<Report, Refusal> {
+    let signed = Signed::sign(report, &NETWORK, &key());
+    open(Some(&signed), &NETWORK, node(), NOW)
+}
+
+#[test]
+fn a_right_report_of_its_own_node_lets_it_in() {
+    assert_eq!(opened(&report()), Ok(report()));
+    let ahead = Report {
+        made: NOW.plus_ms(AHEAD_LIMIT_MS),
+        ..report()
+    };
+    assert_eq!(opened(&ahead), Ok(ahead), "clocks differ a little");
+    assert_eq!(open(None, &NETWORK, node(), NOW), Err(Refusal::None));
+}
+
+#[test]
+fn a_report_that_was_changed_or_is_for_another_network_is_none() {
+    let mut signed = Signed::sign(&report(), &NETWORK, &key());
+    let other = open(Some(&signed), &GenesisHash::new([8; 32]), node(), NOW);
+    assert!(matches!(other, Err(Refusal::Forged(_))), "{other:?}");
+    let last = signed.payload.len() - 1;
+    signed.payload[last] ^= 1;
+    let changed = open(Some(&signed), &NETWORK, node(), NOW);
+    assert!(matches!(changed, Err(Refusal::Forged(_))), "{changed:?}");
+}
+
+#[test]
+fn nobody_joins_with_anothers_report() {
+    let signed = Signed::sign(&report(), &NETWORK, &key());
+    let thief = NodeId::new([9; 32]);
+    let shown = open(Some(&signed), &NETWORK, thief, NOW);
+    assert_eq!(shown, Err(Refusal::OtherNode));
+    let signed_by_thief = Signed::sign(&report(), &NETWORK, &SecretKey::from_seed([2; 32]));
+    let shown = open(Some(&signed_by_thief), &NETWORK, node(), NOW);
+    assert_eq!(shown, Err(Refusal::OtherNode));
+}
+
+#[test]
+fn what_is_wrong_says_what_to_type() {
+    let change = |change: fn(&mut Report)| {
+        let mut report = report();
+        change(&mut report);
+        let refusal = opened(&report).unwrap_err();
+        let body = ErrorBody::from(refusal.clone());
+        assert!(body.help.is_some_and(|help| !help.is_empty()));
+        (refusal, body.code)
+    };
+    let wrong = [
+        change(|r| r.work.products[0].right = false),
+        change(|r| r.work.trainings[1].loss = 0.9),
+        change(|r| r.work.trainings[1].loss = f32::NAN),
+        change(|r| r.work.trainings[1].model = "other".into()),
+        change(|r| r.work.trainings.truncate(2)),
+        change(|r| r.work.products.clear()),
+        change(|r| r.work.endurance.last_mflops = 0),
+    ];
+    for (refusal, code) in wrong {
+        assert!(matches!(refusal, Refusal::Wrong(_)), "{refusal:?}");
+        assert_eq!(code, "computes_wrongly");
+    }
+    let (refusal, _) = change(|r| r.made = NOW.plus_ms(AHEAD_LIMIT_MS + 3_000));
+    assert_eq!(refusal, Refusal::FromTheFuture { ahead_s: 63 });
+    assert_eq!(change(|r| r.version = 2).0, Refusal::Version(2));
+    let long = change(|r| r.machine.devices = vec!["CPU".into(); 33]);
+    assert_eq!(long.0, Refusal::Long);
+}
+
+#[test]
+fn a_kept_report_holds_until_something_changes() {
+    let present = || Present {
+        node: node(),
+        release: "1".into(),
+        machine: report().machine,
+        endure_ms: 5_000,
+    };
+    assert_eq!(stale(&report(), &present(), NOW), None);
+    assert_eq!(
+        stale(&report(), &present(), NOW.plus_ms(AGE_LIMIT_MS)),
+        None
+    );
+    let old = stale(&report(), &present(), NOW.plus_ms(AGE_LIMIT_MS + 1));
+    let early = stale(&report(), &present(), Timestamp::from_ms(1));
+    assert!(old.is_some() && early.is_some());
+    let changes: [fn(&mut Present); 5] = [
+        |p| p.node = NodeId::new([9; 32]),
+        |p| p.release = "2".into(),
+        |p| p.machine.threads = 1,
+        |p| p.machine.memory_bytes *= 2,
+        |p| p.endure_ms = 5_001,
+    ];
+    for change in changes {
+        let mut changed = present();
+        change(&mut changed);
+        assert!(stale(&report(), &changed, NOW).is_some(), "{changed:?}");
+    }
+    let mut wrong = report();
+    wrong.work.products[0].right = false;
+    assert!(stale(&wrong, &present(), NOW).is_some());
+}
