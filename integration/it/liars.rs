@@ -2,10 +2,13 @@
 //!
 //! The liar is a miner that was patched: it says everything that a miner says, at the same times, and computes nothing.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use cryptomind_actors::miner::selftest::{machine, report};
 use cryptomind_actors::miner::train_alone;
 use cryptomind_actors::transfer::{Packed, Transfer};
+use cryptomind_gpu::selftest::{self, Extent};
 use cryptomind_gpu::session::Session;
 use cryptomind_net::{Connection, Endpoint, Subscription};
 use cryptomind_protocol::frame::ALPN_NODE;
@@ -16,11 +19,12 @@ use cryptomind_protocol::node::{
 };
 use cryptomind_protocol::rating::{Bar, Evidence, RatingView};
 use cryptomind_protocol::role::Role;
+use cryptomind_protocol::selftest::Endurance;
 use cryptomind_protocol::task::{
     Activity, Event, Metrics, Reason, ResultFile, TaskSpec, TaskState, Work,
 };
 use cryptomind_protocol::transaction::StoredReceipt;
-use cryptomind_protocol::{AccountId, Amount, ItemId, NodeAddress, NodeId, SecretKey};
+use cryptomind_protocol::{AccountId, Amount, ItemId, NodeAddress, NodeId, SecretKey, Signed};
 use cryptomind_sdk::Client;
 
 use crate::nodes::{delegate, follow, key, publish_digits, training, within};
@@ -55,7 +59,8 @@ impl Liar {
         delegate(address, &owner, &node, Role::Miner).await;
         let endpoint = Endpoint::dialler().unwrap();
         let connection = endpoint.dial(address, ALPN_NODE, &node).await.unwrap();
-        let join = Request::Join(Box::new(joining(&owner, &lie)));
+        let selftest = selftest(&node, &connection, &lie);
+        let join = Request::Join(Box::new(joining(&owner, selftest)));
         let mut commands = connection.subscribe(&join).await.unwrap();
         let joined = within("the liar joins", commands.next::<Command>()).await;
         assert!(
@@ -180,22 +185,39 @@ impl Liar {
     }
 }
 
-fn joining(owner: &SecretKey, lie: &Lie) -> JoinRequest {
+/// A self-test as it should be, but for what it says of its speed.
+fn selftest(node: &SecretKey, connection: &Connection, lie: &Lie) -> Signed {
     let mflops = match lie {
         Lie::TooSlow(claimed) => *claimed,
         Lie::Untrained | Lie::Copied(_) => 1_000,
     };
+    let extent = Extent {
+        endure: Duration::ZERO,
+        threads: 1,
+    };
+    let mut on = |_: &'static str, _: f32| ControlFlow::Continue(());
+    let mut work = selftest::run(1, extent, &mut on).unwrap();
+    work.paces.clear();
+    work.endurance = Endurance {
+        ms: 0,
+        first_mflops: mflops,
+        last_mflops: mflops,
+    };
+    let report = report(NodeId::of_key(&node.public()), machine(1), work);
+    Signed::sign(&report, &connection.network(), node)
+}
+
+fn joining(owner: &SecretKey, selftest: Signed) -> JoinRequest {
     JoinRequest {
         owner: AccountId::of_key(&owner.public()),
         name: "liar".into(),
         listen: None,
         probe: None,
         capacity: Capacity {
-            threads: 1,
-            mflops,
             memory_bytes: Some(1 << 30),
             ..Capacity::default()
         },
+        selftest: Some(selftest),
         reserve: Amount::ZERO,
         activity: Activity::Idle,
         running: None,
