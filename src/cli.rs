@@ -723,6 +723,17 @@ pub enum MarketCommand {
     /// Play a scenario in virtual time: how soon tasks end by the market's choice, by speed alone, by lot
     #[command(after_help = examples::MARKET_SIMULATE)]
     Simulate(SimulateArgs),
+    /// Play every way to cheat in virtual time: what it gains over honesty, when it is found, what the checks cost
+    #[command(after_help = examples::MARKET_HONESTY)]
+    Honesty(HonestyArgs),
+}
+
+/// How often to play.
+#[derive(Debug, Args)]
+pub struct HonestyArgs {
+    /// How often, with seeds from 0 on
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub seeds: u64,
 }
 
 /// What to play, and how often.
@@ -842,6 +853,7 @@ mod tests {
             "wallet send bob 0.5 --yes",
             "ledger status --format json",
             "ledger block 7",
+            "market honesty --seeds 3 --format json",
             "ledger verify --dir d",
             "ledger export --as csv -o transfers.csv",
             "ledger follow --dir d --once",

@@ -28,7 +28,7 @@ mod wallet;
 pub use completions::print as completions;
 pub use config::run as config;
 pub use ledger::run_offline as ledger_offline;
-pub use market::simulate;
+pub use market::{honesty, simulate};
 pub use miner::stars;
 
 /// Runs a command that needs a network. Ctrl-C ends it.

@@ -133,6 +133,9 @@ async fn run_command(global: &cli::Global, command: Command) -> Result<()> {
         Command::Market(MarketCommand::Simulate(args)) => {
             command::simulate(plain().output, args).await
         }
+        Command::Market(MarketCommand::Honesty(args)) => {
+            command::honesty(plain().output, args).await
+        }
         Command::Ledger(command) if command.is_offline() => {
             command::ledger_offline(plain().output, global, command)
         }

@@ -230,7 +230,8 @@ pub const MARKET: &str = "\
 Examples:
   cryptomind market price
   cryptomind market price --history                  draw the last day
-  cryptomind market simulate config/scenarios/three-lans.toml";
+  cryptomind market simulate config/scenarios/three-lans.toml
+  cryptomind market honesty                          does cheating pay?";
 
 pub const MARKET_PRICE: &str = "\
 A class is what is done and the memory that it takes: training-1g, training-8g, training-24g, training-80g,
@@ -274,6 +275,19 @@ seeds; equal seeds give equal figures. What each key of a scenario means stands 
 Examples:
   cryptomind market simulate config/scenarios/three-lans.toml --seeds 100 --format json
   cryptomind market simulate config/scenarios/churn.toml --seeds 5";
+
+pub const MARKET_HONESTY: &str = "\
+Two miners of ten misbehave by each policy in turn, for 10,000 paid tasks in virtual time; the rules that check, rate,
+withhold and exclude are those of the market itself. A gain is over what the same miners earn in the same world when they
+are honest, in tasks' pay, and is the median of all seeds. Besides: 100,000 honest tasks a seed on hardware that errs
+once in 10,000, second checkers of whom 30 % collude, 1,000 fresh keys of one owner. Exit code 1 where any policy
+gains, checks cost more than 6 % of paid work (under the policies up to forged_speed), an honest miner is excluded or
+punished, or fresh keys get more than one owner.
+
+Examples:
+  cryptomind market honesty
+  cryptomind market honesty --seeds 3
+  cryptomind market honesty --format json | jq .cheat_gain_max";
 
 pub const CONFIG: &str = "\
 Examples:

@@ -5,10 +5,12 @@ use anyhow::Result;
 use crate::cli::MarketCommand;
 use crate::context::Context;
 
+mod honesty;
 mod price;
 mod runs;
 mod simulate;
 
+pub use honesty::run as honesty;
 pub use simulate::run as simulate;
 
 /// Runs a `market` command.
@@ -17,5 +19,6 @@ pub async fn run(context: &Context, command: MarketCommand) -> Result<()> {
         MarketCommand::Price(args) => price::run(context, args).await,
         MarketCommand::Runs(args) => runs::run(context, args).await,
         MarketCommand::Simulate(args) => simulate(context.output, args).await,
+        MarketCommand::Honesty(args) => honesty(context.output, args).await,
     }
 }

@@ -13,7 +13,7 @@
 //! tenths of R; found, it costs W; it is found with chance q/(1 + q). So it gains nothing as soon as q ≥ 0.9 · R/W, where not
 //! a rating nor any future is counted. W is looked at now, not as it usually is: who has nothing to lose is checked
 //! always, and so needs no deposit to start. (1.2 · R/(W + R), as the design research has it, is less than that where W is
-//! below 3 R, and a quarter more than is needed where W is large; there it was a fifth of all checks.)
+//! below 3 R, and a third more than is needed where W is large.)
 //!
 //! [`Standing::pay`] is the pay of *the very task* that the miner would be given next, and a control task of about that
 //! size takes its place. Both matter: with a typical pay there, who cheats on its largest tasks alone gains, since what it

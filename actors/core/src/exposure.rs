@@ -18,8 +18,9 @@
 //! All this follows from the rate of checks ([`check::rate_ppm`](crate::check::rate_ppm)). Work that is worth a tenth of W has
 //! nine control tasks to a hundred paid ones. Larger work could be given as safely, but the checks would cost more than it
 //! is worth to have it done by somebody with so little to lose; it goes to others. And W is lost once, however many wrong
-//! answers there are: who gives n at a time, each worth W/m, is found with chance 1 − (1 − q/(1 + q))ⁿ. Of all W/4 at once it
-//! is found in 2 of 9 times, which is as much as it saves. The allowance grows with the streak, since one paid task in
+//! answers there are: who answers n works wrongly at once, each checked with chance p, is found with chance 1 − (1 − p)ⁿ only.
+//! With W/4 in hand that is one time in five: 0.2 · W lost, at most 0.225 · W saved, and what a wrong answer costs in rating
+//! is more than the difference. The allowance grows with the streak, since one paid task in
 //! 1 + s is checked then: an owner that turned false could answer as many wrongly, one after another, before it is
 //! expected to be found, and to hold as much at once is no larger a risk.
 //!

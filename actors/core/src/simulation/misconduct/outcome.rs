@@ -20,7 +20,7 @@ const ERROR_PPM: u32 = 100;
 /// Fresh keys of one owner.
 const FRESH_KEYS: usize = 1_000;
 /// Paid tasks of the play with those.
-const FRESH_TASKS: u32 = 2_000;
+const FRESH_TASKS: u32 = 1_000;
 /// For which part of their time miners are busy.
 const BUSY: f64 = 0.6;
 /// The same, where fresh keys wait for what the others have no time for.

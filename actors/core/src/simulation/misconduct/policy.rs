@@ -23,7 +23,7 @@ pub enum Policy {
     WrongOneInTen,
     /// Does so while it is a newcomer, except where it is surely checked.
     WrongEarly,
-    /// Does so while little is withheld, except where it is surely checked.
+    /// Does so while little is withheld, once it is no newcomer any more.
     WrongWhileLittleWithheld,
     /// Takes longer than it may.
     Late,
@@ -90,7 +90,7 @@ impl Policy {
             Self::WrongAlways => true,
             Self::WrongOneInTen => dice.below(10) == 0,
             Self::WrongEarly => may_pass && is_newcomer(known.streak),
-            Self::WrongWhileLittleWithheld => may_pass && known.withheld < LITTLE,
+            Self::WrongWhileLittleWithheld => !is_newcomer(known.streak) && known.withheld < LITTLE,
             Self::WrongOnLargest => known.pay >= LARGE,
             Self::WrongOnceTrusted => known.best_milli >= TRUSTED_MILLI,
         }

@@ -1,6 +1,13 @@
 use std::sync::LazyLock;
 
+use cryptomind_protocol::{Amount, NodeId};
+use proptest::prelude::*;
+
 use super::*;
+use crate::market::speed::WorkKind;
+use crate::market::{
+    Ability, Availability, Candidate, Preference, Surroundings, Wanted, Workload, select,
+};
 
 /// Three seeds, played once for all tests.
 static REPORT: LazyLock<Report> = LazyLock::new(|| of(3));
@@ -177,4 +184,50 @@ fn figures() {
         started.elapsed(),
         report.misses()
     );
+}
+
+/// One miner is wanted, all cost the same, and no links are known.
+fn chosen(miners: &[(u64, u32)]) -> usize {
+    let wanted = Wanted {
+        workload: Workload {
+            kind: WorkKind::Train,
+            flops: 1_000_000_000_000,
+            steps: 100,
+            gradient_bytes: 0,
+            checkpoints: 1,
+            checkpoint_bytes: 0,
+            result_bytes: 0,
+            memory_bytes: 0,
+        },
+        miners: 1,
+        preference: Preference::Balanced,
+        rating_floor_milli: 0,
+        strikes: 3,
+        work_cap: Amount::from_base_units(u64::MAX),
+    };
+    let candidates = miners
+        .iter()
+        .enumerate()
+        .map(|(at, (mflops, milli))| Candidate {
+            node: NodeId::new([at as u8; 32]),
+            availability: Availability::Free,
+            strikes: 0,
+            ability: Ability::new(*mflops, *milli),
+            unit_price: Amount::from_base_units(1),
+        });
+    let candidates: Vec<_> = candidates.collect();
+    let report = select(&wanted, &candidates, &Surroundings::default());
+    report.chosen[0].as_bytes()[0].into()
+}
+
+proptest! {
+    /// The choice by believed speed times rating stands in for the market's.
+    #[test]
+    fn the_choice_is_the_markets(miners in prop::collection::vec((1_000u64..100_000, 100u32..5_000), 1..10)) {
+        let worth = |at: usize| u128::from(miners[at].0) * u128::from(miners[at].1);
+        let best = (0..miners.len()).map(worth).max().unwrap();
+        let found = worth(chosen(&miners));
+        // Times are floating point numbers: equals within rounding.
+        prop_assert!(found * 1_000_000 >= best * 999_999, "{} {}", found, best);
+    }
 }
