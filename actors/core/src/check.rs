@@ -9,6 +9,8 @@
 //! money    0.9 · R/W, all at most       R the pay at stake, W what is withheld of the owner at this moment
 //! ```
 //!
+//! Whose hardware shows up under another owner too is checked in full, whatever it has shown ([`is_twin`]).
+//!
 //! The third is what makes a wrong answer a loss, whatever its giver plans. It saves the cost of computing, at most nine
 //! tenths of R; found, it costs W; it is found with chance q/(1 + q). So it gains nothing as soon as q ≥ 0.9 · R/W, where not
 //! a rating nor any future is counted. W is looked at now, not as it usually is: who has nothing to lose is checked
@@ -39,8 +41,10 @@ use cryptomind_protocol::Amount;
 use cryptomind_protocol::rating::Bar;
 
 mod case;
+mod twin;
 
 pub use case::{Answer, Case, Finding, MAX_WITNESSES, Next, Witness};
+pub use twin::is_twin;
 
 /// So many right answers in a row make an owner a proven one; below, all it does is checked.
 pub const PROVEN_STREAK: u32 = 10;
@@ -59,6 +63,8 @@ pub struct Standing {
     pub withheld: Amount,
     /// What the work that it is about to get is paid. Of a typical task of its, where that is not known yet.
     pub pay: Amount,
+    /// Whether its hardware shows up under another owner too: see [`is_twin`].
+    pub twin: bool,
 }
 
 /// Whether an owner is still a newcomer: also who gave a wrong answer is one again.
@@ -68,6 +74,9 @@ pub const fn is_newcomer(streak: u32) -> bool {
 
 /// Control tasks for each paid task, in millionths: at most as many as paid ones.
 pub fn rate_ppm(standing: &Standing) -> u32 {
+    if standing.twin {
+        return ALL_PPM;
+    }
     FLOOR_PPM
         .max(streak_ppm(standing.streak))
         .max(money_ppm(standing.withheld, standing.pay))
@@ -122,6 +131,7 @@ mod tests {
             streak,
             withheld,
             pay,
+            twin: false,
         }
     }
 
@@ -138,6 +148,11 @@ mod tests {
         assert_eq!(rate(1_000, 0, 10), 1_000_000, "nothing to lose");
         assert_eq!(rate(1_000, 0, 0), FLOOR_PPM);
         assert_eq!(rate(1_000, u64::MAX, u64::MAX), 900_000);
+        let twin = Standing {
+            twin: true,
+            ..standing(1_000, 1_000_000, 1)
+        };
+        assert_eq!((rate_ppm(&twin), next_ppm(&twin)), (1_000_000, 500_000));
     }
 
     #[test]

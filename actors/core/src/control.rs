@@ -78,6 +78,8 @@ pub struct ControlRecord {
     pub id: TaskId,
     /// What is asked. Each task has a name of its own.
     pub spec: TaskSpec,
+    /// The most that one such task costs.
+    pub cost: Amount,
     /// What was answered.
     pub case: Case,
     /// Who is asked now.
@@ -154,7 +156,22 @@ pub fn like(
         seed: seed(dice),
         ..train.clone()
     };
-    Some(task(*dataset, model.clone(), train, dice))
+    let work = Work::Train {
+        dataset: *dataset,
+        model: model.clone(),
+        train,
+    };
+    let conditions = Conditions {
+        preference: seen.conditions.preference,
+        ..Conditions::default()
+    };
+    Some(TaskSpec {
+        name: name(dice),
+        work,
+        miners: 1,
+        conditions,
+        ..seen.clone()
+    })
 }
 
 /// A task as a beginner would ask it of this dataset, where no client asked anything lately.
@@ -180,6 +197,19 @@ pub fn usual(
         checkpoint_steps: 100,
     };
     like(&task(dataset, model, train, dice), info, bounds, dice)
+}
+
+/// The most that a task may cost, as people say it: what its client said, where that is enough; otherwise the next of 1, 2
+/// or 5 and zeros. Exactly what a task costs is what nobody says.
+pub fn cap(said: Amount, needed: Amount) -> Amount {
+    let needed = needed.base_units();
+    if said.base_units() >= needed {
+        return said;
+    }
+    let tens = std::iter::successors(Some(1u64), |ten| ten.checked_mul(10));
+    let round = tens.flat_map(|ten| [1, 2, 5].map(|n| ten.saturating_mul(n)));
+    let enough = round.into_iter().find(|round| *round >= needed);
+    Amount::from_base_units(enough.unwrap_or(needed))
 }
 
 /// The same question once more, under another name.
@@ -338,12 +368,18 @@ mod tests {
         let mut dice = Dice::new(2);
         let mut seen = usual(ItemId::new([1; 16]), &info(), BOUNDS, &mut dice).unwrap();
         seen.miners = 4;
+        seen.conditions.min_rating_milli = 4_000;
         if let Work::Train { train, .. } = &mut seen.work {
             train.epochs = 90_000;
         }
         let drawn = like(&seen, &info(), BOUNDS, &mut dice).unwrap();
         let (model, train) = train_of(&drawn);
         assert_eq!((drawn.miners, model), (1, train_of(&seen).0));
+        assert_eq!((drawn.max_cost, drawn.access), (seen.max_cost, seen.access));
+        assert_eq!(
+            drawn.conditions.min_rating_milli, 0,
+            "whoever is asked may answer"
+        );
         assert!(flops(&drawn) <= BOUNDS.most_flops);
         assert!(flops(&drawn) + u128::from(model.training_flops()) * 1000 > BOUNDS.most_flops);
         assert_ne!(train.seed, train_of(&seen).1.seed);
@@ -380,6 +416,19 @@ mod tests {
         assert!(small.len() > 10 && large.len() > 10, "not always the same");
         let mean = |of: &std::collections::BTreeSet<u64>| of.iter().sum::<u64>() / of.len() as u64;
         assert!(mean(&small) < mean(&large));
+    }
+
+    #[test]
+    fn a_cap_is_what_people_say() {
+        let of = |said, needed| {
+            let [said, needed] = [said, needed].map(Amount::from_base_units);
+            cap(said, needed).base_units()
+        };
+        assert_eq!(of(1_000, 999), 1_000);
+        assert_eq!(of(1, 1_001), 2_000);
+        assert_eq!(of(1, 2_000), 2_000);
+        assert_eq!(of(1, 2_001), 5_000);
+        assert_eq!(of(0, u64::MAX - 1), u64::MAX);
     }
 
     #[test]

@@ -306,6 +306,7 @@ impl Examiner {
             streak: rating.streak,
             withheld: balances.withheld,
             pay,
+            twin: self.world.links.have_twin(link),
         };
         Ok((rating, standing))
     }
@@ -547,7 +548,7 @@ impl Examiner {
         let stored = store(&self.world.ledger, decisions, batch).await?;
         let nodes = record.heard.iter().map(|heard| heard.asked.node);
         let nodes: Vec<NodeId> = nodes.collect();
-        let pay = record.spec.max_cost;
+        let pay = record.cost;
         self.remember(record);
         self.doubt();
         let (world, me) = (self.world.clone(), self.me.clone());
@@ -608,12 +609,15 @@ impl Examiner {
             return Ok(());
         };
         tracing::warn!("a doubt is given up: nobody else could be asked in a week");
+        let heard = record.heard.iter().map(|heard| heard.asked.node);
+        let heard: Vec<NodeId> = heard.collect();
         let nobody_heard = ControlRecord {
             heard: Vec::new(),
             ..record
         };
         self.keep(nobody_heard).await?;
         self.doubt();
+        tell(&self.world, Vec::new(), &heard);
         Ok(())
     }
 }

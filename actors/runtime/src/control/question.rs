@@ -62,7 +62,7 @@ pub(super) async fn draw(
     };
     let cost = price(world, account, &spec, &materials).await?;
     let spec = TaskSpec {
-        max_cost: cost,
+        max_cost: control::cap(spec.max_cost, cost),
         ..spec
     };
     let action = Action::Post { spec: spec.clone() };
@@ -157,6 +157,7 @@ impl Question {
         Ok(ControlRecord {
             id: some_id()?,
             spec: self.spec.clone(),
+            cost: self.cost,
             case: Case::open(),
             asked: None,
             heard: Vec::new(),
@@ -173,7 +174,7 @@ impl Question {
     ) -> Result<(), ErrorBody> {
         let balances = |reply| LedgerMsg::BalancesOf(self.account, reply);
         let balances = world.ledger.call(balances, LEDGER_LIMIT).await?;
-        let is_short = balances.available < self.cost;
+        let is_short = balances.available < self.spec.max_cost;
         if is_short && purse::has_test_money(&world.genesis) {
             self.take_test_money(world, purse).await?;
         }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cryptomind_core::check;
 use cryptomind_core::journal::NodeRecord;
 use cryptomind_protocol::blob::Source;
 use cryptomind_protocol::node::Command;
@@ -150,6 +151,16 @@ impl Links {
         };
         let at_rest = inner.nodes.values().filter(is_at_rest);
         at_rest.map(|l| l.record.node).collect()
+    }
+
+    /// Whether a connected miner of another owner looks like the same machine.
+    pub fn have_twin(&self, link: &Link) -> bool {
+        let own = (&link.record.capacity, link.seen);
+        self.inner().nodes.values().any(|other| {
+            other.record.owner != link.record.owner
+                && other.record.role == Role::Miner
+                && check::is_twin(own, (&other.record.capacity, other.seen))
+        })
     }
 
     /// The connected nodes of a role, by id.

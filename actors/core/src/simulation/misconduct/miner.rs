@@ -176,6 +176,7 @@ impl Miner {
             streak: self.streak,
             withheld: Amount::from_base_units(self.withheld(now)),
             pay: Amount::from_base_units(pay),
+            twin: false,
         }
     }
 
