@@ -24,7 +24,8 @@
 //! failing does. `simulation::misconduct` plays all of this.
 //!
 //! The order of paid and control tasks tells nothing either: each time a miner is about to get work, a lot is drawn
-//! anew ([`next_ppm`]). Only the first work, and the first one after a wrong answer, is surely a control task.
+//! anew ([`next_ppm`]). Only the first work of somebody who has shown nothing is surely a control task. After paid work it is
+//! never sure: whoever knew could decline it, again and again, and be paid for wrong answers in between.
 //!
 //! A different answer proves nothing by itself, since honest hardware errs, ours too: [`Case`] hears other owners first.
 //! While it is open, whoever gave the answer gets no further work. Witnesses are drawn by lot among owners whom
@@ -65,6 +66,8 @@ pub struct Standing {
     pub pay: Amount,
     /// Whether its hardware shows up under another owner too: see [`is_twin`].
     pub twin: bool,
+    /// Whether it has had no work yet since it connected.
+    pub is_first: bool,
 }
 
 /// Whether an owner is still a newcomer: also who gave a wrong answer is one again.
@@ -84,7 +87,7 @@ pub fn rate_ppm(standing: &Standing) -> u32 {
 
 /// The chance that the next work a miner gets is a control task, in millionths.
 pub fn next_ppm(standing: &Standing) -> u32 {
-    if standing.streak == 0 {
+    if standing.is_first && standing.streak == 0 {
         return ALL_PPM;
     }
     let rate = u64::from(rate_ppm(standing));
@@ -132,6 +135,7 @@ mod tests {
             withheld,
             pay,
             twin: false,
+            is_first: false,
         }
     }
 
@@ -156,10 +160,17 @@ mod tests {
     }
 
     #[test]
-    fn the_first_work_is_a_control_task_and_so_is_the_first_after_a_wrong_answer() {
+    fn the_first_work_is_a_control_task_and_no_other_one_surely() {
         let next = |streak| next_ppm(&standing(streak, 1_000_000, 1));
-        assert_eq!(next(0), 1_000_000);
-        assert_eq!(next(1), 500_000, "one for each paid one");
+        let first = |streak| {
+            next_ppm(&Standing {
+                is_first: true,
+                ..standing(streak, 1_000_000, 1)
+            })
+        };
+        assert_eq!((first(0), first(1)), (1_000_000, 500_000));
+        assert_eq!(next(0), 500_000, "one for each paid one");
+        assert_eq!(next(1), 500_000);
         assert_eq!(next(10), 83_335, "one in twelve");
         assert_eq!(next(1_000), 19_608);
     }

@@ -30,7 +30,7 @@ const REMEMBERED: usize = 64;
 /// Of these, so many are drawn, and the one is taken that is nearest to what is wanted.
 const DRAWN: usize = 4;
 /// A case that found no further witness for so long is given up, milliseconds.
-pub const CASE_LIMIT_MS: u64 = 7 * 24 * 3_600_000;
+pub const CASE_LIMIT_MS: u64 = 24 * 3_600_000;
 /// Hours over which what is spent is looked at.
 const HOURS: usize = 24;
 const HOUR_MS: u64 = 3_600_000;

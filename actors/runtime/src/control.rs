@@ -67,6 +67,8 @@ const MAX_OPEN: usize = 64;
 const TICK: Duration = Duration::from_secs(2);
 /// How often an answer is looked at that cannot be judged, for reasons of this side.
 const MAX_TRIES: u32 = 5;
+/// Doubts for which a witness is looked for at a time.
+const DOUBTS_AT_ONCE: usize = 8;
 /// Miners that are looked at as witnesses.
 const LOOKED_AT: usize = 64;
 const PPM: u64 = 1_000_000;
@@ -267,7 +269,7 @@ impl Examiner {
         let Some(link) = self.miner(&node).filter(|_| !self.is_engaged(&node)) else {
             return;
         };
-        let (rating, standing) = match self.standing(&link, pay.unwrap_or_default()).await {
+        let (rating, standing) = match self.standing(&link, pay).await {
             Ok(known) => known,
             Err(error) => return tracing::warn!(%node, %error, "not looked at"),
         };
@@ -276,7 +278,7 @@ impl Examiner {
             return;
         }
         let chance = u64::from(check::next_ppm(&standing));
-        if self.records.len() < MAX_OPEN && self.dice.below(PPM) < chance {
+        if self.asked() < MAX_OPEN && self.dice.below(PPM) < chance {
             let seen = self.seen.like(standing.pay, &mut self.dice);
             self.draw(&link, None, Wanted::New(seen));
         }
@@ -287,6 +289,12 @@ impl Examiner {
         link.filter(|link| link.record.role == Role::Miner)
     }
 
+    /// How many questions wait for an answer.
+    fn asked(&self) -> usize {
+        let asked = self.records.values().filter(|r| r.asked.is_some());
+        asked.count() + self.drawing.len()
+    }
+
     fn is_engaged(&self, node: &NodeId) -> bool {
         let mut asked = self.records.values().filter_map(|r| r.asked.as_ref());
         self.drawing.contains_key(node) || asked.any(|asked| asked.node == *node)
@@ -295,7 +303,7 @@ impl Examiner {
     async fn standing(
         &self,
         link: &Link,
-        pay: Amount,
+        pay: Option<Amount>,
     ) -> Result<(RatingView, Standing), ErrorBody> {
         let (node, owner) = (link.record.node, link.record.owner);
         let rating = self.ratings(vec![node]).await?.pop();
@@ -305,7 +313,8 @@ impl Examiner {
         let standing = Standing {
             streak: rating.streak,
             withheld: balances.withheld,
-            pay,
+            pay: pay.unwrap_or_default(),
+            is_first: pay.is_none(),
             twin: self.world.links.have_twin(link),
         };
         Ok((rating, standing))
@@ -441,15 +450,23 @@ impl Examiner {
 
     async fn tick(&mut self) -> Done {
         let now = clock::now();
-        for id in self.records.keys().copied().collect::<Vec<_>>() {
-            let Some(record) = self.records.get(&id) else {
-                continue;
-            };
-            match (&record.asked, now.ms_since(record.opened) > CASE_LIMIT_MS) {
-                (Some(_), _) => self.look_at(id).await?,
-                (None, true) => self.give_up(id).await?,
-                (None, false) => self.ask_another(id).await,
-            }
+        let (asked, doubts): (Vec<_>, Vec<_>) =
+            self.records.values().partition(|r| r.asked.is_some());
+        let asked: Vec<TaskId> = asked.into_iter().map(|r| r.id).collect();
+        let is_old = |r: &&ControlRecord| now.ms_since(r.opened) > CASE_LIMIT_MS;
+        let (old, doubts): (Vec<_>, Vec<_>) = doubts.into_iter().partition(is_old);
+        let old: Vec<TaskId> = old.into_iter().map(|r| r.id).collect();
+        // A few at a time, by lot: each looks at many miners.
+        let some = self.dice.some(DOUBTS_AT_ONCE, doubts.len());
+        let some: Vec<TaskId> = some.into_iter().map(|at| doubts[at].id).collect();
+        for id in asked {
+            self.look_at(id).await?;
+        }
+        for id in old {
+            self.give_up(id).await?;
+        }
+        for id in some {
+            self.ask_another(id).await;
         }
         Ok(())
     }
@@ -608,7 +625,7 @@ impl Examiner {
         let Some(record) = self.records.get(&id).cloned() else {
             return Ok(());
         };
-        tracing::warn!("a doubt is given up: nobody else could be asked in a week");
+        tracing::warn!("a doubt is given up: nobody else could be asked in a day");
         let heard = record.heard.iter().map(|heard| heard.asked.node);
         let heard: Vec<NodeId> = heard.collect();
         let nobody_heard = ControlRecord {

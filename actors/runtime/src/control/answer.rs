@@ -85,18 +85,19 @@ async fn dataset(
     Ok((info, files))
 }
 
-/// The bytes of an answer. They are read once.
+/// The bytes of an answer. Its file is gone afterwards, whatever happens.
 async fn fetch(
     world: &ControlArguments,
     desk: &Desk,
     file: &ResultFile,
 ) -> Result<Vec<u8>, ErrorBody> {
-    let path = desk.folder.join("answer");
-    let unread = |e| ErrorBody::internal(format!("{}: {e}", path.display()));
-    get(world, desk, (file.blob, file.bytes), &path).await?;
-    let bytes = tokio::fs::read(&path).await.map_err(unread)?;
-    tokio::fs::remove_file(&path).await.map_err(unread)?;
-    Ok(bytes)
+    let path = desk.folder.join(format!("answer-{}", file.blob));
+    let fetched = get(world, desk, (file.blob, file.bytes), &path).await;
+    let bytes = tokio::fs::read(&path).await;
+    // Where it was never made there is nothing to remove.
+    drop(tokio::fs::remove_file(&path).await);
+    fetched?;
+    bytes.map_err(|e| ErrorBody::internal(format!("{}: {e}", path.display())))
 }
 
 async fn get(

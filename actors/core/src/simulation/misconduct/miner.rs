@@ -177,6 +177,7 @@ impl Miner {
             withheld: Amount::from_base_units(self.withheld(now)),
             pay: Amount::from_base_units(pay),
             twin: false,
+            is_first: self.books.right + self.books.verdicts == 0 && self.books.received == 0,
         }
     }
 

@@ -83,7 +83,7 @@ impl Policy {
 
     /// Whether it answers something instead of computing.
     pub fn is_wrong(self, known: Known, dice: &mut Dice) -> bool {
-        // Whose streak is nothing is surely checked.
+        // Its first work is surely a check.
         let may_pass = known.streak > 0;
         match self {
             Self::Honest | Self::Late | Self::ForgedSpeed => false,
