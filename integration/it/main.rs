@@ -12,6 +12,7 @@
 //! - [`ledger`]: payments, proofs, copies and audits by the commands;
 //! - [`processes`]: the demo, and nodes that die as in a power cut and are started again;
 //! - [`reconnect`]: 500 miners are back soon after their coordinator;
+//! - [`selftest`]: a miner shows that it computes rightly, and how fast, before it joins;
 //! - [`serve`]: sessions of calls to a model on a miner: who may call, what is paid, and who takes over;
 //! - [`nodes`]: what the other tests start.
 
@@ -30,4 +31,5 @@ mod life;
 mod nodes;
 mod processes;
 mod reconnect;
+mod selftest;
 mod serve;

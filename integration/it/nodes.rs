@@ -70,6 +70,11 @@ pub fn coordinator_config(dir: &Path) -> Coordinator {
 impl Network {
     /// Starts all of them and waits until everybody has joined.
     pub async fn start(miners: u8) -> Self {
+        Self::tested(miners, 0).await
+    }
+
+    /// The same with miners that test themselves for so many seconds.
+    pub async fn tested(miners: u8, seconds: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let coordinator = coordinator::start(coordinator_config(dir.path()), key(1))
             .await
@@ -78,7 +83,7 @@ impl Network {
         let storage = start_storage(dir.path(), address.clone()).await;
         let mut nodes = Vec::new();
         for number in 0..miners {
-            nodes.push(start_miner(dir.path(), number, address.clone()).await);
+            nodes.push(start_miner(dir.path(), number, address.clone(), seconds).await);
         }
         for miner in &nodes {
             within("a miner joins", miner.joined()).await;
@@ -139,14 +144,14 @@ async fn start_storage(dir: &Path, address: NodeAddress) -> StorageNode {
     node
 }
 
-async fn start_miner(dir: &Path, number: u8, address: NodeAddress) -> MinerNode {
+async fn start_miner(dir: &Path, number: u8, address: NodeAddress, seconds: u64) -> MinerNode {
     let (owner, key) = (key(50 + number), key(10 + number));
     delegate(&address, &owner, &key, Role::Miner).await;
     let mut settings = Miner::new(address);
     settings.node.name = format!("m{number}");
     settings.node.data_dir = dir.join(format!("miner-{number}"));
     settings.compute.threads = 1;
-    settings.selftest.seconds = 0;
+    settings.selftest.seconds = seconds;
     settings.node.account = Some(AccountId::of_key(&owner.public()));
     miner::start(MinerConfig { settings, key }).await.unwrap()
 }

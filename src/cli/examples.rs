@@ -205,12 +205,14 @@ Examples:
 
 pub const MINER_SELFTEST: &str = "\
 Products of three sizes are checked by Freivalds' method, three small models have to learn a rule that the challenge
-draws, and the losses have to be what other machines reach. A bad check says what to do; exit code 2 then. The result
-stays on this machine. Stop other work on it first, and the miner.
+draws, and the losses have to be what other machines reach; the coordinator knocks at the miner's port. A bad check says
+what to do; exit code 2 then. The miner that is named, or was joined by hand on this machine, joins with the report. Stop
+other work on this machine first, and the miner.
 
 Examples:
   cryptomind miner selftest
-  cryptomind miner selftest --seconds 10 --format json";
+  cryptomind miner selftest --seconds 10 --format json
+  cryptomind miner selftest --miner /etc/cryptomind/miner.toml";
 
 pub const MINER_EXPLAIN: &str = "\
   C = Beta(4 + right, 1 + 8 x wrong)             correctness; half is forgotten in 60 days

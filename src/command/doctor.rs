@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cryptomind_config::key;
+use cryptomind_protocol::{ErrorBody, NodeAddress};
 use cryptomind_sdk::Client;
 
 use crate::cli::Global;
@@ -13,10 +14,13 @@ use crate::context::{self, Context};
 use crate::follow::size;
 use crate::platform;
 
-/// More than this and signatures may come too early or too late.
-const DRIFT_LIMIT_MS: u64 = 60_000;
+/// More than this and tickets and signatures begin to come too early or too late.
+const DRIFT_LIMIT_MS: u64 = 5_000;
 /// Less than this and a dataset may not fit.
 const FREE_LIMIT: u64 = 1 << 30;
+
+const FOLDER: &str = "data folder";
+const ROOM: &str = "writable, 1 GiB free";
 
 /// Runs every check and prints it; an error where one is bad.
 pub async fn run(context: &Context, global: &Global) -> Result<()> {
@@ -56,14 +60,18 @@ pub fn devices() -> Check {
 
 /// Where data lies, and the room there.
 pub fn folder() -> Check {
-    const NAME: &str = "data folder";
-    const NEEDED: &str = "writable, 1 GiB free";
-    let dir = match platform::data_dir() {
-        Ok(dir) => dir,
-        Err(error) => return Check::failed(NAME, NEEDED, &error),
-    };
-    match writable(&dir) {
-        Err(error) => Check::failed(NAME, NEEDED, &crate::exit::file(&dir, &error)),
+    match platform::data_dir() {
+        Ok(dir) => room(&dir),
+        Err(error) => Check::failed(FOLDER, ROOM, &error),
+    }
+}
+
+/// Whether a folder can be written to, and the room there.
+pub fn room(dir: &Path) -> Check {
+    const NAME: &str = FOLDER;
+    const NEEDED: &str = ROOM;
+    match writable(dir) {
+        Err(error) => Check::failed(NAME, NEEDED, &crate::exit::file(dir, &error)),
         Ok(free) => {
             let found = match free {
                 Some(free) => format!("{}, {} free", dir.display(), size(free)),
@@ -135,33 +143,38 @@ fn key_file(file: &Path) -> Check {
 }
 
 /// The way to the coordinator, and its clock.
-pub async fn network(context: &Context) -> Vec<Check> {
+async fn network(context: &Context) -> Vec<Check> {
+    let (checks, client) = reach(context, context.coordinator()).await;
+    if let Some(client) = client {
+        client.close().await;
+    }
+    checks
+}
+
+/// The same for any coordinator, with the connection where there is one.
+pub async fn reach(
+    context: &Context,
+    coordinator: Result<NodeAddress, ErrorBody>,
+) -> (Vec<Check>, Option<Client>) {
     const NEEDED: &str = "answers over UDP and proves its node id";
-    let coordinator = match context.coordinator() {
-        Ok(coordinator) => coordinator,
-        Err(error) => return vec![Check::failed("coordinator", NEEDED, &error)],
-    };
     // Whether it can be reached does not hang on the account's key.
     let key = context.key().or_else(|_| cryptomind_sdk::new_key());
-    let connected = match key {
-        Ok(key) => Client::connect(coordinator.clone(), key).await,
-        Err(error) => Err(error),
-    };
-    match connected {
-        Err(error) => vec![Check::failed("coordinator", NEEDED, &error)],
+    let connected = async { Client::connect(coordinator.clone()?, key?).await };
+    match connected.await {
+        Err(error) => (vec![Check::failed("coordinator", NEEDED, &error)], None),
         Ok(client) => {
+            let address = coordinator.map_or_else(|_| String::new(), |c| c.to_string());
             let checks = vec![
-                Check::new("coordinator", NEEDED, Verdict::Good, &coordinator),
+                Check::new("coordinator", NEEDED, Verdict::Good, address),
                 clock(client.drift_ms()),
             ];
-            client.close().await;
-            checks
+            (checks, Some(client))
         }
     }
 }
 
 fn clock(drift_ms: i64) -> Check {
-    const NEEDED: &str = "within 60 s of the coordinator's";
+    const NEEDED: &str = "within 5 s of the coordinator's";
     let found = format!("{drift_ms:+} ms");
     if drift_ms.unsigned_abs() <= DRIFT_LIMIT_MS {
         return Check::new("clock", NEEDED, Verdict::Good, found);

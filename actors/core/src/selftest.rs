@@ -5,7 +5,7 @@
 //!
 //! Is not: how a self-test computes, nor where its report is kept.
 
-use cryptomind_protocol::selftest::{Machine, Report, VERSION};
+use cryptomind_protocol::selftest::{Machine, Pace, Report, VERSION, Work};
 use cryptomind_protocol::signed::VerifyError;
 use cryptomind_protocol::{ErrorBody, ErrorClass, GenesisHash, NodeId, Signed, Timestamp};
 
@@ -13,6 +13,11 @@ use cryptomind_protocol::{ErrorBody, ErrorClass, GenesisHash, NodeId, Signed, Ti
 pub const AHEAD_LIMIT_MS: u64 = 60_000;
 /// After this a kept report says little of a machine: dust, heat, another kernel. Milliseconds: 30 days.
 pub const AGE_LIMIT_MS: u64 = 30 * 24 * 3_600_000;
+
+/// What lasted less says nothing of heat, milliseconds.
+const LASTED_MS: u64 = 4_000;
+/// Millionths in a whole.
+const WHOLE_PPM: u64 = 1_000_000;
 
 /// Why a miner is not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,6 +134,21 @@ fn wrong(report: &Report) -> Option<String> {
         });
     }
     (!work.is_right()).then(|| "a part of the test is missing".to_owned())
+}
+
+/// How fast a machine trains in steps of several sizes for as long as a task takes: what it measured in moments, less what it
+/// lost by growing hot.
+pub fn kept_paces(work: &Work) -> Vec<Pace> {
+    let lasted = work.endurance.ms >= LASTED_MS;
+    let kept = match lasted {
+        true => work.endurance.kept_ppm().min(WHOLE_PPM),
+        false => WHOLE_PPM,
+    };
+    let slowed = |pace: &Pace| Pace {
+        mflops: (u128::from(pace.mflops) * u128::from(kept) / u128::from(WHOLE_PPM)) as u64,
+        ..*pace
+    };
+    work.paces.iter().map(slowed).collect()
 }
 
 /// What a kept report is held against.

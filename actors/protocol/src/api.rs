@@ -166,6 +166,15 @@ pub enum Request {
         /// By the node at the other end.
         reports: Vec<LinkReport>,
     },
+    /// Can you reach this UDP port at the address that I call from, and how far is it? A node with this key has to answer there
+    /// by `cryptomind-probe/1`. One address is knocked at every ten seconds at most. Answered by [`Knocked`].
+    #[serde(rename = "network.knock")]
+    Knock {
+        /// Who answers there.
+        node: NodeId,
+        /// Where.
+        port: u16,
+    },
     /// Nodes that ask the caller to let them work for it. Answered by a list of [`EnrolmentRequest`].
     #[serde(rename = "delegation.requests")]
     EnrolmentRequests {},
@@ -196,8 +205,9 @@ pub enum Request {
 }
 
 /// Every method of this protocol.
-pub const METHODS: [&str; 27] = [
+pub const METHODS: [&str; 28] = [
     "network.status",
+    "network.knock",
     "transaction.submit",
     "account.get",
     "account.history",
@@ -225,6 +235,17 @@ pub const METHODS: [&str; 27] = [
     "ledger.follow",
     "ledger.receipt",
 ];
+
+/// How far a port of the caller's machine is from the coordinator, and how it looks from there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Knocked {
+    /// `address:port` that was knocked at.
+    pub address: String,
+    /// Round trip, microseconds: the least of several.
+    pub rtt_us: u64,
+    /// Throughput, bytes a second: the lower of both directions. Nothing where it could not be measured.
+    pub bytes_per_s: Option<u64>,
+}
 
 /// Which statistic of a run: they are ordered by time, then task, then node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -44,6 +44,7 @@ mod api;
 pub mod directory;
 mod door;
 mod enrolment;
+mod knock;
 mod ledger;
 pub mod links;
 mod nodes;
@@ -97,6 +98,7 @@ pub(crate) struct Office {
     pub(crate) tickets: Tickets,
     pub(crate) watchers: Watchers,
     pub(crate) enrolments: Enrolments,
+    pub(crate) knocker: knock::Knocker,
 }
 
 /// A running coordinator.
@@ -305,6 +307,7 @@ async fn staff(
         tickets,
         watchers,
         enrolments,
+        knocker: knock::Knocker::default(),
     };
     Ok((office, tree))
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use cryptomind_protocol::api::{
-    AccountView, DelegationView, EnrolmentRequest, Explanation, LedgerStatus, LinkView, MAX_ROWS,
-    MinerView, NetworkStatus, Placement, Request, RunKey, TransferView, WorkVerdict,
+    AccountView, DelegationView, EnrolmentRequest, Explanation, Knocked, LedgerStatus, LinkView,
+    MAX_ROWS, MinerView, NetworkStatus, Placement, Request, RunKey, TransferView, WorkVerdict,
 };
 use cryptomind_protocol::block::{Block, ReceiptFile};
 use cryptomind_protocol::genesis::Genesis;
@@ -150,6 +150,12 @@ impl Client {
         let drift = drift(asked, &status);
         self.inner.drift_ms.store(drift, Ordering::Relaxed);
         Ok(status)
+    }
+
+    /// Whether the coordinator reaches this UDP port of this machine, where `node` answers by `cryptomind-probe/1`; and how far
+    /// it is. Code `port_closed` where it does not.
+    pub async fn knock(&self, node: NodeId, port: u16) -> Result<Knocked, ErrorBody> {
+        self.ask(Request::Knock { node, port }).await
     }
 
     /// This client's own account.

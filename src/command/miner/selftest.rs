@@ -23,10 +23,14 @@ use crate::follow::size;
 use crate::output::Output;
 use crate::{exit, roles};
 
+mod reach;
+
 /// Less speed is kept where a machine grows hot, in millionths.
 const KEPT_PPM: u64 = 850_000;
 /// Less is hardly ever chosen.
 const LEAST_THREADS: usize = 2;
+/// Less is too little for many tasks, bytes.
+const LEAST_MEMORY: u64 = 2 << 30;
 /// Parts of the bar.
 const BAR: u64 = 1000;
 /// What to do about a machine that computes wrongly.
@@ -40,12 +44,15 @@ pub async fn run(context: &Context, args: SelftestArgs) -> Result<()> {
         endure: Duration::from_secs(args.seconds),
         threads: threads_of(miner.as_ref()),
     };
-    let mut checks = vec![threads(extent.threads), doctor::devices(), doctor::folder()];
-    interruptible(async {
-        checks.extend(doctor::network(context).await);
-        Ok(())
-    })
-    .await?;
+    let settings = miner.as_ref();
+    let folder = settings.map_or_else(doctor::folder, |miner| doctor::room(&miner.node.data_dir));
+    let mut checks = vec![
+        threads(extent.threads),
+        memory(settings),
+        doctor::devices(),
+        folder,
+    ];
+    checks.extend(interruptible(async { Ok(network(context, settings).await) }).await?);
     checks.iter().try_for_each(|check| show(output, check))?;
     let challenge = args.challenge.map_or_else(kept::challenge, Ok)?;
     let work = interruptible(compute(output, challenge, extent)).await?;
@@ -60,6 +67,20 @@ pub async fn run(context: &Context, args: SelftestArgs) -> Result<()> {
     computed.iter().try_for_each(|check| show(output, check))?;
     checks.extend(computed);
     verdict(&checks)
+}
+
+/// The way to the coordinator and back, and its clock.
+async fn network(context: &Context, miner: Option<&Miner>) -> Vec<Check> {
+    let named = miner.map_or_else(
+        || context.coordinator(),
+        |miner| Ok(miner.coordinator.clone()),
+    );
+    let (mut checks, client) = doctor::reach(context, named.clone()).await;
+    if let (Some(client), Ok(coordinator)) = (client, named) {
+        checks.extend(reach::checks(&client, coordinator.node, miner).await);
+        client.close().await;
+    }
+    checks
 }
 
 /// The settings of the miner that is named, or of the one that was joined by hand on this machine.
@@ -131,14 +152,32 @@ async fn compute(output: Output, challenge: u64, extent: Extent) -> Result<Work>
     Ok(work.await?.map_err(ErrorBody::from)?)
 }
 
+fn memory(miner: Option<&Miner>) -> Check {
+    const NEEDED: &str = "2 GiB free: tasks that do not fit are declined";
+    let most = miner.and_then(|miner| miner.compute.max_memory);
+    let Some(bytes) = kept::free_memory(most) else {
+        return Check::new(
+            "memory",
+            NEEDED,
+            Verdict::Notice,
+            "this system does not say",
+        )
+        .remedy("set compute.max_memory in miner.toml");
+    };
+    let check = |verdict| Check::new("memory", NEEDED, verdict, size(bytes));
+    if bytes >= LEAST_MEMORY {
+        return check(Verdict::Good);
+    }
+    check(Verdict::Notice).remedy("stop other programs, or raise compute.max_memory in miner.toml")
+}
+
 fn threads(found: usize) -> Check {
     const NEEDED: &str = "2 or more are chosen more often";
-    let good = if found < LEAST_THREADS {
-        Verdict::Notice
-    } else {
-        Verdict::Good
-    };
-    Check::new("threads", NEEDED, good, found)
+    if found >= LEAST_THREADS {
+        return Check::new("threads", NEEDED, Verdict::Good, found);
+    }
+    Check::new("threads", NEEDED, Verdict::Notice, found)
+        .remedy("give it more where the machine has them: compute.threads in miner.toml, 0 is all")
 }
 
 /// What the report says, as checks.

@@ -11,7 +11,7 @@ use cryptomind_protocol::{AccountId, ItemId, NodeId};
 
 use super::candidate::Ability;
 use super::endurance::Endurance;
-use super::speed::{Prediction, Speeds};
+use super::speed::{Prediction, Speeds, StartTest};
 use super::waits::{WaitRecord, Waits};
 use super::warmth::Warmth;
 use super::workload::Workload;
@@ -38,7 +38,8 @@ impl Past {
     /// A node joined, and says what it can do.
     pub fn joined(&mut self, record: &NodeRecord) {
         let flops_per_s = record.capacity.mflops.saturating_mul(MFLOPS as u64);
-        self.speeds.started(record.node, record.owner, flops_per_s);
+        let test = StartTest::from(flops_per_s).with_paces(&record.paces);
+        self.speeds.started(record.node, record.owner, test);
     }
 
     /// A node was a member of a group.

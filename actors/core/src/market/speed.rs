@@ -5,7 +5,7 @@
 //!
 //! 1. the node's own runs of this kind, engine and size;
 //! 2. its runs of the nearest other size;
-//! 3. its start test, times what nodes achieved of their start tests at this kind of work (the median);
+//! 3. its start test for steps of this size ([`StartTest`]), times what nodes achieved of their start tests at this kind of work (the median);
 //! 4. its start test alone.
 //!
 //! Speeds scatter by factors, not by amounts, so averages are taken of logarithms: the mean of the last runs, with
@@ -16,10 +16,14 @@
 //! Is not: the record on disk (the statistics themselves are), nor ratings.
 
 use std::collections::BTreeMap;
+use std::f64::consts::LN_2;
 
+use cryptomind_protocol::selftest::Pace;
 pub use cryptomind_protocol::speed::{Engine, RunStatistic, SpeedBasis, WorkKind};
 use cryptomind_protocol::{AccountId, NodeId};
 
+/// Operations in the unit of a [`Pace`].
+const MFLOPS: f64 = 1e6;
 /// The least weight of the newest run in an average.
 const NEWEST_WEIGHT: f64 = 0.2;
 /// Spread of a speed of which only a start test is known, before any node has run: a factor of 1.65 either way.
@@ -71,6 +75,61 @@ pub struct Prediction {
     pub basis: SpeedBasis,
 }
 
+/// What a node's start test says: a speed for any work and, for training, how it depends on the size of a step.
+///
+/// Small steps spend their time otherwise than large ones: the same thread made 23 to 43 GFLOP/s of steps of 0.3 to 1300
+/// million operations. Between the measured sizes the logarithms are interpolated, beyond them the nearest counts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StartTest {
+    /// Floating-point operations a second.
+    flops_per_s: f64,
+    /// Logarithms of a step's operations and of operations a second, by size.
+    paces: Vec<(f64, f64)>,
+}
+
+impl From<u64> for StartTest {
+    /// One speed for all sizes, floating-point operations a second.
+    fn from(flops_per_s: u64) -> Self {
+        Self {
+            flops_per_s: flops_per_s.max(1) as f64,
+            paces: Vec::new(),
+        }
+    }
+}
+
+impl StartTest {
+    /// With how fast it trains in steps of several sizes.
+    pub fn with_paces(mut self, paces: &[Pace]) -> Self {
+        let ln = |value: u64| (value.max(1) as f64).ln();
+        let point = |pace: &Pace| (ln(pace.flops_per_step), ln(pace.mflops) + MFLOPS.ln());
+        self.paces = paces.iter().map(point).collect();
+        self.paces.sort_by(|a, b| a.0.total_cmp(&b.0));
+        self
+    }
+
+    /// Floating-point operations a second at a kind of work in steps of a size.
+    fn at(&self, kind: WorkKind, size_class: u8) -> f64 {
+        match kind {
+            WorkKind::Infer => self.flops_per_s,
+            // The middle of the class.
+            WorkKind::Train => self.between((f64::from(size_class) + 0.5) * LN_2),
+        }
+    }
+
+    fn between(&self, size: f64) -> f64 {
+        let next = self.paces.partition_point(|(known, _)| *known < size);
+        let before = next.checked_sub(1).and_then(|at| self.paces.get(at));
+        match (before, self.paces.get(next)) {
+            (Some((low, slow)), Some((high, fast))) => {
+                let part = (size - low) / (high - low);
+                (slow + part * (fast - slow)).exp()
+            }
+            (Some((_, speed)), None) | (None, Some((_, speed))) => speed.exp(),
+            (None, None) => self.flops_per_s,
+        }
+    }
+}
+
 /// Mean and scatter of logarithms.
 #[derive(Debug, Clone, Copy)]
 struct History {
@@ -111,8 +170,7 @@ impl History {
 #[derive(Debug, Clone, Default)]
 pub struct Speeds {
     histories: BTreeMap<(NodeId, WorkKind, Engine), BTreeMap<u8, History>>,
-    /// Start tests, floating-point operations a second.
-    start_tests: BTreeMap<NodeId, f64>,
+    start_tests: BTreeMap<NodeId, StartTest>,
     /// Logarithm of what each node last achieved of its start test.
     factors: BTreeMap<(WorkKind, NodeId), f64>,
     /// The same for each size of a step: small steps take longer than their operations say.
@@ -122,10 +180,10 @@ pub struct Speeds {
 }
 
 impl Speeds {
-    /// Takes the start test of an owner's node, floating-point operations a second.
-    pub fn started(&mut self, node: NodeId, owner: AccountId, flops_per_s: u64) {
+    /// Takes the start test of an owner's node; a bare number is one speed for all work, floating-point operations a second.
+    pub fn started(&mut self, node: NodeId, owner: AccountId, test: impl Into<StartTest>) {
         self.owners.insert(node, owner);
-        self.start_tests.insert(node, flops_per_s.max(1) as f64);
+        self.start_tests.insert(node, test.into());
     }
 
     /// Takes what a node achieved in a run. A run that computed nothing or took no time says nothing.
@@ -138,7 +196,7 @@ impl Speeds {
             .and_modify(|history| history.feed(speed))
             .or_insert_with(|| History::first(speed));
         if let Some(test) = self.start_tests.get(&run.node) {
-            let factor = speed - test.ln();
+            let factor = speed - test.at(run.kind, run.size_class).ln();
             self.factors.insert((run.kind, run.node), factor);
             let sized = (run.kind, run.size_class, run.node);
             self.sized.insert(sized, factor);
@@ -160,7 +218,7 @@ impl Speeds {
             let test = self.start_tests.get(&node)?;
             let (factor, spread) = self.achieved(sort.kind);
             Some(Prediction {
-                flops_per_s: test * factor,
+                flops_per_s: test.at(sort.kind, sort.size_class) * factor,
                 spread,
                 basis: SpeedBasis::StartTest {},
             })
@@ -182,7 +240,7 @@ impl Speeds {
         }
         let factors: Vec<f64> = by_owner.into_values().collect();
         let enough = factors.len() >= WITNESSES;
-        enough.then(|| test * median(factors).exp())
+        enough.then(|| test.at(kind, size_class) * median(factors).exp())
     }
 
     /// Whom a node earns for, as far as it is known.

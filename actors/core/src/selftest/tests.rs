@@ -147,3 +147,24 @@ fn a_kept_report_holds_until_something_changes() {
     wrong.work.products[0].right = false;
     assert!(stale(&wrong, &present(), NOW).is_some());
 }
+
+#[test]
+fn what_a_machine_loses_when_it_is_hot_it_does_not_promise() {
+    let mut work = report().work;
+    work.paces = vec![Pace {
+        flops_per_step: 1,
+        mflops: 1_000,
+    }];
+    let kept = |ms, last_mflops| {
+        let mut work = work.clone();
+        (work.endurance.ms, work.endurance.last_mflops) = (ms, last_mflops);
+        kept_paces(&work)[0].mflops
+    };
+    assert_eq!(kept(60_000, 6_000), 750);
+    assert_eq!(
+        kept(60_000, 9_000),
+        1_000,
+        "no machine is faster than it was"
+    );
+    assert_eq!(kept(200, 6_000), 1_000, "no heat in moments");
+}

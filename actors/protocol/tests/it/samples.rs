@@ -1013,6 +1013,10 @@ pub fn api_requests() -> Vec<api::Request> {
         Request::ReportLinks {
             reports: vec![link_report(Some(125_000_000))],
         },
+        Request::Knock {
+            node: node_id(),
+            port: 7720,
+        },
         Request::EnrolmentRequests {},
         Request::Delegations {},
         Request::Explain { task: TASK },
@@ -1371,7 +1375,14 @@ fn accounts() -> Vec<Message> {
         task: None,
         ..transfer.clone()
     };
+    let knocked = |bytes_per_s| api::Knocked {
+        address: "192.168.1.7:7720".into(),
+        rtt_us: 310,
+        bytes_per_s,
+    };
     vec![
+        message("knocked", "", knocked(Some(125_000_000))),
+        message("knocked", "unmeasured", knocked(None)),
         message("account-view", "", account),
         message("account-view", "unnamed", unnamed),
         message("transfer-view", "", transfer),

@@ -129,6 +129,11 @@ pub(super) async fn answer(
             let heard = office.client_reported((me, connection.rtt()), &reports);
             exchange.answer(heard).await;
         }
+        Request::Knock { node, port } => {
+            exchange
+                .answer(office.knock(&connection, node, port).await)
+                .await;
+        }
         Request::EnrolmentRequests {} => {
             exchange
                 .answer(Ok(office.enrolments.of(me, clock::now())))

@@ -55,6 +55,11 @@ pub fn machine(threads: usize) -> Machine {
     }
 }
 
+/// Memory that a task could have now, bytes; `most` is what the owner allows. Nothing where neither is known.
+pub fn free_memory(most: Option<u64>) -> Option<u64> {
+    super::memory::available(most)
+}
+
 /// No longer than a report's texts may be.
 fn cut(mut text: String) -> String {
     while text.len() > MAX_TEXT_BYTES {

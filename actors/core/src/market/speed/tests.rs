@@ -198,3 +198,38 @@ fn median_error(speeds: &Speeds, truth: &[f64]) -> f64 {
     errors.sort_by(f64::total_cmp);
     errors[errors.len() / 2]
 }
+
+#[test]
+fn a_start_test_knows_the_size_of_steps() {
+    let pace = |flops_per_step, mflops| Pace {
+        flops_per_step,
+        mflops,
+    };
+    let paces = [pace(1 << 30, 40_000), pace(1 << 20, 10_000)];
+    let test = StartTest::from(7_000_000_000).with_paces(&paces);
+    let close = |found: f64, expected: f64| (found / expected - 1.0).abs() < 1e-9;
+    let at = |size_class| test.at(WorkKind::Train, size_class);
+    assert!(close(at(3), 10e9) && close(at(40), 40e9), "the nearest");
+    let middle = (at(24) * at(25)).sqrt();
+    assert!(
+        close(middle, 20e9),
+        "halfway between sizes, halfway between speeds"
+    );
+    assert!(
+        close(test.at(WorkKind::Infer, 3), 7e9),
+        "paces are of training"
+    );
+
+    let mut speeds = Speeds::default();
+    speeds.started(node(1), owner(1), test.clone());
+    let predicted = |speeds: &Speeds, size_class| {
+        let sort = Sort { size_class, ..SORT };
+        speeds.predict(node(1), sort).unwrap().flops_per_s
+    };
+    assert!(close(predicted(&speeds, 10), 10e9));
+    // Another node makes half of what its own test says of such steps: so will this one of steps of any size.
+    speeds.started(node(2), owner(2), test);
+    speeds.ran(&run(2, 40, 20e9));
+    let off = predicted(&speeds, 10) / 5e9 - 1.0;
+    assert!(off.abs() < 1e-6, "{off}");
+}
