@@ -213,10 +213,12 @@ impl Play {
         let now = self.now;
         let mut best: Option<(f64, usize)> = None;
         for (at, miner) in self.miners.iter_mut().enumerate() {
+            if !miner.is_free() {
+                continue;
+            }
             let worth = Amount::from_base_units(pay);
             let holding = holding(miner, &holdings, now);
-            let may = miner.is_free()
-                && exposure::check(miner.streak, &holding, worth, ALLOWANCE).is_ok()
+            let may = exposure::check(miner.streak, &holding, worth, ALLOWANCE).is_ok()
                 && miner.bar(now).is_none();
             if !may {
                 continue;

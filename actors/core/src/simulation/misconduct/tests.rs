@@ -174,18 +174,6 @@ fn a_rarer_check_implies_more_wrong_results() {
     assert!(bound(20_000, 4_000) < bound(20_000, 40));
 }
 
-#[test]
-#[ignore = "the figures of 20 seeds, as `cryptomind market honesty` prints them"]
-fn figures() {
-    let started = std::time::Instant::now();
-    let report = of(20);
-    panic!(
-        "{:?}\n{report:#?}\n{:#?}",
-        started.elapsed(),
-        report.misses()
-    );
-}
-
 /// One miner is wanted, all cost the same, and no links are known.
 fn chosen(miners: &[(u64, u32)]) -> usize {
     let wanted = Wanted {
