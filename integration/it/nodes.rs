@@ -158,6 +158,16 @@ async fn start_miner(dir: &Path, number: u8, address: NodeAddress, seconds: u64)
 
 /// Writes the bundled digits into a folder and publishes them for a fee.
 pub async fn publish_digits(client: &Client, dir: &Path) -> ItemId {
+    let fee = Amount::from_base_units(2_000_000);
+    publish(client, dir, Access::Paid { fee }).await
+}
+
+/// The same for nothing.
+pub async fn publish_free_digits(client: &Client, dir: &Path) -> ItemId {
+    publish(client, dir, Access::Free).await
+}
+
+async fn publish(client: &Client, dir: &Path, access: Access) -> ItemId {
     let folder = dir.join("digits");
     std::fs::create_dir_all(&folder).unwrap();
     for (name, bytes) in cryptomind_gpu::digits::files() {
@@ -177,9 +187,7 @@ pub async fn publish_digits(client: &Client, dir: &Path) -> ItemId {
         name: "digits".into(),
         kind: ItemKind::Dataset(info),
         files,
-        access: Access::Paid {
-            fee: Amount::from_base_units(2_000_000),
-        },
+        access,
         licence: "CC-BY-4.0".into(),
         source: "UCI".into(),
     };

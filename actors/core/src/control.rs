@@ -27,6 +27,8 @@ use crate::dice::Dice;
 pub const POST_LIMIT_MS: u64 = 60_000;
 /// What clients asked lately is remembered up to this many tasks.
 const REMEMBERED: usize = 64;
+/// Of one client.
+const OF_ONE_CLIENT: usize = 4;
 /// Of these, so many are drawn, and the one is taken that is nearest to what is wanted.
 const DRAWN: usize = 4;
 /// A case that found no further witness for so long is given up, milliseconds.
@@ -97,26 +99,32 @@ impl ControlRecord {
     }
 }
 
-/// What clients asked lately, and what its miners earned.
+/// What clients asked lately, and what its miners earned. Of one client a few tasks are remembered: nobody alone decides what
+/// control tasks are like.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Seen(VecDeque<(TaskSpec, Amount)>);
+pub struct Seen(VecDeque<(AccountId, TaskSpec, Amount)>);
 
 impl Seen {
     /// A client's task has ended.
-    pub fn add(&mut self, spec: TaskSpec, earned: Amount) {
+    pub fn add(&mut self, client: AccountId, spec: TaskSpec, earned: Amount) {
+        let of_client = |seen: &(AccountId, TaskSpec, Amount)| seen.0 == client;
+        if self.0.iter().filter(|seen| of_client(seen)).count() >= OF_ONE_CLIENT {
+            let oldest = self.0.iter().position(of_client);
+            oldest.map(|at| self.0.remove(at));
+        }
         if self.0.len() == REMEMBERED {
             self.0.pop_front();
         }
-        self.0.push_back((spec, earned));
+        self.0.push_back((client, spec, earned));
     }
 
     /// A task that earned about so much: of some that are drawn, the nearest. So what is asked is like what is paid for,
     /// and not the last thing that the miner did.
     pub fn like(&self, earned: Amount, dice: &mut Dice) -> Option<TaskSpec> {
         let some = dice.some(DRAWN, self.0.len());
-        let apart = |at: &usize| self.0[*at].1.base_units().abs_diff(earned.base_units());
+        let apart = |at: &usize| self.0[*at].2.base_units().abs_diff(earned.base_units());
         let nearest = some.into_iter().min_by_key(apart)?;
-        Some(self.0[nearest].0.clone())
+        Some(self.0[nearest].1.clone())
     }
 }
 
@@ -125,12 +133,16 @@ impl Seen {
 pub struct Bounds {
     /// The most work, in floating-point operations.
     pub most_flops: u128,
+    /// The most steps: rounding has little time to grow.
+    pub most_steps: u64,
     /// The most parameters of a model.
     pub most_parameters: u64,
+    /// The most bytes of a dataset.
+    pub most_bytes: u64,
 }
 
-/// A task like one that a client asked, for one miner, with a seed and a name of its own, in as many epochs as the bounds
-/// allow. Nothing where that is less than one, or where it is no training.
+/// A task like one that a client asked, for one miner, with a seed of its own, in as many epochs as the bounds allow. Nothing
+/// where that is less than one, or where it is no training. Clients' seeds are random too, unless they say one.
 pub fn like(
     seen: &TaskSpec,
     info: &DatasetInfo,
@@ -147,6 +159,10 @@ pub fn like(
     };
     let an_epoch = u128::from(model.training_flops()) * u128::from(info.train_samples);
     let epochs = bounds.most_flops.checked_div(an_epoch)?;
+    let steps = bounds
+        .most_steps
+        .checked_div(train.steps_per_epoch(info.train_samples))?;
+    let epochs = epochs.min(steps.into());
     let epochs = train.epochs.min(u32::try_from(epochs).unwrap_or(u32::MAX));
     if epochs == 0 || model.parameter_count() > bounds.most_parameters {
         return None;
@@ -161,12 +177,12 @@ pub fn like(
         model: model.clone(),
         train,
     };
+    // Whoever is asked may answer, whatever its rating.
     let conditions = Conditions {
-        preference: seen.conditions.preference,
-        ..Conditions::default()
+        min_rating_milli: 0,
+        ..seen.conditions
     };
     Some(TaskSpec {
-        name: name(dice),
         work,
         miners: 1,
         conditions,
@@ -279,6 +295,12 @@ impl Budget {
         self.hour(now).spent += u128::from(amount.base_units());
     }
 
+    /// What was to be spent was not.
+    pub fn give_back(&mut self, amount: Amount, now: Timestamp) {
+        let hour = self.hour(now);
+        hour.spent = hour.spent.saturating_sub(u128::from(amount.base_units()));
+    }
+
     /// Whether so much may be spent now.
     pub fn allows(&mut self, amount: Amount, allowance: Allowance, now: Timestamp) -> bool {
         self.hour(now);
@@ -318,7 +340,9 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds {
         most_flops: 1_000_000_000,
+        most_steps: 2_000,
         most_parameters: 100_000,
+        most_bytes: 1 << 20,
     };
 
     fn info() -> DatasetInfo {
@@ -388,6 +412,12 @@ mod tests {
             ..BOUNDS
         };
         assert_eq!(like(&seen, &info(), tight, &mut dice), None);
+        let few = Bounds {
+            most_steps: 100,
+            ..BOUNDS
+        };
+        let drawn = like(&seen, &info(), few, &mut dice).unwrap();
+        assert!(train_of(&drawn).1.total_steps(1000) <= 100);
         let second = again(&drawn, &mut dice);
         assert_eq!(second.work, drawn.work);
     }
@@ -402,7 +432,8 @@ mod tests {
                 name: number.to_string(),
                 ..usual.clone()
             };
-            seen.add(spec, Amount::from_base_units(number));
+            let client = AccountId::new([number as u8; 20]);
+            seen.add(client, spec, Amount::from_base_units(number));
         }
         let mut drawn = |wanted| {
             let like = |_| seen.like(Amount::from_base_units(wanted), &mut dice);
@@ -416,6 +447,20 @@ mod tests {
         assert!(small.len() > 10 && large.len() > 10, "not always the same");
         let mean = |of: &std::collections::BTreeSet<u64>| of.iter().sum::<u64>() / of.len() as u64;
         assert!(mean(&small) < mean(&large));
+    }
+
+    #[test]
+    fn no_client_decides_alone_what_is_asked() {
+        let (mut seen, mut dice) = (Seen::default(), Dice::new(4));
+        let usual = usual(ItemId::new([1; 16]), &info(), BOUNDS, &mut dice).unwrap();
+        let [honest, flood] = [1, 2].map(|n| AccountId::new([n; 20]));
+        for client in [honest, honest] {
+            seen.add(client, usual.clone(), Amount::from_base_units(500));
+        }
+        for _ in 0..1_000 {
+            seen.add(flood, usual.clone(), Amount::ZERO);
+        }
+        assert_eq!(seen.0.len(), 2 + OF_ONE_CLIENT);
     }
 
     #[test]
@@ -452,6 +497,9 @@ mod tests {
         assert!(!budget.allows(units(1), allowance, at(24)));
         assert!(budget.allows(units(10), allowance, at(29)));
         assert!(!budget.allows(units(11), allowance, at(29)));
+        budget.spend(units(10), at(30));
+        budget.give_back(units(10), at(30));
+        assert!(budget.allows(units(10), allowance, at(30)));
         // A clock that was set back opens no hour of its own.
         assert!(!budget.allows(units(11), allowance, at(2)));
     }

@@ -37,7 +37,7 @@ use cryptomind_protocol::item::MODEL_FILE;
 use cryptomind_protocol::rating::{Evidence, EvidenceRecord, RatingView};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{ResultFile, TaskSpec, TaskState, Work};
-use cryptomind_protocol::{AccountId, Amount, ErrorBody, NodeId, TaskId};
+use cryptomind_protocol::{AccountId, Amount, ErrorBody, NodeId, TaskId, Timestamp};
 use cryptomind_storage::state::{Batch, Record as _, StateStore};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -66,7 +66,9 @@ const MAX_OPEN: usize = 64;
 /// How often open questions are looked at.
 const TICK: Duration = Duration::from_secs(2);
 /// How often an answer is looked at that cannot be judged, for reasons of this side.
-const MAX_TRIES: u32 = 5;
+const MAX_TRIES: u32 = 8;
+/// From the first try to the next, milliseconds; each further pause is twice as long.
+const FIRST_PAUSE_MS: u64 = 2_000;
 /// Doubts for which a witness is looked for at a time.
 const DOUBTS_AT_ONCE: usize = 8;
 /// Miners that are looked at as witnesses.
@@ -88,14 +90,12 @@ pub enum ControlMsg {
     Undrawn(NodeId),
     /// From itself: a question could not be put.
     Unasked(TaskId),
-    /// From itself: what was found of these is durable, after a question that cost so much.
-    Found(Vec<NodeId>, Amount),
     /// From itself: what an answer is.
     Judged {
         /// To which question.
         id: TaskId,
-        /// What it is, or why that cannot be said.
-        found: Result<Agreement, ErrorBody>,
+        /// What it is, where that can be said at all; or why it cannot now.
+        found: Result<Option<Agreement>, ErrorBody>,
     },
     /// From its own timer.
     Tick,
@@ -108,9 +108,11 @@ pub struct Over {
     pub task: TaskId,
     /// What was asked.
     pub spec: TaskSpec,
+    /// Who asked.
+    pub client: AccountId,
     /// What its miners earned.
     pub earned: Amount,
-    /// Its last group.
+    /// Its last group, or the one miner that it was for.
     pub nodes: Vec<NodeId>,
     /// Whether it was for one miner alone.
     pub is_control: bool,
@@ -191,7 +193,7 @@ pub struct Examiner {
     drawing: BTreeMap<NodeId, Option<TaskId>>,
     /// Whose answers are being looked at, and how often that failed.
     judging: BTreeSet<TaskId>,
-    tries: BTreeMap<TaskId, u32>,
+    tries: BTreeMap<TaskId, (u32, Timestamp)>,
     /// What clients asked lately.
     seen: Seen,
     budget: Budget,
@@ -242,17 +244,15 @@ impl Actor for ControlActor {
             return Ok(());
         };
         match message {
-            ControlMsg::Joined(node) => examiner.may_ask(node, None).await,
+            ControlMsg::Joined(node) => examiner.came_free(node, None).await,
             ControlMsg::Ended(over) => examiner.ended(*over).await?,
             ControlMsg::Drawn(drawn) => examiner.drawn(*drawn).await?,
-            ControlMsg::Undrawn(node) => drop(examiner.drawing.remove(&node)),
+            ControlMsg::Undrawn(node) => {
+                examiner.drawing.remove(&node);
+                release(&examiner.world, node);
+            }
             ControlMsg::Unasked(id) => examiner.unasked(id).await?,
             ControlMsg::Judged { id, found } => examiner.judged(id, found).await?,
-            ControlMsg::Found(nodes, pay) => {
-                for node in nodes {
-                    examiner.may_ask(node, Some(pay)).await;
-                }
-            }
             ControlMsg::Tick => examiner.tick().await?,
         }
         Ok(())
@@ -264,24 +264,35 @@ type Done = Result<(), ErrorBody>;
 
 impl Examiner {
     /// A miner can take work: draws whether that is a question. `pay` is what its last work was paid; nothing where it has
-    /// just connected.
-    async fn may_ask(&mut self, node: NodeId, pay: Option<Amount>) {
+    /// just connected. The matchmaker holds it until it hears that this is decided.
+    async fn came_free(&mut self, node: NodeId, pay: Option<Amount>) {
+        if !self.is_asked(node, pay).await {
+            release(&self.world, node);
+        }
+    }
+
+    async fn is_asked(&mut self, node: NodeId, pay: Option<Amount>) -> bool {
         let Some(link) = self.miner(&node).filter(|_| !self.is_engaged(&node)) else {
-            return;
+            return false;
         };
         let (rating, standing) = match self.standing(&link, pay).await {
             Ok(known) => known,
-            Err(error) => return tracing::warn!(%node, %error, "not looked at"),
+            Err(error) => {
+                tracing::warn!(%node, %error, "not looked at");
+                return false;
+            }
         };
         // Connecting alone is no reason to be paid, but for whoever has shown nothing yet.
         if rating.bar.is_some() || pay.is_none() && standing.streak > 0 {
-            return;
+            return false;
         }
         let chance = u64::from(check::next_ppm(&standing));
-        if self.asked() < MAX_OPEN && self.dice.below(PPM) < chance {
+        let drawn = self.asked() < MAX_OPEN && self.dice.below(PPM) < chance;
+        if drawn {
             let seen = self.seen.like(standing.pay, &mut self.dice);
             self.draw(&link, None, Wanted::New(seen));
         }
+        drawn
     }
 
     fn miner(&self, node: &NodeId) -> Option<Link> {
@@ -296,7 +307,11 @@ impl Examiner {
     }
 
     fn is_engaged(&self, node: &NodeId) -> bool {
-        let mut asked = self.records.values().filter_map(|r| r.asked.as_ref());
+        let open = self
+            .records
+            .values()
+            .filter(|r| !self.judging.contains(&r.id));
+        let mut asked = open.filter_map(|r| r.asked.as_ref());
         self.drawing.contains_key(node) || asked.any(|asked| asked.node == *node)
     }
 
@@ -362,6 +377,7 @@ impl Examiner {
         // A doubt is followed up whatever it costs: somebody waits for what comes of it.
         if case.is_none() && !self.budget.allows(cost, self.world.rule.allowance, now) {
             tracing::info!(%node, %cost, "no control task: the day's budget is spent");
+            release(&self.world, node);
             return Ok(());
         }
         let asked = Some(Asked {
@@ -375,6 +391,7 @@ impl Examiner {
             None => Some(question.record(now)?),
         };
         let Some(record) = record.map(|record| ControlRecord { asked, ..record }) else {
+            release(&self.world, node);
             return Ok(());
         };
         let id = record.id;
@@ -391,6 +408,7 @@ impl Examiner {
                 // An actor that is being restarted finds that the task does not exist.
                 drop(me.cast(ControlMsg::Unasked(id)));
             }
+            release(&world, node);
         });
         Ok(())
     }
@@ -421,6 +439,7 @@ impl Examiner {
         let Some(record) = self.records.get(&id).cloned() else {
             return Ok(());
         };
+        self.budget.give_back(record.cost, clock::now());
         let open = ControlRecord {
             asked: None,
             ..record
@@ -431,19 +450,14 @@ impl Examiner {
     async fn ended(&mut self, over: Over) -> Done {
         let of = |r: &&ControlRecord| r.asked.as_ref().is_some_and(|a| a.task == over.task);
         if let Some(id) = self.records.values().find(of).map(|record| record.id) {
-            // Its miner is looked at again when it is known what it answered.
-            return self.look_at(id).await;
-        }
-        if over.is_control {
-            return Ok(());
-        }
-        if !over.earned.is_zero() {
+            self.look_at(id).await?;
+        } else if !over.is_control && !over.earned.is_zero() {
             self.budget.worked(over.earned, clock::now());
-            self.seen.add(over.spec, over.earned);
+            self.seen.add(over.client, over.spec, over.earned);
         }
         let each = over.earned.mul_div(1, over.nodes.len().max(1) as u128);
         for node in over.nodes {
-            self.may_ask(node, Some(each.unwrap_or_default())).await;
+            self.came_free(node, Some(each.unwrap_or_default())).await;
         }
         Ok(())
     }
@@ -480,7 +494,11 @@ impl Examiner {
         else {
             return Ok(());
         };
-        let Some(asked) = record.asked else {
+        let paused = self.tries.get(&id).map(|(_, until)| *until);
+        let Some(asked) = record
+            .asked
+            .filter(|_| paused.is_none_or(|until| until <= clock::now()))
+        else {
             return Ok(());
         };
         let run = self.world.store.get::<Run>(asked.task.as_bytes());
@@ -509,10 +527,16 @@ impl Examiner {
         });
     }
 
-    async fn judged(&mut self, id: TaskId, found: Result<Agreement, ErrorBody>) -> Done {
+    async fn judged(&mut self, id: TaskId, found: Result<Option<Agreement>, ErrorBody>) -> Done {
         self.judging.remove(&id);
         let found = match found {
-            Ok(found) => found,
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                tracing::warn!(
+                    "a control task is dropped: how a machine rounds decides what it comes to"
+                );
+                return self.withdrawn(id).await;
+            }
             Err(error) => return self.not_judged(id, &error).await,
         };
         let Some(mut record) = self.records.get(&id).cloned() else {
@@ -538,13 +562,15 @@ impl Examiner {
         self.conclude(record, &findings).await
     }
 
-    /// It is looked at again at the next tick, for a while.
+    /// It is looked at again, less and less often, for some minutes.
     async fn not_judged(&mut self, id: TaskId, error: &ErrorBody) -> Done {
-        let tries = self.tries.entry(id).or_default();
-        *tries += 1;
+        let (tries, _) = self.tries.get(&id).copied().unwrap_or_default();
+        let pause_ms = FIRST_PAUSE_MS << tries.min(MAX_TRIES);
+        let next = clock::now().plus_ms(pause_ms);
+        self.tries.insert(id, (tries + 1, next));
         tracing::warn!(%error, tries, "an answer could not be judged");
-        match *tries {
-            MAX_TRIES.. => self.unasked(id).await,
+        match tries {
+            MAX_TRIES.. => self.withdrawn(id).await,
             _ => Ok(()),
         }
     }
@@ -563,17 +589,14 @@ impl Examiner {
             false => batch.put(&record),
         }
         let stored = store(&self.world.ledger, decisions, batch).await?;
-        let nodes = record.heard.iter().map(|heard| heard.asked.node);
-        let nodes: Vec<NodeId> = nodes.collect();
-        let pay = record.cost;
+        let owners = record.heard.iter().map(|heard| heard.asked.owner);
+        let owners: BTreeSet<AccountId> = owners.collect();
         self.remember(record);
         self.doubt();
-        let (world, me) = (self.world.clone(), self.me.clone());
+        let world = self.world.clone();
         tokio::spawn(async move {
             if stored.wait().await.is_ok() {
-                tell(&world, heard, &nodes);
-                // An actor that is being restarted looks at whoever comes free next.
-                drop(me.cast(ControlMsg::Found(nodes, pay)));
+                tell(&world, heard, &owners);
             }
         });
         Ok(())
@@ -622,19 +645,25 @@ impl Examiner {
     }
 
     async fn give_up(&mut self, id: TaskId) -> Done {
+        tracing::warn!("a doubt is given up: nobody else could be asked in a day");
+        self.withdrawn(id).await
+    }
+
+    /// A question is not asked any more, and nobody blamed.
+    async fn withdrawn(&mut self, id: TaskId) -> Done {
         let Some(record) = self.records.get(&id).cloned() else {
             return Ok(());
         };
-        tracing::warn!("a doubt is given up: nobody else could be asked in a day");
-        let heard = record.heard.iter().map(|heard| heard.asked.node);
-        let heard: Vec<NodeId> = heard.collect();
+        let owners = record.heard.iter().map(|heard| heard.asked.owner);
+        let owners: BTreeSet<AccountId> = owners.collect();
         let nobody_heard = ControlRecord {
+            asked: None,
             heard: Vec::new(),
             ..record
         };
         self.keep(nobody_heard).await?;
         self.doubt();
-        tell(&self.world, Vec::new(), &heard);
+        tell(&self.world, Vec::new(), &owners);
         Ok(())
     }
 }
@@ -704,13 +733,21 @@ async fn store(
     }
 }
 
-/// The rating hears of it, then the matchmaker asks how these are rated.
-fn tell(world: &ControlArguments, heard: Vec<EvidenceRecord>, nodes: &[NodeId]) {
+/// The rating hears of it, then the matchmaker asks how all nodes of these owners are rated.
+fn tell(world: &ControlArguments, heard: Vec<EvidenceRecord>, owners: &BTreeSet<AccountId>) {
     // Actors that are being restarted read it from the store.
     for evidence in heard {
         drop(world.rating.cast(RatingMsg::Heard(evidence)));
     }
-    for node in nodes {
-        drop(world.matchmaker.cast(MatchmakerMsg::Rated(*node)));
+    let links = world.links.of_role(Role::Miner).into_iter();
+    for link in links.filter(|link| owners.contains(&link.record.owner)) {
+        let rated = MatchmakerMsg::Rated(link.record.node);
+        drop(world.matchmaker.cast(rated));
     }
+}
+
+/// It is decided what a miner is asked first.
+fn release(world: &ControlArguments, node: NodeId) {
+    // One that is being restarted holds nobody.
+    drop(world.matchmaker.cast(MatchmakerMsg::Released(node)));
 }

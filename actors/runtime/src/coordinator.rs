@@ -68,6 +68,10 @@ pub const STATE_FILE: &str = "state.redb";
 /// What is left of requests in flight when a coordinator stops.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
+/// The most steps of a control task: what rounding makes of one is small after so many.
+const MAX_CONTROL_STEPS: u64 = 5_000;
+/// The largest dataset of a control task, bytes.
+const MAX_CONTROL_BYTES: u64 = CONTROL_CACHE_BYTES / 4;
 /// Datasets of control tasks that are kept, bytes.
 const CONTROL_CACHE_BYTES: u64 = 1 << 30;
 /// A thousandth of 10¹² floating-point operations.
@@ -335,6 +339,11 @@ fn control_desk(config: &Coordinator, key: &SecretKey) -> Result<Option<Desk>, E
     for account in purse.accounts() {
         tracing::info!(%account, "posts control tasks");
     }
+    if config.control.trusted.is_empty() {
+        tracing::warn!(
+            "control.trusted names nobody: until ten answers in a row of somebody's were right, no wrong answer can be proved"
+        );
+    }
     Ok(Some(Desk {
         purse,
         transfer: Transfer::new(Endpoint::dialler()?, key.clone()),
@@ -348,7 +357,9 @@ fn control_rule(config: &Coordinator) -> ControlRule {
     ControlRule {
         bounds: Bounds {
             most_flops: u128::from(control.max_milli_cu) * FLOPS_OF_MILLI_CU,
+            most_steps: MAX_CONTROL_STEPS,
             most_parameters: MAX_CONTROL_PARAMETERS,
+            most_bytes: MAX_CONTROL_BYTES,
         },
         allowance: Allowance {
             share_ppm: control.share_ppm,

@@ -125,6 +125,8 @@ pub enum MatchmakerMsg {
     Left(NodeId),
     /// From the outbox and the control actor: this node is rated otherwise than before.
     Rated(NodeId),
+    /// From the control actor: whatever this miner is to be asked first is posted.
+    Released(NodeId),
     /// From sessions: a miner is ready for a task.
     Offered {
         /// Who.
@@ -383,6 +385,7 @@ impl Actor for MatchmakerActor {
                 // It may get work again.
                 desk.ask_free = true;
             }
+            MatchmakerMsg::Released(node) => desk.released(node).await,
             MatchmakerMsg::Offered {
                 node,
                 task,
@@ -498,6 +501,9 @@ impl Desk {
             self.feed(task, Input::Tick, None).await;
             self.ask_more(task).await;
         }
+        for node in self.held_too_long(now) {
+            self.released(node).await;
+        }
         for node in self.rested(now) {
             self.rated_anew(node).await;
             self.offer_work(node).await;
@@ -524,10 +530,11 @@ impl Desk {
         if let Some(link) = self.world.links.get(&node) {
             self.past.joined(&link.record);
         }
+        self.hold(node);
+        // One that is being restarted lets it wait for a moment.
+        drop(self.world.control.cast(ControlMsg::Joined(node)));
         self.rated_anew(node).await;
         self.offer_work(node).await;
-        // One that is being restarted looks at whoever joins next.
-        drop(self.world.control.cast(ControlMsg::Joined(node)));
     }
 
     async fn left(&mut self, node: NodeId) {

@@ -2,7 +2,7 @@
 
 use cryptomind_core::catalog::ItemRecord;
 use cryptomind_core::check::Case;
-use cryptomind_core::control::{self, ControlRecord};
+use cryptomind_core::control::{self, Bounds, ControlRecord};
 use cryptomind_core::dice::Dice;
 use cryptomind_core::transaction::{self, Verified};
 use cryptomind_protocol::item::{Access, DatasetInfo, ItemKind};
@@ -78,7 +78,7 @@ pub(super) async fn draw(
     })
 }
 
-/// Like what a client asked lately; otherwise the usual, of a dataset that everybody may use.
+/// Like what a client asked lately; otherwise the usual, of a dataset that everybody may use for nothing.
 async fn new(
     world: &ControlArguments,
     seen: Option<TaskSpec>,
@@ -87,7 +87,7 @@ async fn new(
     let bounds = world.rule.bounds;
     if let Some(seen) = seen
         && let Ok(record) = dataset_of(world, &seen).await
-        && let Some(info) = is_open(&record)
+        && let Some(info) = is_open(&record, bounds)
         && let Some(spec) = control::like(&seen, info, bounds, dice)
     {
         return Ok((spec, record));
@@ -99,20 +99,27 @@ async fn new(
             .swap_remove(dice.below(items.len() as u64) as usize)
             .item;
         let record = item_of(world, item).await?;
-        let info = is_open(&record);
+        let info = is_open(&record, bounds);
         if let Some(spec) = info.and_then(|info| control::usual(item, info, bounds, dice)) {
             return Ok((spec, record));
         }
     }
     let message = "the catalog has no dataset that everybody may use and that is small enough";
     Err(ErrorBody::not_found("dataset", message)
-        .with_help("publish one that others may use, or raise control.max_milli_cu"))
+        .with_help("publish one that others may use for nothing, or raise control.max_milli_cu"))
 }
 
-/// A dataset that anybody may use. Its owner is paid as by everybody.
-fn is_open(record: &ItemRecord) -> Option<&DatasetInfo> {
+/// A dataset that anybody may use for nothing, and that is small enough. Whoever is paid for the use of his dataset could have
+/// the operator pay for a great many.
+fn is_open(record: &ItemRecord, bounds: Bounds) -> Option<&DatasetInfo> {
+    let files = record.manifest.files.iter();
+    let bytes = files.fold(0u64, |sum, file| sum.saturating_add(file.bytes));
     match &record.manifest.kind {
-        ItemKind::Dataset(info) if record.manifest.access != Access::Owner => Some(info),
+        ItemKind::Dataset(info)
+            if record.manifest.access == Access::Free && bytes <= bounds.most_bytes =>
+        {
+            Some(info)
+        }
         _ => None,
     }
 }

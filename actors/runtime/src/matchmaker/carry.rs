@@ -133,6 +133,7 @@ impl Desk {
         self.mark(task, is_open, &mut plan.batch);
         let items: Vec<ItemId> = run.terms.items.iter().map(|used| used.item).collect();
         let over = (!is_open).then(|| over(&run));
+        let only = run.only;
         let (run, then) = written(run, &mut plan, now);
         let (transaction, reply) = caller.transaction.unzip();
         let posting = Posting {
@@ -157,6 +158,9 @@ impl Desk {
             }
         };
         let before = self.runs.seated(&task);
+        for node in over.iter().flat_map(|over| &over.nodes) {
+            self.hold(*node);
+        }
         match run.filter(|_| is_open) {
             Some(run) => self.runs.keep(run),
             None => {
@@ -165,6 +169,9 @@ impl Desk {
             }
         }
         self.regrouped(&before, &self.runs.seated(&task));
+        if let Some(node) = only {
+            self.sort_in(node);
+        }
         for delivery in &plan.deliveries {
             if let Delivery::Stored(record) = delivery {
                 self.uses.insert(record.item, record.uses);
@@ -439,11 +446,14 @@ impl Plan {
 
 /// What the control actor hears of a run that has ended.
 fn over(run: &Run) -> Over {
+    let seated = run.seats.iter().map(|seat| seat.member.node);
+    let unseated = run.only.filter(|_| run.seats.is_empty());
     Over {
         task: run.task,
         spec: run.spec.clone(),
         earned: run.earned,
-        nodes: run.seats.iter().map(|seat| seat.member.node).collect(),
+        client: run.client,
+        nodes: seated.chain(unseated).collect(),
         is_control: run.only.is_some(),
     }
 }

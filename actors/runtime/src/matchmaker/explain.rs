@@ -101,7 +101,14 @@ impl Desk {
             return idle.iter().map(why).collect();
         }
         let verdicts = idle.iter().flat_map(|known| {
-            reports.iter().filter_map(|(task, report)| {
+            // What is for one miner alone is no news to others.
+            let node = known.record.node;
+            let is_for = move |task: &TaskId| {
+                let only = self.runs.get(task).and_then(|run| run.only);
+                only.is_none_or(|only| only == node)
+            };
+            let reports = reports.iter().filter(move |(task, _)| is_for(task));
+            reports.filter_map(|(task, report)| {
                 let verdict = report.verdict(&known.record.node)?;
                 Some(row(known, Some(*task), &verdict.to_string()))
             })

@@ -78,7 +78,7 @@ impl Desk {
     /// work.
     fn holding(&self, group: Group, besides: (NodeId, TaskId)) -> Holding {
         let places = self.free.groups.of(group).flat_map(|node| {
-            let tasks = self.runs.of_member(&node).into_iter();
+            let tasks = self.runs.of_candidate(&node).into_iter();
             tasks.map(move |task| (node, task))
         });
         let others = places.filter(|place| *place != besides);

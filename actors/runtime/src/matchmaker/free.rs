@@ -21,6 +21,8 @@ use crate::coordinator::links::Link;
 /// The oldest tasks that are looked at when one miner comes free, and how many of these may ask it at once.
 const LOOKED_AT: usize = 256;
 const ASK_ONE: usize = 8;
+/// For how long a miner waits at most to hear what it is asked first, milliseconds.
+const HOLD_LIMIT_MS: u64 = 5_000;
 /// When a miner is looked at again whose rating could not be had, milliseconds.
 const LOOK_AGAIN_MS: u64 = 5_000;
 
@@ -35,6 +37,8 @@ pub(super) struct Free {
     declined: BTreeSet<(TaskId, NodeId)>,
     /// Of these, who held too much then: asked again when anybody's work is done.
     exposed: BTreeSet<(TaskId, NodeId)>,
+    /// Who waits to hear what it is asked first, and until when at most.
+    held: BTreeMap<NodeId, Timestamp>,
     /// What they count as, where it is looked at how much somebody holds.
     pub(super) groups: Groups,
 }
@@ -78,6 +82,7 @@ impl Desk {
         // Without ratings nobody is known yet; offers bring them.
         let ratings = self.ratings(nodes).await.unwrap_or_default();
         for (link, rating) in links.iter().zip(ratings) {
+            self.look_at_withheld(link).await;
             self.is_rated(link, &rating);
         }
     }
@@ -135,7 +140,38 @@ impl Desk {
     pub(super) fn knows_no_more(&mut self, node: &NodeId) {
         self.free.abilities.remove(node);
         self.free.groups.leave(node);
+        self.free.held.remove(node);
         self.free.miners.leave(node);
+    }
+
+    /// A miner gets no work until the control actor has said whether it is asked something first: so nobody can tell by the order
+    /// what is a control task. Where nobody is checked nobody waits.
+    pub(super) fn hold(&mut self, node: NodeId) {
+        if self.world.allowance.is_some() {
+            let until = clock::now().plus_ms(HOLD_LIMIT_MS);
+            self.free.held.insert(node, until);
+            self.sort_in(node);
+        }
+    }
+
+    /// The control actor has said it.
+    pub(super) async fn released(&mut self, node: NodeId) {
+        if self.free.held.remove(&node).is_some() {
+            self.sort_in(node);
+            self.offer_work(node).await;
+            self.ask_free = true;
+        }
+    }
+
+    /// Whoever waited long enough.
+    pub(super) fn held_too_long(&self, now: Timestamp) -> Vec<NodeId> {
+        let held = self.free.held.iter().filter(|(_, until)| **until <= now);
+        held.map(|(node, _)| *node).collect()
+    }
+
+    /// Whether a miner may be asked for clients' tasks: what waits for it alone comes first.
+    fn is_for_all(&self, node: &NodeId) -> bool {
+        !self.free.held.contains_key(node) && self.runs.only_for(node).is_none()
     }
 
     /// A miner said no, for one task.
@@ -154,7 +190,9 @@ impl Desk {
     /// A miner may have come free, or not be free any more.
     pub(super) fn sort_in(&mut self, node: NodeId) {
         match self.free.abilities.get(&node).copied() {
-            Some(ability) if self.is_free(&node) && ability.bar.is_none() => {
+            Some(ability)
+                if self.is_free(&node) && ability.bar.is_none() && self.is_for_all(&node) =>
+            {
                 self.free.miners.enter(node, ability);
             }
             _ => self.free.miners.leave(&node),
@@ -202,6 +240,11 @@ impl Desk {
         let Some(run) = self.runs.get(&task).filter(|run| run.is_short()) else {
             return Vec::new();
         };
+        if let Some(node) = run.only {
+            let may = self.is_free(&node) && run.wants(node);
+            let may = may && !self.free.declined.contains(&(task, node));
+            return Vec::from_iter(may.then_some(node));
+        }
         let (wanted, unit_price) = (run.wanted(), run.terms.prices.unit_price);
         let skip = |node: &NodeId| {
             let declined = self.free.declined.contains(&(task, *node));
@@ -220,8 +263,9 @@ impl Desk {
     pub(super) async fn ask_more_for_all(&mut self) {
         let waiting: Vec<TaskId> = self.runs.waiting().take(LOOKED_AT).collect();
         for task in waiting {
-            if self.free.miners.is_empty() {
-                return;
+            let is_for_all = self.runs.get(&task).is_some_and(|run| run.only.is_none());
+            if is_for_all && self.free.miners.is_empty() {
+                continue;
             }
             self.ask_more(task).await;
         }
@@ -233,7 +277,11 @@ impl Desk {
         if ability.is_some_and(|ability| ability.bar.is_some()) {
             return;
         }
-        let waiting: Vec<TaskId> = self.runs.waiting().take(LOOKED_AT).collect();
+        let waiting: Vec<TaskId> = match self.runs.only_for(&node) {
+            Some(task) => vec![task],
+            None if self.is_for_all(&node) => self.runs.waiting().take(LOOKED_AT).collect(),
+            None => Vec::new(),
+        };
         let mut asked = 0;
         for task in waiting {
             self.free.declined.remove(&(task, node));

@@ -13,6 +13,10 @@ pub(super) struct Runs {
     runs: BTreeMap<TaskId, Run>,
     /// Every member of every group.
     members: BTreeSet<(NodeId, TaskId)>,
+    /// Every miner that offered to be one and may be chosen.
+    offers: BTreeSet<(NodeId, TaskId)>,
+    /// Those that are for one miner alone and wait for it.
+    only: BTreeSet<(NodeId, TaskId)>,
     /// How many each client has.
     clients: BTreeMap<AccountId, usize>,
     /// When each wants to be woken.
@@ -37,11 +41,14 @@ impl Runs {
         self.forget(&run.task);
         let members = run.seats.iter().map(|seat| (seat.member.node, run.task));
         self.members.extend(members);
+        let offers = run.offers.iter().map(|o| (o.member.node, run.task));
+        self.offers.extend(offers);
         *self.clients.entry(run.client).or_default() += 1;
         self.timers
             .extend(run.next_timer().map(|at| (at, run.task)));
         if run.state == TaskState::Waiting {
             self.waiting.insert((run.posted, run.task));
+            self.only.extend(run.only.map(|node| (node, run.task)));
         }
         for node in &run.asked {
             *self.owed.entry(*node).or_default() += 1;
@@ -57,6 +64,12 @@ impl Runs {
         self.leave_client(run.client);
         for seat in &run.seats {
             self.members.remove(&(seat.member.node, *task));
+        }
+        for offer in &run.offers {
+            self.offers.remove(&(offer.member.node, *task));
+        }
+        if let Some(node) = run.only {
+            self.only.remove(&(node, *task));
         }
         if let Some(at) = run.next_timer() {
             self.timers.remove(&(at, *task));
@@ -117,9 +130,18 @@ impl Runs {
 
     /// The tasks in whose groups a node is.
     pub(super) fn of_member(&self, node: &NodeId) -> Vec<TaskId> {
-        let (first, last) = (TaskId::new([0; 16]), TaskId::new([u8::MAX; 16]));
-        let of_node = self.members.range((*node, first)..=(*node, last));
-        of_node.map(|(_, task)| *task).collect()
+        of_node(&self.members, node).collect()
+    }
+
+    /// The tasks in whose groups a node is, or may be at any moment.
+    pub(super) fn of_candidate(&self, node: &NodeId) -> Vec<TaskId> {
+        let offers = of_node(&self.offers, node);
+        of_node(&self.members, node).chain(offers).collect()
+    }
+
+    /// A task that waits for this miner alone.
+    pub(super) fn only_for(&self, node: &NodeId) -> Option<TaskId> {
+        of_node(&self.only, node).next()
     }
 
     pub(super) fn is_member(&self, node: &NodeId) -> bool {
@@ -144,6 +166,16 @@ impl Runs {
     pub(super) fn waiting(&self) -> impl Iterator<Item = TaskId> + '_ {
         self.waiting.iter().map(|(_, task)| *task)
     }
+}
+
+/// A node's tasks among these.
+fn of_node<'a>(
+    pairs: &'a BTreeSet<(NodeId, TaskId)>,
+    node: &NodeId,
+) -> impl Iterator<Item = TaskId> + use<'a> {
+    let (first, last) = (TaskId::new([0; 16]), TaskId::new([u8::MAX; 16]));
+    let of_node = pairs.range((*node, first)..=(*node, last));
+    of_node.map(|(_, task)| *task)
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use cryptomind_protocol::item::DatasetInfo;
 use cryptomind_protocol::model::ModelSpec;
 use cryptomind_protocol::task::{Split, TrainSpec};
 
-/// The trained weights, in a file as [`super::Done::result`] has it, but for the task's name. Blocks.
+/// The trained weights, in a file as [`super::Done::result`] has it, but for the task's name; `round` is given each step's
+/// gradients first. Blocks.
 ///
 /// # Errors
 /// Where the dataset cannot be read, or training ends in numbers that are none.
@@ -21,6 +22,7 @@ pub fn alone(
     train: &TrainSpec,
     info: &DatasetInfo,
     file: &dyn Fn(&str) -> PathBuf,
+    round: &mut dyn FnMut(&mut [f32]),
 ) -> Result<Vec<u8>, ErrorBody> {
     let loaded = dataset::load(info, Split::Train, None, file);
     let (samples, scaling) = loaded.map_err(ErrorBody::internal)?;
@@ -37,11 +39,8 @@ pub fn alone(
                 epoch.insert((number, order))
             }
         };
-        step(
-            &mut session,
-            &samples,
-            order.step(place, train.global_batch),
-        )?;
+        let batch = order.step(place, train.global_batch);
+        step(&mut session, &samples, batch, round)?;
     }
     let (key, value) = super::FORMAT;
     let mut metadata = BTreeMap::from([(key.into(), value.into())]);
@@ -53,8 +52,10 @@ fn step(
     session: &mut Session,
     samples: &dataset::Samples,
     batch: &[u32],
+    round: &mut dyn FnMut(&mut [f32]),
 ) -> Result<(), EngineError> {
     session.grad_step(samples, batch, &mut |_| ())?;
+    round(session.gradients());
     session.apply(batch.len() as u32)?;
     session.commit();
     Ok(())
