@@ -44,7 +44,7 @@ const JUDGED: usize = 32;
 /// Bytes that are copied to measure memory.
 const COPIED: usize = 64 << 20;
 /// For so long speed is measured in steps of each size.
-const PACE: Duration = Duration::from_millis(200);
+const PACE: Duration = Duration::from_millis(400);
 const SHORTEST_PACE: Duration = Duration::from_millis(20);
 /// The least time that speed is measured for.
 const SHORTEST: Duration = Duration::from_millis(200);
