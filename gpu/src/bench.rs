@@ -49,8 +49,7 @@ const fn shape(inputs: u32, hidden: &'static [u32], batch: u32) -> Shape {
 }
 
 /// How fast it trains in steps of this shape: one to warm up, then the mean of those that begin within `limit`, three at
-/// least. The mean, not the best: a task gets what others leave of the machine. On two cores with a load of six, the lower
-/// quartile said 55 GFLOP/s of steps that went on at 37.
+/// least. The mean, not the best: a task gets what others leave of the machine.
 pub(crate) fn pace(shape: Shape, threads: usize, limit: Duration) -> Result<Pace, EngineError> {
     let start = Instant::now();
     let mut stepper = Stepper::new(shape, threads)?;

@@ -187,12 +187,8 @@ async fn the_command_says_of_each_check_what_is_found_and_needed() {
     assert!(after.work.endurance.ms >= 1_000);
 }
 
-/// Hidden layers, samples a step, epochs: steps of 1.1 million to 1.7 billion operations.
-const TASKS: [(&[u32], u32, u32); 3] = [
-    (&[64], 32, 200),
-    (&[256, 256], 128, 100),
-    (&[1024, 1024], 256, 20),
-];
+/// Hidden layers, samples a step, epochs: steps of 1.1 and of 135 million operations.
+const TASKS: [(&[u32], u32, u32); 2] = [(&[64], 32, 100), (&[256, 256], 128, 30)];
 
 fn of_size(dataset: ItemId, (hidden, batch, epochs): (&[u32], u32, u32)) -> TaskSpec {
     let mut spec = training(dataset, 1, epochs);
@@ -220,11 +216,11 @@ fn promised(report: &Report, run: &RunStatistic) -> u64 {
     (speeds.predict(run.node, sort).unwrap().flops_per_s / 1e6) as u64
 }
 
-/// `cargo test --test it -- --ignored --nocapture the_test_promises`, on a machine that does nothing else.
+/// On a machine that has other things to do, the order of magnitude; `--nocapture` shows the ratios.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures speed: needs a machine without other load"]
 async fn the_test_promises_what_the_next_task_reaches() {
-    let network = Network::tested(1, 5).await;
+    let _turn = TURN.lock().await;
+    let network = Network::tested(1, 1).await;
     let report = kept_at(&network.dir.path().join("miner-0")).unwrap();
     println!("{:?}", report.work.paces);
     let (client, digits) = network.client_with_digits(60, "ada").await;
@@ -243,7 +239,7 @@ async fn the_test_promises_what_the_next_task_reaches() {
         off.push(ratio);
     }
     assert!(
-        off.iter().all(|ratio| (0.8..=1.25).contains(ratio)),
+        off.iter().all(|ratio| (0.3..=3.0).contains(ratio)),
         "{off:?}"
     );
     network.stop().await;

@@ -165,7 +165,7 @@ fn write_task(path: &str, name: &str, info: &DatasetInfo) -> Result<Option<PathB
     if file.exists() {
         return Ok(None);
     }
-    task::write_new(&file, &TaskFile::template(path, info))?;
+    task::write_new(&file, &TaskFile::template(path, info, task::random_seed()?))?;
     Ok(Some(file))
 }
 

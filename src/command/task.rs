@@ -103,13 +103,20 @@ async fn follow(context: &Context, task: TaskId, from: u64) -> Result<TaskView> 
     Ok(ended)
 }
 
+/// A seed that nobody else uses, as a number that JSON of any language holds.
+pub fn random_seed() -> Result<u64, ErrorBody> {
+    let key = cryptomind_sdk::new_key()?;
+    let bytes = key.seed().first_chunk().copied().unwrap_or_default();
+    Ok(u64::from_be_bytes(bytes) >> 11)
+}
+
 async fn new(context: &Context, dataset: &str, output: Option<PathBuf>) -> Result<()> {
     let client = context.client().await?;
     let item = resolve::item(client, dataset).await?;
     let ItemKind::Dataset(info) = &item.manifest.kind else {
         return Err(ErrorBody::user("not_a_dataset", format!("{} is a model", item.path())).into());
     };
-    let text = TaskFile::template(&item.path(), info);
+    let text = TaskFile::template(&item.path(), info, random_seed()?);
     let Some(file) = output else {
         return Ok(context.output.raw(text.trim_end())?);
     };

@@ -3,7 +3,7 @@
 use cryptomind_protocol::genesis::Genesis;
 use cryptomind_protocol::node::Capacity;
 use cryptomind_protocol::role::Role;
-use cryptomind_protocol::selftest::Pace;
+use cryptomind_protocol::selftest::{Machine, Pace};
 use cryptomind_protocol::task::Event;
 use cryptomind_protocol::{AccountId, Amount, NodeId, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,9 @@ pub struct NodeRecord {
     /// How fast it trains in steps of several sizes, as its self-test says.
     #[serde(default)]
     pub paces: Vec<Pace>,
+    /// What its self-test was made on.
+    #[serde(default)]
+    pub machine: Option<Machine>,
     /// When it last joined.
     pub seen: Timestamp,
 }

@@ -682,8 +682,11 @@ fn evidence(
     finding: &Finding,
 ) -> Result<(EvidenceRecord, Option<Decision>), ErrorBody> {
     let (Finding::Right(node) | Finding::Wrong(node)) = *finding;
-    let of_node = |heard: &&Heard| heard.asked.node == node;
-    let heard = record.heard.iter().rev().find(of_node);
+    // Who was heard last is right; whoever was heard before that is wrong.
+    let heard = match finding {
+        Finding::Right(_) => record.heard.last(),
+        Finding::Wrong(_) => record.heard.iter().find(|heard| heard.asked.node == node),
+    };
     let heard = heard.ok_or_else(|| ErrorBody::internal("a finding about nobody"))?;
     let Asked { task, owner, .. } = heard.asked;
     let (task, evidence, forfeit) = match finding {

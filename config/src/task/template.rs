@@ -36,8 +36,8 @@ fn name_of(path: &str) -> String {
 
 impl TaskFile {
     /// A commented task file, ready to run, that trains a small network on the dataset at `path`
-    /// (`nickname/name`).
-    pub fn template(path: &str, info: &DatasetInfo) -> String {
+    /// (`nickname/name`) with this seed.
+    pub fn template(path: &str, info: &DatasetInfo, seed: u64) -> String {
         let (samples, classes) = (info.train_samples, info.classes.len());
         let batch = batch(samples);
         format!(
@@ -64,8 +64,8 @@ global_batch = {batch}
 optimizer = "adamw"
 lr = 0.001
 weight_decay = 0.01
-# All randomness comes from it: the same seed gives the same model.
-seed = 0
+# All randomness comes from it: the same seed gives the same model. This one was drawn for this file.
+seed = {seed}
 # Steps from one checkpoint to the next: a failure costs at most the work since the last.
 checkpoint_steps = {checkpoint_steps}
 

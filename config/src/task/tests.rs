@@ -195,7 +195,7 @@ fn a_model_that_does_not_fit_its_dataset_is_refused() {
 fn a_template_is_a_task_that_fits_its_dataset() {
     for (input, classes) in [(vec![8, 8], 10), (vec![4], 2), (vec![3, 32, 32], 1000)] {
         let info = dataset(input, classes);
-        let text = TaskFile::template("ada/some.data", &info);
+        let text = TaskFile::template("ada/some.data", &info, 9_007_199_254_740_991);
         let file = TaskFile::parse("new.toml", &text).unwrap();
         file.check_dataset(&info).unwrap();
         assert_eq!(file.dataset().to_string(), "ada/some.data");

@@ -155,11 +155,13 @@ impl Links {
 
     /// Whether a connected miner of another owner looks like the same machine.
     pub fn have_twin(&self, link: &Link) -> bool {
-        let own = (&link.record.capacity, link.seen);
+        let Some(own) = &link.record.machine else {
+            return false;
+        };
         self.inner().nodes.values().any(|other| {
-            other.record.owner != link.record.owner
-                && other.record.role == Role::Miner
-                && check::is_twin(own, (&other.record.capacity, other.seen))
+            let machine = other.record.machine.as_ref();
+            let machine = machine.filter(|_| other.record.owner != link.record.owner);
+            machine.is_some_and(|it| check::is_twin((own, link.seen), (it, other.seen)))
         })
     }
 

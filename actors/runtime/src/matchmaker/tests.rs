@@ -346,6 +346,7 @@ fn miner() -> NodeRecord {
         },
         reserve: Amount::ZERO,
         paces: Vec::new(),
+        machine: None,
         seen: Timestamp::from_ms(1),
     }
 }

@@ -21,6 +21,7 @@ fn record() -> NodeRecord {
         },
         reserve: Amount::from_base_units(7),
         paces: Vec::new(),
+        machine: None,
         seen: Timestamp::from_ms(0),
     }
 }
