@@ -193,6 +193,8 @@ impl House {
             let position = None;
             let joined = MatchmakerMsg::Joined { node, position };
             self.matchmaker.cast(joined).unwrap();
+            // Nobody asks them anything first.
+            self.matchmaker.cast(MatchmakerMsg::Released(node)).unwrap();
         }
         // Counted after all have joined.
         let counts = self
@@ -755,10 +757,58 @@ async fn what_is_for_one_miner_is_asked_of_nobody_else() {
     house.tree.stop().await;
 }
 
+/// Whoever is matched is told where the dataset is.
+async fn store_with_item() -> StateStore {
+    let store = StateStore::in_memory().unwrap();
+    let mut batch = Batch::new();
+    batch.put(&materials().dataset.unwrap());
+    store.commit(batch).await.unwrap();
+    store
+}
+
+/// Where miners are checked, whoever came free gets nothing before it is known what it is asked first.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_came_free_waits_for_what_it_is_asked_first() {
+    let store = store_with_item().await;
+    let house = House::checking(&store, CAP).await;
+    let (node, position) = (miner().node, None);
+    let joined = MatchmakerMsg::Joined { node, position };
+    house.matchmaker.cast(joined).unwrap();
+    let (paid, _) = house.post(1).await;
+    assert_eq!(house.settled(paid).await.asked, []);
+    let transaction = house.signed(2, Action::Post { spec: spec() });
+    let control = TaskId::of_transaction(&transaction.account(), transaction.id().as_bytes());
+    house.try_post_for(transaction, Some(node)).await.unwrap();
+    assert_eq!(house.settled(control).await.asked, [node]);
+    house
+        .matchmaker
+        .cast(MatchmakerMsg::Released(node))
+        .unwrap();
+    assert_eq!(house.settled(paid).await.asked, [], "one after the other");
+    house.offer(control, node).await;
+    assert_eq!(house.settled(control).await.seats.len(), 1);
+    let cancel = house.signed(3, Action::Cancel { task: control });
+    house.cancel(cancel, control).await.unwrap();
+    assert_eq!(house.settled(paid).await.asked, [], "it came free again");
+    house
+        .matchmaker
+        .cast(MatchmakerMsg::Released(node))
+        .unwrap();
+    let asked = async { while house.settled(paid).await.asked != [node] {} };
+    tokio::time::timeout(MATCHMAKER_LIMIT, asked).await.unwrap();
+    house.tree.stop().await;
+}
+
 /// All miners of these tests come from one place and have shown nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn newcomers_of_a_place_have_one_small_task_at_a_time() {
-    let store = StateStore::in_memory().unwrap();
+    let store = store_with_item().await;
+    let mut batch = Batch::new();
+    for n in [100, 101] {
+        let node = NodeId::new([n; 32]);
+        batch.put(&NodeRecord { node, ..miner() });
+    }
+    store.commit(batch).await.unwrap();
     let house = House::checking(&store, CAP).await;
     let mut crowd = house.crowd(2).await;
     let (first, _) = house.post(1).await;

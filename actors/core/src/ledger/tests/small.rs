@@ -88,7 +88,7 @@ fn small_terms() -> impl Strategy<Value = SmallTerms> {
     let work = prop_oneof![30 => 0u64..60, 1 => amounts()];
     let items = prop::collection::vec((people(), 0u64..20), 0..2);
     let parts = (
-        prop_oneof![1 => 0u64..400, 4 => 0u64..20_000],
+        prop_oneof![1 => Just(0), 20 => 0u64..400, 80 => 0u64..20_000],
         work,
         items,
         0u64..9,
@@ -134,10 +134,10 @@ fn smalls() -> impl Strategy<Value = Small> {
             .prop_map(|(task, payer, cap, terms)| Small::Open(task, payer, cap, terms)),
         40 => (1u8..5, 0u64..40, shares).prop_map(|(task, at, s)| Small::Earn(task, at, s)),
         12 => settles(),
-        12 => (people(), 1u8..5).prop_map(|(account, by)| Small::Forfeit(account, by)),
+        36 => (people(), 1u8..5).prop_map(|(account, by)| Small::Forfeit(account, by)),
         4 => Just(Small::Due),
         3 => (people(), 1u8..20).prop_map(|(account, key)| Small::Rotate(account, key)),
-        3 => (people(), 1u8..12, roles(), 0u64..900)
+        3 => (people(), 1u8..12, roles(), prop_oneof![1 => Just(0), 9 => 0u64..900])
             .prop_map(|(account, by, role, ms)| Small::Delegate(account, by, role, ms)),
         1 => (people(), 1u8..12).prop_map(|(account, by)| Small::Revoke(account, by)),
     ]
