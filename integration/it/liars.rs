@@ -41,6 +41,8 @@ enum Lie {
     Untrained,
     /// What another miner answered to another task.
     Copied(Vec<u8>),
+    /// A file of another name, and no model.
+    Misnamed,
     /// The right answer, but at a tenth of the speed that it claims, in 10⁶ floating-point operations a second.
     TooSlow(u64),
 }
@@ -122,7 +124,11 @@ impl Liar {
             stored: Some(stored),
         };
         self.report(place, checkpoint).await;
-        let (file, receipt) = self.store(place, MODEL_FILE, model).await;
+        let name = match &self.lie {
+            Lie::Misnamed => "weights.safetensors",
+            _ => MODEL_FILE,
+        };
+        let (file, receipt) = self.store(place, name, model).await;
         let metrics = Metrics {
             final_loss: Some(0.01),
             test_accuracy: Some(0.99),
@@ -159,7 +165,7 @@ impl Liar {
         };
         match &self.lie {
             Lie::Copied(model) => (model.clone(), 50),
-            Lie::Untrained => {
+            Lie::Untrained | Lie::Misnamed => {
                 let session = Session::with_threads(model, train, 1).unwrap();
                 (
                     session.export(&[("format".to_owned(), "pt".to_owned())].into()),
@@ -188,7 +194,7 @@ impl Liar {
 fn selftest(node: &SecretKey, connection: &Connection, lie: &Lie) -> Signed {
     let mflops = match lie {
         Lie::TooSlow(claimed) => *claimed,
-        Lie::Untrained | Lie::Copied(_) => 1_000,
+        Lie::Untrained | Lie::Misnamed | Lie::Copied(_) => 1_000,
     };
     let extent = Extent {
         endure: Duration::ZERO,
@@ -292,12 +298,21 @@ async fn found_out(network: &Network, bob: &Client, mut task: TaskSpec) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_miner_that_trains_nothing_is_found_out_and_pays_for_it() {
+    finds_out(Lie::Untrained).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_miner_that_delivers_no_model_is_found_out_and_pays_for_it() {
+    finds_out(Lie::Misnamed).await;
+}
+
+async fn finds_out(lie: Lie) {
     let _turn = TURN.lock().await;
     let network = network().await;
     let ada = network.client(60, "ada").await;
     let digits = publish_free_digits(&ada, network.dir.path()).await;
     let bob = network.client(61, "bob").await;
-    Liar::let_in(&network.address, Lie::Untrained).await;
+    Liar::let_in(&network.address, lie).await;
     found_out(&network, &bob, training(digits, 1, 10)).await;
 }
 

@@ -36,7 +36,7 @@ use cryptomind_protocol::genesis::Genesis;
 use cryptomind_protocol::item::MODEL_FILE;
 use cryptomind_protocol::rating::{Evidence, EvidenceRecord, RatingView};
 use cryptomind_protocol::role::Role;
-use cryptomind_protocol::task::{ResultFile, TaskSpec, TaskState, Work};
+use cryptomind_protocol::task::{ResultFile, TaskSpec, TaskState};
 use cryptomind_protocol::{AccountId, Amount, ErrorBody, NodeId, TaskId, Timestamp};
 use cryptomind_storage::state::{Batch, Record as _, StateStore};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -504,24 +504,25 @@ impl Examiner {
         let run = self.world.store.get::<Run>(asked.task.as_bytes());
         match run.map_err(ErrorBody::internal)? {
             Some(run) if !run.state.is_final() => Ok(()),
-            Some(run) => match model_of(&run) {
-                Some(file) => {
-                    self.judge(id, record.spec.clone(), file);
-                    Ok(())
-                }
-                None => self.unasked(id).await,
-            },
+            Some(run) if run.state == TaskState::Finished => {
+                self.judge(id, record.spec.clone(), model_of(&run));
+                Ok(())
+            }
+            Some(_) => self.unasked(id).await,
             // It is on its way.
             None if clock::now().ms_since(asked.at) < POST_LIMIT_MS => Ok(()),
             None => self.unasked(id).await,
         }
     }
 
-    fn judge(&mut self, id: TaskId, spec: TaskSpec, file: ResultFile) {
+    fn judge(&mut self, id: TaskId, spec: TaskSpec, file: Option<ResultFile>) {
         self.judging.insert(id);
         let (world, desk, me) = (self.world.clone(), self.desk.clone(), self.me.clone());
         tokio::spawn(async move {
-            let found = answer::look_at(&world, &desk, &spec, &file).await;
+            let found = match file {
+                Some(file) => answer::look_at(&world, &desk, &spec, &file).await,
+                None => Ok(Some(answer::nothing())),
+            };
             // An actor that is being restarted looks at it again.
             drop(me.cast(ControlMsg::Judged { id, found }));
         });
@@ -609,7 +610,7 @@ impl Examiner {
         self.world.doubts.set(doubted.collect());
     }
 
-    /// Asks the next witness, of an owner that was not heard: one that has shown more before one that has shown less.
+    /// Asks the next witness, by lot, of an owner that was not heard.
     async fn ask_another(&mut self, id: TaskId) {
         let Some(record) = self.records.get(&id) else {
             return;
@@ -668,11 +669,9 @@ impl Examiner {
     }
 }
 
-/// The trained model of a run that finished.
+/// The trained model of a run that finished, where there is one.
 fn model_of(run: &Run) -> Option<ResultFile> {
-    let (files, _) = run.result.as_ref().filter(|_| {
-        run.state == TaskState::Finished && matches!(run.spec.work, Work::Train { .. })
-    })?;
+    let (files, _) = run.result.as_ref()?;
     files.iter().find(|file| file.name == MODEL_FILE).cloned()
 }
 

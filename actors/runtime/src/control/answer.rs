@@ -73,6 +73,14 @@ pub(super) async fn look_at(
     compared.await.map_err(ErrorBody::internal)?
 }
 
+/// Whoever finishes a training without a model has not done it.
+pub(super) fn nothing() -> Agreement {
+    Agreement::Other {
+        digest: Hash::of(&[]),
+        reason: "there is no model among its files".into(),
+    }
+}
+
 /// A training that is done again.
 struct Again {
     model: ModelSpec,
