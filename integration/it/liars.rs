@@ -3,10 +3,9 @@
 //! The liar is a miner that was patched: it says everything that a miner says, at the same times, and computes nothing.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cryptomind_actors::miner::selftest::{machine, report};
-use cryptomind_actors::miner::train_alone;
 use cryptomind_actors::transfer::{Packed, Transfer};
 use cryptomind_gpu::selftest::{self, Extent};
 use cryptomind_gpu::session::Session;
@@ -20,9 +19,7 @@ use cryptomind_protocol::node::{
 use cryptomind_protocol::rating::{Evidence, RatingView};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::selftest::Endurance;
-use cryptomind_protocol::task::{
-    Activity, Event, Metrics, Reason, ResultFile, TaskSpec, TaskState, Work,
-};
+use cryptomind_protocol::task::{Activity, Metrics, Reason, ResultFile, TaskSpec, TaskState, Work};
 use cryptomind_protocol::transaction::StoredReceipt;
 use cryptomind_protocol::{AccountId, Amount, ItemId, NodeAddress, NodeId, SecretKey, Signed};
 use cryptomind_sdk::Client;
@@ -31,6 +28,8 @@ use crate::nodes::{delegate, follow, key, publish_free_digits, training, within}
 use crate::processes::{Network, TURN};
 
 const LIMIT: Duration = Duration::from_secs(10);
+/// What it says of its speed.
+const CLAIMED_MFLOPS: u64 = 1_000;
 /// The liar's key, and its owner's.
 const LIAR: u8 = 200;
 const LIARS_OWNER: u8 = 201;
@@ -43,8 +42,6 @@ enum Lie {
     Copied(Vec<u8>),
     /// A file of another name, and no model.
     Misnamed,
-    /// The right answer, but at a tenth of the speed that it claims, in 10⁶ floating-point operations a second.
-    TooSlow(u64),
 }
 
 /// A patched miner.
@@ -61,7 +58,7 @@ impl Liar {
         delegate(address, &owner, &node, Role::Miner).await;
         let endpoint = Endpoint::dialler().unwrap();
         let connection = endpoint.dial(address, ALPN_NODE, &node).await.unwrap();
-        let selftest = selftest(&node, &connection, &lie);
+        let selftest = selftest(&node, &connection);
         let join = Request::Join(Box::new(joining(&owner, selftest)));
         let mut commands = connection.subscribe(&join).await.unwrap();
         let joined = within("the liar joins", commands.next::<Command>()).await;
@@ -114,7 +111,7 @@ impl Liar {
         let samples = place.dataset.as_ref().unwrap().train_samples;
         let step = train.total_steps(samples);
         self.report(place, Report::Ready { fetched_bytes: 0 }).await;
-        let (model, computed_ms) = self.model(place).await;
+        let (model, computed_ms) = self.model(place);
         let name = format!("checkpoint-{step}.safetensors");
         let stored = self.store(place, &name, b"no checkpoint".to_vec()).await;
         let checkpoint = Report::Checkpoint {
@@ -159,7 +156,7 @@ impl Liar {
     }
 
     /// What it delivers, and for how long it says that it computed, milliseconds.
-    async fn model(&self, place: &Match) -> (Vec<u8>, u64) {
+    fn model(&self, place: &Match) -> (Vec<u8>, u64) {
         let Work::Train { model, train, .. } = &place.spec.work else {
             return (Vec::new(), 0);
         };
@@ -172,30 +169,12 @@ impl Liar {
                     50,
                 )
             }
-            Lie::TooSlow(_) => {
-                let (model, train, info) = (model.clone(), train.clone(), place.dataset.clone());
-                let begin = Instant::now();
-                let trained = tokio::task::spawn_blocking(move || {
-                    let digits = tempfile::tempdir().unwrap();
-                    for (name, bytes) in cryptomind_gpu::digits::files() {
-                        std::fs::write(digits.path().join(name), bytes).unwrap();
-                    }
-                    let file = |name: &str| digits.path().join(name);
-                    train_alone(&model, &train, &info.unwrap(), &file, &mut |_| ())
-                });
-                let trained = trained.await.unwrap().unwrap();
-                (trained, begin.elapsed().as_millis() as u64)
-            }
         }
     }
 }
 
 /// A self-test as it should be, but for what it says of its speed.
-fn selftest(node: &SecretKey, connection: &Connection, lie: &Lie) -> Signed {
-    let mflops = match lie {
-        Lie::TooSlow(claimed) => *claimed,
-        Lie::Untrained | Lie::Misnamed | Lie::Copied(_) => 1_000,
-    };
+fn selftest(node: &SecretKey, connection: &Connection) -> Signed {
     let extent = Extent {
         endure: Duration::ZERO,
         threads: 1,
@@ -205,8 +184,8 @@ fn selftest(node: &SecretKey, connection: &Connection, lie: &Lie) -> Signed {
     work.paces.clear();
     work.endurance = Endurance {
         ms: 0,
-        first_mflops: mflops,
-        last_mflops: mflops,
+        first_mflops: CLAIMED_MFLOPS,
+        last_mflops: CLAIMED_MFLOPS,
     };
     let report = report(NodeId::of_key(&node.public()), machine(1), work);
     Signed::sign(&report, &connection.network(), node)
@@ -339,72 +318,4 @@ async fn a_miner_that_gives_anothers_answer_is_found_out_and_pays_for_it() {
     let copied = Lie::Copied(std::fs::read(weights).unwrap());
     Liar::let_in(&network.address, copied).await;
     found_out(&network, &bob, training(digits, 1, 10)).await;
-}
-
-/// Three others show what start tests are worth at such work; who claims ten times as much as it has is held to it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_miner_that_claims_ten_times_its_speed_is_lowered() {
-    let _turn = TURN.lock().await;
-    let network = Network::start(3).await;
-    let ada = network.client(60, "ada").await;
-    let digits = publish_free_digits(&ada, network.dir.path()).await;
-    let bob = network.client(61, "bob").await;
-    let claimed = bob.miners().await.unwrap();
-    let most = claimed.iter().map(|miner| miner.mflops).max().unwrap();
-    let honest: Vec<NodeId> = (110..113)
-        .map(|n| NodeId::of_key(&key(n).public()))
-        .collect();
-    // A step of one member alone is a class of its own: each shows it once.
-    all_work(&bob, digits, &honest).await;
-    let liar = NodeId::of_key(&key(LIAR).public());
-    Liar::let_in(&network.address, Lie::TooSlow(most * 10)).await;
-    all_work(&bob, digits, &[&honest[..], &[liar]].concat()).await;
-    let lowered = async {
-        loop {
-            let rating = rating_of(&bob, liar).await;
-            if rating.parts.speed_ppm < 300_000 {
-                return rating;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    let rating = within("the liar is lowered", lowered).await;
-    assert!(
-        rating.rating_milli < cryptomind_core::rating::NEWCOMER_MILLI / 2,
-        "{rating:?}"
-    );
-    let owner = AccountId::of_key(&key(LIARS_OWNER).public());
-    let evidence = bob.evidence(owner, None).await.unwrap();
-    let is_speed = |e: &Evidence| matches!(e, Evidence::Speed { .. });
-    assert!(evidence.iter().any(|e| is_speed(&e.evidence)));
-}
-
-/// Tasks at once, as many as there are miners, until each had one: whoever is busy leaves the next to others. All end well.
-async fn all_work(bob: &Client, digits: ItemId, miners: &[NodeId]) {
-    let mut worked = std::collections::BTreeSet::new();
-    for _ in 0..20 {
-        let mut tasks = Vec::new();
-        for _ in miners {
-            let task = TaskSpec {
-                max_cost: "20".parse().unwrap(),
-                ..training(digits, 1, 60)
-            };
-            tasks.push(bob.post(task).await.unwrap().0);
-        }
-        for task in tasks {
-            follow(bob, task, |event| {
-                if let Event::Matched { members, .. } = event {
-                    worked.extend(members.iter().map(|member| member.node));
-                }
-            })
-            .await;
-            let view = bob.task(task).await.unwrap();
-            assert_eq!(view.state, TaskState::Finished, "{}", view.reason);
-            assert!(view.metrics.unwrap().test_accuracy.unwrap() > 0.9);
-        }
-        if miners.iter().all(|miner| worked.contains(miner)) {
-            return;
-        }
-    }
-    panic!("{worked:?} had work, of {miners:?}");
 }

@@ -47,7 +47,7 @@ mod uploads;
 mod worker;
 
 pub use run::Ending;
-pub use train::{Fault, alone as train_alone};
+pub use train::Fault;
 pub use worker::{Place, WorkerMsg, WorkerStatus};
 
 use link::{Link, Wiring};

@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, watch};
 
 mod alone;
 
-pub use alone::alone;
+pub(crate) use alone::alone;
 
 /// Progress is told at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
