@@ -3,32 +3,37 @@
 //! The liar is a miner that was patched: it says everything that a miner says, at the same times, and computes nothing.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cryptomind_actors::miner::selftest::{machine, report};
 use cryptomind_actors::transfer::{Packed, Transfer};
+use cryptomind_core::batch::Epoch;
+use cryptomind_gpu::dataset;
 use cryptomind_gpu::selftest::{self, Extent};
 use cryptomind_gpu::session::Session;
 use cryptomind_net::{Connection, Endpoint, Subscription};
 use cryptomind_protocol::frame::ALPN_NODE;
-use cryptomind_protocol::item::MODEL_FILE;
+use cryptomind_protocol::item::{DatasetInfo, MODEL_FILE};
 use cryptomind_protocol::key::Hash;
+use cryptomind_protocol::model::ModelSpec;
 use cryptomind_protocol::node::{
     Ack, Capacity, Command, Join as JoinRequest, Match, Report, Request,
 };
 use cryptomind_protocol::rating::{Evidence, RatingView};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::selftest::Endurance;
-use cryptomind_protocol::task::{Activity, Metrics, Reason, ResultFile, TaskSpec, TaskState, Work};
+use cryptomind_protocol::task::{
+    Activity, Metrics, Reason, ResultFile, Split, TaskSpec, TaskState, TrainSpec, Work,
+};
 use cryptomind_protocol::transaction::StoredReceipt;
 use cryptomind_protocol::{AccountId, Amount, ItemId, NodeAddress, NodeId, SecretKey, Signed};
 use cryptomind_sdk::Client;
 
 use crate::nodes::{delegate, follow, key, publish_free_digits, training, within};
-use crate::processes::{Network, TURN};
+use crate::processes::{Join, Network, TURN, Where};
 
 const LIMIT: Duration = Duration::from_secs(10);
-/// What it says of its speed.
+/// What it says of its speed, where that is not the lie.
 const CLAIMED_MFLOPS: u64 = 1_000;
 /// The liar's key, and its owner's.
 const LIAR: u8 = 200;
@@ -42,6 +47,8 @@ enum Lie {
     Copied(Vec<u8>),
     /// A file of another name, and no model.
     Misnamed,
+    /// The right answer, but at a tenth of the speed that it claims, in 10⁶ floating-point operations a second.
+    TooSlow(u64),
 }
 
 /// A patched miner.
@@ -58,7 +65,11 @@ impl Liar {
         delegate(address, &owner, &node, Role::Miner).await;
         let endpoint = Endpoint::dialler().unwrap();
         let connection = endpoint.dial(address, ALPN_NODE, &node).await.unwrap();
-        let selftest = selftest(&node, &connection);
+        let claimed = match lie {
+            Lie::TooSlow(claimed) => claimed,
+            _ => CLAIMED_MFLOPS,
+        };
+        let selftest = selftest(&node, &connection, claimed);
         let join = Request::Join(Box::new(joining(&owner, selftest)));
         let mut commands = connection.subscribe(&join).await.unwrap();
         let joined = within("the liar joins", commands.next::<Command>()).await;
@@ -111,7 +122,7 @@ impl Liar {
         let samples = place.dataset.as_ref().unwrap().train_samples;
         let step = train.total_steps(samples);
         self.report(place, Report::Ready { fetched_bytes: 0 }).await;
-        let (model, computed_ms) = self.model(place);
+        let (model, computed_ms) = self.model(place).await;
         let name = format!("checkpoint-{step}.safetensors");
         let stored = self.store(place, &name, b"no checkpoint".to_vec()).await;
         let checkpoint = Report::Checkpoint {
@@ -156,7 +167,7 @@ impl Liar {
     }
 
     /// What it delivers, and for how long it says that it computed, milliseconds.
-    fn model(&self, place: &Match) -> (Vec<u8>, u64) {
+    async fn model(&self, place: &Match) -> (Vec<u8>, u64) {
         let Work::Train { model, train, .. } = &place.spec.work else {
             return (Vec::new(), 0);
         };
@@ -169,12 +180,41 @@ impl Liar {
                     50,
                 )
             }
+            Lie::TooSlow(_) => {
+                let (model, train, info) = (model.clone(), train.clone(), place.dataset.clone());
+                let begin = Instant::now();
+                let trained =
+                    tokio::task::spawn_blocking(move || trained(&model, &train, &info.unwrap()));
+                (trained.await.unwrap(), begin.elapsed().as_millis() as u64)
+            }
         }
     }
 }
 
+/// What training on the digits gives, as every miner does it.
+fn trained(model: &ModelSpec, train: &TrainSpec, info: &DatasetInfo) -> Vec<u8> {
+    let digits = tempfile::tempdir().unwrap();
+    for (name, bytes) in cryptomind_gpu::digits::files() {
+        std::fs::write(digits.path().join(name), bytes).unwrap();
+    }
+    let file = |name: &str| digits.path().join(name);
+    let (samples, scaling) = dataset::load(info, Split::Train, None, &file).unwrap();
+    let per_epoch = train.steps_per_epoch(samples.len() as u64);
+    let mut session = Session::with_threads(model, train, 1).unwrap();
+    for number in 0..train.epochs.into() {
+        let epoch = Epoch::new(train.seed, number, samples.len() as u32);
+        for place in 0..per_epoch {
+            let batch = epoch.step(place, train.global_batch);
+            session.grad_step(&samples, batch, &mut |_| ()).unwrap();
+            session.apply(batch.len() as u32).unwrap();
+            session.commit();
+        }
+    }
+    session.export(&scaling.metadata().into_iter().collect())
+}
+
 /// A self-test as it should be, but for what it says of its speed.
-fn selftest(node: &SecretKey, connection: &Connection) -> Signed {
+fn selftest(node: &SecretKey, connection: &Connection, mflops: u64) -> Signed {
     let extent = Extent {
         endure: Duration::ZERO,
         threads: 1,
@@ -184,8 +224,8 @@ fn selftest(node: &SecretKey, connection: &Connection) -> Signed {
     work.paces.clear();
     work.endurance = Endurance {
         ms: 0,
-        first_mflops: CLAIMED_MFLOPS,
-        last_mflops: CLAIMED_MFLOPS,
+        first_mflops: mflops,
+        last_mflops: mflops,
     };
     let report = report(NodeId::of_key(&node.public()), machine(1), work);
     Signed::sign(&report, &connection.network(), node)
@@ -264,11 +304,7 @@ async fn found_out(network: &Network, bob: &Client, mut task: TaskSpec) {
 
     // A client who asks for more than that gets the work done by whoever is left.
     task.conditions.min_rating_milli = 1_500;
-    let (task, _) = bob.post(task).await.unwrap();
-    follow(bob, task, |_| {}).await;
-    let view = bob.task(task).await.unwrap();
-    assert_eq!(view.state, TaskState::Finished, "{}", view.reason);
-    assert!(view.metrics.unwrap().test_accuracy.unwrap() > 0.9);
+    works(bob, task).await;
     let honest = NodeId::of_key(&key(110).public());
     let rating = rating_of(bob, honest).await;
     assert_eq!((rating.wrong, rating.bar), (0, None));
@@ -318,4 +354,58 @@ async fn a_miner_that_gives_anothers_answer_is_found_out_and_pays_for_it() {
     let copied = Lie::Copied(std::fs::read(weights).unwrap());
     Liar::let_in(&network.address, copied).await;
     found_out(&network, &bob, training(digits, 1, 10)).await;
+}
+
+/// Three others show what start tests are worth at such work, one after the other, so that none takes another's processor; who
+/// claims ten times as much as it has is held to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_miner_that_claims_ten_times_its_speed_is_lowered() {
+    let _turn = TURN.lock().await;
+    let network = Network::start(0).await;
+    let ada = network.client(60, "ada").await;
+    let digits = publish_free_digits(&ada, network.dir.path()).await;
+    let bob = network.client(61, "bob").await;
+    let mut most = 0;
+    for number in 110..113 {
+        let join = Join {
+            dir: network.dir.path(),
+            address: &network.address,
+            number,
+            role: Role::Miner,
+            at: Where::here(),
+        };
+        let mut miner = join.start().await;
+        let said = bob.miners().await.unwrap();
+        most = most.max(said.iter().map(|miner| miner.mflops).max().unwrap());
+        works(&bob, training(digits, 1, 60)).await;
+        miner.stop().await;
+    }
+    Liar::let_in(&network.address, Lie::TooSlow(most * 10)).await;
+    works(&bob, training(digits, 1, 60)).await;
+    let liar = NodeId::of_key(&key(LIAR).public());
+    let shown = async {
+        loop {
+            let rating = rating_of(&bob, liar).await;
+            if rating.parts.speed_ppm != 1_000_000 {
+                return rating;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let rating = within("the liar has shown its speed", shown).await;
+    // A tenth, give or take what else the machine did meanwhile.
+    assert!(rating.parts.speed_ppm < 500_000, "{rating:?}");
+    assert!(
+        rating.rating_milli < cryptomind_core::rating::NEWCOMER_MILLI * 2 / 3,
+        "{rating:?}"
+    );
+}
+
+/// A client's task that ends well.
+async fn works(client: &Client, task: TaskSpec) {
+    let (task, _) = client.post(task).await.unwrap();
+    follow(client, task, |_| {}).await;
+    let view = client.task(task).await.unwrap();
+    assert_eq!(view.state, TaskState::Finished, "{}", view.reason);
+    assert!(view.metrics.unwrap().test_accuracy.unwrap() > 0.9);
 }

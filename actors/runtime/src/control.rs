@@ -47,7 +47,7 @@ use crate::clock;
 use crate::coordinator::links::{Link, Links};
 use crate::coordinator::tickets::Tickets;
 use crate::ledger::{Durable, LEDGER_LIMIT, LedgerMsg, LedgerRef, NetworkClock, Posting, Unposted};
-use crate::matchmaker::{MatchmakerMsg, MatchmakerRef};
+use crate::matchmaker::{self, MatchmakerMsg, MatchmakerRef};
 use crate::rating::{RATING_LIMIT, RatingMsg, RatingRef};
 use crate::supervisor::Handle;
 use crate::transfer::Transfer;
@@ -227,7 +227,7 @@ impl Actor for ControlActor {
             tries: BTreeMap::new(),
             seen: Seen::default(),
             budget: Budget::default(),
-            dice: question::dice()?,
+            dice: matchmaker::dice()?,
             me,
         };
         examiner.doubt();

@@ -62,6 +62,8 @@ pub use post::Materials;
 pub(crate) use price::points;
 pub use price::{PRICE_INTERVAL, Tariff};
 
+pub(crate) use free::dice;
+
 use carry::Caller;
 use free::Free;
 use outbox::Outbox;
@@ -330,7 +332,7 @@ impl Actor for MatchmakerActor {
             pricing,
             expired: BTreeMap::new(),
             free: Free::default(),
-            dice: free::dice()?,
+            dice: dice()?,
             ask_free: false,
             uses: BTreeMap::new(),
             life,

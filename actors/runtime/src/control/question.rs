@@ -228,10 +228,3 @@ pub(super) fn some_id() -> Result<TaskId, ErrorBody> {
     getrandom::fill(&mut bytes).map_err(ErrorBody::internal)?;
     Ok(TaskId::new(bytes))
 }
-
-/// Lots that nobody can know.
-pub(super) fn dice() -> Result<Dice, ErrorBody> {
-    let mut seed = [0; 8];
-    getrandom::fill(&mut seed).map_err(ErrorBody::internal)?;
-    Ok(Dice::new(u64::from_be_bytes(seed)))
-}

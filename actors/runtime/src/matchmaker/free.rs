@@ -295,11 +295,11 @@ impl Desk {
     }
 }
 
-/// Draws whom to ask by lot.
+/// Lots that nobody can know beforehand.
 ///
 /// # Errors
 /// Where the system has no randomness.
-pub(super) fn dice() -> Result<Dice, getrandom::Error> {
+pub(crate) fn dice() -> Result<Dice, getrandom::Error> {
     let mut seed = [0; 8];
     getrandom::fill(&mut seed)?;
     Ok(Dice::new(u64::from_be_bytes(seed)))

@@ -281,7 +281,7 @@ struct Bench {
     samples: Samples,
     /// How the samples are scaled.
     scaling: Scaling,
-    epoch: Option<(u64, Epoch)>,
+    order: Order,
     /// Gradients and riders as the ring reduces them.
     scratch: Vec<f32>,
     last_loss: Option<f32>,
@@ -291,6 +291,26 @@ struct Bench {
     prepared: Arc<AtomicBool>,
     events: mpsc::Sender<Event>,
     runtime: Handle,
+}
+
+/// The order of samples: that of the present epoch, made when it begins.
+#[derive(Default)]
+struct Order(Option<(u64, Epoch)>);
+
+impl Order {
+    /// The global batch of the step after `step` steps.
+    fn batch(&mut self, train: &TrainSpec, samples: usize, step: u64) -> &[u32] {
+        let (number, place) = batch::place(step, train.steps_per_epoch(samples as u64));
+        if self
+            .0
+            .as_ref()
+            .is_none_or(|(present, _)| *present != number)
+        {
+            self.0 = Some((number, Epoch::new(train.seed, number, samples as u32)));
+        }
+        let epoch = self.0.as_ref().map(|(_, epoch)| epoch);
+        epoch.map_or(&[], |epoch| epoch.step(place, train.global_batch))
+    }
 }
 
 fn load(plan: &Plan, split: Split) -> Result<(Samples, Scaling), Fault> {
@@ -325,7 +345,7 @@ impl Bench {
             session,
             samples,
             scaling,
-            epoch: None,
+            order: Order::default(),
             last_loss: None,
             computed: Duration::ZERO,
             busy: Duration::ZERO,
@@ -446,15 +466,8 @@ impl Bench {
 
     /// This rank's share of the next step's batch, and the length of the whole batch.
     fn batch(&mut self, rank: u32, world: u32) -> (Vec<u32>, u32) {
-        let train = &self.plan.train;
-        let samples = self.samples.len();
-        let per_epoch = train.steps_per_epoch(samples as u64);
-        let (number, place) = batch::place(self.session.step(), per_epoch);
-        if self.epoch.as_ref().is_none_or(|(n, _)| *n != number) {
-            self.epoch = Some((number, Epoch::new(train.seed, number, samples as u32)));
-        }
-        let epoch = self.epoch.as_ref().map(|(_, epoch)| epoch);
-        let batch = epoch.map_or(&[][..], |e| e.step(place, train.global_batch));
+        let (train, samples) = (&self.plan.train, self.samples.len());
+        let batch = self.order.batch(train, samples, self.session.step());
         (
             batch::share(batch, rank, world).to_vec(),
             batch.len() as u32,

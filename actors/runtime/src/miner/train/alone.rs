@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use cryptomind_core::batch::{self, Epoch};
 use cryptomind_gpu::EngineError;
 use cryptomind_gpu::dataset;
 use cryptomind_gpu::session::Session;
@@ -27,19 +26,10 @@ pub fn alone(
     let loaded = dataset::load(info, Split::Train, None, file);
     let (samples, scaling) = loaded.map_err(ErrorBody::internal)?;
     let steps = train.total_steps(samples.len() as u64);
-    let per_epoch = train.steps_per_epoch(samples.len() as u64);
     let mut session = Session::with_threads(model, train, 1)?;
-    let mut epoch: Option<(u64, Epoch)> = None;
+    let mut order = super::Order::default();
     while session.step() < steps {
-        let (number, place) = batch::place(session.step(), per_epoch);
-        let (_, order) = match epoch.take() {
-            Some(present) if present.0 == number => epoch.insert(present),
-            _ => {
-                let order = Epoch::new(train.seed, number, samples.len() as u32);
-                epoch.insert((number, order))
-            }
-        };
-        let batch = order.step(place, train.global_batch);
+        let batch = order.batch(train, samples.len(), session.step());
         step(&mut session, &samples, batch, round)?;
     }
     let (key, value) = super::FORMAT;
