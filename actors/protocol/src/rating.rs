@@ -134,7 +134,7 @@ pub enum Bar {
         /// Until when.
         until: Timestamp,
     },
-    /// An answer of its owner's nodes is being checked by others. That takes as long as a task like it.
+    /// An answer of its owner's nodes is being checked: until a miner of another owner has answered the same, a day at most.
     Doubted {},
 }
 
@@ -206,7 +206,9 @@ impl std::fmt::Display for Bar {
                 write!(f, "{wrong} answers of its owner's nodes were proved wrong")
             }
             Self::Doubted {} => {
-                f.write_str("an answer of its owner's nodes is being checked by others")
+                f.write_str(
+                    "an answer of its owner's nodes is being checked, until another owner's miner has answered the same, a day at most",
+                )
             }
         }
     }
