@@ -13,7 +13,7 @@ use cryptomind_gpu::selftest::{self, Extent};
 use cryptomind_gpu::session::Session;
 use cryptomind_net::{Connection, Endpoint, Subscription};
 use cryptomind_protocol::frame::ALPN_NODE;
-use cryptomind_protocol::item::{DatasetInfo, MODEL_FILE};
+use cryptomind_protocol::item::{Access, DatasetInfo, MODEL_FILE, PREDICTIONS_FILE};
 use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::model::ModelSpec;
 use cryptomind_protocol::node::{
@@ -47,6 +47,8 @@ enum Lie {
     Copied(Vec<u8>),
     /// A file of another name, and no model.
     Misnamed,
+    /// Predictions of a model that it does not run; it trains what it is asked to.
+    Guessed,
     /// The right answer, but at a tenth of the speed that it claims, in 10⁶ floating-point operations a second.
     TooSlow(u64),
 }
@@ -117,7 +119,7 @@ impl Liar {
     /// What a miner says from its match to its result, without the work between.
     async fn deliver(&self, place: &Match) {
         let Work::Train { train, .. } = &place.spec.work else {
-            return;
+            return self.guess(place).await;
         };
         let samples = place.dataset.as_ref().unwrap().train_samples;
         let step = train.total_steps(samples);
@@ -136,12 +138,33 @@ impl Liar {
             Lie::Misnamed => "weights.safetensors",
             _ => MODEL_FILE,
         };
-        let (file, receipt) = self.store(place, name, model).await;
         let metrics = Metrics {
             final_loss: Some(0.01),
             test_accuracy: Some(0.99),
             ..Metrics::default()
         };
+        self.finish(place, name, model, metrics).await;
+    }
+
+    /// The same class for all samples of an inference.
+    async fn guess(&self, place: &Match) {
+        self.report(place, Report::Ready { fetched_bytes: 0 }).await;
+        let samples = place.dataset.as_ref().unwrap().test_samples;
+        let lines = (0..samples).map(|index| format!("{index},3,3,0.900000\n"));
+        let table: String = std::iter::once("index,label,class,probability\n".to_owned())
+            .chain(lines)
+            .collect();
+        let metrics = Metrics {
+            test_accuracy: Some(0.99),
+            samples,
+            ..Metrics::default()
+        };
+        let table = table.into_bytes();
+        self.finish(place, PREDICTIONS_FILE, table, metrics).await;
+    }
+
+    async fn finish(&self, place: &Match, name: &str, content: Vec<u8>, metrics: Metrics) {
+        let (file, receipt) = self.store(place, name, content).await;
         let finished = Report::Finished {
             files: vec![file],
             receipts: vec![receipt],
@@ -180,7 +203,7 @@ impl Liar {
                     50,
                 )
             }
-            Lie::TooSlow(_) => {
+            Lie::TooSlow(_) | Lie::Guessed => {
                 let (model, train, info) = (model.clone(), train.clone(), place.dataset.clone());
                 let begin = Instant::now();
                 let trained =
@@ -218,6 +241,7 @@ fn selftest(node: &SecretKey, connection: &Connection, mflops: u64) -> Signed {
     let extent = Extent {
         endure: Duration::ZERO,
         threads: 1,
+        memory: 64 << 20,
     };
     let mut on = |_: &'static str, _: f32| ControlFlow::Continue(());
     let mut work = selftest::run(1, extent, &mut on).unwrap();
@@ -319,6 +343,39 @@ async fn a_miner_that_trains_nothing_is_found_out_and_pays_for_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_miner_that_delivers_no_model_is_found_out_and_pays_for_it() {
     finds_out(Lie::Misnamed).await;
+}
+
+/// What clients ask is asked again: an inference, of a model that anybody may use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_miner_that_guesses_what_a_model_says_is_found_out_and_pays_for_it() {
+    let _turn = TURN.lock().await;
+    let network = network().await;
+    let ada = network.client(60, "ada").await;
+    let digits = publish_free_digits(&ada, network.dir.path()).await;
+    let bob = network.client(61, "bob").await;
+    let mut task = training(digits, 1, 10);
+    task.access = Access::Free;
+    let (trained, _) = bob.post(task.clone()).await.unwrap();
+    follow(&bob, trained, |_| {}).await;
+    let inference = TaskSpec {
+        work: Work::Infer {
+            model: ItemId::of_task(&trained),
+            dataset: digits,
+            split: Split::Test,
+        },
+        ..task.clone()
+    };
+    let asking = async {
+        loop {
+            let (posted, _) = bob.post(inference.clone()).await.unwrap();
+            follow(&bob, posted, |_| {}).await;
+        }
+    };
+    Liar::let_in(&network.address, Lie::Guessed).await;
+    tokio::select! {
+        () = found_out(&network, &ada, task) => {}
+        () = asking => unreachable!(),
+    }
 }
 
 async fn finds_out(lie: Lie) {

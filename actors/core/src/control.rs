@@ -1,20 +1,21 @@
 //! Control tasks: what they ask, what may be spent on them, and what is known of each.
 //!
-//! A control task is one whose right answer the coordinator can say, since training is deterministic: it trains the same
-//! itself, when an answer is there. For a miner it is a task like others: posted by an account like others, on an item of the
-//! catalog, for the market's price. What it asks is taken from what clients asked lately, with a seed of its own, so that no
+//! A control task is one whose right answer the coordinator can say, since training is deterministic, and inference is: it
+//! computes the same itself, when an answer is there. For a miner it is a task like others: posted by an account like others, on an item of the
+//! catalog, for the market's price. What it asks is taken from what clients asked lately, a training with a seed of its own, so that no
 //! answer is known from before; it is cut to what the coordinator can bear to compute again.
 //!
 //! Owned by the control actor, which stores a [`ControlRecord`] a task. When a miner gets one, and when an answer is wrong, is
 //! decided in [`crate::check`].
 //!
-//! Not here: tasks of several miners, whose members check each other at every checkpoint; and single steps of clients' runs that
+//! Not here: tasks of several miners, whose members check each other at every checkpoint; sessions, whose client sees every
+//! answer; and single steps of clients' runs that
 //! are computed again: they need the steps' commitments, and come to the same findings.
 
 use std::collections::VecDeque;
 
 use cryptomind_protocol::item::Access;
-use cryptomind_protocol::item::DatasetInfo;
+use cryptomind_protocol::item::{DatasetInfo, ModelInfo};
 use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::task::{Conditions, Optimizer, TaskSpec, TrainSpec, Work};
 use cryptomind_protocol::{AccountId, Amount, ItemId, NodeId, TaskId, Timestamp};
@@ -141,41 +142,33 @@ pub struct Bounds {
     pub most_bytes: u64,
 }
 
-/// A task like one that a client asked, for one miner, with a seed of its own, in as many epochs as the bounds allow. Nothing
-/// where that is less than one, or where it is no training. Clients' seeds are random too, unless they say one.
+/// A task like one that a client asked, for one miner, within the bounds; `model` is what an inference runs. Nothing where it
+/// does not fit them, or where its answer cannot be computed again: a session's depends on what its client asks.
 pub fn like(
     seen: &TaskSpec,
     info: &DatasetInfo,
+    model: Option<&ModelInfo>,
     bounds: Bounds,
     dice: &mut Dice,
 ) -> Option<TaskSpec> {
-    let Work::Train {
-        dataset,
-        model,
-        train,
-    } = &seen.work
-    else {
-        return None;
-    };
-    let an_epoch = u128::from(model.training_flops()) * u128::from(info.train_samples);
-    let epochs = bounds.most_flops.checked_div(an_epoch)?;
-    let steps = bounds
-        .most_steps
-        .checked_div(train.steps_per_epoch(info.train_samples))?;
-    let epochs = epochs.min(steps.into());
-    let epochs = train.epochs.min(u32::try_from(epochs).unwrap_or(u32::MAX));
-    if epochs == 0 || model.parameter_count() > bounds.most_parameters {
-        return None;
-    }
-    let train = TrainSpec {
-        epochs,
-        seed: seed(dice),
-        ..train.clone()
-    };
-    let work = Work::Train {
-        dataset: *dataset,
-        model: model.clone(),
-        train,
+    let work = match &seen.work {
+        Work::Train {
+            dataset,
+            model,
+            train,
+        } => Work::Train {
+            dataset: *dataset,
+            model: model.clone(),
+            train: shortened(model, train, info, bounds, dice)?,
+        },
+        Work::Infer { split, .. } => {
+            let spec = &model?.spec;
+            let flops = u128::from(spec.forward_flops()) * u128::from(info.samples(*split));
+            let fits =
+                flops <= bounds.most_flops && spec.parameter_count() <= bounds.most_parameters;
+            fits.then(|| seen.work.clone())?
+        }
+        Work::Serve { .. } => return None,
     };
     // Whoever is asked may answer, whatever its rating.
     let conditions = Conditions {
@@ -187,6 +180,32 @@ pub fn like(
         miners: 1,
         conditions,
         ..seen.clone()
+    })
+}
+
+/// A training with a seed of its own, in as many epochs as the bounds allow; nothing where that is less than one. Clients' seeds
+/// are random too, unless they say one.
+fn shortened(
+    model: &ModelSpec,
+    train: &TrainSpec,
+    info: &DatasetInfo,
+    bounds: Bounds,
+    dice: &mut Dice,
+) -> Option<TrainSpec> {
+    let an_epoch = u128::from(model.training_flops()) * u128::from(info.train_samples);
+    let epochs = bounds.most_flops.checked_div(an_epoch)?;
+    let steps = bounds
+        .most_steps
+        .checked_div(train.steps_per_epoch(info.train_samples))?;
+    let epochs = epochs.min(steps.into());
+    let epochs = train.epochs.min(u32::try_from(epochs).unwrap_or(u32::MAX));
+    if epochs == 0 || model.parameter_count() > bounds.most_parameters {
+        return None;
+    }
+    Some(TrainSpec {
+        epochs,
+        seed: seed(dice),
+        ..train.clone()
     })
 }
 
@@ -212,7 +231,7 @@ pub fn usual(
         seed: 0,
         checkpoint_steps: 100,
     };
-    like(&task(dataset, model, train, dice), info, bounds, dice)
+    like(&task(dataset, model, train, dice), info, None, bounds, dice)
 }
 
 /// The most that a task may cost, as people say it: what its client said, where that is enough; otherwise the next of 1, 2
@@ -335,6 +354,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use cryptomind_protocol::item::DataFormat;
+    use cryptomind_protocol::task::{Metrics, Split};
 
     use super::*;
 
@@ -388,6 +408,41 @@ mod tests {
     }
 
     #[test]
+    fn an_inference_is_asked_as_it_is_or_not_at_all() {
+        let mut dice = Dice::new(3);
+        let dataset = ItemId::new([1; 16]);
+        let trained = usual(dataset, &info(), BOUNDS, &mut dice).unwrap();
+        let model = ModelInfo {
+            spec: train_of(&trained).0.clone(),
+            classes: info().classes,
+            dataset: None,
+            task: None,
+            metrics: Metrics::default(),
+        };
+        let mut seen = trained.clone();
+        seen.conditions.min_rating_milli = 4_000;
+        seen.work = Work::Infer {
+            model: ItemId::new([2; 16]),
+            dataset,
+            split: Split::Test,
+        };
+        let drawn = like(&seen, &info(), Some(&model), BOUNDS, &mut dice).unwrap();
+        assert_eq!((&drawn.work, drawn.miners), (&seen.work, 1));
+        assert_eq!(drawn.conditions.min_rating_milli, 0);
+        assert_eq!(like(&seen, &info(), None, BOUNDS, &mut dice), None);
+        let flops = u128::from(model.spec.forward_flops()) * 10;
+        let bounds = |most_flops, most_parameters| Bounds {
+            most_flops,
+            most_parameters,
+            ..BOUNDS
+        };
+        let parameters = model.spec.parameter_count();
+        let mut fits = |bounds| like(&seen, &info(), Some(&model), bounds, &mut dice).is_some();
+        assert!(fits(bounds(flops, parameters)));
+        assert!(!fits(bounds(flops - 1, parameters)) && !fits(bounds(flops, parameters - 1)));
+    }
+
+    #[test]
     fn a_clients_task_is_cut_to_what_can_be_computed_again() {
         let mut dice = Dice::new(2);
         let mut seen = usual(ItemId::new([1; 16]), &info(), BOUNDS, &mut dice).unwrap();
@@ -396,7 +451,7 @@ mod tests {
         if let Work::Train { train, .. } = &mut seen.work {
             train.epochs = 90_000;
         }
-        let drawn = like(&seen, &info(), BOUNDS, &mut dice).unwrap();
+        let drawn = like(&seen, &info(), None, BOUNDS, &mut dice).unwrap();
         let (model, train) = train_of(&drawn);
         assert_eq!((drawn.miners, model), (1, train_of(&seen).0));
         assert_eq!((drawn.max_cost, drawn.access), (seen.max_cost, seen.access));
@@ -411,12 +466,20 @@ mod tests {
             most_flops: 1000,
             ..BOUNDS
         };
-        assert_eq!(like(&seen, &info(), tight, &mut dice), None);
+        assert_eq!(like(&seen, &info(), None, tight, &mut dice), None);
+        let serve = TaskSpec {
+            work: Work::Serve {
+                model: ItemId::new([2; 16]),
+                samples_max: 1,
+            },
+            ..seen.clone()
+        };
+        assert_eq!(like(&serve, &info(), None, BOUNDS, &mut dice), None);
         let few = Bounds {
             most_steps: 100,
             ..BOUNDS
         };
-        let drawn = like(&seen, &info(), few, &mut dice).unwrap();
+        let drawn = like(&seen, &info(), None, few, &mut dice).unwrap();
         assert!(train_of(&drawn).1.total_steps(1000) <= 100);
         let second = again(&drawn, &mut dice);
         assert_eq!(second.work, drawn.work);

@@ -10,7 +10,7 @@
 //!                                    └───────────── another owner's miner is asked ────────────┘
 //! ```
 //!
-//! The answer is what training again gives, here, once the miner's is there: see `control/answer.rs`. What is found is
+//! The answer is what computing it again gives, here, once the miner's is there: see `control/answer.rs`. What is found is
 //! evidence for the rating and, where an answer is wrong, a forfeiture; both are one posting.
 //!
 //! Its timer looks at every open question, so a restart, or news that was lost, delays a finding and costs none. Where it cannot
@@ -33,10 +33,10 @@ use cryptomind_core::run::Run;
 use cryptomind_gpu::agreement::Agreement;
 use cryptomind_protocol::block::Decision;
 use cryptomind_protocol::genesis::Genesis;
-use cryptomind_protocol::item::MODEL_FILE;
+use cryptomind_protocol::item::{MODEL_FILE, PREDICTIONS_FILE};
 use cryptomind_protocol::rating::{Evidence, EvidenceRecord, RatingView};
 use cryptomind_protocol::role::Role;
-use cryptomind_protocol::task::{ResultFile, TaskSpec, TaskState};
+use cryptomind_protocol::task::{ResultFile, TaskSpec, TaskState, Work};
 use cryptomind_protocol::{AccountId, Amount, ErrorBody, NodeId, TaskId, Timestamp};
 use cryptomind_storage::state::{Batch, Record as _, StateStore};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -505,7 +505,7 @@ impl Examiner {
         match run.map_err(ErrorBody::internal)? {
             Some(run) if !run.state.is_final() => Ok(()),
             Some(run) if run.state == TaskState::Finished => {
-                self.judge(id, record.spec.clone(), model_of(&run));
+                self.judge(id, record.spec.clone(), &run);
                 Ok(())
             }
             Some(_) => self.unasked(id).await,
@@ -515,13 +515,18 @@ impl Examiner {
         }
     }
 
-    fn judge(&mut self, id: TaskId, spec: TaskSpec, file: Option<ResultFile>) {
+    fn judge(&mut self, id: TaskId, spec: TaskSpec, run: &Run) {
         self.judging.insert(id);
+        let name = match spec.work {
+            Work::Train { .. } => MODEL_FILE,
+            Work::Infer { .. } | Work::Serve { .. } => PREDICTIONS_FILE,
+        };
+        let file = result_of(run, name);
         let (world, desk, me) = (self.world.clone(), self.desk.clone(), self.me.clone());
         tokio::spawn(async move {
             let found = match file {
                 Some(file) => answer::look_at(&world, &desk, &spec, &file).await,
-                None => Ok(Some(answer::nothing())),
+                None => Ok(Some(answer::nothing(name))),
             };
             // An actor that is being restarted looks at it again.
             drop(me.cast(ControlMsg::Judged { id, found }));
@@ -669,10 +674,10 @@ impl Examiner {
     }
 }
 
-/// The trained model of a run that finished, where there is one.
-fn model_of(run: &Run) -> Option<ResultFile> {
+/// A file of a run that finished, where there is one of that name.
+fn result_of(run: &Run, name: &str) -> Option<ResultFile> {
     let (files, _) = run.result.as_ref()?;
-    files.iter().find(|file| file.name == MODEL_FILE).cloned()
+    files.iter().find(|file| file.name == name).cloned()
 }
 
 /// A finding as evidence, and what the ledger does for it. What is right names no task: nobody need know which it was.
@@ -692,7 +697,7 @@ fn evidence(
         Finding::Right(_) => (question::some_id()?, Evidence::Right {}, None),
         Finding::Wrong(_) => {
             let reason = format!(
-                "training it again, here and by another owner's miner, gives another model: {}",
+                "computed again, here and by another owner's miner, it comes to something else: {}",
                 heard.reason
             );
             let forfeit = Decision::Forfeit {

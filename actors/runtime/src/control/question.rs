@@ -5,7 +5,7 @@ use cryptomind_core::check::Case;
 use cryptomind_core::control::{self, Bounds, ControlRecord};
 use cryptomind_core::dice::Dice;
 use cryptomind_core::transaction::{self, Verified};
-use cryptomind_protocol::item::{Access, DatasetInfo, ItemKind};
+use cryptomind_protocol::item::{Access, DatasetInfo, ItemKind, ModelInfo};
 use cryptomind_protocol::task::{TaskSpec, Work};
 use cryptomind_protocol::transaction::Action;
 use cryptomind_protocol::{AccountId, Amount, ErrorBody, ItemId, NodeId, TaskId, Timestamp};
@@ -47,19 +47,15 @@ pub(super) async fn draw(
     wanted: Wanted,
     dice: &mut Dice,
 ) -> Result<Question, ErrorBody> {
-    let (spec, dataset) = match wanted {
+    let (spec, materials) = match wanted {
         Wanted::New(seen) => new(world, seen, dice).await?,
         Wanted::Again(spec) => {
-            let dataset = dataset_of(world, &spec).await?;
-            (control::again(&spec, dice), dataset)
+            let materials = materials_of(world, &spec).await?;
+            (control::again(&spec, dice), materials)
         }
     };
     let key = purse.some(dice);
     let account = purse::account(key);
-    let materials = Materials {
-        dataset: Some(dataset),
-        model: None,
-    };
     let cost = price(world, account, &spec, &materials).await?;
     let spec = TaskSpec {
         max_cost: control::cap(spec.max_cost, cost),
@@ -83,14 +79,13 @@ async fn new(
     world: &ControlArguments,
     seen: Option<TaskSpec>,
     dice: &mut Dice,
-) -> Result<(TaskSpec, ItemRecord), ErrorBody> {
+) -> Result<(TaskSpec, Materials), ErrorBody> {
     let bounds = world.rule.bounds;
     if let Some(seen) = seen
-        && let Ok(record) = dataset_of(world, &seen).await
-        && let Some(info) = is_open(&record, bounds)
-        && let Some(spec) = control::like(&seen, info, bounds, dice)
+        && let Ok(materials) = materials_of(world, &seen).await
+        && let Some(spec) = like(&seen, &materials, bounds, dice)
     {
-        return Ok((spec, record));
+        return Ok((spec, materials));
     }
     let list = |reply| CatalogMsg::ItemsOf(Some("dataset".into()), MAX_DATASETS, reply);
     let mut items = world.catalog.call(list, CATALOG_LIMIT).await??;
@@ -99,9 +94,13 @@ async fn new(
             .swap_remove(dice.below(items.len() as u64) as usize)
             .item;
         let record = item_of(world, item).await?;
-        let info = is_open(&record, bounds);
+        let info = dataset_in(&record).filter(|_| is_open(&record, bounds));
         if let Some(spec) = info.and_then(|info| control::usual(item, info, bounds, dice)) {
-            return Ok((spec, record));
+            let materials = Materials {
+                dataset: Some(record),
+                model: None,
+            };
+            return Ok((spec, materials));
         }
     }
     let message = "the catalog has no dataset that everybody may use and that is small enough";
@@ -109,30 +108,61 @@ async fn new(
         .with_help("publish one that others may use for nothing, or raise control.max_milli_cu"))
 }
 
-/// A dataset that anybody may use for nothing, and that is small enough. Whoever is paid for the use of his dataset could have
-/// the operator pay for a great many.
-fn is_open(record: &ItemRecord, bounds: Bounds) -> Option<&DatasetInfo> {
+fn like(
+    seen: &TaskSpec,
+    materials: &Materials,
+    bounds: Bounds,
+    dice: &mut Dice,
+) -> Option<TaskSpec> {
+    let items = [&materials.dataset, &materials.model];
+    if !items.into_iter().flatten().all(|r| is_open(r, bounds)) {
+        return None;
+    }
+    let info = materials.dataset.as_ref().and_then(dataset_in)?;
+    let model = materials.model.as_ref().and_then(model_in);
+    control::like(seen, info, model, bounds, dice)
+}
+
+/// Whether anybody may use an item for nothing, and it is small enough. Whoever is paid for the use of his item could have the
+/// operator pay for a great many.
+fn is_open(record: &ItemRecord, bounds: Bounds) -> bool {
     let files = record.manifest.files.iter();
     let bytes = files.fold(0u64, |sum, file| sum.saturating_add(file.bytes));
+    record.manifest.access == Access::Free && bytes <= bounds.most_bytes
+}
+
+pub(super) const fn dataset_in(record: &ItemRecord) -> Option<&DatasetInfo> {
     match &record.manifest.kind {
-        ItemKind::Dataset(info)
-            if record.manifest.access == Access::Free && bytes <= bounds.most_bytes =>
-        {
-            Some(info)
-        }
+        ItemKind::Dataset(info) => Some(info),
         _ => None,
     }
 }
 
-/// What a task trains on.
-pub(super) async fn dataset_of(
+pub(super) const fn model_in(record: &ItemRecord) -> Option<&ModelInfo> {
+    match &record.manifest.kind {
+        ItemKind::Model(info) => Some(info),
+        _ => None,
+    }
+}
+
+/// What a task works on.
+pub(super) async fn materials_of(
     world: &ControlArguments,
     spec: &TaskSpec,
-) -> Result<ItemRecord, ErrorBody> {
-    match &spec.work {
-        Work::Train { dataset, .. } => item_of(world, *dataset).await,
-        _ => Err(ErrorBody::internal("only training is asked about")),
-    }
+) -> Result<Materials, ErrorBody> {
+    let (dataset, model) = match &spec.work {
+        Work::Train { dataset, .. } => (dataset, None),
+        Work::Infer { dataset, model, .. } => (dataset, Some(model)),
+        Work::Serve { .. } => return Err(ErrorBody::internal("a session asks nothing of its own")),
+    };
+    let model = match model {
+        Some(model) => Some(item_of(world, *model).await?),
+        None => None,
+    };
+    Ok(Materials {
+        dataset: Some(item_of(world, *dataset).await?),
+        model,
+    })
 }
 
 async fn item_of(world: &ControlArguments, item: ItemId) -> Result<ItemRecord, ErrorBody> {

@@ -17,6 +17,11 @@ use super::train::Fault;
 /// Samples between two looks at whether anybody still wants the answer.
 const CHUNK: usize = 1024;
 
+/// The first line of every table of predictions.
+const HEADER: &str = "index,label,class,probability";
+/// By so much rounding moves a probability, at most: some hundred times what machines of different kinds were seen to.
+const ROUNDING: f32 = 1e-3;
+
 /// What is run over what.
 pub struct Plan {
     /// The model.
@@ -37,24 +42,17 @@ pub fn run(
     unwanted: &AtomicBool,
 ) -> Result<(String, Metrics), Fault> {
     let begin = Instant::now();
-    let model = serve::load(&plan.model, &plan.weights)?;
-    // Scaled as the network learnt, not as this dataset would be: the same value means the same in both.
-    let loaded = dataset::load(&plan.info, plan.split, model.scaling(), file);
-    let (samples, _) = loaded.map_err(|e| Fault {
-        task_fault: !matches!(e, dataset::DataError::Io { .. }),
-        reason: e.to_string(),
-    })?;
+    let (model, samples) = load(plan, file)?;
     let loaded = Instant::now();
-    let mut csv = String::from("index,label,class,probability\n");
+    let mut csv = format!("{HEADER}\n");
     let mut right = 0;
-    for start in (0..samples.len()).step_by(CHUNK) {
+    for range in chunks(&samples) {
         if unwanted.load(Ordering::Relaxed) {
             return Err(Fault {
                 task_fault: false,
                 reason: "nobody wants the answer any more".into(),
             });
         }
-        let range = start..(start + CHUNK).min(samples.len());
         right += predict(plan, &model, &samples, range, &mut csv)?;
     }
     let metrics = Metrics {
@@ -69,6 +67,64 @@ pub fn run(
         }),
     };
     Ok((csv, metrics))
+}
+
+/// How an answer differs from the one that this plan comes to; nothing where it is the same but for rounding. `answer` may be
+/// anything. Blocks.
+pub fn difference(
+    plan: &Plan,
+    file: &dyn Fn(&str) -> PathBuf,
+    answer: &[u8],
+) -> Result<Option<String>, Fault> {
+    let (model, samples) = load(plan, file)?;
+    let mut lines = std::str::from_utf8(answer).unwrap_or_default().lines();
+    if lines.next() != Some(HEADER) {
+        return Ok(Some("it is no table of predictions".into()));
+    }
+    for range in chunks(&samples) {
+        let probabilities = model.probabilities(&samples, range.clone())?;
+        let rows = range.zip(probabilities.chunks_exact(model.classes()));
+        for (index, row) in rows {
+            let line = lines.next().unwrap_or("nothing");
+            if !is_answer(line, index, row, &plan.model.classes) {
+                return Ok(Some(format!("of sample {index} it says {line:.60}")));
+            }
+        }
+    }
+    let more = lines.next().is_some();
+    Ok(more.then(|| "it goes on after its samples".into()))
+}
+
+/// Whether a line says a class as probable as any, and how probable that is: machines round differently.
+fn is_answer(line: &str, index: usize, row: &[f32], classes: &[String]) -> bool {
+    let said = || {
+        let rest = line.strip_prefix(&format!("{index},"))?;
+        let (label, rest) = rest.split_once(',')?;
+        let label: usize = label.parse().ok()?;
+        let name = cell(classes.get(label).map_or("", String::as_str));
+        let probability: f32 = rest.strip_prefix(&name)?.strip_prefix(',')?.parse().ok()?;
+        Some((*row.get(label)?, probability))
+    };
+    let most = row[most_probable(row)];
+    said().is_some_and(|(is, said)| most - is <= ROUNDING && (is - said).abs() <= ROUNDING)
+}
+
+/// The model and the samples.
+fn load(plan: &Plan, file: &dyn Fn(&str) -> PathBuf) -> Result<(Model, Samples), Fault> {
+    let model = serve::load(&plan.model, &plan.weights)?;
+    // Scaled as the network learnt, not as this dataset would be: the same value means the same in both.
+    let loaded = dataset::load(&plan.info, plan.split, model.scaling(), file);
+    let (samples, _) = loaded.map_err(|e| Fault {
+        task_fault: !matches!(e, dataset::DataError::Io { .. }),
+        reason: e.to_string(),
+    })?;
+    Ok((model, samples))
+}
+
+fn chunks(samples: &Samples) -> impl Iterator<Item = Range<usize>> + use<> {
+    let len = samples.len();
+    let starts = (0..len).step_by(CHUNK);
+    starts.map(move |start| start..(start + CHUNK).min(len))
 }
 
 /// Adds the lines of a range, and counts the right ones.
@@ -168,6 +224,45 @@ mod tests {
         assert!(metrics.test_accuracy.is_some());
         let stopped = run(&plan, &file, &AtomicBool::new(true)).unwrap_err();
         assert!(!stopped.task_fault);
+    }
+
+    #[test]
+    fn an_answer_is_told_from_what_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = plan(dir.path(), 10);
+        let file = |name: &str| dir.path().join(name);
+        let (csv, _) = run(&plan, &file, &AtomicBool::new(false)).unwrap();
+        let differs = |answer: &str| difference(&plan, &file, answer.as_bytes()).unwrap();
+        assert_eq!(differs(&csv), None);
+        let lines: Vec<&str> = csv.lines().collect();
+        let last = *lines.last().unwrap();
+        let fields: Vec<&str> = last.split(',').collect();
+        let [index, label, _, probability] = fields[..] else {
+            panic!("{last}")
+        };
+        let with = |line: String| {
+            let mut lines = lines.clone();
+            *lines.last_mut().unwrap() = &line;
+            differs(&lines.join("\n"))
+        };
+        let rounded = probability.parse::<f32>().unwrap() + 1e-5;
+        assert_eq!(with(format!("{index},{label},{label},{rounded:.6}")), None);
+        let other = (label.parse::<usize>().unwrap() + 1) % 10;
+        for wrong in [
+            format!("{index},{other},{other},{probability}"),
+            format!("{index},{label},{other},{probability}"),
+            format!("{index},{label},{label},{:.6}", rounded + 0.01),
+            format!("{index},{label},{label},NaN"),
+            format!("{index},99,,{probability}"),
+            format!("7,{label},{label},{probability}"),
+            format!("{last}\n{last}"),
+            String::new(),
+        ] {
+            assert!(with(wrong.clone()).is_some(), "{wrong}");
+        }
+        let without_last = csv.strip_suffix(&format!("{last}\n")).unwrap();
+        assert!(differs(without_last).is_some() && differs("").is_some());
+        assert!(difference(&plan, &file, &[0xff, 0xfe]).unwrap().is_some());
     }
 
     #[test]
