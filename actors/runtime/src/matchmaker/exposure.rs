@@ -11,6 +11,7 @@ use cryptomind_protocol::rating::RatingView;
 use cryptomind_protocol::{Amount, NodeId, TaskId};
 
 use super::Desk;
+use super::past::Miner;
 use crate::coordinator::links::Link;
 use crate::ledger::{LEDGER_LIMIT, LedgerMsg};
 
@@ -74,6 +75,18 @@ impl Desk {
         exposure::check(rating.streak, &holding, worth(run), allowance).err()
     }
 
+    /// Why such a part of a task is too much for a miner whatever it does now, where that is so: what it has in its hands will be
+    /// done one day.
+    pub(super) fn outsized(&self, miner: &Miner, part: Amount) -> Option<Refusal> {
+        let allowance = self.world.allowance?;
+        let withheld = self.free.groups.withheld.get(&miner.record.node);
+        let idle = Holding {
+            withheld: withheld.copied().unwrap_or_default(),
+            ..Holding::default()
+        };
+        exposure::check(miner.rating.streak, &idle, part, allowance).err()
+    }
+
     /// What the miners of a group hold besides a miner's place in a task. Others' places in it are worth something, and no other
     /// work.
     fn holding(&self, group: Group, besides: (NodeId, TaskId)) -> Holding {
@@ -100,6 +113,11 @@ impl Desk {
 /// What one member's part of a run will be paid, as far as it is not verified yet.
 fn worth(run: &Run) -> Amount {
     let left = run.terms.work_cost.checked_sub(run.earned);
-    let part = left.and_then(|left| left.mul_div_ceil(1, u128::from(run.spec.miners.max(1))));
+    part(left.unwrap_or_default(), run.spec.miners)
+}
+
+/// One member's part of what a group of so many is paid.
+pub(super) fn part(whole: Amount, miners: u32) -> Amount {
+    let part = whole.mul_div_ceil(1, u128::from(miners.max(1)));
     part.unwrap_or_default()
 }

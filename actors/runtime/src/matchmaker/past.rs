@@ -15,7 +15,7 @@ use cryptomind_protocol::{ErrorBody, NodeId};
 use cryptomind_storage::StoreError;
 use cryptomind_storage::state::StateStore;
 
-use super::Desk;
+use super::{Desk, exposure};
 
 /// A miner as it is stored, with its rating.
 pub(super) struct Miner {
@@ -84,8 +84,11 @@ impl Desk {
         let links = self.world.links.of_role(Role::Miner).into_iter();
         let miners = self.rated(links.map(|link| link.record).collect()).await?;
         let workload = Workload::of(spec, terms);
+        let part = exposure::part(terms.work_cost, spec.miners);
         let known = |miner: Miner| {
             let (ability, basis) = self.ability(&miner, &workload, &terms.items);
+            let exposed = self.outsized(&miner, part);
+            let ability = Ability { exposed, ..ability };
             Known {
                 candidate: self.candidate(&miner.record.node, ability, terms.prices.unit_price),
                 name: miner.record.name,

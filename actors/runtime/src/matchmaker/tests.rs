@@ -862,6 +862,32 @@ async fn newcomers_of_a_place_have_one_small_task_at_a_time() {
     house.tree.stop().await;
 }
 
+/// What is too much for whoever is there is said with the price, not after the posting.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quote_says_where_a_task_is_too_much_for_newcomers() {
+    for (allowance, fits) in [(CAP, true), (Amount::ZERO, false)] {
+        let store = store_with_item().await;
+        let mut batch = Batch::new();
+        let node = NodeId::new([100; 32]);
+        batch.put(&NodeRecord { node, ..miner() });
+        store.commit(batch).await.unwrap();
+        let house = House::checking(&store, allowance).await;
+        let _crowd = house.crowd(1).await;
+        let quote = |reply| MatchmakerMsg::QuoteOf {
+            account: miner().owner,
+            spec: Box::new(spec()),
+            materials: Box::new(materials()),
+            reply,
+        };
+        let quote = house.matchmaker.call(quote, MATCHMAKER_LIMIT).await;
+        let quote = quote.unwrap().unwrap();
+        assert_eq!(quote.time_p50_ms.is_some(), fits, "{quote:?}");
+        let said = quote.notes.iter().any(|note| note.contains("are new"));
+        assert_eq!(said, !fits, "{quote:?}");
+        house.tree.stop().await;
+    }
+}
+
 /// As the matchmaker's outbox does it, once it is on the disk.
 async fn heard(house: &House, evidence: EvidenceRecord) {
     let mut batch = Batch::new();
