@@ -100,16 +100,21 @@ impl std::fmt::Display for ProbePort {
     }
 }
 
-/// `[selftest]`: what it shows before it may join, made anew where the machine has changed or a month is over.
+/// `[selftest]`: what it shows before it may join, made anew where the machine has changed, and at intervals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selftest {
     /// For how long it trains to see whether it slows down, seconds; 0 is the shortest form of the whole test.
     pub seconds: u64,
+    /// After so many hours a report says little of a machine: dust, heat, another kernel.
+    pub hours: u64,
 }
 
 impl Default for Selftest {
     fn default() -> Self {
-        Self { seconds: 5 }
+        Self {
+            seconds: 5,
+            hours: 7 * 24,
+        }
     }
 }
 
@@ -242,6 +247,9 @@ impl Settings for Miner {
         let selftest = Selftest {
             seconds: reader.take("selftest.seconds", Selftest::default().seconds, |e| {
                 whole(e, 0..=600)
+            }),
+            hours: reader.take("selftest.hours", Selftest::default().hours, |e| {
+                whole(e, 1..=30 * 24)
             }),
         };
         let market = Asking {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use cryptomind_protocol::model::{Layer, ModelSpec};
 use cryptomind_protocol::selftest::Pace;
+use cryptomind_protocol::speed::Step;
 use cryptomind_protocol::task::{Optimizer, TrainSpec};
 
 use crate::dataset::Samples;
@@ -27,17 +28,16 @@ pub(crate) const ENDURANCE: Shape = Shape {
     batch: 128,
 };
 
-/// Steps of 0.5 to 1600 million operations, each about eight times the one before: the smaller, the less of the time is
-/// spent in products.
-///
-/// The gradient of a model's inputs is counted and not computed, so a model of one layer looks 1.5 times as fast as one of
-/// many. In these the first layer has half of the operations: any other model is off by a fifth at most for that reason.
-pub(crate) const PACES: [Shape; 5] = [
+/// Steps of 0.4 to 1700 million operations over 2,000 to 1.1 million parameters: the smaller, the less of the time is spent
+/// in products; the more parameters, the more in memory. Batches are such as are usual, as the products of small ones are
+/// slower.
+pub(crate) const PACES: [Shape; 6] = [
     shape(32, &[32, 32], 32),
     shape(64, &[64, 64], 64),
     shape(128, &[128, 128], 128),
-    shape(256, &[256, 256], 256),
-    shape(512, &[512, 512], 512),
+    shape(256, &[256, 256], 128),
+    shape(512, &[512, 512], 128),
+    shape(512, &[1024, 512], 256),
 ];
 
 const fn shape(inputs: u32, hidden: &'static [u32], batch: u32) -> Shape {
@@ -54,15 +54,21 @@ pub(crate) fn pace(shape: Shape, threads: usize, limit: Duration) -> Result<Pace
     let start = Instant::now();
     let mut stepper = Stepper::new(shape, threads)?;
     stepper.step()?;
-    let (mut took, mut steps) = (Duration::ZERO, 0);
+    let (mut gradients, mut update, mut steps) = (Duration::ZERO, Duration::ZERO, 0);
     while steps < 3 || start.elapsed() < limit {
-        took += stepper.step()?;
+        let took = stepper.step()?;
+        gradients += took.gradients;
+        update += took.update;
         steps += 1;
     }
-    let flops = stepper.flops();
+    let nanos = |took: Duration| u64::try_from((took / steps).as_nanos()).unwrap_or(u64::MAX);
     Ok(Pace {
-        flops_per_step: u64::try_from(flops).unwrap_or(u64::MAX),
-        mflops: mflops(flops, took / steps),
+        step: Step {
+            flops: u64::try_from(stepper.flops()).unwrap_or(u64::MAX),
+            parameters: stepper.session.parameter_count() as u64,
+        },
+        gradients_ns: nanos(gradients),
+        update_ns: nanos(update),
     })
 }
 
@@ -72,6 +78,19 @@ pub(crate) fn mflops(flops: u128, took: Duration) -> u64 {
     u64::try_from(flops * 1000 / nanos)
         .unwrap_or(u64::MAX)
         .max(1)
+}
+
+/// What the parts of a step took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Took {
+    gradients: Duration,
+    update: Duration,
+}
+
+impl Took {
+    pub(crate) fn whole(self) -> Duration {
+        self.gradients + self.update
+    }
 }
 
 /// Real steps of one shape, one after the other.
@@ -94,13 +113,17 @@ impl Stepper {
     }
 
     /// What one took.
-    pub(crate) fn step(&mut self) -> Result<Duration, EngineError> {
+    pub(crate) fn step(&mut self) -> Result<Took, EngineError> {
         let begin = Instant::now();
         self.session
             .grad_step(&self.data, &self.batch, &mut |_| ())?;
+        let gradients = begin.elapsed();
         self.session.apply(self.batch.len() as u32)?;
         self.session.commit();
-        Ok(begin.elapsed())
+        Ok(Took {
+            gradients,
+            update: begin.elapsed() - gradients,
+        })
     }
 
     /// Floating-point operations of one.
@@ -155,9 +178,9 @@ mod tests {
             let pace = pace(shape, 1, Duration::from_millis(20)).unwrap();
             println!("{pace:?}");
             // The slowest machine that could run this at all, and more than any ten CPUs.
-            assert!((1..100_000_000).contains(&pace.mflops), "{pace:?}");
-            assert!(pace.flops_per_step > 4 * before, "the smallest first");
-            before = pace.flops_per_step;
+            assert!((1..100_000_000).contains(&pace.mflops()), "{pace:?}");
+            assert!(pace.step.flops > 3 * before, "the smallest first");
+            before = pace.step.flops;
         }
     }
 }

@@ -4,10 +4,10 @@
 //! order of [`ModelSpec::parameters`], takes the arena back once a ring has summed it over all
 //! members, and updates a shadow that becomes the state when every member has confirmed the step.
 //! [`inference::Model`] runs trained weights; [`dataset`] reads what both work on; [`devices`] and
-//! [`bench`] say what a machine has and how fast it is; [`agreement`] says whether two models are the same work.
+//! [`bench`] say what a machine has and how fast it is, [`selftest`] whether it computes rightly; [`agreement`] says whether two models are the same work.
 //!
 //! Every call blocks and belongs on a thread of its caller. Nothing here knows of networks, tasks
-//! or money, and no clock but that of [`bench`] is read. On one machine the same inputs give the
+//! or money, and no clock but those of [`bench`] and [`selftest`] are read. On one machine the same inputs give the
 //! same bits, whatever the number of threads.
 //!
 //! candle is tensor type, layers of inference and oracle of the tests. The training step is planned
@@ -28,6 +28,7 @@ pub mod inference;
 pub mod selftest;
 pub mod session;
 
+mod filling;
 mod initial;
 mod loss;
 mod network;

@@ -1,11 +1,12 @@
 //! The self-test: what a machine does with a challenge, whether it does it right, and how fast it stays.
 //!
-//! Its parts, the first two from a challenge that nobody can answer beforehand:
+//! Its parts, the first three from a challenge that nobody can answer beforehand:
 //!
 //! - **products** of several sizes, each checked by Freivalds' method (1979): for random x, A·(B·x) is C·x. That takes n²
 //!   steps where the product took n³, and finds what is wrong by more than rounding in all but a few of many challenges;
 //! - **training**: three small models learn a rule that the challenge draws, and their loss must fall into the band that other
 //!   machines reach, whatever the challenge; so a wrong gradient, a wrong exp or memory that forgets shows;
+//! - **memory**: as much as the machine claims is filled with what follows from the challenge, and read back;
 //! - **paces**: how fast it trains in steps of several sizes;
 //! - **endurance**: steps of a fixed model for as long as is asked for, whose speed at the end shows throttling.
 //!
@@ -21,6 +22,7 @@ use cryptomind_protocol::task::{Optimizer, TrainSpec};
 use crate::bench::{ENDURANCE, PACES, Stepper, mflops, pace};
 use crate::dataset::Samples;
 use crate::error::EngineError;
+use crate::filling::fill;
 use crate::inference::most_probable;
 use crate::product::{Matrix, Update, multiply};
 use crate::random::Stream;
@@ -45,6 +47,8 @@ const JUDGED: usize = 32;
 const COPIED: usize = 64 << 20;
 /// For so long speed is measured in steps of each size.
 const PACE: Duration = Duration::from_millis(400);
+/// The shortest form fills no more memory than this, bytes.
+const SHORTEST_FILLED: u64 = 256 << 20;
 const SHORTEST_PACE: Duration = Duration::from_millis(20);
 /// The least time that speed is measured for.
 const SHORTEST: Duration = Duration::from_millis(200);
@@ -57,6 +61,8 @@ pub struct Extent {
     pub endure: Duration,
     /// Threads to compute with.
     pub threads: usize,
+    /// Memory to fill, bytes: what the machine will claim.
+    pub memory: u64,
 }
 
 impl Extent {
@@ -66,6 +72,15 @@ impl Extent {
 
     fn sizes(&self) -> &'static [usize] {
         &SIZES[..if self.is_shortest() { 2 } else { 3 }]
+    }
+
+    /// How much memory is filled at most, bytes.
+    pub const fn filled(&self) -> u64 {
+        if self.is_shortest() && self.memory > SHORTEST_FILLED {
+            SHORTEST_FILLED
+        } else {
+            self.memory
+        }
     }
 
     const fn copied(&self) -> usize {
@@ -111,6 +126,9 @@ pub fn run(challenge: u64, extent: Extent, say: Progress<'_>) -> Result<Work, En
     }
     say("memory", 0.0)?;
     let copy_bytes_per_s = copy(extent.copied());
+    let filled = fill(challenge, extent.filled(), threads, &mut |part| {
+        say("memory", part)
+    })?;
     let samples = rule(challenge);
     let mut trainings = Vec::new();
     for (at, (model, layers)) in models().into_iter().enumerate() {
@@ -129,6 +147,7 @@ pub fn run(challenge: u64, extent: Extent, say: Progress<'_>) -> Result<Work, En
         challenge,
         products,
         copy_bytes_per_s,
+        filled,
         trainings,
         paces,
         endurance,
@@ -270,7 +289,7 @@ fn endured(
     let (start, mut steps) = (Instant::now(), Vec::new());
     // One step at least in each quarter.
     while start.elapsed() < limit || steps.len() < 4 {
-        let took = stepper.step()?;
+        let took = stepper.step()?.whole();
         steps.push((start.elapsed(), took));
         say((start.elapsed().as_secs_f32() / limit.as_secs_f32()).min(1.0))?;
     }
@@ -301,6 +320,7 @@ mod tests {
     const SHORT: Extent = Extent {
         endure: Duration::ZERO,
         threads: 1,
+        memory: 64 << 20,
     };
 
     #[test]

@@ -73,6 +73,7 @@ impl Light {
         let extent = Extent {
             endure: Duration::ZERO,
             threads: 1,
+            memory: 64 << 20,
         };
         let work = WORK.get_or_init(|| {
             let mut on = |_: &'static str, _: f32| ControlFlow::Continue(());

@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cryptomind_actors::miner::selftest::{challenge, kept, machine, report};
+use cryptomind_actors::miner::selftest::{challenge, keep, kept, machine, report};
+use cryptomind_config::Selftest;
 use cryptomind_core::market::speed::{Sort, Speeds, StartTest};
 use cryptomind_core::selftest::kept_paces;
 use cryptomind_gpu::selftest::{Extent, run};
@@ -15,18 +16,19 @@ use cryptomind_protocol::node::{Capacity, Command, Join, Request};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::selftest::Report;
 use cryptomind_protocol::speed::RunStatistic;
-use cryptomind_protocol::task::{Activity, TaskSpec, Work};
+use cryptomind_protocol::task::{Activity, TaskSpec, TaskState, Work};
 use cryptomind_protocol::{
     AccountId, Amount, ErrorBody, ItemId, NodeId, SecretKey, Signed, Timestamp,
 };
 use serde_json::Value;
 
-use crate::nodes::{Network, delegate, follow, key, training, within};
+use crate::nodes::{Network, delegate, follow, key, publish_free_digits, training, within};
 use crate::processes::{self, TURN, Where, client_command, text};
 
 const SHORT: Extent = Extent {
     endure: Duration::ZERO,
     threads: 1,
+    memory: 64 << 20,
 };
 
 /// What a node is told that joins with this.
@@ -129,6 +131,35 @@ async fn a_miner_joins_after_its_test_and_keeps_the_report() {
     assert_eq!(kept_at(&home).unwrap(), first, "taken once");
 }
 
+/// A miner that runs for weeks is tested again, between two tasks, by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_grows_old_is_made_anew_while_the_miner_runs() {
+    let _turn = TURN.lock().await;
+    let mut network = processes::Network::start(1).await;
+    let client = network.client(60, "ada").await;
+    let home = network.dir.path().join("node-110");
+    network.miners[0].kill().await;
+    let first = kept_at(&home).unwrap();
+    let holds_ms = Selftest::default().hours * 3_600_000;
+    let old = Report {
+        made: Timestamp::from_ms(first.made.as_ms() - holds_ms + 6_000),
+        ..first
+    };
+    keep(&home.join("selftest.json"), &old).unwrap();
+    network.miners[0].start_again().await;
+    let anew = async {
+        while kept_at(&home).is_none_or(|kept| kept.work.challenge == old.work.challenge) {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("it is tested again", anew).await;
+    let digits = publish_free_digits(&client, network.dir.path()).await;
+    let (posted, _) = client.post(training(digits, 1, 1)).await.unwrap();
+    follow(&client, posted, |_| ()).await;
+    let task = client.task(posted).await.unwrap();
+    assert_eq!(task.state, TaskState::Finished, "{}", task.reason);
+}
+
 /// Every named check, as a program reads it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_says_of_each_check_what_is_found_and_needed() {
@@ -161,6 +192,7 @@ async fn the_command_says_of_each_check_what_is_found_and_needed() {
         "link",
         "products",
         "bandwidth",
+        "filled",
         "training",
         "paces",
         "endurance",
@@ -187,8 +219,13 @@ async fn the_command_says_of_each_check_what_is_found_and_needed() {
     assert!(after.work.endurance.ms >= 1_000);
 }
 
-/// Hidden layers, samples a step, epochs: steps of 1.1 and of 135 million operations.
-const TASKS: [(&[u32], u32, u32); 2] = [(&[64], 32, 100), (&[256, 256], 128, 30)];
+/// Hidden layers, samples a step, epochs: steps of 0.7 to 1,500 million operations.
+const TASKS: [(&[u32], u32, u32); 4] = [
+    (&[64], 32, 100),
+    (&[256, 256], 128, 30),
+    (&[512, 512, 512], 128, 8),
+    (&[1024, 1024], 256, 8),
+];
 
 fn of_size(dataset: ItemId, (hidden, batch, epochs): (&[u32], u32, u32)) -> TaskSpec {
     let mut spec = training(dataset, 1, epochs);
@@ -211,7 +248,7 @@ fn promised(report: &Report, run: &RunStatistic) -> u64 {
     let sort = Sort {
         kind: run.kind,
         engine: run.engine,
-        size_class: run.size_class,
+        step: run.step,
     };
     (speeds.predict(run.node, sort).unwrap().flops_per_s / 1e6) as u64
 }
@@ -233,8 +270,8 @@ async fn the_test_promises_what_the_next_task_reaches() {
         let (reached, promised) = (run.mflops().unwrap(), promised(&report, run));
         let ratio = reached as f64 / promised as f64;
         println!(
-            "class {}: {reached} of {promised} MFLOP/s, {ratio:.2}",
-            run.size_class
+            "{:?}: {reached} of {promised} MFLOP/s, {ratio:.2}",
+            run.step
         );
         off.push(ratio);
     }

@@ -31,6 +31,7 @@ fn work() -> Result<Work, ErrorBody> {
     let extent = Extent {
         endure: Duration::ZERO,
         threads: 1,
+        memory: 64 << 20,
     };
     let taken = WORK.get_or_init(|| {
         let mut on = |_: &'static str, _: f32| ControlFlow::Continue(());

@@ -15,15 +15,23 @@ pub(super) async fn run(output: Output, global: &Global, args: &RoleArgs) -> Res
     make_dir(&settings.node.data_dir)?;
     let key = node_key(&settings.node.key_file)?;
     let config = MinerConfig { settings, key };
-    let Some(node) = or_end(miner::start(config), args.tethered).await else {
-        return Ok(());
-    };
-    let node = node?;
-    let ready = async {
-        node.joined().await;
-        node.node_id.to_string()
-    };
-    let ended = until_end(output, ready, node.failed(), args.tethered).await;
-    node.shutdown().await;
-    ended
+    loop {
+        let Some(node) = or_end(miner::start(config.clone()), args.tethered).await else {
+            return Ok(());
+        };
+        let node = node?;
+        let ready = async {
+            node.joined().await;
+            node.node_id.to_string()
+        };
+        let ended = tokio::select! {
+            ended = until_end(output, ready, node.failed(), args.tethered) => Some(ended),
+            // The next one begins with it.
+            () = node.test_due() => None,
+        };
+        node.shutdown().await;
+        if let Some(ended) = ended {
+            return ended;
+        }
+    }
 }

@@ -11,8 +11,8 @@ use cryptomind_protocol::{ErrorBody, ErrorClass, GenesisHash, NodeId, Signed, Ti
 
 /// By how much a node's clock may be ahead, milliseconds.
 pub const AHEAD_LIMIT_MS: u64 = 60_000;
-/// After this a kept report says little of a machine: dust, heat, another kernel. Milliseconds: 30 days.
-pub const AGE_LIMIT_MS: u64 = 30 * 24 * 3_600_000;
+/// What is free differs from day to day; so many times as much is another machine, or another owner's wish.
+const MUCH_MORE: u64 = 2;
 
 /// What lasted less says nothing of heat, milliseconds.
 const LASTED_MS: u64 = 4_000;
@@ -124,6 +124,9 @@ fn wrong(report: &Report) -> Option<String> {
         let size = product.size;
         return Some(format!("a product of {size} rows is none"));
     }
+    if !work.filled.right {
+        return Some("its memory gives back other bytes than were written".to_owned());
+    }
     if let Some(run) = work.trainings.iter().find(|run| !run.is_right()) {
         let (model, loss) = (&run.model, run.loss);
         return Some(match run.band() {
@@ -144,11 +147,21 @@ pub fn kept_paces(work: &Work) -> Vec<Pace> {
         true => work.endurance.kept_ppm().min(WHOLE_PPM),
         false => WHOLE_PPM,
     };
+    let longer = |nanos: u64| {
+        let nanos = u128::from(nanos) * u128::from(WHOLE_PPM) / u128::from(kept.max(1));
+        u64::try_from(nanos).unwrap_or(u64::MAX)
+    };
     let slowed = |pace: &Pace| Pace {
-        mflops: (u128::from(pace.mflops) * u128::from(kept) / u128::from(WHOLE_PPM)) as u64,
+        gradients_ns: longer(pace.gradients_ns),
+        update_ns: longer(pace.update_ns),
         ..*pace
     };
     work.paces.iter().map(slowed).collect()
+}
+
+/// The memory that a node may claim, bytes: what it says that it can give now, and no more than its self-test filled.
+pub fn memory(claimed: Option<u64>, report: &Report) -> Option<u64> {
+    claimed.map(|claimed| claimed.min(report.work.filled.bytes))
 }
 
 /// What a kept report is held against.
@@ -162,6 +175,10 @@ pub struct Present {
     pub machine: Machine,
     /// How long the machine must have shown that it keeps its speed, milliseconds.
     pub endure_ms: u64,
+    /// How much memory a test would fill now, bytes.
+    pub fill_bytes: u64,
+    /// After this the report says little, milliseconds.
+    pub age_limit_ms: u64,
 }
 
 /// A kernel keeps some more or less memory to itself at each start: a sixteenth is no change.
@@ -184,12 +201,16 @@ pub fn stale(report: &Report, present: &Present, now: Timestamp) -> Option<&'sta
             "threads, devices or memory have changed",
         ),
         (
-            report.made.ms_since(now) > 0 || now.ms_since(report.made) > AGE_LIMIT_MS,
-            "it is older than 30 days, or from the future",
+            report.made.ms_since(now) > 0 || now.ms_since(report.made) >= present.age_limit_ms,
+            "it is too old, or from the future",
         ),
         (
             report.work.endurance.ms < present.endure_ms,
             "it was shorter than is asked for now",
+        ),
+        (
+            present.fill_bytes / MUCH_MORE > report.work.filled.bytes,
+            "there is much more memory than it filled",
         ),
         (!report.work.is_right(), "it failed"),
     ];

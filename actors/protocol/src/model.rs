@@ -185,10 +185,25 @@ impl ModelSpec {
         flops
     }
 
-    /// Floating-point operations of one sample in training: the forward pass, and twice that for
-    /// the gradients of inputs and weights.
+    /// Floating-point operations of one sample in training: the forward pass, and as much again for the gradient of each
+    /// layer's parameters and of its inputs. Nothing below the first layer with parameters needs a gradient, and that
+    /// layer's inputs need none: what nobody computes does not count.
     pub fn training_flops(&self) -> u64 {
-        3 * self.forward_flops()
+        let mut width = self.input_len() as u64;
+        let (mut flops, mut is_first) = (0u64, true);
+        for layer in &self.layers {
+            match layer {
+                Layer::Linear { out } => {
+                    let out = u64::from(*out);
+                    let passes = if is_first { 2 } else { 3 };
+                    flops += passes * (2 * width * out + out);
+                    (width, is_first) = (out, false);
+                }
+                Layer::Relu {} | Layer::Tanh {} if is_first => flops += width,
+                Layer::Relu {} | Layer::Tanh {} => flops += 2 * width,
+            }
+        }
+        flops
     }
 }
 
@@ -215,6 +230,11 @@ mod tests {
         assert_eq!(
             model.forward_flops(),
             2 * 64 * 64 + 64 + 64 + 2 * 64 * 10 + 10
+        );
+        assert_eq!(
+            model.training_flops(),
+            2 * (2 * 64 * 64 + 64) + 2 * 64 + 3 * (2 * 64 * 10 + 10),
+            "no gradient of the inputs"
         );
         let names: Vec<_> = model.parameters().into_iter().map(|p| p.name).collect();
         assert_eq!(

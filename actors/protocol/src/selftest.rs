@@ -7,10 +7,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::signed::Payload;
+use crate::speed::Step;
 use crate::{NodeId, Timestamp};
 
 /// The version of a [`Report`].
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// The most entries of each of a report's lists.
 pub const MAX_PARTS: usize = 16;
 /// The most devices that a report names.
@@ -71,6 +72,8 @@ pub struct Work {
     pub products: Vec<Product>,
     /// Memory that is read and written, bytes a second.
     pub copy_bytes_per_s: u64,
+    /// Memory that was filled: a node claims no more than that.
+    pub filled: Filled,
     /// Training runs.
     pub trainings: Vec<Training>,
     /// How fast it trains in steps of several sizes, the smallest first.
@@ -91,6 +94,18 @@ pub struct Product {
     pub right: bool,
 }
 
+/// Memory that was filled with numbers that follow from the challenge, then read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filled {
+    /// How much, all of it at once.
+    pub bytes: u64,
+    /// For how long, milliseconds.
+    pub ms: u64,
+    /// Whether all of it was read as it was written.
+    pub right: bool,
+}
+
 /// A training run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,14 +116,24 @@ pub struct Training {
     pub loss: f32,
 }
 
-/// How fast a machine trains in steps of one size.
+/// How fast a machine trains in steps of one size: means, nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pace {
-    /// Floating-point operations of a step, as the graph counts them.
-    pub flops_per_step: u64,
-    /// 10⁶ floating-point operations a second.
-    pub mflops: u64,
+    /// What a step is.
+    pub step: Step,
+    /// Its gradients: what the processor computes.
+    pub gradients_ns: u64,
+    /// The update of its parameters: what the memory moves.
+    pub update_ns: u64,
+}
+
+impl Pace {
+    /// 10⁶ floating-point operations a second, over all of the step.
+    pub fn mflops(&self) -> u64 {
+        let nanos = u128::from(self.gradients_ns) + u128::from(self.update_ns);
+        u64::try_from(u128::from(self.step.flops) * 1000 / nanos.max(1)).unwrap_or(u64::MAX)
+    }
 }
 
 /// How fast it stays.
@@ -156,6 +181,7 @@ impl Work {
         let trained = |name: &str| self.trainings.iter().any(|run| run.model == name);
         !self.products.is_empty()
             && self.products.iter().all(|product| product.right)
+            && self.filled.right
             && BANDS.iter().all(|(name, _)| trained(name))
             && self.trainings.iter().all(Training::is_right)
             && self.mflops() > 0

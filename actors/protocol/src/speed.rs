@@ -33,6 +33,26 @@ pub enum Engine {
     OpenCl,
 }
 
+/// What one step asks of whoever computes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Floating-point operations, as the graph counts them.
+    pub flops: u64,
+    /// Parameters that are updated after it; 0 where nothing is learnt.
+    pub parameters: u64,
+}
+
+impl Step {
+    /// Steps of a class are alike: the logarithm to base 2 of the operations, rounded down.
+    pub const fn size_class(&self) -> u8 {
+        match self.flops.checked_ilog2() {
+            Some(class) => class as u8,
+            None => 0,
+        }
+    }
+}
+
 /// What one node achieved as a member of one run, from its match to its end or its loss. Verified work alone counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunStatistic {
@@ -44,8 +64,8 @@ pub struct RunStatistic {
     pub kind: WorkKind,
     /// What computed.
     pub engine: Engine,
-    /// Size of a step: the logarithm to base 2 of its floating-point operations over the whole group, rounded down.
-    pub size_class: u8,
+    /// What a step asks of the whole group.
+    pub step: Step,
     /// Floating-point operations that it computed, as the graph counts them.
     pub flops: u64,
     /// How long it computed, milliseconds, without waiting for others.
@@ -76,7 +96,7 @@ pub enum SpeedBasis {
     },
     /// Runs of this node, of this kind and another size.
     OtherSize {
-        /// Which: see [`RunStatistic::size_class`].
+        /// Which: see [`Step::size_class`].
         size_class: u8,
     },
     /// Its start test, and what others made of theirs.

@@ -23,17 +23,18 @@ use cryptomind_net::Endpoint;
 use cryptomind_protocol::node::Capacity;
 use cryptomind_protocol::selftest::Report;
 use cryptomind_protocol::speed::Engine;
-use cryptomind_protocol::{AccountId, ErrorBody, NodeId, SecretKey};
+use cryptomind_protocol::{AccountId, ErrorBody, NodeId, SecretKey, Timestamp};
 use tokio::sync::watch;
 
 use crate::cache::Cache;
+use crate::clock;
 use crate::enrol;
 use crate::idle::{Idle, IdleMsg, Settings};
 use crate::supervisor::{Child, Handle, Limits, Tree, seat};
 use crate::transfer::Transfer;
 
 mod card;
-mod infer;
+pub(crate) mod infer;
 mod link;
 mod memory;
 mod outbox;
@@ -53,6 +54,8 @@ pub use worker::{Place, WorkerMsg, WorkerStatus};
 use link::{Link, Wiring};
 use worker::{Context, Worker};
 
+/// The longest wait before the clock is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(600);
 /// What a part gets to end beyond the idle command's own limit.
 const DRAIN_SLACK: Duration = Duration::from_secs(10);
 /// What a miner that is shut down waits to be let go by its group; then it goes anyway.
@@ -79,6 +82,14 @@ pub struct MinerNode {
     tree: Tree,
     endpoint: EndpointOf,
     joined: watch::Receiver<bool>,
+    tested: Tested,
+}
+
+/// How long the self-test's report holds that a miner joined with.
+#[derive(Debug)]
+struct Tested {
+    until: Timestamp,
+    busy: watch::Receiver<bool>,
 }
 
 /// An endpoint says nothing about itself.
@@ -119,6 +130,8 @@ fn capacity(report: &Report, max_memory: Option<u64>) -> Capacity {
 }
 
 struct Parts {
+    /// Until when the report holds that it joins with.
+    tested: Timestamp,
     idle: (crate::supervisor::Seat<IdleMsg>, Handle<IdleMsg>, Settings),
     worker: (crate::supervisor::Seat<WorkerMsg>, Handle<WorkerMsg>),
     wiring: Arc<Wiring>,
@@ -131,6 +144,7 @@ impl Parts {
         owner: AccountId,
         report: Report,
     ) -> Result<Self, ErrorBody> {
+        let tested = report.made.plus_ms(selftest::age_limit_ms(&settings));
         let Miner {
             coordinator,
             node,
@@ -178,6 +192,7 @@ impl Parts {
             joined: watch::Sender::new(false),
         });
         Ok(Self {
+            tested,
             idle: (idle_seat, idle_handle, idle_settings),
             worker: (worker_seat, worker_handle),
             wiring,
@@ -206,6 +221,10 @@ impl Parts {
             tree: Tree::start(limits, children).await?,
             endpoint: EndpointOf(wiring.endpoint.clone()),
             joined: wiring.joined.subscribe(),
+            tested: Tested {
+                until: self.tested,
+                busy: wiring.context.standing.busy(),
+            },
         })
     }
 }
@@ -220,6 +239,20 @@ impl MinerNode {
     /// Waits until restarting its parts no longer helps, and says why: the process should end then.
     pub async fn failed(&self) -> String {
         self.tree.failed().await
+    }
+
+    /// Waits until the self-test is due again and no task runs: then shut this one down and [`start`] another, which takes it.
+    pub async fn test_due(&self) {
+        loop {
+            let left = self.tested.until.ms_since(clock::now());
+            if left == 0 {
+                break;
+            }
+            // The clock may be set, and a machine may sleep, while this waits.
+            tokio::time::sleep(Duration::from_millis(left).min(LOOK_AGAIN)).await;
+        }
+        // The sender lives as long as the tree.
+        let _ = self.tested.busy.clone().wait_for(|busy| !*busy).await;
     }
 
     /// Leaves the run it is in, ends the owner's program, says goodbye. Returns when nothing is left running.

@@ -160,6 +160,7 @@ impl Values for Miner {
             ("ring.ports", optional(&ports)),
             ("probe.listen", self.probe.listen.to_string()),
             ("selftest.seconds", self.selftest.seconds.to_string()),
+            ("selftest.hours", self.selftest.hours.to_string()),
             ("idle.command", format!("{:?}", self.idle.command)),
             ("idle.stop_limit_s", self.idle.stop_limit_s.to_string()),
             ("cache.max_bytes", self.cache.max_bytes.to_string()),

@@ -113,7 +113,7 @@ async fn table(output: Output, pages: &mut Pages<'_>) -> Result<()> {
             run.task.short(),
             run.kind.to_string(),
             run.engine.to_string(),
-            format!("2^{} flop", run.size_class),
+            format!("2^{} flop", run.step.size_class()),
             moment::duration(run.ms),
             speed(mflops(run)),
         ]

@@ -43,6 +43,7 @@ pub async fn run(context: &Context, args: SelftestArgs) -> Result<()> {
     let extent = Extent {
         endure: Duration::from_secs(args.seconds),
         threads: threads_of(miner.as_ref()),
+        memory: kept::fill_bytes(miner.as_ref().and_then(|miner| miner.compute.max_memory)),
     };
     let settings = miner.as_ref();
     let folder = settings.map_or_else(doctor::folder, |miner| doctor::room(&miner.node.data_dir));
@@ -212,13 +213,32 @@ fn judge(report: &Work) -> Vec<Check> {
             size(report.copy_bytes_per_s)
         ),
     );
+    let filled = &report.filled;
+    let found = format!(
+        "{} filled in {:.1} s",
+        size(filled.bytes),
+        filled.ms as f64 / 1e3
+    );
+    let remembers = right(
+        "filled",
+        "four fifths of what is free, read back as it was written: no more is offered",
+        filled.right,
+        found,
+    );
     let steps = report.paces.iter().map(|pace| {
-        let millions = pace.flops_per_step as f64 / 1e6;
-        format!("{millions:.1}M: {}", speed(pace.mflops))
+        let millions = pace.step.flops as f64 / 1e6;
+        format!("{millions:.1}M: {}", speed(pace.mflops()))
     });
     let found: Vec<String> = steps.collect();
     let paces = Check::new("paces", "measured", Verdict::Good, found.join(", "));
-    vec![products, memory, training, paces, endurance(report)]
+    vec![
+        products,
+        memory,
+        remembers,
+        training,
+        paces,
+        endurance(report),
+    ]
 }
 
 fn right(name: &'static str, needed: &'static str, is_right: bool, found: String) -> Check {
@@ -248,7 +268,7 @@ fn endurance(report: &Work) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cryptomind_protocol::selftest::Endurance;
+    use cryptomind_protocol::selftest::{Endurance, Filled};
 
     fn report() -> Work {
         Work {
@@ -259,6 +279,11 @@ mod tests {
                 right: true,
             }],
             copy_bytes_per_s: 10 << 30,
+            filled: Filled {
+                bytes: 4 << 30,
+                ms: 2_000,
+                right: true,
+            },
             trainings: vec![Training {
                 model: "linear".into(),
                 loss: 0.35,
@@ -279,12 +304,14 @@ mod tests {
             good.iter().all(|check| check.verdict == Verdict::Good),
             "{good:?}"
         );
-        let (mut product, mut loss, mut hot) = (report(), report(), report());
+        let (mut product, mut memory, mut loss, mut hot) = (report(), report(), report(), report());
+        memory.filled.right = false;
         product.products[0].right = false;
         loss.trainings[0].loss = f32::NAN;
         hot.endurance.last_mflops = 8_000;
         for (report, name, verdict) in [
             (product, "products", Verdict::Bad),
+            (memory, "filled", Verdict::Bad),
             (loss, "training", Verdict::Bad),
             (hot, "endurance", Verdict::Notice),
         ] {

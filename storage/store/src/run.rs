@@ -67,7 +67,7 @@ pub fn statistic_key(key: &RunKey) -> Vec<u8> {
 }
 
 impl Record for RunStatistic {
-    const TABLE: &'static str = "statistics/1";
+    const TABLE: &'static str = "statistics/2";
 
     fn key(&self) -> Vec<u8> {
         statistic_key(&RunKey {

@@ -40,6 +40,7 @@ impl Endurance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::market::speed::Step;
     use crate::market::speed::{Engine, WorkKind};
     use cryptomind_protocol::{TaskId, Timestamp};
 
@@ -54,7 +55,10 @@ mod tests {
             node,
             kind: WorkKind::Train,
             engine: Engine::Cpu,
-            size_class: 1,
+            step: Step {
+                flops: 1,
+                parameters: 1,
+            },
             flops: 1,
             ms: 1,
             present_ms: NEWCOMER_MTBF_MS,

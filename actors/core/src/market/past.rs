@@ -40,6 +40,9 @@ impl Past {
         let flops_per_s = record.capacity.mflops.saturating_mul(MFLOPS as u64);
         let test = StartTest::from(flops_per_s).with_paces(&record.paces);
         self.speeds.started(record.node, record.owner, test);
+        if let Some(machine) = &record.machine {
+            self.speeds.made_of(record.node, machine);
+        }
     }
 
     /// A node was a member of a group.
@@ -95,7 +98,7 @@ impl Past {
         if self.speeds.owner(&run.node)? == client {
             return None;
         }
-        let promised = self.speeds.promised(&run.node, run.kind, run.size_class)?;
+        let promised = self.speeds.promised(&run.node, run.kind, run.step)?;
         let achieved_mflops = run.mflops()?;
         Some(Evidence::Speed {
             achieved_mflops,

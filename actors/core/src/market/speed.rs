@@ -8,6 +8,9 @@
 //! 3. its start test for steps of this size ([`StartTest`]), times what nodes achieved of their start tests at this kind of work (the median);
 //! 4. its start test alone.
 //!
+//! A start test is the node's own word. So it counts for no more than what machines of the same make reached that earn for others: see
+//! [`Makes`].
+//!
 //! Speeds scatter by factors, not by amounts, so averages are taken of logarithms: the mean of the last runs, with
 //! weight 0.2 for the newest once there are five. A prediction's spread is a standard deviation of that logarithm and
 //! narrows with the count: the sample's own scatter, blended with a prior. A start test's is the scatter of what nodes
@@ -16,14 +19,15 @@
 //! Is not: the record on disk (the statistics themselves are), nor ratings.
 
 use std::collections::BTreeMap;
-use std::f64::consts::LN_2;
 
-use cryptomind_protocol::selftest::Pace;
-pub use cryptomind_protocol::speed::{Engine, RunStatistic, SpeedBasis, WorkKind};
+use cryptomind_protocol::selftest::{Machine, Pace};
+pub use cryptomind_protocol::speed::{Engine, RunStatistic, SpeedBasis, Step, WorkKind};
 use cryptomind_protocol::{AccountId, NodeId};
 
-/// Operations in the unit of a [`Pace`].
-const MFLOPS: f64 = 1e6;
+mod make;
+
+use make::Makes;
+
 /// The least weight of the newest run in an average.
 const NEWEST_WEIGHT: f64 = 0.2;
 /// Spread of a speed of which only a start test is known, before any node has run: a factor of 1.65 either way.
@@ -45,14 +49,6 @@ fn ln_speed(run: &RunStatistic) -> Option<f64> {
     measurable.then(|| (run.flops as f64 * 1e3 / run.ms as f64).ln())
 }
 
-/// The class of steps of so many floating-point operations: the logarithm to base 2, rounded down.
-pub const fn size_class(flops_per_step: u64) -> u8 {
-    match flops_per_step.checked_ilog2() {
-        Some(class) => class as u8,
-        None => 0,
-    }
-}
-
 /// Of what a speed is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sort {
@@ -60,8 +56,8 @@ pub struct Sort {
     pub kind: WorkKind,
     /// What computes.
     pub engine: Engine,
-    /// Size of a step: see [`size_class`].
-    pub size_class: u8,
+    /// In which steps.
+    pub step: Step,
 }
 
 /// A node's speed as predicted.
@@ -75,16 +71,53 @@ pub struct Prediction {
     pub basis: SpeedBasis,
 }
 
-/// What a node's start test says: a speed for any work and, for training, how it depends on the size of a step.
+/// What a node's start test says: a speed for any work and, for training, how it depends on the step.
 ///
-/// Small steps spend their time otherwise than large ones: the same thread made 23 to 43 GFLOP/s of steps of 0.3 to 1300
-/// million operations. Between the measured sizes the logarithms are interpolated, beyond them the nearest counts.
+/// A step computes gradients and then updates its parameters:
+///
+/// ```text
+/// time = operations ÷ speed(operations) + parameters × update(parameters)
+/// ```
+///
+/// Small steps spend their time otherwise than large ones, and an update is as fast as the memory in which the parameters
+/// fit: one thread made 24 to 86 GFLOP/s of steps of 0.4 to 1600 million operations, and took 1.1 to 2.2 ns a parameter.
+/// Between what was measured the logarithms are interpolated, beyond it the nearest counts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StartTest {
     /// Floating-point operations a second.
     flops_per_s: f64,
-    /// Logarithms of a step's operations and of operations a second, by size.
-    paces: Vec<(f64, f64)>,
+    /// Of gradients, operations a second by operations of a step.
+    gradients: Curve,
+    /// Of an update, seconds a parameter by parameters.
+    update: Curve,
+}
+
+/// A quantity that was measured at some sizes: the logarithms of both, by size.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Curve(Vec<(f64, f64)>);
+
+impl Curve {
+    fn new(points: impl Iterator<Item = (f64, f64)>) -> Self {
+        let logarithms = points.map(|(size, value)| (size.max(1.0).ln(), value.ln()));
+        let mut points: Vec<_> = logarithms.collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Self(points)
+    }
+
+    /// The quantity at a size; nothing where none was measured.
+    fn at(&self, size: f64) -> Option<f64> {
+        let size = size.max(1.0).ln();
+        let next = self.0.partition_point(|(known, _)| *known < size);
+        let before = next.checked_sub(1).and_then(|at| self.0.get(at));
+        let value = match (before, self.0.get(next)) {
+            (Some((low, from)), Some((high, to))) => {
+                from + (size - low) / (high - low) * (to - from)
+            }
+            (Some((_, value)), None) | (None, Some((_, value))) => *value,
+            (None, None) => return None,
+        };
+        Some(value.exp())
+    }
 }
 
 impl From<u64> for StartTest {
@@ -92,40 +125,40 @@ impl From<u64> for StartTest {
     fn from(flops_per_s: u64) -> Self {
         Self {
             flops_per_s: flops_per_s.max(1) as f64,
-            paces: Vec::new(),
+            ..Self::default()
         }
     }
 }
 
 impl StartTest {
     /// With how fast it trains in steps of several sizes.
-    pub fn with_paces(mut self, paces: &[Pace]) -> Self {
-        let ln = |value: u64| (value.max(1) as f64).ln();
-        let point = |pace: &Pace| (ln(pace.flops_per_step), ln(pace.mflops) + MFLOPS.ln());
-        self.paces = paces.iter().map(point).collect();
-        self.paces.sort_by(|a, b| a.0.total_cmp(&b.0));
-        self
-    }
-
-    /// Floating-point operations a second at a kind of work in steps of a size.
-    fn at(&self, kind: WorkKind, size_class: u8) -> f64 {
-        match kind {
-            WorkKind::Infer => self.flops_per_s,
-            // The middle of the class.
-            WorkKind::Train => self.between((f64::from(size_class) + 0.5) * LN_2),
+    pub fn with_paces(self, paces: &[Pace]) -> Self {
+        let seconds = |nanos: u64| nanos.max(1) as f64 / 1e9;
+        let speed = |flops: u64, nanos: u64| flops.max(1) as f64 / seconds(nanos);
+        let gradients = paces.iter().map(|pace| {
+            let flops = pace.step.flops;
+            (flops as f64, speed(flops, pace.gradients_ns))
+        });
+        let update = paces.iter().map(|pace| {
+            let parameters = pace.step.parameters.max(1) as f64;
+            (parameters, seconds(pace.update_ns) / parameters)
+        });
+        Self {
+            gradients: Curve::new(gradients),
+            update: Curve::new(update),
+            ..self
         }
     }
 
-    fn between(&self, size: f64) -> f64 {
-        let next = self.paces.partition_point(|(known, _)| *known < size);
-        let before = next.checked_sub(1).and_then(|at| self.paces.get(at));
-        match (before, self.paces.get(next)) {
-            (Some((low, slow)), Some((high, fast))) => {
-                let part = (size - low) / (high - low);
-                (slow + part * (fast - slow)).exp()
+    /// Floating-point operations a second at a kind of work in such steps.
+    fn at(&self, kind: WorkKind, step: Step) -> f64 {
+        let (flops, parameters) = (step.flops.max(1) as f64, step.parameters as f64);
+        let trained = self.gradients.at(flops).zip(self.update.at(parameters));
+        match (kind, trained) {
+            (WorkKind::Infer, _) | (_, None) => self.flops_per_s,
+            (WorkKind::Train, Some((speed, update))) => {
+                flops / (flops / speed + parameters * update)
             }
-            (Some((_, speed)), None) | (None, Some((_, speed))) => speed.exp(),
-            (None, None) => self.flops_per_s,
         }
     }
 }
@@ -169,6 +202,7 @@ impl History {
 /// All that is known of nodes' speeds.
 #[derive(Debug, Clone, Default)]
 pub struct Speeds {
+    makes: Makes,
     histories: BTreeMap<(NodeId, WorkKind, Engine), BTreeMap<u8, History>>,
     start_tests: BTreeMap<NodeId, StartTest>,
     /// Logarithm of what each node last achieved of its start test.
@@ -186,19 +220,29 @@ impl Speeds {
         self.start_tests.insert(node, test.into());
     }
 
+    /// Takes what an owner's node is made of, as its self-test says.
+    pub fn made_of(&mut self, node: NodeId, machine: &Machine) {
+        self.makes.joined(node, machine);
+    }
+
     /// Takes what a node achieved in a run. A run that computed nothing or took no time says nothing.
     pub fn ran(&mut self, run: &RunStatistic) {
         let Some(speed) = ln_speed(run) else { return };
         let sizes = self.histories.entry((run.node, run.kind, run.engine));
         let sizes = sizes.or_default();
-        let known = sizes.entry(run.size_class);
-        known
+        let size_class = run.step.size_class();
+        let known = sizes.entry(size_class);
+        let history = known
             .and_modify(|history| history.feed(speed))
             .or_insert_with(|| History::first(speed));
+        if let Some(owner) = self.owners.get(&run.node) {
+            let sort = (run.kind, run.engine, size_class);
+            self.makes.reached(&run.node, *owner, sort, history.mean);
+        }
         if let Some(test) = self.start_tests.get(&run.node) {
-            let factor = speed - test.at(run.kind, run.size_class).ln();
+            let factor = speed - test.at(run.kind, run.step).ln();
             self.factors.insert((run.kind, run.node), factor);
-            let sized = (run.kind, run.size_class, run.node);
+            let sized = (run.kind, size_class, run.node);
             self.sized.insert(sized, factor);
         }
     }
@@ -206,6 +250,7 @@ impl Speeds {
     /// Forgets a node.
     pub fn forget(&mut self, node: NodeId) {
         self.histories.retain(|(known, ..), _| *known != node);
+        self.makes.forget(&node);
         self.start_tests.remove(&node);
         self.owners.remove(&node);
         self.factors.retain(|(_, known), _| *known != node);
@@ -217,19 +262,23 @@ impl Speeds {
         self.of_runs(node, sort).or_else(|| {
             let test = self.start_tests.get(&node)?;
             let (factor, spread) = self.achieved(sort.kind);
+            let claimed = test.at(sort.kind, sort.step) * factor;
+            let sized = (sort.kind, sort.engine, sort.step.size_class());
+            let most = self.owners.get(&node);
+            let most = most.and_then(|owner| self.makes.most(&node, owner, sized));
             Some(Prediction {
-                flops_per_s: test.at(sort.kind, sort.size_class) * factor,
+                flops_per_s: most.map_or(claimed, |most| claimed.min(most)),
                 spread,
                 basis: SpeedBasis::StartTest {},
             })
         })
     }
 
-    /// What a node's start test promises for steps of a size, by what nodes of others made of theirs, one an owner, operations
+    /// What a node's start test promises for such steps, by what nodes of others made of theirs, one an owner, operations
     /// a second. Nothing where fewer than [`WITNESSES`] owners have shown it. The runs of the owner's own nodes do not enter:
     /// what was claimed stays what was claimed, and nobody's nodes vouch for each other.
-    pub fn promised(&self, node: &NodeId, kind: WorkKind, size_class: u8) -> Option<f64> {
-        let test = self.start_tests.get(node)?;
+    pub fn promised(&self, node: &NodeId, kind: WorkKind, step: Step) -> Option<f64> {
+        let (test, size_class) = (self.start_tests.get(node)?, step.size_class());
         let (first, last) = ([0; NodeId::LEN], [u8::MAX; NodeId::LEN]);
         let [first, last] = [first, last].map(|id| (kind, size_class, NodeId::new(id)));
         let judged = self.owners.get(node)?;
@@ -240,7 +289,7 @@ impl Speeds {
         }
         let factors: Vec<f64> = by_owner.into_values().collect();
         let enough = factors.len() >= WITNESSES;
-        enough.then(|| test.at(kind, size_class) * median(factors).exp())
+        enough.then(|| test.at(kind, step) * median(factors).exp())
     }
 
     /// Whom a node earns for, as far as it is known.
@@ -250,11 +299,12 @@ impl Speeds {
 
     fn of_runs(&self, node: NodeId, sort: Sort) -> Option<Prediction> {
         let sizes = self.histories.get(&(node, sort.kind, sort.engine))?;
+        let size_class = sort.step.size_class();
         let nearest = sizes
             .iter()
-            .min_by_key(|(size, _)| size.abs_diff(sort.size_class));
+            .min_by_key(|(size, _)| size.abs_diff(size_class));
         let (size, history) = nearest?;
-        let (spread, basis) = if *size == sort.size_class {
+        let (spread, basis) = if *size == size_class {
             let count = history.count;
             (history.spread(), SpeedBasis::Runs { count })
         } else {

@@ -5,7 +5,7 @@
 
 use cryptomind_protocol::task::{Optimizer, TaskSpec, Work};
 
-use super::speed::{Engine, Sort, WorkKind, size_class};
+use super::speed::{Engine, Sort, Step, WorkKind};
 use crate::price::Terms;
 
 /// Bytes of an f32.
@@ -73,14 +73,17 @@ impl Workload {
         Sort {
             kind: self.kind,
             engine,
-            size_class: self.size_class(),
+            step: self.step(),
         }
     }
 
-    /// The class of its steps, by which speeds are known: see [`size_class`].
-    pub fn size_class(&self) -> u8 {
-        let step = self.flops / u128::from(self.steps.max(1));
-        size_class(u64::try_from(step).unwrap_or(u64::MAX))
+    /// One of its steps, over the whole group: the mean, as the last one of an epoch may be smaller.
+    pub fn step(&self) -> Step {
+        let flops = self.flops / u128::from(self.steps.max(1));
+        Step {
+            flops: u64::try_from(flops).unwrap_or(u64::MAX),
+            parameters: self.gradient_bytes / F32_BYTES,
+        }
     }
 }
 
@@ -166,10 +169,12 @@ mod tests {
     }
 
     #[test]
-    fn the_class_is_that_of_one_step() {
+    fn a_step_is_a_part_of_the_whole() {
         let workload = workload(Optimizer::adamw(1e-3));
-        let step = (workload.flops / 30) as u64;
-        assert_eq!(workload.size_class(), size_class(step));
-        assert_eq!((size_class(0), size_class(1), size_class(1023)), (0, 0, 9));
+        let step = workload.step();
+        assert_eq!(u128::from(step.flops), workload.flops / 30);
+        assert_eq!(step.parameters, PARAMETERS);
+        let class = |flops| Step { flops, ..step }.size_class();
+        assert_eq!((class(0), class(1), class(1023)), (0, 0, 9));
     }
 }

@@ -131,7 +131,7 @@ impl Run {
                 node: seat.member.node,
                 kind: workload.kind,
                 engine: seat.engine,
-                size_class: workload.size_class(),
+                step: workload.step(),
                 flops: seat.effort.flops,
                 ms: seat.effort.ms,
                 // A clock that was set back does not make it computed while it was not there.

@@ -1,6 +1,7 @@
 use super::*;
 use cryptomind_protocol::SecretKey;
-use cryptomind_protocol::selftest::{BANDS, Endurance, Product, Training, Work};
+use cryptomind_protocol::selftest::{BANDS, Endurance, Filled, Product, Training, Work};
+use cryptomind_protocol::speed::Step;
 
 const NETWORK: GenesisHash = GenesisHash::new([7; 32]);
 const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
@@ -36,6 +37,11 @@ fn report() -> Report {
                 right: true,
             }],
             copy_bytes_per_s: 1 << 30,
+            filled: Filled {
+                bytes: 1 << 30,
+                ms: 100,
+                right: true,
+            },
             trainings: BANDS.into_iter().map(training).collect(),
             paces: Vec::new(),
             endurance: Endurance {
@@ -102,6 +108,7 @@ fn what_is_wrong_says_what_to_type() {
         change(|r| r.work.trainings[1].model = "other".into()),
         change(|r| r.work.trainings.truncate(2)),
         change(|r| r.work.products.clear()),
+        change(|r| r.work.filled.right = false),
         change(|r| r.work.endurance.last_mflops = 0),
     ];
     for (refusal, code) in wrong {
@@ -110,7 +117,7 @@ fn what_is_wrong_says_what_to_type() {
     }
     let (refusal, _) = change(|r| r.made = NOW.plus_ms(AHEAD_LIMIT_MS + 3_000));
     assert_eq!(refusal, Refusal::FromTheFuture { ahead_s: 63 });
-    assert_eq!(change(|r| r.version = 2).0, Refusal::Version(2));
+    assert_eq!(change(|r| r.version = 1).0, Refusal::Version(1));
     let long = change(|r| r.machine.devices = vec!["CPU".into(); 33]);
     assert_eq!(long.0, Refusal::Long);
 }
@@ -122,21 +129,21 @@ fn a_kept_report_holds_until_something_changes() {
         release: "1".into(),
         machine: report().machine,
         endure_ms: 5_000,
+        fill_bytes: (2 << 30) + 1,
+        age_limit_ms: 1_000,
     };
     assert_eq!(stale(&report(), &present(), NOW), None);
-    assert_eq!(
-        stale(&report(), &present(), NOW.plus_ms(AGE_LIMIT_MS)),
-        None
-    );
-    let old = stale(&report(), &present(), NOW.plus_ms(AGE_LIMIT_MS + 1));
+    assert_eq!(stale(&report(), &present(), NOW.plus_ms(999)), None);
+    let old = stale(&report(), &present(), NOW.plus_ms(1_000));
     let early = stale(&report(), &present(), Timestamp::from_ms(1));
     assert!(old.is_some() && early.is_some());
-    let changes: [fn(&mut Present); 5] = [
+    let changes: [fn(&mut Present); 6] = [
         |p| p.node = NodeId::new([9; 32]),
         |p| p.release = "2".into(),
         |p| p.machine.threads = 1,
         |p| p.machine.memory_bytes *= 2,
         |p| p.endure_ms = 5_001,
+        |p| p.fill_bytes += 1,
     ];
     for change in changes {
         let mut changed = present();
@@ -152,13 +159,17 @@ fn a_kept_report_holds_until_something_changes() {
 fn what_a_machine_loses_when_it_is_hot_it_does_not_promise() {
     let mut work = report().work;
     work.paces = vec![Pace {
-        flops_per_step: 1,
-        mflops: 1_000,
+        step: Step {
+            flops: 600_000,
+            parameters: 1,
+        },
+        gradients_ns: 500_000,
+        update_ns: 100_000,
     }];
     let kept = |ms, last_mflops| {
         let mut work = work.clone();
         (work.endurance.ms, work.endurance.last_mflops) = (ms, last_mflops);
-        kept_paces(&work)[0].mflops
+        kept_paces(&work)[0].mflops()
     };
     assert_eq!(kept(60_000, 6_000), 750);
     assert_eq!(
@@ -167,4 +178,16 @@ fn what_a_machine_loses_when_it_is_hot_it_does_not_promise() {
         "no machine is faster than it was"
     );
     assert_eq!(kept(200, 6_000), 1_000, "no heat in moments");
+}
+
+#[test]
+fn no_more_memory_is_claimed_than_was_filled() {
+    let filled = 1 << 30;
+    assert_eq!(memory(Some(filled + 1), &report()), Some(filled));
+    assert_eq!(memory(Some(5), &report()), Some(5));
+    assert_eq!(
+        memory(None, &report()),
+        None,
+        "what nobody says counts for the least"
+    );
 }

@@ -29,7 +29,7 @@ use cryptomind_protocol::role::Role;
 use cryptomind_protocol::selftest;
 use cryptomind_protocol::serve::{self, Acknowledgement, Answered};
 use cryptomind_protocol::signed::Payload;
-use cryptomind_protocol::speed::{Engine, RunStatistic, SpeedBasis, WorkKind};
+use cryptomind_protocol::speed::{Engine, RunStatistic, SpeedBasis, Step, WorkKind};
 use cryptomind_protocol::task::{
     Activity, Candidate, Conditions, Event, Latency, Member, Metrics, Optimizer, Payment,
     Preference, Quote, Reason, Split, TaskEvent, TaskSpec, TaskState, TaskView, TrainSpec,
@@ -110,7 +110,7 @@ fn probe_ticket() -> probe::Ticket {
 }
 
 fn selftest() -> selftest::Report {
-    use selftest::{Endurance, Machine, Pace, Product, Training};
+    use selftest::{Endurance, Filled, Machine, Pace, Product, Training};
     selftest::Report {
         version: selftest::VERSION,
         node: node_id(),
@@ -129,13 +129,22 @@ fn selftest() -> selftest::Report {
                 right: true,
             }],
             copy_bytes_per_s: 10 << 30,
+            filled: Filled {
+                bytes: 12 << 30,
+                ms: 4_000,
+                right: true,
+            },
             trainings: vec![Training {
                 model: "relu".into(),
                 loss: 0.015625,
             }],
             paces: vec![Pace {
-                flops_per_step: 5_000_000,
-                mflops: 9_000,
+                step: Step {
+                    flops: 5_000_000,
+                    parameters: 9_000,
+                },
+                gradients_ns: 500_000,
+                update_ns: 20_000,
             }],
             endurance: Endurance {
                 ms: 5_000,
@@ -1312,7 +1321,10 @@ fn run_statistics() -> Vec<Message> {
         node: node_id(),
         kind,
         engine,
-        size_class: 30,
+        step: Step {
+            flops: 1 << 30,
+            parameters: 50_000,
+        },
         flops: 123_456_789_012,
         ms: 4_000,
         present_ms: 5_000,

@@ -183,6 +183,7 @@ impl Office {
             // What a node says without signing it counts for less.
             capacity.mflops = report.work.mflops();
             capacity.threads = report.machine.threads;
+            capacity.memory_bytes = selftest::memory(capacity.memory_bytes, &report);
             paces = selftest::kept_paces(&report.work);
             machine = Some(report.machine);
         }

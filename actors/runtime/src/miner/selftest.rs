@@ -60,6 +60,11 @@ pub fn free_memory(most: Option<u64>) -> Option<u64> {
     super::memory::available(most)
 }
 
+/// Memory that a self-test fills, bytes: most of what a task could have now. The rest is left to whatever else runs.
+pub fn fill_bytes(most: Option<u64>) -> u64 {
+    free_memory(most).map_or(0, |free| free / 5 * 4)
+}
+
 /// No longer than a report's texts may be.
 fn cut(mut text: String) -> String {
     while text.len() > MAX_TEXT_BYTES {
@@ -109,15 +114,27 @@ pub fn kept(file: &Path) -> Option<Report> {
         .ok()
 }
 
+/// How long a report holds, milliseconds.
+pub(super) const fn age_limit_ms(settings: &Miner) -> u64 {
+    settings.selftest.hours.saturating_mul(3_600_000)
+}
+
 /// The kept report where it holds, else one that is taken now and kept.
 pub(super) async fn taken(settings: &Miner, node: NodeId) -> Result<Report, ErrorBody> {
     let (file, threads) = (file(settings), threads(settings));
     let endure = Duration::from_secs(settings.selftest.seconds);
+    let extent = Extent {
+        endure,
+        threads,
+        memory: fill_bytes(settings.compute.max_memory),
+    };
     let present = Present {
         node,
         release: RELEASE.to_owned(),
         machine: machine(threads),
         endure_ms: endure.as_millis() as u64,
+        fill_bytes: extent.filled(),
+        age_limit_ms: age_limit_ms(settings),
     };
     match kept(&file) {
         None => info!("self-test: this machine has none yet"),
@@ -126,7 +143,7 @@ pub(super) async fn taken(settings: &Miner, node: NodeId) -> Result<Report, Erro
             Some(why) => info!("self-test: taken anew, {why}"),
         },
     }
-    let work = compute(Extent { endure, threads }).await?;
+    let work = compute(extent).await?;
     let report = report(node, present.machine, work);
     if let Err(error) = keep(&file, &report) {
         // It is taken again at the next start: a miner works without.
@@ -209,9 +226,9 @@ mod tests {
         let second = taken(&settings, NODE).await.unwrap();
         assert_eq!(second.machine.threads, 2);
         assert_ne!(second.work.challenge, first.work.challenge);
-        let month = cryptomind_core::selftest::AGE_LIMIT_MS;
+        let week = age_limit_ms(&settings);
         let old = Report {
-            made: cryptomind_protocol::Timestamp::from_ms(clock::now().as_ms() - month - 1),
+            made: cryptomind_protocol::Timestamp::from_ms(clock::now().as_ms() - week),
             ..second
         };
         keep(&file(&settings), &old).unwrap();

@@ -282,7 +282,7 @@ struct Bench {
     /// How the samples are scaled.
     scaling: Scaling,
     order: Order,
-    /// Gradients and riders as the ring reduces them.
+    /// Gradients and riders as the ring reduces them; empty until there is one.
     scratch: Vec<f32>,
     last_loss: Option<f32>,
     computed: Duration,
@@ -340,7 +340,7 @@ impl Bench {
         let session = new_session(&plan)?;
         plan.committed.store(0, Ordering::SeqCst);
         Ok(Self {
-            scratch: vec![0.0; session.parameter_count() + RIDERS],
+            scratch: Vec::new(),
             plan,
             session,
             samples,
@@ -435,9 +435,39 @@ impl Bench {
         let begin = Instant::now();
         let (mine, global) = self.batch(leg.rank, leg.world);
         let loss = self.session.grad_step(&self.samples, &mine, &mut |_| {})?;
-        let (gradients, riders) = self.scratch.split_at_mut(self.session.parameter_count());
+        self.busy += begin.elapsed();
+        let riders = [loss as f32, mine.len() as f32];
+        let [loss, count] = match leg.world {
+            // Its sums are those of the group.
+            1 => riders,
+            _ => self.sum_up(leg, riders)?,
+        };
+        // Exact: a batch has at most 2^20 samples, and f32 holds whole numbers to 2^24.
+        if count != global as f32 {
+            return Err(Halt::Fault(Fault {
+                task_fault: false,
+                reason: format!("the group computed {count} of {global} samples"),
+            }));
+        }
+        let begin = Instant::now();
+        self.session.apply(global)?;
+        self.prepared.store(true, Ordering::SeqCst);
+        self.busy += begin.elapsed();
+        within(&self.runtime, &mut leg.leave, leg.ring.barrier())?;
+        self.session.commit();
+        self.last_loss = Some(loss / count);
+        self.show();
+        Ok(u64::from(global))
+    }
+
+    /// Puts the group's gradients in the place of this member's, and answers the group's riders.
+    fn sum_up(&mut self, leg: &mut Leg, own: [f32; RIDERS]) -> Result<[f32; RIDERS], Halt> {
+        let begin = Instant::now();
+        let parameters = self.session.parameter_count();
+        self.scratch.resize(parameters + RIDERS, 0.0);
+        let (gradients, riders) = self.scratch.split_at_mut(parameters);
         gradients.copy_from_slice(self.session.gradients());
-        riders.copy_from_slice(&[loss as f32, mine.len() as f32]);
+        riders.copy_from_slice(&own);
         self.busy += begin.elapsed();
         within(
             &self.runtime,
@@ -445,23 +475,11 @@ impl Bench {
             leg.ring.all_reduce(&mut self.scratch),
         )?;
         let begin = Instant::now();
-        let (gradients, riders) = self.scratch.split_at(self.session.parameter_count());
-        // Exact: a batch has at most 2^20 samples, and f32 holds whole numbers to 2^24.
-        if riders[1] != global as f32 {
-            return Err(Halt::Fault(Fault {
-                task_fault: false,
-                reason: format!("the group computed {} of {global} samples", riders[1]),
-            }));
-        }
+        let (gradients, riders) = self.scratch.split_at(parameters);
         self.session.gradients().copy_from_slice(gradients);
-        self.session.apply(global)?;
-        self.prepared.store(true, Ordering::SeqCst);
+        let sums = [riders[0], riders[1]];
         self.busy += begin.elapsed();
-        within(&self.runtime, &mut leg.leave, leg.ring.barrier())?;
-        self.session.commit();
-        self.last_loss = Some(riders[0] / riders[1]);
-        self.show();
-        Ok(u64::from(global))
+        Ok(sums)
     }
 
     /// This rank's share of the next step's batch, and the length of the whole batch.

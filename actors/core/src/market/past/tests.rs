@@ -45,7 +45,7 @@ fn an_ability_is_what_the_past_and_the_join_say() {
         node: record.node,
         kind: workload.kind,
         engine: Engine::Cpu,
-        size_class: workload.size_class(),
+        step: workload.step(),
         flops: 2_000_000_000,
         ms: 1_000,
         present_ms: NEWCOMER_MTBF_MS,

@@ -5,8 +5,16 @@ use cryptomind_protocol::{TaskId, Timestamp};
 const SORT: Sort = Sort {
     kind: WorkKind::Train,
     engine: Engine::Cpu,
-    size_class: 30,
+    step: step(30),
 };
+
+/// Of that class.
+const fn step(size_class: u8) -> Step {
+    Step {
+        flops: 1 << size_class,
+        parameters: 1_000,
+    }
+}
 
 fn node(n: u8) -> NodeId {
     NodeId::new([n; 32])
@@ -23,7 +31,7 @@ fn run(n: u8, size_class: u8, flops_per_s: f64) -> RunStatistic {
         node: node(n),
         kind: SORT.kind,
         engine: SORT.engine,
-        size_class,
+        step: step(size_class),
         flops: (flops_per_s * 100.0) as u64,
         ms: 100_000,
         present_ms: 110_000,
@@ -111,17 +119,17 @@ fn a_start_test_promises_what_others_made_of_theirs() {
         speeds.started(node(n), owner(n), 10_000_000_000);
     }
     speeds.started(node(9), owner(9), 100_000_000_000);
-    let promised = |speeds: &Speeds, n| speeds.promised(&node(n), SORT.kind, SORT.size_class);
+    let promised = |speeds: &Speeds, n| speeds.promised(&node(n), SORT.kind, SORT.step);
     for n in 1..=3 {
         assert_eq!(promised(&speeds, 9), None);
-        speeds.ran(&run(n, SORT.size_class, 4e9));
+        speeds.ran(&run(n, 30, 4e9));
     }
     let close = |found: Option<f64>, expected: f64| (found.unwrap() / expected - 1.0).abs() < 1e-6;
     assert!(close(promised(&speeds, 9), 40e9));
     assert!(close(promised(&speeds, 4), 4e9));
     assert_eq!(promised(&speeds, 1), None, "two others are too few");
     assert_eq!(
-        speeds.promised(&node(9), SORT.kind, 10),
+        speeds.promised(&node(9), SORT.kind, step(10)),
         None,
         "of another size nothing is known"
     );
@@ -130,10 +138,60 @@ fn a_start_test_promises_what_others_made_of_theirs() {
     assert_eq!(promised(&speeds, 9), None);
     speeds.started(node(3), owner(3), 10_000_000_000);
     // Its own runs do not make its claim smaller.
-    speeds.ran(&run(9, SORT.size_class, 4e9));
+    speeds.ran(&run(9, 30, 4e9));
     assert!(close(promised(&speeds, 9), 40e9));
     speeds.forget(node(1));
     assert_eq!(promised(&speeds, 9), None);
+}
+
+/// Who names a device is believed to be as fast as others who have it, as soon as three of them have shown it.
+#[test]
+fn a_claim_counts_for_no_more_than_what_machines_of_its_make_reached() {
+    let card = |name: &str| Machine {
+        threads: 8,
+        devices: vec![name.into()],
+        memory_bytes: 0,
+    };
+    let mut speeds = Speeds::default();
+    let join = |speeds: &mut Speeds, n, claims: u64, name| {
+        speeds.started(node(n), owner(n), claims);
+        speeds.made_of(node(n), &card(name));
+    };
+    for n in 1..=3 {
+        join(&mut speeds, n, 4_000_000_000, "A");
+    }
+    join(&mut speeds, 9, 100_000_000_000, "A");
+    join(&mut speeds, 10, 2_000_000_000, "A");
+    join(&mut speeds, 11, 100_000_000_000, "B");
+    let close = |speeds: &Speeds, n, expected: f64| {
+        let predicted = speeds.predict(node(n), SORT).unwrap().flops_per_s;
+        assert!(
+            (predicted / expected - 1.0).abs() < 1e-6,
+            "{n}: {predicted}"
+        );
+    };
+    for (n, reached) in [(1, 4e9), (2, 4e9)] {
+        speeds.ran(&run(n, 30, reached));
+        close(&speeds, 9, 100e9);
+    }
+    speeds.ran(&run(3, 30, 4e9));
+    close(&speeds, 9, 5e9);
+    close(&speeds, 10, 2e9);
+    close(&speeds, 11, 100e9);
+    let small = Sort {
+        step: step(10),
+        ..SORT
+    };
+    let predicted = speeds.predict(node(9), small).unwrap().flops_per_s;
+    assert!(predicted > 99e9, "of such steps nobody has shown anything");
+    // The owner of one of the three: two others are too few.
+    speeds.started(node(9), owner(3), 100_000_000_000);
+    close(&speeds, 9, 100e9);
+    // One that is faster than all others does not raise it alone.
+    speeds.started(node(9), owner(9), 100_000_000_000);
+    speeds.ran(&run(2, 30, 400e9));
+    let predicted = speeds.predict(node(9), SORT).unwrap().flops_per_s;
+    assert!(predicted < 5.1e9, "{predicted}");
 }
 
 #[test]
@@ -201,29 +259,48 @@ fn median_error(speeds: &Speeds, truth: &[f64]) -> f64 {
 
 #[test]
 fn a_start_test_knows_the_size_of_steps() {
-    let pace = |flops_per_step, mflops| Pace {
-        flops_per_step,
-        mflops,
+    let pace = |flops, gradients_ns| Pace {
+        step: Step {
+            flops,
+            parameters: 1_000,
+        },
+        gradients_ns,
+        update_ns: 0,
     };
-    let paces = [pace(1 << 30, 40_000), pace(1 << 20, 10_000)];
+    // 40 and 10 GFLOP/s.
+    let paces = [
+        pace(40_000_000_000, 1_000_000_000),
+        pace(1_000_000, 100_000),
+    ];
     let test = StartTest::from(7_000_000_000).with_paces(&paces);
-    let close = |found: f64, expected: f64| (found / expected - 1.0).abs() < 1e-9;
-    let at = |size_class| test.at(WorkKind::Train, size_class);
-    assert!(close(at(3), 10e9) && close(at(40), 40e9), "the nearest");
-    let middle = (at(24) * at(25)).sqrt();
+    let close = |found: f64, expected: f64| (found / expected - 1.0).abs() < 1e-4;
+    let at = |flops| {
+        let step = Step {
+            flops,
+            parameters: 0,
+        };
+        test.at(WorkKind::Train, step)
+    };
     assert!(
-        close(middle, 20e9),
+        close(at(3), 10e9) && close(at(u64::MAX), 40e9),
+        "the nearest"
+    );
+    assert!(
+        close(at(200_000_000), 20e9),
         "halfway between sizes, halfway between speeds"
     );
     assert!(
-        close(test.at(WorkKind::Infer, 3), 7e9),
+        close(test.at(WorkKind::Infer, step(3)), 7e9),
         "paces are of training"
     );
 
     let mut speeds = Speeds::default();
     speeds.started(node(1), owner(1), test.clone());
     let predicted = |speeds: &Speeds, size_class| {
-        let sort = Sort { size_class, ..SORT };
+        let sort = Sort {
+            step: step(size_class),
+            ..SORT
+        };
         speeds.predict(node(1), sort).unwrap().flops_per_s
     };
     assert!(close(predicted(&speeds, 10), 10e9));
@@ -231,5 +308,32 @@ fn a_start_test_knows_the_size_of_steps() {
     speeds.started(node(2), owner(2), test);
     speeds.ran(&run(2, 40, 20e9));
     let off = predicted(&speeds, 10) / 5e9 - 1.0;
-    assert!(off.abs() < 1e-6, "{off}");
+    assert!(off.abs() < 1e-3, "{off}");
+}
+
+#[test]
+fn a_start_test_knows_what_an_update_takes() {
+    let pace = |parameters, update_ns| Pace {
+        step: Step {
+            flops: 1_000_000,
+            parameters,
+        },
+        gradients_ns: 100_000,
+        update_ns,
+    };
+    // Within a cache 1 ns a parameter, beyond it 4.
+    let paces = [pace(10_000, 10_000), pace(1_000_000, 4_000_000)];
+    let test = StartTest::from(7_000_000_000).with_paces(&paces);
+    let takes = |parameters| {
+        let step = Step {
+            flops: 1_000_000,
+            parameters,
+        };
+        1e6 / test.at(WorkKind::Train, step) * 1e9
+    };
+    let close = |found: f64, expected: f64| (found / expected - 1.0).abs() < 1e-9;
+    assert!(close(takes(0), 100_000.0));
+    assert!(close(takes(1_000), 101_000.0), "the nearest");
+    assert!(close(takes(100_000), 300_000.0), "halfway between");
+    assert!(close(takes(10_000_000), 40_100_000.0));
 }

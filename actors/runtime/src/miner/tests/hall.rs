@@ -301,7 +301,10 @@ impl Hall {
             },
             ring: Ring::default(),
             probe: Probe::default(),
-            selftest: Selftest { seconds: 0 },
+            selftest: Selftest {
+                seconds: 0,
+                ..Selftest::default()
+            },
             market: Asking::default(),
             idle: Idle {
                 command,
