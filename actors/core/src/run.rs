@@ -3,7 +3,7 @@
 //! **Owns**: one task's state, group, checkpoints and earnings. **Talked to by**: the matchmaker actor, which
 //! stores the [`Run`] and carries out its [`Effect`]s, both before anyone hears of them.
 //!
-//! Nothing waits without a limit. Each row is a wait; all of them are tested in `run/tests/timers.rs`.
+//! Nothing waits without a limit. Each row is a wait; all of them are tested in `run/tests/timers.rs` and `run/tests/promise.rs`.
 //!
 //! | state | waits for | timer | when it comes | when nobody answers | the hold |
 //! |---|---|---|---|---|---|
@@ -11,6 +11,7 @@
 //! | waiting | enough offers | [`Limits::wait_ms`] | matched | expired | settled |
 //! | matched | `Ready` of each member | [`Limits::prepare_ms`] | running | the silent are lost, the rest form the next attempt | unchanged |
 //! | running | progress | [`STALL_LIMIT_MS`] after the last news | the timer starts anew | nobody knows who it was: all are lost, the task begins again from the last verified checkpoint | earned stays earned |
+//! | running | the next verified checkpoint, or an inference's result: see `run/promise.rs` | [`LATE_GRACE_MS`] and [`LATE_FACTOR`] times what was promised, after the group began to compute or the last one was verified | `Earn`; the timer starts anew, as it does in each attempt | who is alone is lost and blamed; of several, who says itself that it computed far longer than promised is lost; where none does, all are, and the task begins again from the last verified checkpoint | earned stays earned |
 //! | running | the stored file of a checkpoint, from the first rank | [`STORE_LIMIT_MS`] after the first member told its fingerprint | its confirmation | the first rank is lost, the rest go on | unchanged |
 //! | running | fingerprints of a stored checkpoint, from each member | [`CONFIRM_LIMIT_MS`] after it was stored | it is verified: `Earn` | the silent are lost and blamed; what the others confirm is verified | the others earn |
 //! | running, all work verified | the result, from the first rank | [`STALL_LIMIT_MS`] after the last news | finished | the first rank is lost, the next one delivers | all work is earned already |
@@ -68,6 +69,7 @@ mod choice;
 mod demand;
 mod effort;
 mod leave;
+mod promise;
 mod regroup;
 mod serve;
 mod settle;
@@ -75,6 +77,7 @@ mod timers;
 
 pub use blame::Charge;
 pub use effort::{Effort, Pace};
+pub use promise::Promise;
 pub use settle::payments;
 
 use blame::{Fault, Loss};
@@ -90,6 +93,11 @@ pub const AWAY_LIMIT_MS: u64 = 10_000;
 pub const RETURN_LIMIT_MS: u64 = 2_000;
 /// How long a group may be without any news.
 pub const STALL_LIMIT_MS: u64 = 300_000;
+/// What a group that computes has for its next checkpoint beside [`LATE_FACTOR`] times what was promised: short work on busy
+/// machines is never late.
+pub const LATE_GRACE_MS: u64 = 60_000;
+/// So many times as long as promised a group may take to its next checkpoint.
+pub const LATE_FACTOR: u64 = 3;
 /// How long the first rank has to store a checkpoint whose fingerprint others have told.
 pub const STORE_LIMIT_MS: u64 = 240_000;
 /// How long members have to confirm a checkpoint that is stored.
@@ -271,9 +279,12 @@ pub struct Run {
     /// When these were done, or when the attempt began to compute.
     #[serde(default)]
     pub counted_at: Timestamp,
-    /// What exchange and storing were expected to take.
+    /// What computing, exchange and storing were expected to take.
     #[serde(default)]
     pub pace: Pace,
+    /// The next checkpoint, and until when: while a group computes of which something was expected.
+    #[serde(default)]
+    pub promise: Option<Promise>,
     /// Earned inside the hold.
     pub earned: Amount,
     /// The nodes that earned it, by order of first earning.
@@ -486,6 +497,7 @@ impl Run {
             counted_step: 0,
             counted_at: now,
             pace: Pace::default(),
+            promise: None,
             earned: Amount::ZERO,
             earners: Vec::new(),
             stored_by: None,
@@ -534,7 +546,7 @@ impl Run {
             Input::Offered(offer) => self.offered(offer, around, now, &mut effects),
             Input::Declined { node, .. } => self.declined(node, around, now, &mut effects),
             Input::Joined { node, position } => self.joined(node, position, now, &mut effects),
-            Input::Present(node) => self.present(node, &mut effects),
+            Input::Present(node) => self.present(node, now, &mut effects),
             Input::Disconnected(node) => self.disconnected(node, around, now, &mut effects),
             Input::Reported {
                 node,
@@ -742,22 +754,27 @@ impl Run {
             (_, None) => {
                 seat.away_since = Some(away_since);
                 seat.returned.get_or_insert(now);
+                return;
             }
         }
+        self.excuse_absence(Some(away_since), now);
     }
 
     /// What the matchmaker meant to tell it may be lost: it is told again, and ignores what it knows.
-    fn present(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
+    fn present(&mut self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
         let (state, attempt) = (self.state, self.attempt);
         let Some(seat) = self.seat(node) else { return };
-        (seat.away_since, seat.returned) = (None, None);
+        let away_since = seat.away_since.take();
+        seat.returned = None;
+        let is_ready = seat.ready;
+        self.excuse_absence(away_since, now);
         if state == TaskState::Regrouping {
             let attempt = attempt + 1;
             effects.push(Effect::Pause {
                 nodes: vec![node],
                 attempt,
             });
-        } else if !seat.ready {
+        } else if !is_ready {
             effects.push(Effect::Match { only: Some(node) });
         }
     }
@@ -798,7 +815,9 @@ impl Run {
         let Some(seat) = self.seat(node).filter(|_| present) else {
             return;
         };
-        (seat.away_since, seat.returned) = (None, None);
+        let away_since = seat.away_since.take();
+        seat.returned = None;
+        self.excuse_absence(away_since, now);
         if self.is_serving() {
             return self.session_reported(node, report, now, effects);
         }
@@ -891,6 +910,7 @@ impl Run {
         self.restart_effort(now);
         self.reason = format!("{} miners compute", self.seats.len());
         self.deadline = now.plus_ms(self.news_limit_ms());
+        self.promise_next(now);
     }
 
     fn progress(

@@ -105,6 +105,7 @@ impl Run {
         self.blame_overtaken(effects);
         (self.fruitless, self.unverified_attempts) = (0, 0);
         self.renew_stall(now);
+        self.promise_met(now);
         let complete = self.verified_step >= self.terms.extent.steps;
         if let Some((files, metrics)) = self.result.take_if(|_| complete) {
             self.deliver(files, metrics, now, effects);

@@ -133,11 +133,9 @@ impl Run {
         let report = market::select(&self.wanted(), &self.candidates(), around);
         self.late.clear();
         self.seat_chosen(&report, now, effects);
-        self.pace = report
-            .expectation
-            .as_ref()
-            .map(Pace::of)
-            .unwrap_or_default();
+        let (workload, members) = (self.wanted().workload, self.seats.len());
+        let pace = |expectation| Pace::of(expectation, &workload, members);
+        self.pace = report.expectation.as_ref().map(pace).unwrap_or_default();
         if self.attempt == 0 {
             effects.push(Effect::Waited(self.waited(now)));
         }

@@ -19,6 +19,11 @@ use serde::{Deserialize, Serialize};
 use super::{Effect, PendingCheckpoint, Run, Seat, samples_after};
 use crate::market::{Expectation, Workload};
 
+/// How many times as long as expected the exchange takes in one of twenty runs where a link of the ring is only estimated.
+const ESTIMATE_DOUBT: u64 = 4;
+/// Microseconds of a millisecond.
+const US_PER_MS: u64 = 1_000;
+
 /// What a member computed and in what time, as far as it is verified.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Effort {
@@ -38,27 +43,81 @@ impl Effort {
     }
 }
 
-/// What a group's time goes into beside computing, as expected when it was chosen.
+/// What a group's time goes into, as expected when it was chosen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
     /// Exchange of gradients after one step, microseconds.
     pub sync_us: u64,
     /// Storing between two checkpoints, milliseconds.
     pub store_ms: u64,
+    /// Computing of one step, were its slowest member alone, microseconds. 0 where nothing was expected.
+    #[serde(default)]
+    pub alone_us: u64,
+    /// Exchange after one step as far as it is promised, microseconds: more than expected where links are estimated. 0 where
+    /// nothing is known of it.
+    #[serde(default)]
+    pub exchange_us: u64,
+    /// Storing of one checkpoint, milliseconds. 0 where nothing is known of it.
+    #[serde(default)]
+    pub upload_ms: u64,
+    /// Storing of the result, milliseconds. 0 where nothing is known of it.
+    #[serde(default)]
+    pub return_ms: u64,
 }
 
 impl Pace {
-    pub(super) const fn of(expectation: &Expectation) -> Self {
+    /// Of a group of so many members.
+    pub(super) fn of(expectation: &Expectation, workload: &Workload, members: usize) -> Self {
+        let doubt = match expectation.estimated_links {
+            0 => 1,
+            _ => ESTIMATE_DOUBT,
+        };
         Self {
             sync_us: expectation.sync_us,
             store_ms: expectation.checkpoint_ms,
+            alone_us: expectation.step_us.saturating_mul(members as u64),
+            exchange_us: expectation.sync_us.saturating_mul(doubt),
+            upload_ms: upload_ms(expectation, workload),
+            return_ms: expectation.return_ms,
         }
     }
 
+    /// What computing of so many steps is expected to take a group of so many members, milliseconds. Fewer members have larger
+    /// shares.
+    pub(super) fn compute_ms(self, steps: u64, members: usize) -> u64 {
+        let each_us = self.alone_us / members.max(1) as u64;
+        steps.saturating_mul(each_us) / US_PER_MS
+    }
+
+    /// The same with the exchange. Nothing where one of the two is unknown.
+    pub(super) fn promised_ms(self, steps: u64, members: usize) -> Option<u64> {
+        let is_alone = members < 2;
+        let is_known = self.alone_us > 0 && (is_alone || self.exchange_us > 0);
+        let exchange_us = if is_alone { 0 } else { self.exchange_us };
+        let exchange_ms = steps.saturating_mul(exchange_us) / US_PER_MS;
+        let compute_ms = self.compute_ms(steps, members);
+        is_known.then(|| compute_ms.saturating_add(exchange_ms))
+    }
+
     const fn allowed_ms(self, steps: u64) -> u64 {
-        let exchange = steps.saturating_mul(self.sync_us) / 1000;
+        let exchange = steps.saturating_mul(self.sync_us) / US_PER_MS;
         exchange.saturating_add(self.store_ms)
     }
+}
+
+/// Storing of one checkpoint, milliseconds. What all of them add to a run is one upload, and for each further one as much as it takes
+/// longer than the work beside it.
+fn upload_ms(expectation: &Expectation, workload: &Workload) -> u64 {
+    let all_ms = expectation.checkpoint_ms;
+    let checkpoints = workload.checkpoints.max(1);
+    let step_us = expectation.step_us.saturating_add(expectation.sync_us);
+    let work_ms = workload.steps.saturating_mul(step_us) / US_PER_MS;
+    let between_ms = work_ms / checkpoints;
+    if all_ms <= between_ms {
+        return all_ms;
+    }
+    let beside_ms = between_ms.saturating_mul(checkpoints - 1);
+    all_ms.saturating_add(beside_ms) / checkpoints
 }
 
 impl Run {

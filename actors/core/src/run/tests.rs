@@ -24,6 +24,7 @@ mod demand;
 mod effort;
 mod leave;
 mod lives;
+mod promise;
 mod second;
 mod serve;
 mod timers;

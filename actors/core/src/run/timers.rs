@@ -57,7 +57,12 @@ impl Run {
     pub(super) fn look_for_lost(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let seats = self.seats.iter().enumerate();
         let lost = seats.filter_map(|(rank, seat)| self.overdue(rank, seat, now));
-        self.lose(lost.collect(), now, effects);
+        let mut lost: Vec<_> = lost.collect();
+        // Whoever is lost for a reason of its own may be why the group is late.
+        if lost.is_empty() {
+            lost = self.late(now);
+        }
+        self.lose(lost, now, effects);
     }
 
     /// What a member of a group that prepares or computes should have done by now.
@@ -121,6 +126,9 @@ impl Run {
         }
         self.heard_since = anew(self.heard_since);
         self.stored_since = anew(self.stored_since);
+        if let Some(promise) = &mut self.promise {
+            (promise.since, promise.away_ms) = (now, 0);
+        }
         self.paused_at = now;
         self.window_ends = now.plus_ms(self.limits.offer_window_ms);
         let limit = match self.state {
@@ -153,6 +161,7 @@ impl Run {
         away.chain(window)
             .chain(suspects)
             .chain(checkpoint.filter(|_| running))
+            .chain(self.late_at())
             .chain([self.deadline, self.ends()])
             .min()
     }

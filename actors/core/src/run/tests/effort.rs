@@ -60,6 +60,7 @@ fn exchange_and_storing_are_accounted_for_as_far_as_expected() {
     let pace = Pace {
         sync_us: 20_000,
         store_ms: 100,
+        ..Pace::default()
     };
     // 10 steps of 20 ms and a checkpoint of 100.
     assert_eq!(counted(900, [600, 600, 600], pace), [600, 600, 600]);

@@ -278,6 +278,9 @@ fn who_opens_no_door_is_lost() {
 fn a_session_that_nobody_uses_ends_and_nobody_is_blamed() {
     let mut world = session();
     world.serve(1);
+    world.run.pace.alone_us = 1_000_000;
+    world.run.promise_next(world.now);
+    assert_eq!(world.run.promise, None, "its client sets the pace");
     world.pass_in_steps(IDLE_LIMIT_MS / 2);
     world.show(1, 5, false);
     world.pass_in_steps(IDLE_LIMIT_MS - 1);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn paused(world: &mut World, n: u8, committed: u64) {
+pub(super) fn paused(world: &mut World, n: u8, committed: u64) {
     let attempt = world.run.attempt + 1;
     let report = Report::Paused {
         committed,
@@ -17,14 +17,14 @@ fn paused(world: &mut World, n: u8, committed: u64) {
     });
 }
 
-fn ready(world: &mut World, members: &[u8]) {
+pub(super) fn ready(world: &mut World, members: &[u8]) {
     for n in members {
         world.report(*n, Report::Ready { fetched_bytes: 0 });
     }
 }
 
 /// A group that has lost somebody forms again and computes.
-fn regroup(world: &mut World, members: &[u8], committed: u64) {
+pub(super) fn regroup(world: &mut World, members: &[u8], committed: u64) {
     assert_eq!(world.run.state, TaskState::Regrouping);
     members.iter().for_each(|n| paused(world, *n, committed));
     ready(world, members);
@@ -34,7 +34,7 @@ fn regroup(world: &mut World, members: &[u8], committed: u64) {
     assert_eq!(seated, wanted);
 }
 
-fn fingerprint(world: &mut World, n: u8, step: u64, stored: bool) {
+pub(super) fn fingerprint(world: &mut World, n: u8, step: u64, stored: bool) {
     let report = Report::Checkpoint {
         step,
         fingerprint: Hash::of(&step.to_be_bytes()),
@@ -44,12 +44,12 @@ fn fingerprint(world: &mut World, n: u8, step: u64, stored: bool) {
     world.report(n, report);
 }
 
-fn back_without_state(world: &mut World, n: u8) {
+pub(super) fn back_without_state(world: &mut World, n: u8) {
     let (node, position) = (node(n), None);
     world.feed(Input::Joined { node, position });
 }
 
-fn progress(world: &mut World, step: u64) {
+pub(super) fn progress(world: &mut World, step: u64) {
     let report = Report::Progress {
         step,
         loss: 1.0,
@@ -59,7 +59,7 @@ fn progress(world: &mut World, step: u64) {
 }
 
 /// Time passes in small steps, as the matchmaker's timer has it; nothing else happens.
-fn wait(world: &mut World, ms: u64) {
+pub(super) fn wait(world: &mut World, ms: u64) {
     let end = world.now.plus_ms(ms);
     while world.now < end {
         world.pass(end.ms_since(world.now).min(1000));
@@ -67,7 +67,7 @@ fn wait(world: &mut World, ms: u64) {
 }
 
 /// Who is lost, with that held against it, at once or when the task gets further.
-fn blamed(world: &World, expected: &[u8]) {
+pub(super) fn blamed(world: &World, expected: &[u8]) {
     let expected: Vec<_> = expected.iter().map(|n| node(*n)).collect();
     assert_eq!(
         (&world.held_against(), &world.lost),
@@ -294,7 +294,7 @@ fn a_pause_that_nobody_answers_begins_again() {
     );
 }
 
-fn broken(suspect: Option<NodeId>) -> Report {
+pub(super) fn broken(suspect: Option<NodeId>) -> Report {
     Report::RingBroken {
         committed: 0,
         suspect,
