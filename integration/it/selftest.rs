@@ -221,10 +221,10 @@ async fn the_command_says_of_each_check_what_is_found_and_needed() {
 
 /// Hidden layers, samples a step, epochs: steps of 0.7 to 1,500 million operations.
 const TASKS: [(&[u32], u32, u32); 4] = [
-    (&[64], 32, 100),
-    (&[256, 256], 128, 30),
-    (&[512, 512, 512], 128, 8),
-    (&[1024, 1024], 256, 8),
+    (&[64], 32, 500),
+    (&[256, 256], 128, 60),
+    (&[512, 512, 512], 128, 12),
+    (&[1024, 1024], 256, 10),
 ];
 
 fn of_size(dataset: ItemId, (hidden, batch, epochs): (&[u32], u32, u32)) -> TaskSpec {

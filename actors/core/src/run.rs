@@ -10,7 +10,7 @@
 //! | waiting | answers of the miners that were asked | [`Limits::offer_window_ms`] | the best offers form a group: matched | whoever is silent is not waited for any more | all of it held |
 //! | waiting | enough offers | [`Limits::wait_ms`] | matched | expired | settled |
 //! | matched | `Ready` of each member | [`Limits::prepare_ms`] | running | the silent are lost, the rest form the next attempt | unchanged |
-//! | running | progress | [`STALL_LIMIT_MS`] after the last news | the timer starts anew | nobody knows who it was: all are lost, the task begins again from the last verified checkpoint | earned stays earned |
+//! | running | progress, but of an inference that promised something | [`STALL_LIMIT_MS`] after the last news | the timer starts anew | nobody knows who it was: all are lost, the task begins again from the last verified checkpoint | earned stays earned |
 //! | running | the next verified checkpoint, or an inference's result: see `run/promise.rs` | [`LATE_GRACE_MS`] and [`LATE_FACTOR`] times what was promised, after the group began to compute or the last one was verified | `Earn`; the timer starts anew, as it does in each attempt | who is alone is lost and blamed; of several, who says itself that it computed far longer than promised is lost; where none does, all are, and the task begins again from the last verified checkpoint | earned stays earned |
 //! | running | the stored file of a checkpoint, from the first rank | [`STORE_LIMIT_MS`] after the first member told its fingerprint | its confirmation | the first rank is lost, the rest go on | unchanged |
 //! | running | fingerprints of a stored checkpoint, from each member | [`CONFIRM_LIMIT_MS`] after it was stored | it is verified: `Earn` | the silent are lost and blamed; what the others confirm is verified | the others earn |
@@ -909,8 +909,8 @@ impl Run {
         self.delivered = true;
         self.restart_effort(now);
         self.reason = format!("{} miners compute", self.seats.len());
-        self.deadline = now.plus_ms(self.news_limit_ms());
         self.promise_next(now);
+        self.deadline = now.plus_ms(self.news_limit_ms());
     }
 
     fn progress(

@@ -48,7 +48,7 @@ impl Effort {
 pub struct Pace {
     /// Exchange of gradients after one step, microseconds.
     pub sync_us: u64,
-    /// Storing between two checkpoints, milliseconds.
+    /// Storing of one checkpoint, milliseconds. 0 where nothing is known of it.
     pub store_ms: u64,
     /// Computing of one step, were its slowest member alone, microseconds. 0 where nothing was expected.
     #[serde(default)]
@@ -57,9 +57,6 @@ pub struct Pace {
     /// nothing is known of it.
     #[serde(default)]
     pub exchange_us: u64,
-    /// Storing of one checkpoint, milliseconds. 0 where nothing is known of it.
-    #[serde(default)]
-    pub upload_ms: u64,
     /// Storing of the result, milliseconds. 0 where nothing is known of it.
     #[serde(default)]
     pub return_ms: u64,
@@ -74,10 +71,9 @@ impl Pace {
         };
         Self {
             sync_us: expectation.sync_us,
-            store_ms: expectation.checkpoint_ms,
+            store_ms: store_ms(expectation, workload),
             alone_us: expectation.step_us.saturating_mul(members as u64),
             exchange_us: expectation.sync_us.saturating_mul(doubt),
-            upload_ms: upload_ms(expectation, workload),
             return_ms: expectation.return_ms,
         }
     }
@@ -107,7 +103,7 @@ impl Pace {
 
 /// Storing of one checkpoint, milliseconds. What all of them add to a run is one upload, and for each further one as much as it takes
 /// longer than the work beside it.
-fn upload_ms(expectation: &Expectation, workload: &Workload) -> u64 {
+fn store_ms(expectation: &Expectation, workload: &Workload) -> u64 {
     let all_ms = expectation.checkpoint_ms;
     let checkpoints = workload.checkpoints.max(1);
     let step_us = expectation.step_us.saturating_add(expectation.sync_us);

@@ -71,7 +71,7 @@ impl Run {
             Work::Train { train, .. } => {
                 let each = u64::from(train.checkpoint_steps.max(1));
                 let next = (from / each).saturating_add(1).saturating_mul(each);
-                (next.min(self.terms.extent.steps), self.pace.upload_ms)
+                (next.min(self.terms.extent.steps), self.pace.store_ms)
             }
             Work::Infer { .. } => (self.terms.extent.steps, self.pace.return_ms),
         };
@@ -124,6 +124,11 @@ impl Run {
             c.stored.is_some() || (!others.is_empty() && others.iter().all(has_told))
         };
         self.checkpoints.iter().any(|c| c.step >= step && told(c))
+    }
+
+    /// Whether nothing is heard of the group until it is done, and it has promised when.
+    pub(super) const fn is_silent_by_promise(&self) -> bool {
+        matches!(self.spec.work, Work::Infer { .. }) && self.promise.is_some()
     }
 
     /// Who is lost because the group takes far longer than promised: who was alone; who says himself that he was slow; or all.

@@ -56,6 +56,8 @@ impl Run {
     /// How long a run that computes may be without news.
     pub(super) const fn news_limit_ms(&self) -> u64 {
         match (self.is_serving(), self.closing) {
+            // Its end, which comes before.
+            (false, _) if self.is_silent_by_promise() => self.limits.hold_ms,
             (false, _) => STALL_LIMIT_MS,
             (true, None) => IDLE_LIMIT_MS,
             (true, Some(_)) => CLOSE_LIMIT_MS,

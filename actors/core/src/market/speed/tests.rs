@@ -303,11 +303,11 @@ fn a_start_test_knows_the_size_of_steps() {
         };
         speeds.predict(node(1), sort).unwrap().flops_per_s
     };
-    assert!(close(predicted(&speeds, 10), 10e9));
+    assert!(close(predicted(&speeds, 19), 10e9));
     // Another node makes half of what its own test says of such steps: so will this one of steps of any size.
     speeds.started(node(2), owner(2), test);
     speeds.ran(&run(2, 40, 20e9));
-    let off = predicted(&speeds, 10) / 5e9 - 1.0;
+    let off = predicted(&speeds, 19) / 5e9 - 1.0;
     assert!(off.abs() < 1e-3, "{off}");
 }
 

@@ -15,7 +15,6 @@ const PACE: Pace = Pace {
     store_ms: 2_000,
     alone_us: 1_000_000,
     exchange_us: 100_000,
-    upload_ms: 2_000,
     return_ms: 1_000,
 };
 /// Ten steps and a checkpoint.
@@ -165,7 +164,7 @@ fn a_fingerprint_wins_no_time() {
 #[test]
 fn who_knows_no_way_to_a_store_has_the_time_of_storing() {
     let pace = Pace {
-        upload_ms: 0,
+        store_ms: 0,
         ..PACE
     };
     let mut world = alone(pace);
@@ -194,6 +193,33 @@ fn an_inference_is_to_be_done_in_its_time() {
     world.pass(1);
     blamed(&world, &[1]);
     assert_eq!(world.blamed, [node(1)]);
+}
+
+/// It tells nothing of how far it is: what it promised holds, however long that is.
+#[test]
+fn a_long_inference_is_not_lost_for_its_silence() {
+    let mut spec = spec();
+    spec.miners = 1;
+    spec.work = Work::Infer {
+        model: ItemId::new([2; 16]),
+        dataset: ItemId::new([1; 16]),
+        split: Split::Test,
+    };
+    let terms = terms(&spec);
+    let mut world = World::of(spec, terms, LIMITS);
+    let slow = Pace {
+        alone_us: 400_000_000,
+        ..PACE
+    };
+    begin(&mut world, 1, slow);
+    let limit = LATE_GRACE_MS + LATE_FACTOR * (400_000 + 1_000);
+    assert_eq!(world.run.next_timer(), Some(world.now.plus_ms(limit)));
+    world.run.restart_timers(world.now);
+    assert_eq!(world.run.next_timer(), Some(world.now.plus_ms(limit)));
+    world.pass(limit - 1);
+    blamed(&world, &[]);
+    world.pass(1);
+    blamed(&world, &[1]);
 }
 
 /// The result is owed, and how long its test takes was never expected: it has the time of the stall.
@@ -434,7 +460,7 @@ fn a_promise_is_what_was_expected_when_the_group_was_chosen() {
     let pace = Pace::of(&EXPECTED, &workload(), 3);
     assert_eq!(pace.promised_ms(10, 3), Some(2_500));
     assert_eq!(pace.promised_ms(10, 1), Some(6_000), "alone, no exchange");
-    assert_eq!((pace.upload_ms, pace.return_ms), (400, 300));
+    assert_eq!((pace.store_ms, pace.return_ms), (400, 300));
     let guessed = Expectation {
         estimated_links: 1,
         ..EXPECTED
@@ -451,7 +477,7 @@ fn storing_that_takes_longer_than_the_work_is_known_for_one() {
         checkpoint_ms: 4_000 + 3 * 1_500,
         ..EXPECTED
     };
-    assert_eq!(Pace::of(&slow, &workload(), 3).upload_ms, 4_000);
+    assert_eq!(Pace::of(&slow, &workload(), 3).store_ms, 4_000);
 }
 
 #[test]
