@@ -69,7 +69,7 @@ async fn until_end(
     output: Output,
     ready: impl Future<Output = String>,
     failed: impl Future<Output = String>,
-    tethered: bool,
+    end: impl Future<Output = ()>,
 ) -> Result<()> {
     let serving = async {
         output.raw(format!("ready {}", ready.await))?;
@@ -82,7 +82,7 @@ async fn until_end(
                 .with_help("start it again: everything that was acknowledged is there")
                 .into())
         }
-        () = asked_to_end(tethered) => {
+        () = end => {
             tracing::info!("ending");
             Ok(())
         }
@@ -96,10 +96,10 @@ fn node_key(file: &Path) -> Result<SecretKey, ErrorBody> {
 }
 
 /// What `work` comes to, or nothing where the process is asked to end before.
-async fn or_end<T>(work: impl Future<Output = T>, tethered: bool) -> Option<T> {
+async fn or_end<T>(work: impl Future<Output = T>, end: impl Future<Output = ()>) -> Option<T> {
     tokio::select! {
         done = work => Some(done),
-        () = asked_to_end(tethered) => None,
+        () = end => None,
     }
 }
 

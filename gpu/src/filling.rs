@@ -1,7 +1,7 @@
 //! Memory that is filled and read back: whether a machine has what it claims, and whether that forgets.
 //!
 //! Every word follows from the challenge and its place, so that none need be kept to know what it was. All of it is held at
-//! once. Memory that the system does not give, or not in time, is not claimed.
+//! once. Memory that the system does not give, or not in time, is not claimed; nor is what others come to need meanwhile.
 //!
 //! Not here: how much a machine may claim.
 
@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 use cryptomind_protocol::selftest::Filled;
 
 use crate::error::EngineError;
+use crate::memory;
 
 /// What one thread fills at a time, words: 64 MiB.
 const BLOCK: usize = (64 << 20) / WORD_BYTES;
 const WORD_BYTES: usize = size_of::<u64>();
-/// No further memory is filled after this. Reading it back takes less.
+/// No further memory is filled after this, and none read back after twice this: what was not is not claimed.
 const LIMIT: Duration = Duration::from_secs(12);
+/// So much of what is to be filled is to stay free besides.
+const SPARED: u64 = 8;
 
 /// Fills so many bytes, in whole blocks, on so many threads, and reads them back; `say` hears which part is done.
 pub(crate) fn fill(
@@ -25,34 +28,48 @@ pub(crate) fn fill(
     say: &mut dyn FnMut(f32) -> Result<(), EngineError>,
 ) -> Result<Filled, EngineError> {
     let begin = Instant::now();
-    let wanted = usize::try_from(bytes).unwrap_or(usize::MAX) / WORD_BYTES / BLOCK;
+    let wanted = bytes;
+    let whole = usize::try_from(bytes).unwrap_or(usize::MAX) / WORD_BYTES / BLOCK;
     let mut blocks: Vec<Vec<u64>> = Vec::new();
-    while blocks.len() < wanted && begin.elapsed() < LIMIT {
-        say(0.5 * blocks.len() as f32 / wanted as f32)?;
+    let spared = bytes / SPARED;
+    while blocks.len() < whole && begin.elapsed() < LIMIT && leaves(spared) {
+        say(0.5 * blocks.len() as f32 / whole as f32)?;
         let first = blocks.len();
-        let more = (0..threads.max(1).min(wanted - first)).map_while(|_| reserve());
+        let more = (0..threads.max(1).min(whole - first)).map_while(|_| reserve());
         blocks.extend(more);
         if blocks.len() == first {
             break;
         }
-        each(&mut blocks[first..], first, |words, place| {
+        let written = each(&mut blocks[first..], first, |words, place| {
             words.extend((place..place + BLOCK as u64).map(|place| word(challenge, place)));
             true
         });
+        if written.is_none() {
+            blocks.truncate(first);
+            break;
+        }
     }
-    let (filled, mut right) = (blocks.len(), true);
-    for first in (0..filled).step_by(threads.max(1)) {
-        say(0.5 + 0.5 * first as f32 / filled as f32)?;
-        let some = &mut blocks[first..filled.min(first + threads.max(1))];
-        right &= each(some, first, |words, place| {
+    let (filled, mut read, mut right) = (blocks.len(), 0, true);
+    while read < filled && begin.elapsed() < 2 * LIMIT {
+        say(0.5 + 0.5 * read as f32 / filled as f32)?;
+        let next = filled.min(read + threads.max(1));
+        let some = each(&mut blocks[read..next], read, |words, place| {
             is_as_written(words, challenge, place)
         });
+        let Some(some) = some else { break };
+        (right, read) = (right && some, next);
     }
     Ok(Filled {
-        bytes: (filled * BLOCK * WORD_BYTES) as u64,
+        wanted,
+        bytes: (read * BLOCK * WORD_BYTES) as u64,
         ms: begin.elapsed().as_millis() as u64,
         right,
     })
+}
+
+/// Whether the machine has so much left; one that does not say is believed to.
+fn leaves(bytes: u64) -> bool {
+    memory::free().is_none_or(|free| free > bytes)
 }
 
 /// A block's room, where the system has it.
@@ -62,21 +79,24 @@ fn reserve() -> Option<Vec<u64>> {
     Some(block)
 }
 
-/// Does this with each block and the place of its first word, a thread a block; whether all went well.
-fn each(
-    blocks: &mut [Vec<u64>],
+/// Does this with each block and the place of its first word, a thread a block; whether all went well. Nothing where the system
+/// gives too few threads.
+fn each<'a>(
+    blocks: &'a mut [Vec<u64>],
     first: usize,
     does: impl Fn(&mut Vec<u64>, u64) -> bool + Sync,
-) -> bool {
+) -> Option<bool> {
     let does = &does;
     std::thread::scope(|scope| {
         let numbered = blocks.iter_mut().zip(first..);
-        let started: Vec<_> = numbered
-            .map(|(block, number)| scope.spawn(move || does(block, (number * BLOCK) as u64)))
-            .collect();
-        started
-            .into_iter()
-            .fold(true, |all, one| all & one.join().unwrap_or(false))
+        let start = |(block, number): (&'a mut Vec<u64>, usize)| {
+            let one = move || does(block, (number * BLOCK) as u64);
+            std::thread::Builder::new().spawn_scoped(scope, one)
+        };
+        let started: Vec<_> = numbered.map(start).collect();
+        let ended = started.into_iter();
+        let ended: Option<Vec<bool>> = ended.map(|one| one.ok()?.join().ok()).collect();
+        ended.map(|all| all.into_iter().all(|one| one))
     })
 }
 

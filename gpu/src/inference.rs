@@ -38,8 +38,18 @@ impl Model {
     /// Reads weights that must be exactly those of `spec`, as [`crate::session::Session::export`]
     /// writes them. Bytes of strangers are safe to pass.
     pub fn load(spec: &ModelSpec, safetensors: &[u8]) -> Result<Self, EngineError> {
+        Self::load_changed(spec, safetensors, &mut |_| ())
+    }
+
+    /// The same, with weights that `change` was given first: as another machine rounds, for one.
+    pub fn load_changed(
+        spec: &ModelSpec,
+        safetensors: &[u8],
+        change: &mut dyn FnMut(&mut [f32]),
+    ) -> Result<Self, EngineError> {
         spec.check()?;
-        let file = weights::read(safetensors, &weights::tensors(spec))?;
+        let mut file = weights::read(safetensors, &weights::tensors(spec))?;
+        change(&mut file.values);
         let scaling = Scaling::read(&file.metadata, spec.input_len())?;
         let mut rest = &file.values[..];
         let mut width = spec.input_len();

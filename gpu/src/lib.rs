@@ -3,7 +3,7 @@
 //! A [`session::Session`] trains: it computes gradient sums into one flat arena in the canonical
 //! order of [`ModelSpec::parameters`], takes the arena back once a ring has summed it over all
 //! members, and updates a shadow that becomes the state when every member has confirmed the step.
-//! [`inference::Model`] runs trained weights; [`dataset`] reads what both work on; [`devices`] and
+//! [`inference::Model`] runs trained weights; [`dataset`] reads what both work on; [`devices`], [`memory`] and
 //! [`bench`] say what a machine has and how fast it is, [`selftest`] whether it computes rightly; [`agreement`] says whether two models are the same work.
 //!
 //! Every call blocks and belongs on a thread of its caller. Nothing here knows of networks, tasks
@@ -25,6 +25,7 @@ pub mod devices;
 pub mod digits;
 pub mod error;
 pub mod inference;
+pub mod memory;
 pub mod selftest;
 pub mod session;
 

@@ -48,7 +48,7 @@ const COPIED: usize = 64 << 20;
 /// For so long speed is measured in steps of each size.
 const PACE: Duration = Duration::from_millis(400);
 /// The shortest form fills no more memory than this, bytes.
-const SHORTEST_FILLED: u64 = 256 << 20;
+const SHORTEST_FILLED: u64 = 1 << 30;
 const SHORTEST_PACE: Duration = Duration::from_millis(20);
 /// The least time that speed is measured for.
 const SHORTEST: Duration = Duration::from_millis(200);

@@ -2,7 +2,7 @@
 //! holds in the next task.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cryptomind_actors::miner::selftest::{challenge, keep, kept, machine, report};
 use cryptomind_config::Selftest;
@@ -139,17 +139,23 @@ async fn a_report_that_grows_old_is_made_anew_while_the_miner_runs() {
     let client = network.client(60, "ada").await;
     let home = network.dir.path().join("node-110");
     network.miners[0].kill().await;
-    let first = kept_at(&home).unwrap();
+    let begin = Instant::now();
+    network.miners[0].start_again().await;
+    let left = 3 * begin.elapsed() + Duration::from_secs(2);
+    network.miners[0].kill().await;
     let holds_ms = Selftest::default().hours * 3_600_000;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let made = (now + left).as_millis() as u64 - holds_ms;
     let old = Report {
-        made: Timestamp::from_ms(first.made.as_ms() - holds_ms + 6_000),
-        ..first
+        made: Timestamp::from_ms(made),
+        ..kept_at(&home).unwrap()
     };
     keep(&home.join("selftest.json"), &old).unwrap();
     network.miners[0].start_again().await;
+    assert_eq!(kept_at(&home).unwrap(), old, "it still held");
     let anew = async {
         while kept_at(&home).is_none_or(|kept| kept.work.challenge == old.work.challenge) {
-            tokio::task::yield_now().await;
+            client.status().await.unwrap();
         }
     };
     within("it is tested again", anew).await;

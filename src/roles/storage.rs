@@ -7,7 +7,7 @@ use cryptomind_protocol::role::Role;
 
 use crate::cli::{Global, RoleArgs};
 use crate::output::Output;
-use crate::roles::{join, make_dir, node_key, or_end, until_end};
+use crate::roles::{asked_to_end, join, make_dir, node_key, or_end, until_end};
 
 pub(super) async fn run(output: Output, global: &Global, args: &RoleArgs) -> Result<()> {
     let layers = join::layers::<Storage>(Role::Storage, global, args)?;
@@ -15,7 +15,7 @@ pub(super) async fn run(output: Output, global: &Global, args: &RoleArgs) -> Res
     make_dir(&config.node.data_dir)?;
     let key = node_key(&config.node.key_file)?;
     // It may wait long for a coordinator that is away.
-    let Some(node) = or_end(storage::start(config, key), args.tethered).await else {
+    let Some(node) = or_end(storage::start(config, key), asked_to_end(args.tethered)).await else {
         return Ok(());
     };
     let node = node?;
@@ -24,7 +24,13 @@ pub(super) async fn run(output: Output, global: &Global, args: &RoleArgs) -> Res
         node.address().to_string()
     };
     // It has no actors that could give up.
-    let ended = until_end(output, ready, std::future::pending(), args.tethered).await;
+    let ended = until_end(
+        output,
+        ready,
+        std::future::pending(),
+        asked_to_end(args.tethered),
+    )
+    .await;
     node.shutdown().await;
     ended
 }

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use cryptomind_protocol::item::Access;
 use cryptomind_protocol::item::{DatasetInfo, ModelInfo};
 use cryptomind_protocol::model::{Layer, ModelSpec};
-use cryptomind_protocol::task::{Conditions, Optimizer, TaskSpec, TrainSpec, Work};
+use cryptomind_protocol::task::{Conditions, Optimizer, Split, TaskSpec, TrainSpec, Work};
 use cryptomind_protocol::{AccountId, Amount, ItemId, NodeId, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,10 @@ pub const CASE_LIMIT_MS: u64 = 24 * 3_600_000;
 const HOURS: usize = 24;
 const HOUR_MS: u64 = 3_600_000;
 const PPM: u128 = 1_000_000;
+/// Bytes of an f32, and of a label.
+const VALUE_BYTES: u128 = 4;
+/// A line of an inference's answers above the class's name, bytes, at most.
+const ANSWER_BYTES: u128 = 64;
 /// Seeds are whole numbers that JSON of any language holds.
 const SEED_BITS: u32 = 53;
 /// Names that people give to such tasks.
@@ -138,7 +142,7 @@ pub struct Bounds {
     pub most_steps: u64,
     /// The most parameters of a model.
     pub most_parameters: u64,
-    /// The most bytes of a dataset.
+    /// The most bytes of an item's files, of samples in memory, and of answers.
     pub most_bytes: u64,
 }
 
@@ -152,6 +156,9 @@ pub fn like(
     dice: &mut Dice,
 ) -> Option<TaskSpec> {
     let work = match &seen.work {
+        Work::Train { .. } if bytes_of(info, Split::Train) > bounds.most_bytes.into() => {
+            return None;
+        }
         Work::Train {
             dataset,
             model,
@@ -161,12 +168,19 @@ pub fn like(
             model: model.clone(),
             train: shortened(model, train, info, bounds, dice)?,
         },
-        Work::Infer { split, .. } => {
-            let spec = &model?.spec;
-            let flops = u128::from(spec.forward_flops()) * u128::from(info.samples(*split));
-            let fits =
-                flops <= bounds.most_flops && spec.parameter_count() <= bounds.most_parameters;
-            fits.then(|| seen.work.clone())?
+        Work::Infer {
+            model: item,
+            dataset,
+            ..
+        } => {
+            // Not always what a client asked: its answer may be known from then.
+            let split = [Split::Train, Split::Test][dice.below(2) as usize];
+            let work = Work::Infer {
+                model: *item,
+                dataset: *dataset,
+                split,
+            };
+            can_infer(model?, info, split, bounds).then_some(work)?
         }
         Work::Serve { .. } => return None,
     };
@@ -181,6 +195,29 @@ pub fn like(
         conditions,
         ..seen.clone()
     })
+}
+
+/// Whether the answers for a split can be computed again: neither they nor the samples take more memory than a dataset's files may.
+fn can_infer(model: &ModelInfo, info: &DatasetInfo, split: Split, bounds: Bounds) -> bool {
+    let samples = u128::from(info.samples(split));
+    let flops = samples * u128::from(model.spec.forward_flops());
+    let longest = model.classes.iter().map(|class| class.len() as u128).max();
+    let answers = samples * (ANSWER_BYTES + longest.unwrap_or(0));
+    let bytes = answers.max(bytes_of(info, split));
+    flops <= bounds.most_flops
+        && bytes <= bounds.most_bytes.into()
+        && model.spec.parameter_count() <= bounds.most_parameters
+}
+
+/// What a split's samples take in memory, with their labels, bytes: files may be compressed.
+fn bytes_of(info: &DatasetInfo, split: Split) -> u128 {
+    let values = info
+        .input
+        .iter()
+        .map(|size| u128::from(*size))
+        .product::<u128>();
+    let each = values.saturating_add(1).saturating_mul(VALUE_BYTES);
+    each.saturating_mul(info.samples(split).into())
 }
 
 /// A training with a seed of its own, in as many epochs as the bounds allow; nothing where that is less than one. Clients' seeds
@@ -354,7 +391,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use cryptomind_protocol::item::DataFormat;
-    use cryptomind_protocol::task::{Metrics, Split};
+    use cryptomind_protocol::task::Metrics;
 
     use super::*;
 
@@ -408,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inference_is_asked_as_it_is_or_not_at_all() {
+    fn an_inference_is_asked_of_either_split_or_not_at_all() {
         let mut dice = Dice::new(3);
         let dataset = ItemId::new([1; 16]);
         let trained = usual(dataset, &info(), BOUNDS, &mut dice).unwrap();
@@ -426,17 +463,47 @@ mod tests {
             dataset,
             split: Split::Test,
         };
-        let drawn = like(&seen, &info(), Some(&model), BOUNDS, &mut dice).unwrap();
-        assert_eq!((&drawn.work, drawn.miners), (&seen.work, 1));
-        assert_eq!(drawn.conditions.min_rating_milli, 0);
+        let mut splits = [0; 2];
+        for _ in 0..100 {
+            let drawn = like(&seen, &info(), Some(&model), BOUNDS, &mut dice).unwrap();
+            assert_eq!((drawn.miners, drawn.conditions.min_rating_milli), (1, 0));
+            match drawn.work {
+                Work::Infer {
+                    split, dataset: of, ..
+                } if of == dataset => splits[usize::from(split == Split::Test)] += 1,
+                work => panic!("{work:?}"),
+            }
+        }
+        assert!(splits.iter().all(|count| *count > 20), "{splits:?}");
         assert_eq!(like(&seen, &info(), None, BOUNDS, &mut dice), None);
-        let flops = u128::from(model.spec.forward_flops()) * 10;
+        let huge = DatasetInfo {
+            train_samples: 1 << 28,
+            test_samples: 1 << 28,
+            ..info()
+        };
+        let boundless = Bounds {
+            most_flops: u128::MAX,
+            most_steps: u64::MAX,
+            ..BOUNDS
+        };
+        let refused = |spec: &TaskSpec| {
+            like(spec, &huge, Some(&model), boundless, &mut Dice::new(4)).is_none()
+        };
+        assert!(
+            refused(&seen) && refused(&trained),
+            "what files take says nothing of what they hold"
+        );
+        let flops = u128::from(model.spec.forward_flops()) * 1000;
         let bounds = |most_flops, most_parameters| Bounds {
             most_flops,
             most_parameters,
             ..BOUNDS
         };
         let parameters = model.spec.parameter_count();
+        let info = || DatasetInfo {
+            test_samples: 1000,
+            ..info()
+        };
         let mut fits = |bounds| like(&seen, &info(), Some(&model), bounds, &mut dice).is_some();
         assert!(fits(bounds(flops, parameters)));
         assert!(!fits(bounds(flops - 1, parameters)) && !fits(bounds(flops, parameters - 1)));

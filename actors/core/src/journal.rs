@@ -60,7 +60,7 @@ pub struct NodeRecord {
     pub reserve: Amount,
     /// How fast it trains in steps of several sizes, as its self-test says.
     #[serde(default)]
-    pub paces: Vec<Pace>,
+    pub steps: Vec<Pace>,
     /// What its self-test was made on.
     #[serde(default)]
     pub machine: Option<Machine>,

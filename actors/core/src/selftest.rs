@@ -209,8 +209,8 @@ pub fn stale(report: &Report, present: &Present, now: Timestamp) -> Option<&'sta
             "it was shorter than is asked for now",
         ),
         (
-            present.fill_bytes / MUCH_MORE > report.work.filled.bytes,
-            "there is much more memory than it filled",
+            present.fill_bytes / MUCH_MORE > report.work.filled.wanted,
+            "there is much more memory than it was to fill",
         ),
         (!report.work.is_right(), "it failed"),
     ];

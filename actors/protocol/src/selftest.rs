@@ -98,7 +98,9 @@ pub struct Product {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filled {
-    /// How much, all of it at once.
+    /// How much was to be.
+    pub wanted: u64,
+    /// How much was, all of it at once: what the system gave in time.
     pub bytes: u64,
     /// For how long, milliseconds.
     pub ms: u64,

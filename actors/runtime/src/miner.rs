@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cryptomind_config::Miner;
+use cryptomind_gpu::memory;
 use cryptomind_net::Endpoint;
 use cryptomind_protocol::node::Capacity;
 use cryptomind_protocol::selftest::Report;
@@ -36,7 +37,6 @@ use crate::transfer::Transfer;
 mod card;
 pub(crate) mod infer;
 mod link;
-mod memory;
 mod outbox;
 mod probe;
 mod run;

@@ -280,6 +280,7 @@ mod tests {
             }],
             copy_bytes_per_s: 10 << 30,
             filled: Filled {
+                wanted: 4 << 30,
                 bytes: 4 << 30,
                 ms: 2_000,
                 right: true,

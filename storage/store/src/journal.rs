@@ -14,7 +14,7 @@ impl Record for GenesisRecord {
 }
 
 impl Record for NodeRecord {
-    const TABLE: &'static str = "nodes/2";
+    const TABLE: &'static str = "nodes/1";
 
     fn key(&self) -> Vec<u8> {
         self.node.as_bytes().to_vec()

@@ -38,7 +38,7 @@ impl Past {
     /// A node joined, and says what it can do.
     pub fn joined(&mut self, record: &NodeRecord) {
         let flops_per_s = record.capacity.mflops.saturating_mul(MFLOPS as u64);
-        let test = StartTest::from(flops_per_s).with_paces(&record.paces);
+        let test = StartTest::from(flops_per_s).with_paces(&record.steps);
         self.speeds.started(record.node, record.owner, test);
         if let Some(machine) = &record.machine {
             self.speeds.made_of(record.node, machine);

@@ -4,7 +4,7 @@
 //! [`Prediction`]s. What a prediction rests on, the best first:
 //!
 //! 1. the node's own runs of this kind, engine and size;
-//! 2. its runs of the nearest other size;
+//! 2. its runs of the nearest other size, as much faster or slower as its start test is there;
 //! 3. its start test for steps of this size ([`StartTest`]), times what nodes achieved of their start tests at this kind of work (the median);
 //! 4. its start test alone.
 //!
@@ -90,6 +90,8 @@ pub struct StartTest {
     gradients: Curve,
     /// Of an update, seconds a parameter by parameters.
     update: Curve,
+    /// The smallest step, seconds.
+    least_s: f64,
 }
 
 /// A quantity that was measured at some sizes: the logarithms of both, by size.
@@ -143,21 +145,26 @@ impl StartTest {
             let parameters = pace.step.parameters.max(1) as f64;
             (parameters, seconds(pace.update_ns) / parameters)
         });
+        let smallest = paces.iter().min_by_key(|pace| pace.step.flops);
+        let least = smallest.map(|pace| pace.gradients_ns.saturating_add(pace.update_ns));
         Self {
             gradients: Curve::new(gradients),
             update: Curve::new(update),
+            least_s: least.map_or(0.0, seconds),
             ..self
         }
     }
 
-    /// Floating-point operations a second at a kind of work in such steps.
+    /// Floating-point operations a second at a kind of work in such steps. None takes less time than the smallest one that was
+    /// measured: what a step takes beside its operations does not shrink with them.
     fn at(&self, kind: WorkKind, step: Step) -> f64 {
         let (flops, parameters) = (step.flops.max(1) as f64, step.parameters as f64);
         let trained = self.gradients.at(flops).zip(self.update.at(parameters));
         match (kind, trained) {
             (WorkKind::Infer, _) | (_, None) => self.flops_per_s,
             (WorkKind::Train, Some((speed, update))) => {
-                flops / (flops / speed + parameters * update)
+                let takes = flops / speed + parameters * update;
+                flops / takes.max(self.least_s)
             }
         }
     }
@@ -199,11 +206,14 @@ impl History {
     }
 }
 
+/// By class of steps, and the newest of these steps.
+type BySize = BTreeMap<u8, (History, Step)>;
+
 /// All that is known of nodes' speeds.
 #[derive(Debug, Clone, Default)]
 pub struct Speeds {
     makes: Makes,
-    histories: BTreeMap<(NodeId, WorkKind, Engine), BTreeMap<u8, History>>,
+    histories: BTreeMap<(NodeId, WorkKind, Engine), BySize>,
     start_tests: BTreeMap<NodeId, StartTest>,
     /// Logarithm of what each node last achieved of its start test.
     factors: BTreeMap<(WorkKind, NodeId), f64>,
@@ -232,9 +242,12 @@ impl Speeds {
         let sizes = sizes.or_default();
         let size_class = run.step.size_class();
         let known = sizes.entry(size_class);
-        let history = known
-            .and_modify(|history| history.feed(speed))
-            .or_insert_with(|| History::first(speed));
+        let (history, _) = known
+            .and_modify(|(history, step)| {
+                history.feed(speed);
+                *step = run.step;
+            })
+            .or_insert_with(|| (History::first(speed), run.step));
         if let Some(owner) = self.owners.get(&run.node) {
             let sort = (run.kind, run.engine, size_class);
             self.makes.reached(&run.node, *owner, sort, history.mean);
@@ -303,16 +316,21 @@ impl Speeds {
         let nearest = sizes
             .iter()
             .min_by_key(|(size, _)| size.abs_diff(size_class));
-        let (size, history) = nearest?;
+        let (size, (history, shown)) = nearest?;
+        let mut flops_per_s = history.mean.exp();
         let (spread, basis) = if *size == size_class {
             let count = history.count;
             (history.spread(), SpeedBasis::Runs { count })
         } else {
+            // As much faster or slower as its start test is at the one than at the other.
+            let test = self.start_tests.get(&node);
+            let ratio = test.map(|test| test.at(sort.kind, sort.step) / test.at(sort.kind, *shown));
+            flops_per_s *= ratio.unwrap_or(1.0);
             let spread = history.spread().hypot(OTHER_SIZE_SPREAD);
             (spread, SpeedBasis::OtherSize { size_class: *size })
         };
         Some(Prediction {
-            flops_per_s: history.mean.exp(),
+            flops_per_s,
             spread,
             basis,
         })
@@ -322,7 +340,11 @@ impl Speeds {
     /// around it.
     fn achieved(&self, kind: WorkKind) -> (f64, f64) {
         let of_kind = self.factors.iter().filter(|((known, _), _)| *known == kind);
-        let factors: Vec<f64> = of_kind.map(|(_, factor)| *factor).collect();
+        // One an owner: nobody decides alone by many nodes.
+        let by_owner: BTreeMap<_, f64> = of_kind
+            .filter_map(|((_, node), factor)| Some((self.owners.get(node)?, *factor)))
+            .collect();
+        let factors: Vec<f64> = by_owner.into_values().collect();
         if factors.is_empty() {
             return (1.0, START_TEST_SPREAD);
         }

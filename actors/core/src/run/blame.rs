@@ -13,8 +13,7 @@ use super::{Effect, Run, Seat};
 /// Whose fault the loss of a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Its own: the others did the same, and it did not, or came to something else; or it was alone, and far slower than it is
-    /// known to be.
+    /// Its own: the others did the same, and it did not, or came to something else.
     Own,
     /// Its own or the task's: it is gone, silent, late, or says that it cannot go on.
     Open,

@@ -9,6 +9,9 @@
 //! limit    = LATE_GRACE_MS + LATE_FACTOR · promised + time away
 //! ```
 //!
+//! Once all steps of the stretch are computed, as far as it says, [`STORE_LIMIT_MS`](super::STORE_LIMIT_MS) comes on top, for an
+//! inference from the start: a storage node that is away is no fault of the miner's.
+//!
 //! Only a verified checkpoint meets it, and only one that covers all of the stretch: neither news nor a checkpoint that
 //! nobody asked for wins time. It begins anew with every attempt, so what pauses, waits and new rings take is not counted.
 //!
@@ -24,7 +27,7 @@ use super::blame::{Fault, Loss};
 use super::{LATE_FACTOR, LATE_GRACE_MS, PendingCheckpoint, Run, STORE_LIMIT_MS, Seat};
 
 /// Who says that it computed so many times as long as promised is the one that the others waited for. Below that it may be the
-/// promise that was wrong: large steps of honest machines take up to 1.6 times as long.
+/// promise that was wrong.
 const SLOW_FACTOR: u64 = 2;
 
 /// What a group is to have done, and until when.
@@ -112,7 +115,9 @@ impl Run {
         let is_away = self.seats.iter().any(|seat| seat.away_since.is_some());
         // It is back or lost soon; a checkpoint that is computed has timers that name whom it waits for.
         let waits = (is_away && promise.excuses_more()) || self.is_computed(promise.to);
-        (!waits).then(|| promise.until())
+        let may_store = !self.is_training() || self.step >= promise.to;
+        let storing_ms = if may_store { STORE_LIMIT_MS } else { 0 };
+        (!waits).then(|| promise.until().plus_ms(storing_ms))
     }
 
     /// Whether all that is left of a checkpoint, or of a later one, is to store or to confirm it: the first rank tells of it once it
@@ -131,7 +136,8 @@ impl Run {
         matches!(self.spec.work, Work::Infer { .. }) && self.promise.is_some()
     }
 
-    /// Who is lost because the group takes far longer than promised: who was alone; who says himself that he was slow; or all.
+    /// Who is lost because the group takes far longer than promised: who was alone; who says himself that he was slow; or all, and
+    /// then nobody is blamed, as it may have been one of them.
     pub(super) fn late(&self, now: Timestamp) -> Vec<Loss> {
         let promise = self
             .promise
@@ -142,12 +148,11 @@ impl Run {
         let reason = self.lateness(&promise, now);
         let lose = |node, fault| Loss::new(node, reason.clone(), fault);
         match (&self.seats[..], self.slow_by_own_word()) {
-            // There is nobody else whom it could have waited for.
-            ([alone], _) => vec![lose(alone.member.node, Fault::Own)],
+            ([alone], _) => vec![lose(alone.member.node, Fault::Open)],
             (_, Some(slow)) => vec![lose(slow, Fault::Open)],
             (seats, None) => {
                 let nodes = seats.iter().map(|seat| seat.member.node);
-                nodes.map(|node| lose(node, Fault::Open)).collect()
+                nodes.map(|node| lose(node, Fault::Nobodys)).collect()
             }
         }
     }

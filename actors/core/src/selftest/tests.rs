@@ -38,6 +38,7 @@ fn report() -> Report {
             }],
             copy_bytes_per_s: 1 << 30,
             filled: Filled {
+                wanted: 1 << 30,
                 bytes: 1 << 30,
                 ms: 100,
                 right: true,

@@ -130,6 +130,7 @@ fn selftest() -> selftest::Report {
             }],
             copy_bytes_per_s: 10 << 30,
             filled: Filled {
+                wanted: 16 << 30,
                 bytes: 12 << 30,
                 ms: 4_000,
                 right: true,

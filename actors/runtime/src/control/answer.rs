@@ -23,7 +23,7 @@ use super::question::{dataset_in, materials_of, model_in};
 use super::{ControlArguments, Desk};
 use crate::clock;
 use crate::matchmaker::Materials;
-use crate::miner::{infer, train};
+use crate::miner::{Fault, infer, train};
 
 /// A model's file may be larger than it need be by so much, bytes: its header.
 const MAX_HEADER_BYTES: u64 = 8 << 20;
@@ -36,7 +36,7 @@ static FETCHING: Semaphore = Semaphore::const_new(1);
 static COMPUTING: Semaphore = Semaphore::const_new(1);
 
 /// What the answer in `file` is to the one that `spec` comes to. Nothing where that cannot be said, whatever is done: rounding alone
-/// leads such a training astray.
+/// leads such work astray.
 ///
 /// # Errors
 /// Where it cannot be said now, for reasons of this side or of storage.
@@ -146,16 +146,8 @@ impl Again {
                 info,
                 files,
             } => trained_again(model, train, info, &at(files), answer),
-            Self::Inference { plan, files } => {
-                let difference = infer::difference(plan, &at(files), answer);
-                let difference = difference.map_err(|fault| ErrorBody::internal(fault.reason))?;
-                Ok(Some(difference.map_or(Agreement::Same, |reason| {
-                    Agreement::Other {
-                        digest: Hash::of(answer),
-                        reason,
-                    }
-                })))
-            }
+            Self::Inference { plan, files } => inferred_again(plan, &at(files), answer)
+                .map_err(|fault| ErrorBody::internal(fault.reason)),
         }
     }
 }
@@ -163,6 +155,19 @@ impl Again {
 /// Where a file lies. One that does not is opened in vain, and that says why.
 fn at(files: &Files) -> impl Fn(&str) -> PathBuf {
     |name| files.get(name).cloned().unwrap_or_default()
+}
+
+fn inferred_again(
+    plan: &infer::Plan,
+    file: &dyn Fn(&str) -> PathBuf,
+    answer: &[u8],
+) -> Result<Option<Agreement>, Fault> {
+    let Some(reason) = infer::difference(plan, file, answer)? else {
+        return Ok(Some(Agreement::Same));
+    };
+    let digest = Hash::of(answer);
+    let calm = infer::is_calm(plan, file, &mut rounding())?;
+    Ok(calm.then_some(Agreement::Other { digest, reason }))
 }
 
 fn trained_again(

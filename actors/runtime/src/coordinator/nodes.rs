@@ -176,7 +176,7 @@ impl Office {
         join.listen.as_deref().map_or(Ok(()), check_address)?;
         join.probe.as_deref().map_or(Ok(()), check_probe)?;
         let mut capacity = join.capacity.clone();
-        let (mut paces, mut machine) = (Vec::new(), None);
+        let (mut steps, mut machine) = (Vec::new(), None);
         if role == Role::Miner {
             let shown = join.selftest.as_ref();
             let report = selftest::open(shown, &self.network, node, clock::now())?;
@@ -184,7 +184,7 @@ impl Office {
             capacity.mflops = report.work.mflops();
             capacity.threads = report.machine.threads;
             capacity.memory_bytes = selftest::memory(capacity.memory_bytes, &report);
-            paces = selftest::kept_paces(&report.work);
+            steps = selftest::kept_paces(&report.work);
             machine = Some(report.machine);
         }
         capacity.devices.truncate(MAX_DEVICES);
@@ -206,7 +206,7 @@ impl Office {
             address,
             capacity,
             reserve: join.reserve,
-            paces,
+            steps,
             machine,
             seen,
         };

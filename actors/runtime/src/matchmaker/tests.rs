@@ -347,7 +347,7 @@ fn miner() -> NodeRecord {
             ..Capacity::default()
         },
         reserve: Amount::ZERO,
-        paces: Vec::new(),
+        steps: Vec::new(),
         machine: None,
         seen: Timestamp::from_ms(1),
     }

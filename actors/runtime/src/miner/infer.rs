@@ -19,8 +19,10 @@ const CHUNK: usize = 1024;
 
 /// The first line of every table of predictions.
 const HEADER: &str = "index,label,class,probability";
-/// By so much rounding moves a probability, at most: some hundred times what machines of different kinds were seen to.
+/// By such a part of the greatest probability rounding moves one, at most, where it does not decide.
 const ROUNDING: f32 = 1e-3;
+/// By so much writing it does.
+const WRITTEN: f32 = 1e-6;
 
 /// What is run over what.
 pub struct Plan {
@@ -77,36 +79,77 @@ pub fn difference(
     answer: &[u8],
 ) -> Result<Option<String>, Fault> {
     let (model, samples) = load(plan, file)?;
-    let mut lines = std::str::from_utf8(answer).unwrap_or_default().lines();
-    if lines.next() != Some(HEADER) {
+    let text = std::str::from_utf8(answer).unwrap_or_default();
+    let table = text.strip_prefix(HEADER);
+    let Some(mut rest) = table.and_then(|rest| rest.strip_prefix('\n')) else {
         return Ok(Some("it is no table of predictions".into()));
-    }
+    };
     for range in chunks(&samples) {
         let probabilities = model.probabilities(&samples, range.clone())?;
         let rows = range.zip(probabilities.chunks_exact(model.classes()));
         for (index, row) in rows {
-            let line = lines.next().unwrap_or("nothing");
-            if !is_answer(line, index, row, &plan.model.classes) {
-                return Ok(Some(format!("of sample {index} it says {line:.60}")));
-            }
+            let Some(after) = take_answer(rest, index, row, &plan.model.classes) else {
+                let said: String = rest.chars().take(60).collect();
+                return Ok(Some(format!("of sample {index} it says {said:?}")));
+            };
+            rest = after;
         }
     }
-    let more = lines.next().is_some();
+    let more = !rest.is_empty();
     Ok(more.then(|| "it goes on after its samples".into()))
 }
 
-/// Whether a line says a class as probable as any, and how probable that is: machines round differently.
-fn is_answer(line: &str, index: usize, row: &[f32], classes: &[String]) -> bool {
-    let said = || {
-        let rest = line.strip_prefix(&format!("{index},"))?;
-        let (label, rest) = rest.split_once(',')?;
-        let label: usize = label.parse().ok()?;
-        let name = cell(classes.get(label).map_or("", String::as_str));
-        let probability: f32 = rest.strip_prefix(&name)?.strip_prefix(',')?.parse().ok()?;
-        Some((*row.get(label)?, probability))
-    };
+/// What comes after a line that says a class as probable as any, and how probable that is: machines round differently. Nothing
+/// where no such line is there. A class's name may have lines of its own.
+fn take_answer<'a>(
+    text: &'a str,
+    index: usize,
+    row: &[f32],
+    classes: &[String],
+) -> Option<&'a str> {
+    let rest = text.strip_prefix(&format!("{index},"))?;
+    let (label, rest) = rest.split_once(',')?;
+    let label: usize = label.parse().ok()?;
+    let name = cell(classes.get(label).map_or("", String::as_str));
+    let rest = rest.strip_prefix(&name)?.strip_prefix(',')?;
+    let (said, rest) = rest.split_once('\n')?;
+    let (is, said): (f32, f32) = (*row.get(label)?, said.parse().ok()?);
     let most = row[most_probable(row)];
-    said().is_some_and(|(is, said)| most - is <= ROUNDING && (is - said).abs() <= ROUNDING)
+    let apart = ROUNDING * most + WRITTEN;
+    (most - is <= apart && (is - said).abs() <= apart).then_some(rest)
+}
+
+/// Whether what this plan comes to depends little on how a machine rounds: where `round` changes the weights and the samples, every
+/// probability stays well within what counts as the same. Blocks.
+pub fn is_calm(
+    plan: &Plan,
+    file: &dyn Fn(&str) -> PathBuf,
+    round: &mut dyn FnMut(&mut [f32]),
+) -> Result<bool, Fault> {
+    let (model, mut samples) = load(plan, file)?;
+    let mut calm = true;
+    let mut expected = Vec::new();
+    for range in chunks(&samples) {
+        expected.push(model.probabilities(&samples, range)?);
+    }
+    let model = serve::load_changed(&plan.model, &plan.weights, round)?;
+    round(&mut samples.inputs);
+    for (range, expected) in chunks(&samples).zip(expected) {
+        let rows = expected.chunks_exact(model.classes());
+        let rounded = model.probabilities(&samples, range)?;
+        let rounded = rounded.chunks_exact(model.classes());
+        calm &= rows
+            .zip(rounded)
+            .all(|(row, rounded)| is_near(row, rounded));
+    }
+    Ok(calm)
+}
+
+/// Whether no probability is further from the other than a tenth of what counts as the same.
+fn is_near(row: &[f32], other: &[f32]) -> bool {
+    let apart = ROUNDING / 10.0 * row[most_probable(row)] + WRITTEN;
+    let mut pairs = row.iter().zip(other);
+    pairs.all(|(one, other)| (one - other).abs() <= apart)
 }
 
 /// The model and the samples.
@@ -243,7 +286,7 @@ mod tests {
         let with = |line: String| {
             let mut lines = lines.clone();
             *lines.last_mut().unwrap() = &line;
-            differs(&lines.join("\n"))
+            differs(&(lines.join("\n") + "\n"))
         };
         let rounded = probability.parse::<f32>().unwrap() + 1e-5;
         assert_eq!(with(format!("{index},{label},{label},{rounded:.6}")), None);
@@ -256,6 +299,7 @@ mod tests {
             format!("{index},99,,{probability}"),
             format!("7,{label},{label},{probability}"),
             format!("{last}\n{last}"),
+            format!("{index},{label}"),
             String::new(),
         ] {
             assert!(with(wrong.clone()).is_some(), "{wrong}");
@@ -263,6 +307,42 @@ mod tests {
         let without_last = csv.strip_suffix(&format!("{last}\n")).unwrap();
         assert!(differs(without_last).is_some() && differs("").is_some());
         assert!(difference(&plan, &file, &[0xff, 0xfe]).unwrap().is_some());
+    }
+
+    /// Names are whatever a dataset's owner wrote.
+    #[test]
+    fn an_honest_answer_is_one_whatever_the_classes_are_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut plan = plan(dir.path(), 10);
+        let names = [
+            "a\nb", "a,b", "a\"b", "a\r\nb", "=1+1", "", " ", "ü", "0,0,0", "\"",
+        ];
+        plan.model.classes = names.map(str::to_owned).to_vec();
+        let file = |name: &str| dir.path().join(name);
+        let (csv, _) = run(&plan, &file, &AtomicBool::new(false)).unwrap();
+        assert_eq!(difference(&plan, &file, csv.as_bytes()).unwrap(), None);
+    }
+
+    #[test]
+    fn what_rounding_decides_is_told_from_what_it_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = plan(dir.path(), 10);
+        let file = |name: &str| dir.path().join(name);
+        let calm = |by: f32| {
+            let mut sign = by;
+            let mut round = |values: &mut [f32]| {
+                for value in values {
+                    *value *= 1.0 + sign;
+                    sign = -sign;
+                }
+            };
+            is_calm(&plan, &file, &mut round).unwrap()
+        };
+        assert!(calm(0.0) && calm(5e-7));
+        assert!(
+            !calm(1e-2),
+            "weights that cancel make as much of a last bit"
+        );
     }
 
     #[test]

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use cryptomind_config::Miner;
 use cryptomind_core::selftest::{Present, stale};
-use cryptomind_gpu::devices;
 use cryptomind_gpu::selftest::{Extent, run};
+use cryptomind_gpu::{devices, memory};
 use cryptomind_protocol::selftest::{MAX_DEVICES, MAX_TEXT_BYTES, Machine, Report, VERSION, Work};
 use cryptomind_protocol::{ErrorBody, NodeId};
 use tracing::{info, warn};
@@ -57,12 +57,14 @@ pub fn machine(threads: usize) -> Machine {
 
 /// Memory that a task could have now, bytes; `most` is what the owner allows. Nothing where neither is known.
 pub fn free_memory(most: Option<u64>) -> Option<u64> {
-    super::memory::available(most)
+    memory::available(most)
 }
 
-/// Memory that a self-test fills, bytes: most of what a task could have now. The rest is left to whatever else runs.
+/// Memory that a self-test fills, bytes: most of what is free, no more than the owner wants to give. The rest is left to whatever
+/// else runs.
 pub fn fill_bytes(most: Option<u64>) -> u64 {
-    free_memory(most).map_or(0, |free| free / 5 * 4)
+    let free = free_memory(None).map(|free| free / 5 * 4);
+    free.into_iter().chain(most).min().unwrap_or_default()
 }
 
 /// No longer than a report's texts may be.

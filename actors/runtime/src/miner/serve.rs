@@ -62,12 +62,21 @@ pub fn limits() -> Limits {
 
 /// Loads a model. Blocks.
 pub fn load(info: &ModelInfo, weights: &Path) -> Result<Model, Fault> {
+    load_changed(info, weights, &mut |_| ())
+}
+
+/// Loads a model whose weights `change` is given first. Blocks.
+pub fn load_changed(
+    info: &ModelInfo,
+    weights: &Path,
+    change: &mut dyn FnMut(&mut [f32]),
+) -> Result<Model, Fault> {
     let bytes = std::fs::read(weights).map_err(|e| Fault {
         task_fault: false,
         reason: format!("{}: {e}", weights.display()),
     })?;
     // Weights by content address are the same for everybody: another miner would refuse them too.
-    Model::load(&info.spec, &bytes).map_err(|e| Fault {
+    Model::load_changed(&info.spec, &bytes, change).map_err(|e| Fault {
         task_fault: true,
         reason: e.to_string(),
     })

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cryptomind_config::PortRange;
+use cryptomind_gpu::memory;
 use cryptomind_gpu::session::Session;
 use cryptomind_net::Endpoint;
 use cryptomind_net::ring::RingSocket;
@@ -26,7 +27,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::memory;
 use super::outbox::Outbox;
 use super::run::{self, Ending, Order};
 use super::serve;

@@ -20,7 +20,7 @@ fn record() -> NodeRecord {
             ..Capacity::default()
         },
         reserve: Amount::from_base_units(7),
-        paces: Vec::new(),
+        steps: Vec::new(),
         machine: None,
         seen: Timestamp::from_ms(0),
     }

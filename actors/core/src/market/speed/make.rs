@@ -15,6 +15,8 @@ use super::WITNESSES;
 
 /// Machines of one make differ: memory, cooling, what else runs on them.
 const MARGIN: f64 = 1.25;
+/// Makes and sorts of work that are remembered: whoever makes names up does not fill the memory.
+const MAX_KNOWN: usize = 10_000;
 /// Owners whose speeds are kept, the fastest.
 const FASTEST: usize = 4 * WITNESSES;
 
@@ -43,7 +45,11 @@ impl Makes {
         let Some(make) = self.of.get(node) else {
             return;
         };
-        let fastest = self.reached.entry((Arc::clone(make), sort)).or_default();
+        let key = (Arc::clone(make), sort);
+        if self.reached.len() >= MAX_KNOWN && !self.reached.contains_key(&key) {
+            return;
+        }
+        let fastest = self.reached.entry(key).or_default();
         fastest.retain(|(_, known)| *known != owner);
         let place = fastest.partition_point(|(faster, _)| *faster >= speed);
         fastest.insert(place, (speed, owner));

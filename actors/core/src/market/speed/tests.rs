@@ -303,11 +303,20 @@ fn a_start_test_knows_the_size_of_steps() {
         };
         speeds.predict(node(1), sort).unwrap().flops_per_s
     };
-    assert!(close(predicted(&speeds, 19), 10e9));
+    assert!(close(predicted(&speeds, 20), 10.0622e9));
     // Another node makes half of what its own test says of such steps: so will this one of steps of any size.
     speeds.started(node(2), owner(2), test);
     speeds.ran(&run(2, 40, 20e9));
-    let off = predicted(&speeds, 19) / 5e9 - 1.0;
+    let other = Sort {
+        step: step(20),
+        ..SORT
+    };
+    let own = speeds.predict(node(2), other).unwrap().flops_per_s;
+    assert!(
+        (own / 5.0311e9 - 1.0).abs() < 1e-3,
+        "its own run too: {own}"
+    );
+    let off = predicted(&speeds, 20) / 5.0311e9 - 1.0;
     assert!(off.abs() < 1e-3, "{off}");
 }
 

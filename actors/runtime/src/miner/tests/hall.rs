@@ -297,7 +297,7 @@ impl Hall {
             },
             compute: Compute {
                 threads: 1,
-                max_memory: None,
+                max_memory: Some(64 << 20),
             },
             ring: Ring::default(),
             probe: Probe::default(),
