@@ -22,6 +22,7 @@ mod ledger;
 mod load;
 mod market;
 mod matching;
+mod promise;
 mod recovery;
 mod shown;
 mod usage;
@@ -32,6 +33,7 @@ pub async fn run(context: &Context, command: BenchCommand) -> Result<()> {
         BenchCommand::Ledger(args) => ledger::run(context.output, args).await,
         BenchCommand::Market(args) => market::run(context.output, args).await,
         BenchCommand::Infer(args) => infer::run(context.output, args).await,
+        BenchCommand::Promise(args) => promise::run(context.output, args).await,
         BenchCommand::Kills(args) => kills::run(context.output, args).await,
     }
 }

@@ -223,6 +223,9 @@ pub enum BenchCommand {
     /// Calls to a model on a miner: how long one takes beyond the forward pass, and how many a second
     #[command(after_help = examples::BENCH_INFER)]
     Infer(BenchInferArgs),
+    /// What a miner's self-test promises of training, and what its next tasks reach
+    #[command(after_help = examples::BENCH_PROMISE)]
+    Promise(BenchPromiseArgs),
     /// Kill a coordinator again and again under load: no token may be lost, created or doubled
     #[command(after_help = examples::BENCH_KILLS)]
     Kills(crate::bench::kills::KillsArgs),
@@ -290,6 +293,22 @@ pub struct BenchInferArgs {
     /// Calls of one sample in one session, one after the other
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub calls: u32,
+
+    /// The folder of the network's data; a fresh one by default. It is kept
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// How to hold a self-test to its word.
+#[derive(Debug, Clone, Args)]
+pub struct BenchPromiseArgs {
+    /// Threads of the miner; 0: all
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=4096))]
+    pub threads: u16,
+
+    /// For how long its self-test trains to see whether it slows down
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub seconds: u64,
 
     /// The folder of the network's data; a fresh one by default. It is kept
     #[arg(long, value_name = "DIR")]

@@ -1,4 +1,4 @@
-//! A whole network on this machine: coordinator, storage node and three miners, each a process.
+//! A whole network on this machine: coordinator, storage node and up to three miners, each a process.
 //!
 //! Used by `demo` and `dev`. It lies in one folder: an account key a person, a folder a part with its
 //! configuration and node key, the logs. Started again in the same folder it goes on where it was.
@@ -18,7 +18,7 @@ use cryptomind_protocol::{AccountId, ErrorBody, NodeAddress, NodeId, SecretKey};
 use cryptomind_sdk::Client;
 
 use crate::exit;
-use crate::process::{self, Process};
+use crate::process::{self, Process, READY_LIMIT};
 
 /// The miners' owners.
 pub const MINER_OWNERS: [&str; 3] = ["ann", "ben", "cat"];
@@ -43,6 +43,28 @@ pub struct LocalNetwork {
     parts: Vec<Process>,
 }
 
+/// What miners it has.
+#[derive(Debug, Clone, Copy)]
+pub struct Miners {
+    /// How many, of [`MINER_OWNERS`].
+    pub count: usize,
+    /// Threads of each; 0: all.
+    pub threads: u16,
+    /// For how long each trains in its self-test, seconds; 0 is the shortest form.
+    pub selftest_s: u64,
+}
+
+impl Default for Miners {
+    /// Three share this machine: one thread each, and the shortest self-test.
+    fn default() -> Self {
+        Self {
+            count: MINER_OWNERS.len(),
+            threads: 1,
+            selftest_s: 0,
+        }
+    }
+}
+
 /// What a node's process needs.
 struct Part {
     name: String,
@@ -51,7 +73,7 @@ struct Part {
 }
 
 impl Part {
-    fn all() -> Vec<Self> {
+    fn with(miners: Miners) -> Vec<Self> {
         let miner = |owner: &'static str| Self {
             name: format!("miner-{owner}"),
             role: Role::Miner,
@@ -62,7 +84,7 @@ impl Part {
             role: Role::Storage,
             owner: STORAGE_OWNER,
         }];
-        parts.extend(MINER_OWNERS.map(miner));
+        parts.extend(MINER_OWNERS.into_iter().take(miners.count).map(miner));
         parts
     }
 }
@@ -71,20 +93,26 @@ impl LocalNetwork {
     /// Starts a network in `dir`, its coordinator listening at `listen`; complete when every part has
     /// joined.
     pub async fn start(dir: &Path, listen: SocketAddr) -> Result<Self> {
+        Self::with_miners(dir, listen, Miners::default()).await
+    }
+
+    /// The same with other miners.
+    pub async fn with_miners(dir: &Path, listen: SocketAddr, miners: Miners) -> Result<Self> {
         let dir = std::path::absolute(dir)?;
         for folder in ["accounts", "logs", "coordinator"] {
             make(&dir.join(folder))?;
         }
         let mut network = Self::with_coordinator(&dir, listen).await?;
         let owner = network.client(MINER_OWNERS[0]).await?;
-        settle_in(&dir, &network.coordinator).await?;
-        for part in Part::all() {
-            network.start_part(&part, listen)?;
+        settle_in(&dir, &network.coordinator, miners).await?;
+        for part in Part::with(miners) {
+            network.start_part(&part, miners, listen)?;
         }
         for part in &mut network.parts[1..] {
-            part.ready().await?;
+            part.ready_within(READY_LIMIT + 10 * Duration::from_secs(miners.selftest_s))
+                .await?;
         }
-        wait_joined(&owner).await?;
+        wait_joined(&owner, miners).await?;
         owner.close().await;
         Ok(network)
     }
@@ -115,11 +143,16 @@ impl LocalNetwork {
         })
     }
 
-    fn start_part(&mut self, part: &Part, listen: SocketAddr) -> Result<(), ErrorBody> {
+    fn start_part(
+        &mut self,
+        part: &Part,
+        miners: Miners,
+        listen: SocketAddr,
+    ) -> Result<(), ErrorBody> {
         let home = self.dir.join(&part.name);
         // The id comes from an owner's first key, and the file may hold a later one.
         let account = key::read_file(&self.key_file(part.owner))?.account;
-        let config = self.configure(part, &home, account, listen)?;
+        let config = self.configure(part, miners, &home, (account, listen))?;
         let log = self.dir.join(format!("logs/{}.log", part.name));
         let role = part.role.to_string();
         self.parts
@@ -130,9 +163,9 @@ impl LocalNetwork {
     fn configure(
         &self,
         part: &Part,
+        miners: Miners,
         home: &Path,
-        account: AccountId,
-        listen: SocketAddr,
+        (account, listen): (AccountId, SocketAddr),
     ) -> Result<PathBuf, ErrorBody> {
         let mut settings = vec![
             ("coordinator", self.coordinator.to_string()),
@@ -147,9 +180,8 @@ impl LocalNetwork {
                 write_config::<Storage>(home, &settings)
             }
             _ => {
-                // Three miners share this machine: one thread each, and the shortest self-test.
-                settings.push(("compute.threads", "1".into()));
-                settings.push(("selftest.seconds", "0".into()));
+                settings.push(("compute.threads", miners.threads.to_string()));
+                settings.push(("selftest.seconds", miners.selftest_s.to_string()));
                 settings.push(("idle.command", IDLE_COMMAND.into()));
                 settings.push(("idle.stop_limit_s", "2".into()));
                 write_config::<Miner>(home, &settings)
@@ -278,8 +310,8 @@ pub fn write_config<T: Settings>(
 }
 
 /// Each owner takes its name as a nickname and lets its node work for it, where that is not done already.
-async fn settle_in(dir: &Path, coordinator: &NodeAddress) -> Result<(), ErrorBody> {
-    let settling: Vec<_> = Part::all()
+async fn settle_in(dir: &Path, coordinator: &NodeAddress, miners: Miners) -> Result<(), ErrorBody> {
+    let settling: Vec<_> = Part::with(miners)
         .into_iter()
         .map(|part| tokio::spawn(settle_owner(dir.to_owned(), coordinator.clone(), part)))
         .collect();
@@ -312,11 +344,11 @@ pub async fn register_once(client: &Client, nickname: &str) -> Result<(), ErrorB
     }
 }
 
-async fn wait_joined(client: &Client) -> Result<(), ErrorBody> {
+async fn wait_joined(client: &Client, miners: Miners) -> Result<(), ErrorBody> {
     let joined = async {
         loop {
             let status = client.status().await?;
-            if status.miners as usize >= MINER_OWNERS.len() && status.storage_nodes >= 1 {
+            if status.miners as usize >= miners.count && status.storage_nodes >= 1 {
                 return Ok(());
             }
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -376,10 +408,10 @@ mod tests {
             parts: Vec::new(),
         };
         let account = AccountId::new([1; 20]);
-        for part in Part::all() {
+        for part in Part::with(Miners::default()) {
             let listen = "0.0.0.0:7700".parse().unwrap();
             let file = network
-                .configure(&part, dir.path(), account, listen)
+                .configure(&part, Miners::default(), dir.path(), (account, listen))
                 .unwrap();
             let layers = cryptomind_config::Layers {
                 file: Some(file),

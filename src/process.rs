@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use crate::exit;
 
 /// For the line `ready …`.
-const READY_LIMIT: Duration = Duration::from_secs(20);
+pub const READY_LIMIT: Duration = Duration::from_secs(20);
 /// For an orderly end; then it is killed.
 const END_LIMIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
@@ -70,11 +70,16 @@ impl Process {
 
     /// Waits for its one line on standard output and gives what it says of itself: address or id.
     pub async fn ready(&mut self) -> Result<String, ErrorBody> {
+        self.ready_within(READY_LIMIT).await
+    }
+
+    /// The same, with another limit.
+    pub async fn ready_within(&mut self, limit: Duration) -> Result<String, ErrorBody> {
         let Some(output) = &mut self.output else {
             return Err(ErrorBody::internal(format!("{} has no output", self.name)));
         };
         let mut line = String::new();
-        let read = tokio::time::timeout(READY_LIMIT, output.read_line(&mut line)).await;
+        let read = tokio::time::timeout(limit, output.read_line(&mut line)).await;
         let said = match read {
             Ok(Ok(_)) => line.trim().strip_prefix("ready "),
             _ => None,

@@ -258,6 +258,15 @@ pub const NETWORK: &str = "\
 Examples:
   cryptomind network status --format json";
 
+pub const BENCH_PROMISE: &str = "\
+Starts a whole network on this machine with one miner, which tests itself, and has it train four models on
+handwritten digits. Exit code 1 where a task is more than a fifth off what the self-test promised: that of a
+machine that does something else meanwhile may be.
+
+Examples:
+  cryptomind bench promise --format json
+  cryptomind bench promise --threads 1 --seconds 60";
+
 pub const BENCH_KILLS: &str = "\
 Clients send signed transactions to a coordinator, a process of its own, which is killed at moments that
 the seed draws and started again on the same folder. After each kill everything that the coordinator says

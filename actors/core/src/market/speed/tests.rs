@@ -282,8 +282,8 @@ fn a_start_test_knows_the_size_of_steps() {
         test.at(WorkKind::Train, step)
     };
     assert!(
-        close(at(3), 10e9) && close(at(u64::MAX), 40e9),
-        "the nearest"
+        close(at(u64::MAX), 40e9) && close(at(500_000), 5e9),
+        "the nearest, and no step takes less than the smallest"
     );
     assert!(
         close(at(200_000_000), 20e9),
@@ -322,16 +322,16 @@ fn a_start_test_knows_the_size_of_steps() {
 
 #[test]
 fn a_start_test_knows_what_an_update_takes() {
-    let pace = |parameters, update_ns| Pace {
-        step: Step {
-            flops: 1_000_000,
-            parameters,
-        },
-        gradients_ns: 100_000,
+    let pace = |flops, parameters, update_ns| Pace {
+        step: Step { flops, parameters },
+        gradients_ns: flops / 10,
         update_ns,
     };
     // Within a cache 1 ns a parameter, beyond it 4.
-    let paces = [pace(10_000, 10_000), pace(1_000_000, 4_000_000)];
+    let paces = [
+        pace(1_000, 10_000, 10_000),
+        pace(1_000_000, 1_000_000, 4_000_000),
+    ];
     let test = StartTest::from(7_000_000_000).with_paces(&paces);
     let takes = |parameters| {
         let step = Step {
