@@ -152,7 +152,7 @@ async fn start_miner(dir: &Path, number: u8, address: NodeAddress, seconds: u64)
     settings.node.data_dir = dir.join(format!("miner-{number}"));
     settings.compute.threads = 1;
     settings.selftest.seconds = seconds;
-    settings.compute.max_memory = Some(64 << 20);
+    settings.compute.max_memory = Some(256 << 20);
     settings.node.account = Some(AccountId::of_key(&owner.public()));
     miner::start(MinerConfig { settings, key }).await.unwrap()
 }

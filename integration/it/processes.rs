@@ -285,7 +285,7 @@ impl Join<'_> {
         }
         settings.push(("compute.threads", "1".into()));
         settings.push(("selftest.seconds", "0".into()));
-        settings.push(("compute.max_memory", "64 MiB".into()));
+        settings.push(("compute.max_memory", "256 MiB".into()));
         let config = write_config::<Miner>(&home, &settings);
         Part::start("miner", home, config, self.at.namespace).await
     }

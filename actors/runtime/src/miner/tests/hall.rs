@@ -297,7 +297,7 @@ impl Hall {
             },
             compute: Compute {
                 threads: 1,
-                max_memory: Some(64 << 20),
+                max_memory: Some(256 << 20),
             },
             ring: Ring::default(),
             probe: Probe::default(),
