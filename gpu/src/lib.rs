@@ -25,6 +25,7 @@ pub mod devices;
 pub mod digits;
 pub mod error;
 pub mod inference;
+pub mod kernel;
 pub mod selftest;
 pub mod session;
 

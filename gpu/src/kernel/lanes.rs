@@ -1,0 +1,103 @@
+//! Reductions of a row in a fixed number of lanes: as fast as vectors are, whatever their width, with
+//! the same bits for every width.
+//!
+//! Inlined into the caller, which runs them within `Arch::dispatch`.
+
+const LANES: usize = 16;
+
+/// The sum of `f` over the values.
+#[inline(always)]
+pub(super) fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            lanes[lane] += f(block[lane]);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane += f(*value);
+    }
+    fold(lanes, |a, b| a + b)
+}
+
+/// The sum of `f` over pairs of values.
+#[inline(always)]
+pub(super) fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            lanes[lane] += f(a[lane], b[lane]);
+        }
+    }
+    for (lane, (a, b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *lane += f(*a, *b);
+    }
+    fold(lanes, |a, b| a + b)
+}
+
+/// The sum of the values, in f64.
+#[inline(always)]
+pub(super) fn wide_sum(values: &[f32]) -> f64 {
+    let mut lanes = [0f64; LANES];
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            lanes[lane] += f64::from(block[lane]);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane += f64::from(*value);
+    }
+    fold(lanes, |a, b| a + b)
+}
+
+/// The largest value; those that are not numbers are passed over.
+#[inline(always)]
+pub(super) fn largest(values: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            lanes[lane] = larger(lanes[lane], block[lane]);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane = larger(*lane, *value);
+    }
+    fold(lanes, larger)
+}
+
+/// By halves: the order is the same for every width of vectors.
+#[inline(always)]
+fn fold<T: Copy>(mut lanes: [T; LANES], f: impl Fn(T, T) -> T) -> T {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = f(lanes[lane], lanes[lane + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reductions_take_every_value_once() {
+        for len in [0, 1, 15, 16, 17, 100] {
+            let values: Vec<f32> = (0..len).map(|i| i as f32 - 7.0).collect();
+            let total: f32 = values.iter().sum();
+            assert_eq!(sum(&values, |v| v), total);
+            assert_eq!(sum_pairs(&values, &values, |a, b| 2.0 * a - b), total);
+            assert_eq!(wide_sum(&values), f64::from(total));
+            let expected = values.last().copied().unwrap_or(f32::NEG_INFINITY);
+            assert_eq!(largest(&values), expected);
+        }
+        assert_eq!(largest(&[1.0, f32::NAN, 3.0]), 3.0);
+    }
+}
