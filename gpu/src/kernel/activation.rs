@@ -49,11 +49,11 @@ impl Activation {
 /// Writes the function of each input to `output`.
 pub fn forward(kind: Activation, input: &[f32], output: &mut [f32], threads: usize) {
     match kind {
-        Activation::Relu => map(input, output, threads, |x| if x <= 0.0 { 0.0 } else { x }),
-        Activation::Gelu => map(input, output, threads, |x| x * normal(x).0),
-        Activation::GeluTanh => map(input, output, threads, |x| x * sigmoid(gelu_angle(x)).0),
-        Activation::Silu => map(input, output, threads, |x| x * sigmoid(x).0),
-        Activation::Sigmoid => map(input, output, threads, |x| sigmoid(x).0),
+        Activation::Relu => map(input, output, threads, relu),
+        Activation::Gelu => map(input, output, threads, gelu),
+        Activation::GeluTanh => map(input, output, threads, gelu_tanh),
+        Activation::Silu => map(input, output, threads, silu),
+        Activation::Sigmoid => map(input, output, threads, logistic),
         Activation::Tanh => map(input, output, threads, tanh),
     }
 }
@@ -62,28 +62,38 @@ pub fn forward(kind: Activation, input: &[f32], output: &mut [f32], threads: usi
 /// [`Activation::saved`] says.
 pub fn backward(kind: Activation, saved: &[f32], upper: &[f32], lower: &mut [f32], threads: usize) {
     match kind {
-        Activation::Relu => zip(
-            saved,
-            upper,
-            lower,
-            threads,
-            |y, g| {
-                if y <= 0.0 { 0.0 } else { g }
-            },
-        ),
-        Activation::Gelu => zip(saved, upper, lower, threads, |x, g| g * gelu_slope(x)),
-        Activation::GeluTanh => zip(saved, upper, lower, threads, |x, g| g * gelu_tanh_slope(x)),
-        Activation::Silu => zip(saved, upper, lower, threads, |x, g| g * silu_slope(x)),
-        Activation::Sigmoid => zip(saved, upper, lower, threads, |y, g| g * (y * (1.0 - y))),
-        Activation::Tanh => zip(saved, upper, lower, threads, |y, g| g * (1.0 - y * y)),
+        Activation::Relu => zip(saved, upper, lower, threads, relu_gradient),
+        Activation::Gelu => zip(saved, upper, lower, threads, gelu_gradient),
+        Activation::GeluTanh => zip(saved, upper, lower, threads, gelu_tanh_gradient),
+        Activation::Silu => zip(saved, upper, lower, threads, silu_gradient),
+        Activation::Sigmoid => zip(saved, upper, lower, threads, logistic_gradient),
+        Activation::Tanh => zip(saved, upper, lower, threads, tanh_gradient),
     }
 }
 
-/// Φ(x) + x·φ(x).
+// Functions, not closures, in loops, not in `for_each`: what is not inlined to the last call is
+// compiled for the oldest processor, value by value.
+
 #[inline(always)]
-fn gelu_slope(x: f32) -> f32 {
+fn relu(x: f32) -> f32 {
+    if x <= 0.0 { 0.0 } else { x }
+}
+
+#[inline(always)]
+fn relu_gradient(y: f32, g: f32) -> f32 {
+    if y <= 0.0 { 0.0 } else { g }
+}
+
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    x * normal(x).0
+}
+
+/// g·(Φ(x) + x·φ(x)).
+#[inline(always)]
+fn gelu_gradient(x: f32, g: f32) -> f32 {
     let (below, density) = normal(x);
-    below + bounded(x) * density
+    g * (below + bounded(x) * density)
 }
 
 /// Twice the argument of the hyperbolic tangent, as (1 + tanh u) / 2 is sigmoid(2u): which does not
@@ -93,21 +103,46 @@ fn gelu_angle(x: f32) -> f32 {
     2.0 * GELU_SLOPE * (x + GELU_CUBIC * (x * x * x))
 }
 
-/// s + x·s·(1 − s)·(2u)′ with s = sigmoid(2u).
 #[inline(always)]
-fn gelu_tanh_slope(x: f32) -> f32 {
+fn gelu_tanh(x: f32) -> f32 {
+    x * sigmoid(gelu_angle(x)).0
+}
+
+/// g·(s + x·s·(1 − s)·(2u)′) with s = sigmoid(2u).
+#[inline(always)]
+fn gelu_tanh_gradient(x: f32, g: f32) -> f32 {
     let x = bounded(x);
     let (s, rest) = sigmoid(gelu_angle(x));
     let slope = 2.0 * GELU_SLOPE * (1.0 + 3.0 * GELU_CUBIC * (x * x));
-    s + x * (s * rest) * slope
+    g * (s + x * (s * rest) * slope)
 }
 
-/// s + x·s·(1 − s) with s = sigmoid(x).
 #[inline(always)]
-fn silu_slope(x: f32) -> f32 {
+fn silu(x: f32) -> f32 {
+    x * sigmoid(x).0
+}
+
+/// g·(s + x·s·(1 − s)) with s = sigmoid(x).
+#[inline(always)]
+fn silu_gradient(x: f32, g: f32) -> f32 {
     let x = bounded(x);
     let (s, rest) = sigmoid(x);
-    s + x * (s * rest)
+    g * (s + x * (s * rest))
+}
+
+#[inline(always)]
+fn logistic(x: f32) -> f32 {
+    sigmoid(x).0
+}
+
+#[inline(always)]
+fn logistic_gradient(y: f32, g: f32) -> f32 {
+    g * (y * (1.0 - y))
+}
+
+#[inline(always)]
+fn tanh_gradient(y: f32, g: f32) -> f32 {
+    g * (1.0 - y * y)
 }
 
 /// Beyond, derivatives are 0 or 1 to the last bit, but products in them would be 0 times infinity.
@@ -126,10 +161,9 @@ fn map(input: &[f32], output: &mut [f32], threads: usize, f: impl Fn(f32) -> f32
         Arch::new().dispatch(
             #[inline(always)]
             || {
-                out.values
-                    .iter_mut()
-                    .zip(input)
-                    .for_each(|(y, x)| *y = f(*x))
+                for (y, x) in out.values.iter_mut().zip(input) {
+                    *y = f(*x);
+                }
             },
         );
     });
@@ -150,8 +184,9 @@ fn zip(
         Arch::new().dispatch(
             #[inline(always)]
             || {
-                let lower = lower.values.iter_mut().zip(pairs);
-                lower.for_each(|(l, (s, g))| *l = f(*s, *g));
+                for (l, (s, g)) in lower.values.iter_mut().zip(pairs) {
+                    *l = f(*s, *g);
+                }
             },
         );
     });

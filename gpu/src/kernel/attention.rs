@@ -193,7 +193,10 @@ fn head_forward(head: &Head<'_>, output: &mut [f32], statistics: &mut [f32], scr
     for queries in shape.tiles() {
         let (keys, statistics) = (shape.keys(&queries), &mut statistics[queries.clone()]);
         let scores = head.scores(&queries, scratch);
-        Arch::new().dispatch(|| weigh(shape, queries.start, scores, keys, statistics));
+        Arch::new().dispatch(
+            #[inline(always)]
+            || weigh(shape, queries.start, scores, keys, statistics),
+        );
         let output = &mut output[queries.start * width..queries.end * width];
         let weights = Matrix::new(scores, queries.len(), keys);
         let values = head.part(2, 0..keys);
@@ -291,7 +294,10 @@ fn head_backward(
         let upper = &upper[queries.start * shape.width()..];
         let upper = Matrix::spaced(upper, rows, width, shape.width());
         let weights = head.scores(&queries, scratch);
-        Arch::new().dispatch(|| weigh_again(shape, queries.start, weights, keys, statistics));
+        Arch::new().dispatch(
+            #[inline(always)]
+            || weigh_again(shape, queries.start, weights, keys, statistics),
+        );
         let weights = &*weights;
         let matrix = Matrix::new(weights, rows, keys).transposed();
         put(
@@ -305,7 +311,10 @@ fn head_backward(
         let slopes = &mut other_scratch[..rows * keys];
         let values = head.part(2, 0..keys).transposed();
         put(slopes, Update::Replace, (rows, keys), upper, values);
-        Arch::new().dispatch(|| softmax_gradient(shape, weights, slopes, keys));
+        Arch::new().dispatch(
+            #[inline(always)]
+            || softmax_gradient(shape, weights, slopes, keys),
+        );
         let slopes = Matrix::new(slopes, rows, keys);
         let place = &mut by_query[queries.start * width..queries.end * width];
         put(
@@ -339,8 +348,9 @@ fn weigh_again(
     let rows = scores.chunks_exact_mut(keys).zip(statistics);
     for (query, (row, [largest, inverse])) in (first..).zip(rows) {
         let (seen, unseen) = row.split_at_mut(shape.keys(&(query..query + 1)));
-        seen.iter_mut()
-            .for_each(|v| *v = exp((*v - largest) * scale) * inverse);
+        for v in seen.iter_mut() {
+            *v = exp((*v - largest) * scale) * inverse;
+        }
         unseen.fill(0.0);
     }
 }

@@ -46,7 +46,7 @@ pub struct Conv {
 impl Conv {
     /// Height and width of the output.
     pub fn output(&self) -> [usize; 2] {
-        self.axes().map(|axis| axis.count())
+        self.axes().map(|axis| axis.count)
     }
 
     /// Values of the weight: (filters, channels / groups, kernel height, kernel width).
@@ -61,12 +61,8 @@ impl Conv {
     }
 
     fn axes(&self) -> [Axis; 2] {
-        let axis = |i: usize, size| Axis {
-            size,
-            kernel: self.kernel[i],
-            stride: self.stride[i],
-            padding: self.padding[i],
-        };
+        let axis =
+            |i: usize, size| Axis::new(size, self.kernel[i], self.stride[i], self.padding[i]);
         [axis(0, self.height), axis(1, self.width)]
     }
 

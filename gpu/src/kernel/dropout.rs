@@ -73,7 +73,10 @@ pub fn apply(
                 let rows = input[range.start * width..range.end * width].chunks_exact(width);
                 let rows = rows.zip(output.values.chunks_exact_mut(width));
                 for (sample, (input, output)) in samples[range].iter().zip(rows) {
-                    Arch::new().dispatch(|| apply_blocks(mask, *sample, 0, input, output));
+                    Arch::new().dispatch(
+                        #[inline(always)]
+                        || apply_blocks(mask, *sample, 0, input, output),
+                    );
                 }
             },
         );
@@ -90,7 +93,10 @@ pub fn apply(
             |range, output| {
                 let first = range.start;
                 let input = &input[first * BLOCK..][..output.values.len()];
-                Arch::new().dispatch(|| apply_blocks(mask, *sample, first, input, output.values));
+                Arch::new().dispatch(
+                    #[inline(always)]
+                    || apply_blocks(mask, *sample, first, input, output.values),
+                );
             },
         );
     }
@@ -117,31 +123,34 @@ fn apply_blocks(mask: &Mask, sample: u64, first: usize, input: &[f32], output: &
 /// The numbers of a block: word by word, each word of all lanes.
 #[inline(always)]
 fn draw(key: [u32; 2], sample: u64, block: u64) -> Block {
+    let first = block.wrapping_mul(LANES as u64);
+    let mut words = [[0; LANES]; 4];
+    let [a, b, c, d] = &mut words;
+    for lane in 0..LANES {
+        let counter = first.wrapping_add(lane as u64);
+        [a[lane], b[lane], c[lane], d[lane]] = philox(key, counter, sample);
+    }
+    words
+}
+
+/// Philox4x32-10 of a counter of two halves.
+#[inline(always)]
+fn philox(key: [u32; 2], low: u64, high: u64) -> [u32; 4] {
     const MULTIPLIERS: [u64; 2] = [0xd251_1f53, 0xcd9e_8d57];
     const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
     const ROUNDS: usize = 10;
-    let first = block.wrapping_mul(LANES as u64);
-    let counters: [u64; LANES] = std::array::from_fn(|lane| first.wrapping_add(lane as u64));
-    let mut w = [
-        counters.map(|counter| counter as u32),
-        counters.map(|counter| (counter >> 32) as u32),
-        [sample as u32; LANES],
-        [(sample >> 32) as u32; LANES],
-    ];
-    let [mut low_key, mut high_key] = key;
+    let [mut k, mut l] = key;
+    let [mut a, mut b] = [low as u32, (low >> 32) as u32];
+    let [mut c, mut d] = [high as u32, (high >> 32) as u32];
     for _ in 0..ROUNDS {
-        let low = w[0].map(|v| u64::from(v).wrapping_mul(MULTIPLIERS[0]));
-        let high = w[2].map(|v| u64::from(v).wrapping_mul(MULTIPLIERS[1]));
-        w = [
-            std::array::from_fn(|lane| (high[lane] >> 32) as u32 ^ w[1][lane] ^ low_key),
-            high.map(|v| v as u32),
-            std::array::from_fn(|lane| (low[lane] >> 32) as u32 ^ w[3][lane] ^ high_key),
-            low.map(|v| v as u32),
-        ];
-        low_key = low_key.wrapping_add(WEYL[0]);
-        high_key = high_key.wrapping_add(WEYL[1]);
+        let first = u64::from(a).wrapping_mul(MULTIPLIERS[0]);
+        let second = u64::from(c).wrapping_mul(MULTIPLIERS[1]);
+        [a, b] = [(second >> 32) as u32 ^ b ^ k, second as u32];
+        [c, d] = [(first >> 32) as u32 ^ d ^ l, first as u32];
+        k = k.wrapping_add(WEYL[0]);
+        l = l.wrapping_add(WEYL[1]);
     }
-    w
+    [a, b, c, d]
 }
 
 #[cfg(test)]

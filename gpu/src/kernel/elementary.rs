@@ -144,11 +144,19 @@ pub(super) fn ln_1p(x: f64) -> f64 {
 /// 2·artanh(s) = ln((1 + s) / (1 − s)) for |s| ≤ 1/3, by its series.
 #[inline(always)]
 fn twice_atanh(s: f64) -> f64 {
-    const TERMS: u32 = 17;
+    const TERMS: usize = 17;
+    const FACTORS: [f64; TERMS] = {
+        let (mut factors, mut term) = ([0.0; TERMS], 0);
+        while term < TERMS {
+            factors[term] = 2.0 / (2 * term + 1) as f64;
+            term += 1;
+        }
+        factors
+    };
     let square = s * s;
     let mut sum = 0.0;
-    for term in (0..TERMS).rev() {
-        sum = sum * square + 2.0 / f64::from(2 * term + 1);
+    for factor in FACTORS.iter().rev() {
+        sum = sum * square + factor;
     }
     sum * s
 }

@@ -134,12 +134,15 @@ pub fn positions_backward(
                 gradient.values.fill(0.0);
             }
             let used = rows.start.min(tokens) * width..rows.end.min(tokens) * width;
-            Arch::new().dispatch(|| {
-                for upper in upper.chunks_exact(sequence) {
-                    let pairs = gradient.values.iter_mut().zip(&upper[used.clone()]);
-                    pairs.for_each(|(sum, g)| *sum += g);
-                }
-            });
+            Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    for upper in upper.chunks_exact(sequence) {
+                        let pairs = gradient.values.iter_mut().zip(&upper[used.clone()]);
+                        pairs.for_each(|(sum, g)| *sum += g);
+                    }
+                },
+            );
         },
     );
 }

@@ -53,6 +53,22 @@ pub(super) fn wide_sum(values: &[f32]) -> f64 {
     fold(lanes, |a, b| a + b)
 }
 
+/// The sum of `f` over pairs of values, in f64.
+#[inline(always)]
+pub(super) fn wide_sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f64) -> f64 {
+    let mut lanes = [0f64; LANES];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            lanes[lane] += f(a[lane], b[lane]);
+        }
+    }
+    for (lane, (a, b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *lane += f(*a, *b);
+    }
+    fold(lanes, |a, b| a + b)
+}
+
 /// The largest value; those that are not numbers are passed over.
 #[inline(always)]
 pub(super) fn largest(values: &[f32]) -> f32 {
@@ -95,6 +111,11 @@ mod tests {
             assert_eq!(sum(&values, |v| v), total);
             assert_eq!(sum_pairs(&values, &values, |a, b| 2.0 * a - b), total);
             assert_eq!(wide_sum(&values), f64::from(total));
+            let difference = |a, b| f64::from(2.0 * a) - f64::from(b);
+            assert_eq!(
+                wide_sum_pairs(&values, &values, difference),
+                f64::from(total)
+            );
             let expected = values.last().copied().unwrap_or(f32::NEG_INFINITY);
             assert_eq!(largest(&values), expected);
         }

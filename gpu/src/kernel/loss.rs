@@ -22,18 +22,25 @@ pub fn cross_entropy(
     threads: usize,
 ) -> f64 {
     assert_eq!(logits.len(), labels.len() * classes, "a row for each label");
-    let one = |row: &[f32], index: usize, gradient: &mut [f32]| {
-        cross_entropy_of_row(row, labels[index] as usize, gradient)
-    };
-    sum_rows(logits, classes, gradient, threads, one)
+    sum_rows(
+        logits,
+        classes,
+        gradient,
+        threads,
+        #[inline(always)]
+        |row: &[f32], index: usize, gradient: &mut [f32]| {
+            cross_entropy_of_row(row, labels[index] as usize, gradient)
+        },
+    )
 }
 
 #[inline(always)]
 fn cross_entropy_of_row(logits: &[f32], label: usize, gradient: &mut [f32]) -> f64 {
     assert!(label < logits.len(), "a label is one of the classes");
     let largest = lanes::largest(logits);
-    let pairs = gradient.iter_mut().zip(logits);
-    pairs.for_each(|(g, z)| *g = exp(z - largest));
+    for (g, z) in gradient.iter_mut().zip(logits) {
+        *g = exp(z - largest);
+    }
     let sum = lanes::wide_sum(gradient);
     let scale = (1.0 / sum) as f32;
     gradient.iter_mut().for_each(|g| *g *= scale);
@@ -51,16 +58,22 @@ pub fn mean_square(
 ) -> f64 {
     assert_eq!(target.len(), input.len(), "a target for each value");
     let share = 1.0 / width as f64;
-    let one = |row: &[f32], index: usize, gradient: &mut [f32]| {
-        let target = &target[index * width..(index + 1) * width];
-        let slope = (2.0 * share) as f32;
-        let pairs = row.iter().zip(target);
-        let values = gradient.iter_mut().zip(pairs);
-        values.for_each(|(g, (x, t))| *g = (x - t) * slope);
-        let square = |x: f32, t: f32| (x - t) * (x - t);
-        f64::from(lanes::sum_pairs(row, target, square)) * share
-    };
-    sum_rows(input, width, gradient, threads, one)
+    sum_rows(
+        input,
+        width,
+        gradient,
+        threads,
+        #[inline(always)]
+        |row: &[f32], index: usize, gradient: &mut [f32]| {
+            let target = &target[index * width..(index + 1) * width];
+            let slope = (2.0 * share) as f32;
+            let pairs = row.iter().zip(target);
+            let values = gradient.iter_mut().zip(pairs);
+            values.for_each(|(g, (x, t))| *g = (x - t) * slope);
+            let square = |x: f32, t: f32| (x - t) * (x - t);
+            f64::from(lanes::sum_pairs(row, target, square)) * share
+        },
+    )
 }
 
 /// The mean over each row of `width` logits of the binary cross-entropy −t·ln σ(x) − (1 − t)·ln(1 −
@@ -74,15 +87,21 @@ pub fn binary_cross_entropy(
 ) -> f64 {
     assert_eq!(target.len(), logits.len(), "a target for each logit");
     let share = 1.0 / width as f64;
-    let one = |row: &[f32], index: usize, gradient: &mut [f32]| {
-        let target = &target[index * width..(index + 1) * width];
-        let pairs = row.iter().zip(target);
-        let values = gradient.iter_mut().zip(pairs.clone());
-        values.for_each(|(g, (x, t))| *g = (sigmoid(*x).0 - t) * share as f32);
-        let losses = pairs.map(|(x, t)| binary_loss(*x, *t));
-        losses.sum::<f64>() * share
-    };
-    sum_rows(logits, width, gradient, threads, one)
+    sum_rows(
+        logits,
+        width,
+        gradient,
+        threads,
+        #[inline(always)]
+        |row: &[f32], index: usize, gradient: &mut [f32]| {
+            let target = &target[index * width..(index + 1) * width];
+            let pairs = row.iter().zip(target);
+            for (g, (x, t)) in gradient.iter_mut().zip(pairs) {
+                *g = (sigmoid(*x).0 - t) * share as f32;
+            }
+            lanes::wide_sum_pairs(row, target, binary_loss) * share
+        },
+    )
 }
 
 #[inline(always)]
@@ -106,14 +125,17 @@ fn sum_rows(
     let threads = worth(threads, input.len());
     let parts = Rows::new(gradient, width);
     let some = |range: Range<usize>, gradient: Rows<'_, f32>| {
-        Arch::new().dispatch(|| {
-            let gradients = gradient.values.chunks_exact_mut(width);
-            let rows = range.zip(gradients);
-            rows.map(|(index, gradient)| {
-                one(&input[index * width..(index + 1) * width], index, gradient)
-            })
-            .sum()
-        })
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let gradients = gradient.values.chunks_exact_mut(width);
+                let rows = range.zip(gradients);
+                rows.map(|(index, gradient)| {
+                    one(&input[index * width..(index + 1) * width], index, gradient)
+                })
+                .sum()
+            },
+        )
     };
     sum(threads, input.len() / width, ROWS_AT_ONCE, parts, some)
 }

@@ -10,6 +10,9 @@ use super::lanes;
 use super::parallel::{Rows, each, worth};
 use super::window::Axis;
 
+/// No place: a window of −∞ alone also gets the place of its first value.
+const NOT_SEEN: u32 = u32::MAX;
+
 /// A pooling's shape. Pairs are vertical, horizontal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
@@ -28,16 +31,12 @@ pub struct Pool {
 impl Pool {
     /// Height and width of the output.
     pub fn output(&self) -> [usize; 2] {
-        self.axes().map(|axis| axis.count())
+        self.axes().map(|axis| axis.count)
     }
 
     fn axes(&self) -> [Axis; 2] {
-        let axis = |i: usize, size| Axis {
-            size,
-            kernel: self.kernel[i],
-            stride: self.stride[i],
-            padding: self.padding[i],
-        };
+        let axis =
+            |i: usize, size| Axis::new(size, self.kernel[i], self.stride[i], self.padding[i]);
         [axis(0, self.height), axis(1, self.width)]
     }
 
@@ -60,16 +59,21 @@ impl Pool {
     }
 }
 
-/// For each element of the windows of one row of the output that is inside: which windows, and where
-/// in the plane the first of them sees it.
-fn taps(shape: &Pool, row: usize) -> impl Iterator<Item = (Range<usize>, usize)> + use<> {
+/// For each element of the windows, and each row of the output in which it is inside: the outputs
+/// whose windows see it so, and where in the plane the first of them sees it.
+fn taps(shape: &Pool) -> impl Iterator<Item = (Range<usize>, usize)> + use<> {
     let [vertical, horizontal] = shape.axes();
-    let lines = (0..vertical.kernel).filter_map(move |element| vertical.place(row, element));
-    lines.flat_map(move |line| {
-        (0..horizontal.kernel).filter_map(move |element| {
-            let windows = horizontal.inside(element);
-            let first = horizontal.place(windows.start, element)?;
-            Some((windows, line * horizontal.size + first))
+    let [height, width] = shape.kernel;
+    let elements = (0..height).flat_map(move |y| (0..width).map(move |x| (y, x)));
+    let elements = elements.filter_map(move |(y, x)| {
+        let windows = horizontal.inside(x);
+        Some((y, horizontal.place(windows.start, x)?, windows))
+    });
+    elements.flat_map(move |(y, first, windows)| {
+        vertical.inside(y).filter_map(move |row| {
+            let start = row * horizontal.count;
+            let outputs = start + windows.start..start + windows.end;
+            Some((outputs, vertical.place(row, y)? * horizontal.size + first))
         })
     })
 }
@@ -93,36 +97,74 @@ pub fn max_forward(
         let outputs = output.values.chunks_exact_mut(after);
         let outputs = outputs.zip(argmax.values.chunks_exact_mut(after));
         let planes = input[range.start * before..range.end * before].chunks_exact(before);
-        Arch::new().dispatch(|| {
-            for (plane, (output, argmax)) in planes.zip(outputs) {
-                max_of_plane(shape, plane, output, argmax);
-            }
-        });
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (plane, (output, argmax)) in planes.zip(outputs) {
+                    max_of_plane(shape, plane, output, argmax);
+                }
+            },
+        );
     });
 }
 
 #[inline(always)]
 fn max_of_plane(shape: &Pool, plane: &[f32], output: &mut [f32], argmax: &mut [u32]) {
-    let width = shape.output()[1];
-    let rows = output.chunks_exact_mut(width);
-    for (row, (output, argmax)) in rows.zip(argmax.chunks_exact_mut(width)).enumerate() {
-        output.fill(f32::NEG_INFINITY);
-        // Nothing was seen: a window of −∞ alone has a place too.
-        argmax.fill(u32::MAX);
-        for (windows, start) in taps(shape, row) {
-            let (output, argmax) = (&mut output[windows.clone()], &mut argmax[windows]);
-            let (plane, start) = (&plane[start..], start as u32);
-            match shape.stride[1] {
-                1 => take_larger::<1>(plane, start, output, argmax),
-                2 => take_larger::<2>(plane, start, output, argmax),
-                3 => take_larger::<3>(plane, start, output, argmax),
-                stride => {
-                    let places = plane.iter().zip(start..).step_by(stride);
-                    for ((best, place), (v, here)) in output.iter_mut().zip(argmax).zip(places) {
-                        take(best, place, *v, here);
-                    }
+    if (shape.kernel, shape.stride, shape.padding) == ([2, 2], [2, 2], [0, 0]) {
+        return max_of_squares(shape, plane, output, argmax);
+    }
+    output.fill(f32::NEG_INFINITY);
+    argmax.fill(NOT_SEEN);
+    for (outputs, start) in taps(shape) {
+        let (output, argmax) = (&mut output[outputs.clone()], &mut argmax[outputs]);
+        let (plane, start) = (&plane[start..], start as u32);
+        match shape.stride[1] {
+            1 => take_larger::<1>(plane, start, output, argmax),
+            2 => take_larger::<2>(plane, start, output, argmax),
+            3 => take_larger::<3>(plane, start, output, argmax),
+            stride => {
+                let places = plane.iter().zip(start..).step_by(stride);
+                for ((best, place), (v, here)) in output.iter_mut().zip(argmax).zip(places) {
+                    take(best, place, *v, here);
                 }
             }
+        }
+    }
+}
+
+/// The usual pooling, by windows of 2 × 2 side by side: each output is computed at once.
+#[inline(always)]
+fn max_of_squares(shape: &Pool, plane: &[f32], output: &mut [f32], argmax: &mut [u32]) {
+    let [height, width] = shape.output();
+    let outputs = output.chunks_exact_mut(width);
+    let outputs = outputs.zip(argmax.chunks_exact_mut(width));
+    for (row, (output, argmax)) in (0..height).zip(outputs) {
+        let start = 2 * row * shape.width;
+        let (upper, lower) = plane[start..start + 2 * shape.width].split_at(shape.width);
+        let (upper, lower) = (
+            &upper.as_chunks::<2>().0[..width],
+            &lower.as_chunks::<2>().0[..width],
+        );
+        let (output, argmax) = (&mut output[..width], &mut argmax[..width]);
+        let line = shape.width as u32;
+        for column in 0..width {
+            let here = (start as u32).wrapping_add((column as u32).wrapping_mul(2));
+            let below = here.wrapping_add(line);
+            let (mut best, mut place) = (upper[column][0], here);
+            take(
+                &mut best,
+                &mut place,
+                upper[column][1],
+                here.wrapping_add(1),
+            );
+            take(&mut best, &mut place, lower[column][0], below);
+            take(
+                &mut best,
+                &mut place,
+                lower[column][1],
+                below.wrapping_add(1),
+            );
+            (output[column], argmax[column]) = (best, place);
         }
     }
 }
@@ -135,20 +177,30 @@ fn take_larger<const STRIDE: usize>(
     output: &mut [f32],
     argmax: &mut [u32],
 ) {
-    let outputs = output.iter_mut().zip(argmax);
-    // The last window's element may be the plane's last value: less than a stride is left then.
     let (strides, rest) = plane.as_chunks::<STRIDE>();
-    let firsts = strides.iter().map(|stride| stride[0]);
-    for (index, ((best, place), v)) in outputs.zip(firsts.chain(rest.first().copied())).enumerate()
-    {
-        let here = start.wrapping_add((index as u32).wrapping_mul(STRIDE as u32));
-        take(best, place, v, here);
+    let whole = output.len().min(strides.len());
+    let (output, last_output) = output.split_at_mut(whole);
+    let (argmax, last_argmax) = argmax.split_at_mut(whole);
+    let strides = &strides[..whole];
+    let here = |index: usize| start.wrapping_add((index as u32).wrapping_mul(STRIDE as u32));
+    for index in 0..whole {
+        take(
+            &mut output[index],
+            &mut argmax[index],
+            strides[index][0],
+            here(index),
+        );
+    }
+    // The last window's element may be the plane's last value: less than a stride is left then.
+    if let ([best], [place], [v, ..]) = (last_output, last_argmax, rest) {
+        take(best, place, *v, here(whole));
     }
 }
 
 #[inline(always)]
 fn take(best: &mut f32, place: &mut u32, v: f32, here: u32) {
-    let larger = v > *best || v.is_nan() || *place == u32::MAX;
+    // `|`, not `||`: no branch, so that it runs on vectors.
+    let larger = (v > *best) | v.is_nan() | (*place == NOT_SEEN);
     *best = if larger { v } else { *best };
     *place = if larger { here } else { *place };
 }
@@ -181,8 +233,7 @@ pub fn max_backward(
 pub fn average_forward(shape: &Pool, input: &[f32], output: &mut [f32], threads: usize) {
     let planes = shape.planes(input, output);
     let (before, after) = shape.plane();
-    let (width, stride) = (shape.output()[1], shape.stride[1]);
-    let share = share(shape);
+    let (stride, share) = (shape.stride[1], share(shape));
     let threads = worth(threads, input.len());
     each(
         threads,
@@ -191,15 +242,13 @@ pub fn average_forward(shape: &Pool, input: &[f32], output: &mut [f32], threads:
         |range, output| {
             let planes = input[range.start * before..range.end * before].chunks_exact(before);
             for (plane, output) in planes.zip(output.values.chunks_exact_mut(after)) {
-                for (row, output) in output.chunks_exact_mut(width).enumerate() {
-                    output.fill(0.0);
-                    for (windows, start) in taps(shape, row) {
-                        let values = plane[start..].iter().step_by(stride);
-                        let pairs = output[windows].iter_mut().zip(values);
-                        pairs.for_each(|(sum, v)| *sum += v);
-                    }
-                    output.iter_mut().for_each(|sum| *sum *= share);
+                output.fill(0.0);
+                for (outputs, start) in taps(shape) {
+                    let values = plane[start..].iter().step_by(stride);
+                    let pairs = output[outputs].iter_mut().zip(values);
+                    pairs.for_each(|(sum, v)| *sum += v);
                 }
+                output.iter_mut().for_each(|sum| *sum *= share);
             }
         },
     );
@@ -209,19 +258,16 @@ pub fn average_forward(shape: &Pool, input: &[f32], output: &mut [f32], threads:
 pub fn average_backward(shape: &Pool, upper: &[f32], lower: &mut [f32], threads: usize) {
     let planes = shape.planes(lower, upper);
     let (before, after) = shape.plane();
-    let (width, stride) = (shape.output()[1], shape.stride[1]);
-    let share = share(shape);
+    let (stride, share) = (shape.stride[1], share(shape));
     let threads = worth(threads, lower.len());
     each(threads, planes, Rows::new(lower, before), |range, lower| {
         let uppers = upper[range.start * after..range.end * after].chunks_exact(after);
         for (upper, lower) in uppers.zip(lower.values.chunks_exact_mut(before)) {
             lower.fill(0.0);
-            for (row, upper) in upper.chunks_exact(width).enumerate() {
-                for (windows, start) in taps(shape, row) {
-                    let values = lower[start..].iter_mut().step_by(stride);
-                    let pairs = values.zip(&upper[windows]);
-                    pairs.for_each(|(sum, g)| *sum += g * share);
-                }
+            for (outputs, start) in taps(shape) {
+                let values = lower[start..].iter_mut().step_by(stride);
+                let pairs = values.zip(&upper[outputs]);
+                pairs.for_each(|(sum, g)| *sum += g * share);
             }
         }
     });
@@ -246,10 +292,13 @@ pub fn global_average_forward(pixels: usize, input: &[f32], output: &mut [f32], 
         Rows::new(output, 1),
         |range, output| {
             let planes = input[range.start * pixels..range.end * pixels].chunks_exact(pixels);
-            Arch::new().dispatch(|| {
-                let pairs = output.values.iter_mut().zip(planes);
-                pairs.for_each(|(y, plane)| *y = lanes::sum(plane, |v| v) * share);
-            });
+            Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    let pairs = output.values.iter_mut().zip(planes);
+                    pairs.for_each(|(y, plane)| *y = lanes::sum(plane, |v| v) * share);
+                },
+            );
         },
     );
 }

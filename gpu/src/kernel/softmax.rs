@@ -14,15 +14,18 @@ pub fn forward(input: &[f32], width: usize, output: &mut [f32], threads: usize) 
     let threads = worth(threads, input.len());
     each(threads, rows, Rows::new(output, width), |range, output| {
         let input = &input[range.start * width..range.end * width];
-        Arch::new().dispatch(|| {
-            let rows = input.chunks_exact(width);
-            for (input, output) in rows.zip(output.values.chunks_exact_mut(width)) {
-                output.copy_from_slice(input);
-                let (_, sum) = exponentials(output, 1.0);
-                let scale = 1.0 / sum;
-                output.iter_mut().for_each(|y| *y *= scale);
-            }
-        });
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let rows = input.chunks_exact(width);
+                for (input, output) in rows.zip(output.values.chunks_exact_mut(width)) {
+                    output.copy_from_slice(input);
+                    let (_, sum) = exponentials(output, 1.0);
+                    let scale = 1.0 / sum;
+                    output.iter_mut().for_each(|y| *y *= scale);
+                }
+            },
+        );
     });
 }
 
@@ -36,14 +39,17 @@ pub fn backward(output: &[f32], width: usize, upper: &[f32], lower: &mut [f32], 
         let values = range.start * width..range.end * width;
         let rows = output[values.clone()].chunks_exact(width);
         let rows = rows.zip(upper[values].chunks_exact(width));
-        Arch::new().dispatch(|| {
-            for (lower, (y, g)) in lower.values.chunks_exact_mut(width).zip(rows) {
-                let mean = lanes::sum_pairs(y, g, |y, g| y * g);
-                let pairs = y.iter().zip(g);
-                let lower = lower.iter_mut().zip(pairs);
-                lower.for_each(|(l, (y, g))| *l = y * (g - mean));
-            }
-        });
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (lower, (y, g)) in lower.values.chunks_exact_mut(width).zip(rows) {
+                    let mean = lanes::sum_pairs(y, g, |y, g| y * g);
+                    let pairs = y.iter().zip(g);
+                    let lower = lower.iter_mut().zip(pairs);
+                    lower.for_each(|(l, (y, g))| *l = y * (g - mean));
+                }
+            },
+        );
     });
 }
 
@@ -52,9 +58,9 @@ pub fn backward(output: &[f32], width: usize, upper: &[f32], lower: &mut [f32], 
 #[inline(always)]
 pub(super) fn exponentials(values: &mut [f32], scale: f32) -> (f32, f32) {
     let largest = lanes::largest(values);
-    values
-        .iter_mut()
-        .for_each(|v| *v = exp((*v - largest) * scale));
+    for v in values.iter_mut() {
+        *v = exp((*v - largest) * scale);
+    }
     (largest, lanes::sum(values, |v| v))
 }
 

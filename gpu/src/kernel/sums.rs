@@ -36,7 +36,10 @@ pub fn rows(values: &[f32], sums: &mut [f32], update: Update, scratch: &mut [f32
             for (chunk, part) in range.zip(parts.values.chunks_exact_mut(width)) {
                 let items = chunks.items(chunk);
                 let values = &values[items.start * width..items.end * width];
-                Arch::new().dispatch(|| add_rows(values, part));
+                Arch::new().dispatch(
+                    #[inline(always)]
+                    || add_rows(values, part),
+                );
             }
         },
     );
@@ -75,19 +78,22 @@ pub fn channels(values: &[f32], pixels: usize, sums: &mut [f32], update: Update,
     assert_eq!(values.len() % image, 0, "images are whole");
     let threads = worth(threads, values.len());
     each(threads, sums.len(), Rows::new(sums, 1), |range, sums| {
-        Arch::new().dispatch(|| {
-            for (channel, sum) in range.zip(sums.values) {
-                let plane = |image: &[f32]| {
-                    let values = &image[channel * pixels..(channel + 1) * pixels];
-                    f64::from(lanes::sum(values, |v| v))
-                };
-                let total = values.chunks_exact(image).map(plane).sum::<f64>() as f32;
-                *sum = match update {
-                    Update::Replace => total,
-                    Update::Add => *sum + total,
-                };
-            }
-        });
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (channel, sum) in range.zip(sums.values) {
+                    let plane = |image: &[f32]| {
+                        let values = &image[channel * pixels..(channel + 1) * pixels];
+                        f64::from(lanes::sum(values, |v| v))
+                    };
+                    let total = values.chunks_exact(image).map(plane).sum::<f64>() as f32;
+                    *sum = match update {
+                        Update::Replace => total,
+                        Update::Add => *sum + total,
+                    };
+                }
+            },
+        );
     });
 }
 

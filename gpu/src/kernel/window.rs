@@ -13,18 +13,22 @@ pub(super) struct Axis {
     pub(super) stride: usize,
     /// What is added at both ends.
     pub(super) padding: usize,
+    /// Number of windows.
+    pub(super) count: usize,
 }
 
 impl Axis {
-    /// Number of windows.
-    pub(super) fn count(&self) -> usize {
-        assert!(
-            self.kernel > 0 && self.stride > 0,
-            "a window has a size and moves"
-        );
-        let padded = self.size + 2 * self.padding;
-        assert!(self.kernel <= padded, "a window fits into the padded image");
-        (padded - self.kernel) / self.stride + 1
+    pub(super) fn new(size: usize, kernel: usize, stride: usize, padding: usize) -> Self {
+        assert!(kernel > 0 && stride > 0, "a window has a size and moves");
+        let padded = size + 2 * padding;
+        assert!(kernel <= padded, "a window fits into the padded image");
+        Self {
+            size,
+            kernel,
+            stride,
+            padding,
+            count: (padded - kernel) / stride + 1,
+        }
     }
 
     /// The windows whose `element` lies inside the line, not in the padding.
@@ -34,7 +38,7 @@ impl Axis {
             Some(room) if room > 0 => (room - 1) / self.stride + 1,
             _ => 0,
         };
-        let end = end.min(self.count());
+        let end = end.min(self.count);
         first.min(end)..end
     }
 
@@ -54,18 +58,13 @@ mod tests {
         for size in 1..8 {
             for (kernel, stride, padding) in [(1, 1, 0), (3, 1, 1), (2, 3, 1), (5, 2, 4), (4, 5, 2)]
             {
-                let axis = Axis {
-                    size,
-                    kernel,
-                    stride,
-                    padding,
-                };
                 if kernel > size + 2 * padding {
                     continue;
                 }
+                let axis = Axis::new(size, kernel, stride, padding);
                 for element in 0..kernel {
                     let inside = axis.inside(element);
-                    for window in 0..axis.count() {
+                    for window in 0..axis.count {
                         let place = axis.place(window, element);
                         assert_eq!(
                             place.is_some(),

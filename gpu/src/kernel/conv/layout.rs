@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::Conv;
 use crate::kernel::window::Axis;
 
-/// One row of the matrix: an element of the kernel, and the part of a channel that it sees.
+/// An element of the kernel, and what it sees of each channel.
 struct Tap {
     vertical: Axis,
     horizontal: Axis,
@@ -19,20 +19,22 @@ struct Tap {
     rows: Range<usize>,
 }
 
-/// Each row of the matrix with the number of its channel.
-fn taps(shape: &Conv, rows: Range<usize>) -> impl Iterator<Item = (usize, Tap)> + use<> {
+/// Calls `work` for each row of the matrix with its element of the kernel, its number and the number
+/// of its channel. Element by element: what follows from it is the same for all channels.
+fn each_row(shape: &Conv, rows: &Range<usize>, mut work: impl FnMut(&View, usize, usize)) {
     let [vertical, horizontal] = shape.axes();
     let [height, width] = shape.kernel;
-    let channels = shape.channels / shape.groups;
-    (0..channels * height * width).map(move |row| {
-        let tap = Tap {
+    for element in 0..height * width {
+        let view = View::new(Tap {
             vertical,
             horizontal,
-            element: [row / width % height, row % width],
+            element: [element / width, element % width],
             rows: rows.clone(),
-        };
-        (row / (height * width), tap)
-    })
+        });
+        for channel in 0..shape.channels / shape.groups {
+            work(&view, channel * height * width + element, channel);
+        }
+    }
 }
 
 /// Writes the patches of these rows of the output.
@@ -44,13 +46,14 @@ pub(super) fn write_patches(
 ) {
     let plane = shape.height * shape.width;
     let pixels = rows.len() * shape.output()[1];
-    for ((channel, tap), patches) in taps(shape, rows).zip(patches.chunks_exact_mut(pixels)) {
+    each_row(shape, &rows, |view, row, channel| {
         let channel = &channels[channel * plane..(channel + 1) * plane];
-        match tap.is_shift() {
-            true => tap.copy_shifted(channel, patches),
-            false => tap.copy_lines(channel, patches),
+        let patches = &mut patches[row * pixels..(row + 1) * pixels];
+        match view {
+            View::Shift(shift) => shift.copy(channel, patches),
+            View::Lines(tap) => tap.copy_lines(channel, patches),
         }
-    }
+    });
 }
 
 /// Adds the patches of these rows of the output to where they were taken from. What was taken from
@@ -63,11 +66,61 @@ pub(super) fn add_patches(
 ) {
     let plane = shape.height * shape.width;
     let pixels = rows.len() * shape.output()[1];
-    for ((channel, tap), patches) in taps(shape, rows).zip(patches.chunks_exact_mut(pixels)) {
+    each_row(shape, &rows, |view, row, channel| {
         let channel = &mut channels[channel * plane..(channel + 1) * plane];
+        let patches = &mut patches[row * pixels..(row + 1) * pixels];
+        match view {
+            View::Shift(shift) => shift.add(patches, channel),
+            View::Lines(tap) => tap.add_lines(patches, channel),
+        }
+    });
+}
+
+/// How an element sees a channel.
+enum View {
+    /// As a piece of it.
+    Shift(Shift),
+    /// Line by line.
+    Lines(Tap),
+}
+
+impl View {
+    fn new(tap: Tap) -> Self {
         match tap.is_shift() {
-            true => tap.add_shifted(patches, channel),
-            false => tap.add_lines(patches, channel),
+            true => Self::Shift(tap.shift()),
+            false => Self::Lines(tap),
+        }
+    }
+}
+
+/// A piece of a tile's row that is a piece of a channel, but for columns at the edge.
+struct Shift {
+    to: Range<usize>,
+    from: Range<usize>,
+    /// Columns that see padding: on the left, on the right.
+    edges: [Range<usize>; 2],
+    width: usize,
+}
+
+impl Shift {
+    fn copy(&self, channel: &[f32], patches: &mut [f32]) {
+        patches[..self.to.start].fill(0.0);
+        patches[self.to.end..].fill(0.0);
+        patches[self.to.clone()].copy_from_slice(&channel[self.from.clone()]);
+        self.clear_edges(patches);
+    }
+
+    fn add(&self, patches: &mut [f32], channel: &mut [f32]) {
+        self.clear_edges(patches);
+        let patches = &patches[self.to.clone()];
+        let pairs = channel[self.from.clone()].iter_mut().zip(patches);
+        pairs.for_each(|(v, p)| *v += p);
+    }
+
+    fn clear_edges(&self, patches: &mut [f32]) {
+        for column in self.edges.iter().cloned().flatten() {
+            let values = patches[column..].iter_mut().step_by(self.width);
+            values.for_each(|v| *v = 0.0);
         }
     }
 }
@@ -76,7 +129,7 @@ impl Tap {
     fn is_shift(&self) -> bool {
         self.horizontal.stride == 1
             && self.vertical.stride == 1
-            && self.horizontal.count() == self.horizontal.size
+            && self.horizontal.count == self.horizontal.size
     }
 
     /// Rows of the tile, counted from its start, that are inside the image.
@@ -96,7 +149,7 @@ impl Tap {
 
     fn copy_lines(&self, channel: &[f32], patches: &mut [f32]) {
         let (width, columns) = (
-            self.horizontal.count(),
+            self.horizontal.count,
             self.horizontal.inside(self.element[1]),
         );
         let stride = self.horizontal.stride;
@@ -120,7 +173,7 @@ impl Tap {
 
     fn add_lines(&self, patches: &[f32], channel: &mut [f32]) {
         let (width, columns) = (
-            self.horizontal.count(),
+            self.horizontal.count,
             self.horizontal.inside(self.element[1]),
         );
         let stride = self.horizontal.stride;
@@ -143,61 +196,34 @@ impl Tap {
 
     /// The pixels of the tile that are inside the image vertically, and what of the channel they
     /// see: pieces of equal length, clipped to the channel. What is clipped is at the edge.
-    fn shifted(&self) -> (Range<usize>, Range<usize>) {
+    fn shift(&self) -> Shift {
         let width = self.horizontal.size;
+        let columns = self.horizontal.inside(self.element[1]);
+        let edges = [0..columns.start, columns.end..width];
         let inside = self.inside();
-        let line = self
-            .vertical
-            .place(self.rows.start + inside.start, self.element[0]);
-        let (Some(line), false) = (line, inside.is_empty()) else {
-            return (0..0, 0..0);
+        let first = self.rows.start + inside.start;
+        let line = self.vertical.place(first, self.element[0]);
+        let (Some(line), false) = (line, inside.is_empty() || columns.is_empty()) else {
+            let (to, from) = (0..0, 0..0);
+            return Shift {
+                to,
+                from,
+                edges,
+                width,
+            };
         };
         // The channel's piece starts at line·width + element − padding, perhaps before the channel.
         let ahead = line * width + self.element[1];
         let cut_front = self.horizontal.padding.saturating_sub(ahead);
         let from = (ahead + cut_front) - self.horizontal.padding;
         let whole = inside.len() * width - cut_front;
-        let room = (self.vertical.size * width).saturating_sub(from);
-        let len = whole.min(room);
+        let len = whole.min(self.vertical.size * width - from);
         let to = inside.start * width + cut_front;
-        (to..to + len, from..from + len)
-    }
-
-    /// The columns of a row of the tile that see padding: on the left, on the right.
-    fn edges(&self) -> (Range<usize>, Range<usize>) {
-        let inside = self.horizontal.inside(self.element[1]);
-        (0..inside.start, inside.end..self.horizontal.size)
-    }
-
-    fn clear_edges(&self, patches: &mut [f32]) {
-        let (left, right) = self.edges();
-        if left.is_empty() && right.is_empty() {
-            return;
+        Shift {
+            to: to..to + len,
+            from: from..from + len,
+            edges,
+            width,
         }
-        for row in patches.chunks_exact_mut(self.horizontal.size) {
-            row[left.clone()].iter_mut().for_each(|v| *v = 0.0);
-            row[right.clone()].iter_mut().for_each(|v| *v = 0.0);
-        }
-    }
-
-    fn copy_shifted(&self, channel: &[f32], patches: &mut [f32]) {
-        if self.horizontal.inside(self.element[1]).is_empty() {
-            return patches.fill(0.0);
-        }
-        let (to, from) = self.shifted();
-        patches[..to.start].fill(0.0);
-        patches[to.end..].fill(0.0);
-        patches[to].copy_from_slice(&channel[from]);
-        self.clear_edges(patches);
-    }
-
-    fn add_shifted(&self, patches: &mut [f32], channel: &mut [f32]) {
-        if self.horizontal.inside(self.element[1]).is_empty() {
-            return;
-        }
-        self.clear_edges(patches);
-        let (to, from) = self.shifted();
-        let pairs = channel[from].iter_mut().zip(&patches[to]);
-        pairs.for_each(|(v, p)| *v += p);
     }
 }

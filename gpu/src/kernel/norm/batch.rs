@@ -86,9 +86,12 @@ pub fn forward(
     each(wanted, shape.channels, parts, |range, statistics| {
         let (statistics, _) = statistics.values.as_chunks_mut::<STATISTICS>();
         let channels = range.zip(statistics);
-        Arch::new().dispatch(|| {
-            channels.for_each(|(channel, s)| *s = channel_statistics(shape, input, channel));
-        });
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                channels.for_each(|(channel, s)| *s = channel_statistics(shape, input, channel));
+            },
+        );
     });
     let (statistics, _) = statistics.as_chunks::<STATISTICS>();
     let of = |channel: usize| [statistics[channel][0], statistics[channel][1]];
@@ -169,13 +172,19 @@ fn normalise(
     let bias = affine.bias.inspect(|bias| {
         assert_eq!(bias.len(), shape.channels, "a bias for each channel");
     });
-    each_plane(shape, output, threads, |channel, values, output| {
-        let [mean, inverse] = of(channel);
-        let weight = affine.weight[channel];
-        let bias = bias.map_or(0.0, |bias| bias[channel]);
-        let pairs = output.iter_mut().zip(&input[values]);
-        pairs.for_each(|(y, x)| *y = (x - mean) * inverse * weight + bias);
-    });
+    each_plane(
+        shape,
+        output,
+        threads,
+        #[inline(always)]
+        |channel, values, output| {
+            let [mean, inverse] = of(channel);
+            let weight = affine.weight[channel];
+            let bias = bias.map_or(0.0, |bias| bias[channel]);
+            let pairs = output.iter_mut().zip(&input[values]);
+            pairs.for_each(|(y, x)| *y = (x - mean) * inverse * weight + bias);
+        },
+    );
 }
 
 /// Calls `work` with each plane of `output`, its channel and its place.
@@ -192,12 +201,15 @@ fn each_plane(
         output.len() / pixels,
         Rows::new(output, pixels),
         |range, output| {
-            Arch::new().dispatch(|| {
-                for (plane, output) in range.zip(output.values.chunks_exact_mut(pixels)) {
-                    let values = plane * pixels..(plane + 1) * pixels;
-                    work(plane % shape.channels, values, output);
-                }
-            });
+            Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    for (plane, output) in range.zip(output.values.chunks_exact_mut(pixels)) {
+                        let values = plane * pixels..(plane + 1) * pixels;
+                        work(plane % shape.channels, values, output);
+                    }
+                },
+            );
         },
     );
 }
@@ -223,11 +235,15 @@ pub fn weight_gradient(
         Rows::new(&mut *sums, 2),
         |range, sums| {
             let (sums, _) = sums.values.as_chunks_mut::<2>();
-            Arch::new().dispatch(|| {
-                for (channel, sums) in range.zip(sums) {
-                    *sums = channel_sums(shape, seen.input, statistics[channel], upper, channel);
-                }
-            });
+            Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    for (channel, sums) in range.zip(sums) {
+                        *sums =
+                            channel_sums(shape, seen.input, statistics[channel], upper, channel);
+                    }
+                },
+            );
         },
     );
     let (sums, _) = sums.as_chunks::<2>();
@@ -282,14 +298,20 @@ pub fn input_gradient(
     let statistics = statistics(shape, seen);
     let (sums, _) = sums.as_chunks::<2>();
     let share = 1.0 / (upper.len() / shape.channels).max(1) as f32;
-    each_plane(shape, lower, threads, |channel, values, lower| {
-        let [mean, inverse, _] = statistics[channel];
-        let [along, level] = sums[channel].map(|sum| sum * share);
-        let scale = weight[channel] * inverse;
-        let pairs = seen.input[values.clone()].iter().zip(&upper[values]);
-        let values = lower.iter_mut().zip(pairs);
-        values.for_each(|(l, (x, g))| *l = scale * (g - level - (x - mean) * inverse * along));
-    });
+    each_plane(
+        shape,
+        lower,
+        threads,
+        #[inline(always)]
+        |channel, values, lower| {
+            let [mean, inverse, _] = statistics[channel];
+            let [along, level] = sums[channel].map(|sum| sum * share);
+            let scale = weight[channel] * inverse;
+            let pairs = seen.input[values.clone()].iter().zip(&upper[values]);
+            let values = lower.iter_mut().zip(pairs);
+            values.for_each(|(l, (x, g))| *l = scale * (g - level - (x - mean) * inverse * along));
+        },
+    );
 }
 
 fn statistics<'a>(shape: &BatchNorm, seen: Seen<'a>) -> &'a [[f32; STATISTICS]] {

@@ -63,15 +63,18 @@ pub fn forward(
         let input = input[range.start * width..range.end * width].chunks_exact(width);
         let (statistics, _) = statistics.values.as_chunks_mut::<STATISTICS>();
         let outputs = output.values.chunks_exact_mut(width).zip(statistics);
-        Arch::new().dispatch(|| {
-            for (input, (output, statistics)) in input.zip(outputs) {
-                *statistics = row_statistics(shape, input);
-                normalise(input, *statistics, affine.weight, output);
-                if let Some(bias) = bias {
-                    output.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (input, (output, statistics)) in input.zip(outputs) {
+                    *statistics = row_statistics(shape, input);
+                    normalise(input, *statistics, affine.weight, output);
+                    if let Some(bias) = bias {
+                        output.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+                    }
                 }
-            }
-        });
+            },
+        );
     });
 }
 
@@ -113,13 +116,16 @@ pub fn input_gradient(
         let inputs = seen.input[values.clone()].chunks_exact(width);
         let uppers = upper[values].chunks_exact(width);
         let rows = inputs.zip(uppers).zip(&statistics[range]);
-        Arch::new().dispatch(|| {
-            for (lower, ((input, upper), statistics)) in
-                lower.values.chunks_exact_mut(width).zip(rows)
-            {
-                row_gradient(shape, (input, *statistics), weight, upper, lower);
-            }
-        });
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (lower, ((input, upper), statistics)) in
+                    lower.values.chunks_exact_mut(width).zip(rows)
+                {
+                    row_gradient(shape, (input, *statistics), weight, upper, lower);
+                }
+            },
+        );
     });
 }
 
@@ -178,7 +184,10 @@ pub fn weight_gradient(
                 let values = rows.start * width..rows.end * width;
                 let (input, upper) = (&seen.input[values.clone()], &upper[values]);
                 let statistics = &statistics[rows];
-                Arch::new().dispatch(|| sum_rows(input, statistics, upper, weight, bias));
+                Arch::new().dispatch(
+                    #[inline(always)]
+                    || sum_rows(input, statistics, upper, weight, bias),
+                );
             }
         },
     );
