@@ -1,9 +1,8 @@
 //! Functions of single values, with their derivatives. What is not a number passes through all of
 //! them, so that it is seen.
 
-use pulp::Arch;
-
 use super::elementary::{normal, sigmoid, tanh};
+use super::lanes::on_vectors;
 use super::parallel::{Rows, each, worth};
 
 /// √(2/π) and the cubic term of GELU's approximation (Hendrycks and Gimpel, 2016).
@@ -158,10 +157,11 @@ fn map(input: &[f32], output: &mut [f32], threads: usize, f: impl Fn(f32) -> f32
     let threads = worth(threads, output.len());
     each(threads, output.len(), Rows::new(output, 1), |range, out| {
         let input = &input[range];
-        Arch::new().dispatch(
+        on_vectors(
+            (out.values, input),
             #[inline(always)]
-            || {
-                for (y, x) in out.values.iter_mut().zip(input) {
+            |(out, input)| {
+                for (y, x) in out.iter_mut().zip(input) {
                     *y = f(*x);
                 }
             },
@@ -180,11 +180,12 @@ fn zip(
     assert_eq!(upper.len(), lower.len(), "a gradient for each output");
     let threads = worth(threads, lower.len());
     each(threads, lower.len(), Rows::new(lower, 1), |range, lower| {
-        let pairs = saved[range.clone()].iter().zip(&upper[range]);
-        Arch::new().dispatch(
+        let values = (lower.values, &saved[range.clone()], &upper[range]);
+        on_vectors(
+            values,
             #[inline(always)]
-            || {
-                for (l, (s, g)) in lower.values.iter_mut().zip(pairs) {
+            |(lower, saved, upper)| {
+                for (l, (s, g)) in lower.iter_mut().zip(saved.iter().zip(upper)) {
                     *l = f(*s, *g);
                 }
             },

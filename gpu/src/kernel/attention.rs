@@ -8,12 +8,10 @@
 
 use std::ops::Range;
 
-use pulp::Arch;
-
-use super::elementary::exp;
+use super::Update;
+use super::lanes::{self, on_vectors};
 use super::parallel::{Rows, Scratch, each, worth};
 use super::softmax::exponentials;
-use super::{Update, lanes};
 use crate::product::{Matrix, Place, multiply_into};
 
 /// Queries whose scores are computed at a time.
@@ -193,9 +191,10 @@ fn head_forward(head: &Head<'_>, output: &mut [f32], statistics: &mut [f32], scr
     for queries in shape.tiles() {
         let (keys, statistics) = (shape.keys(&queries), &mut statistics[queries.clone()]);
         let scores = head.scores(&queries, scratch);
-        Arch::new().dispatch(
+        on_vectors(
+            (&mut *scores, &mut *statistics),
             #[inline(always)]
-            || weigh(shape, queries.start, scores, keys, statistics),
+            |(scores, statistics)| weigh(shape, queries.start, scores, keys, statistics),
         );
         let output = &mut output[queries.start * width..queries.end * width];
         let weights = Matrix::new(scores, queries.len(), keys);
@@ -214,6 +213,7 @@ fn head_forward(head: &Head<'_>, output: &mut [f32], statistics: &mut [f32], scr
 }
 
 /// Scores to exponentials, 0 for the keys that a query does not see, with each row's statistics.
+/// Rows are computed whole: the few values that do not fill a vector cost more than those unseen.
 #[inline(always)]
 fn weigh(
     shape: &Attention,
@@ -224,10 +224,11 @@ fn weigh(
 ) {
     let rows = scores.chunks_exact_mut(keys).zip(statistics);
     for (query, (row, statistics)) in (first..).zip(rows) {
-        let (seen, unseen) = row.split_at_mut(shape.keys(&(query..query + 1)));
-        let (largest, sum) = exponentials(seen, shape.scale());
-        unseen.fill(0.0);
-        *statistics = [largest, 1.0 / sum];
+        let seen = shape.keys(&(query..query + 1));
+        let largest = lanes::largest(&row[..seen]);
+        exponentials(row, largest, shape.scale());
+        row[seen..].fill(0.0);
+        *statistics = [largest, 1.0 / lanes::sum(row, |v| v)];
     }
 }
 
@@ -294,9 +295,10 @@ fn head_backward(
         let upper = &upper[queries.start * shape.width()..];
         let upper = Matrix::spaced(upper, rows, width, shape.width());
         let weights = head.scores(&queries, scratch);
-        Arch::new().dispatch(
+        on_vectors(
+            &mut *weights,
             #[inline(always)]
-            || weigh_again(shape, queries.start, weights, keys, statistics),
+            |weights| weigh_again(shape, queries.start, weights, keys, statistics),
         );
         let weights = &*weights;
         let matrix = Matrix::new(weights, rows, keys).transposed();
@@ -311,9 +313,10 @@ fn head_backward(
         let slopes = &mut other_scratch[..rows * keys];
         let values = head.part(2, 0..keys).transposed();
         put(slopes, Update::Replace, (rows, keys), upper, values);
-        Arch::new().dispatch(
+        on_vectors(
+            &mut *slopes,
             #[inline(always)]
-            || softmax_gradient(shape, weights, slopes, keys),
+            |slopes| softmax_gradient(shape, weights, slopes, keys),
         );
         let slopes = Matrix::new(slopes, rows, keys);
         let place = &mut by_query[queries.start * width..queries.end * width];
@@ -344,14 +347,11 @@ fn weigh_again(
     keys: usize,
     statistics: &[[f32; STATISTICS]],
 ) {
-    let scale = shape.scale();
     let rows = scores.chunks_exact_mut(keys).zip(statistics);
     for (query, (row, [largest, inverse])) in (first..).zip(rows) {
-        let (seen, unseen) = row.split_at_mut(shape.keys(&(query..query + 1)));
-        for v in seen.iter_mut() {
-            *v = exp((*v - largest) * scale) * inverse;
-        }
-        unseen.fill(0.0);
+        exponentials(row, *largest, shape.scale());
+        row.iter_mut().for_each(|v| *v *= inverse);
+        row[shape.keys(&(query..query + 1))..].fill(0.0);
     }
 }
 

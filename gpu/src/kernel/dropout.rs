@@ -7,8 +7,8 @@
 //! sample and element.
 
 use blake3::Hasher;
-use pulp::Arch;
 
+use super::lanes::on_vectors;
 use super::parallel::{Rows, each, worth};
 
 /// Counters that are computed side by side: lanes of a vector.
@@ -73,9 +73,10 @@ pub fn apply(
                 let rows = input[range.start * width..range.end * width].chunks_exact(width);
                 let rows = rows.zip(output.values.chunks_exact_mut(width));
                 for (sample, (input, output)) in samples[range].iter().zip(rows) {
-                    Arch::new().dispatch(
+                    on_vectors(
+                        (input, output),
                         #[inline(always)]
-                        || apply_blocks(mask, *sample, 0, input, output),
+                        |(input, output)| apply_blocks(mask, *sample, 0, input, output),
                     );
                 }
             },
@@ -93,9 +94,10 @@ pub fn apply(
             |range, output| {
                 let first = range.start;
                 let input = &input[first * BLOCK..][..output.values.len()];
-                Arch::new().dispatch(
+                on_vectors(
+                    (input, output.values),
                     #[inline(always)]
-                    || apply_blocks(mask, *sample, first, input, output.values),
+                    |(input, output)| apply_blocks(mask, *sample, first, input, output),
                 );
             },
         );

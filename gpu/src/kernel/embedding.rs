@@ -1,8 +1,7 @@
 //! Rows of a table by number, and positions added to the rows of a sequence.
 
-use pulp::Arch;
-
 use super::Update;
+use super::lanes::on_vectors;
 use super::parallel::{Rows, each, worth};
 
 /// A table with a row of values for each number.
@@ -134,11 +133,12 @@ pub fn positions_backward(
                 gradient.values.fill(0.0);
             }
             let used = rows.start.min(tokens) * width..rows.end.min(tokens) * width;
-            Arch::new().dispatch(
+            on_vectors(
+                gradient.values,
                 #[inline(always)]
-                || {
+                |gradient| {
                     for upper in upper.chunks_exact(sequence) {
-                        let pairs = gradient.values.iter_mut().zip(&upper[used.clone()]);
+                        let pairs = gradient.iter_mut().zip(&upper[used.clone()]);
                         pairs.for_each(|(sum, g)| *sum += g);
                     }
                 },

@@ -1,9 +1,28 @@
-//! Reductions of a row in a fixed number of lanes: as fast as vectors are, whatever their width, with
-//! the same bits for every width.
-//!
-//! Inlined into the caller, which runs them within `Arch::dispatch`.
+//! Loops on vectors, and reductions of a row in a fixed number of lanes: as fast as vectors are,
+//! whatever their width, with the same bits for every width.
+
+use pulp::{Arch, Simd, WithSimd};
 
 const LANES: usize = 16;
+
+/// Calls `work`, compiled for the vectors that this processor has. It must be marked to be inlined,
+/// and what it calls too: what is not is compiled for the oldest processor.
+///
+/// `Arch::dispatch` of a closure is not enough: one that does not consume what it captured is called
+/// through a shim that nobody can mark. So what is consumed comes as `arguments`, and the closure is
+/// called as the `Fn` that it is.
+#[inline(always)]
+pub(super) fn on_vectors<A, R>(arguments: A, work: impl Fn(A) -> R) -> R {
+    struct Call<A, F>(A, F);
+    impl<A, R, F: Fn(A) -> R> WithSimd for Call<A, F> {
+        type Output = R;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> R {
+            (self.1)(self.0)
+        }
+    }
+    Arch::new().dispatch(Call(arguments, work))
+}
 
 /// The sum of `f` over the values.
 #[inline(always)]

@@ -3,10 +3,8 @@
 
 use std::ops::Range;
 
-use pulp::Arch;
-
 use super::elementary::{exp, ln, ln_1p, sigmoid};
-use super::lanes;
+use super::lanes::{self, on_vectors};
 use super::parallel::{Rows, sum, worth};
 
 /// Rows that are summed one after the other.
@@ -107,7 +105,7 @@ pub fn binary_cross_entropy(
 #[inline(always)]
 fn binary_loss(x: f32, target: f32) -> f64 {
     let positive = if x < 0.0 { 0.0 } else { x };
-    let rest = ln_1p(f64::from(exp(-x.abs())));
+    let rest = f64::from(ln_1p(exp(-x.abs())));
     f64::from(positive) - f64::from(x) * f64::from(target) + rest
 }
 
@@ -125,15 +123,16 @@ fn sum_rows(
     let threads = worth(threads, input.len());
     let parts = Rows::new(gradient, width);
     let some = |range: Range<usize>, gradient: Rows<'_, f32>| {
-        Arch::new().dispatch(
+        let rows = range.zip(gradient.values.chunks_exact_mut(width));
+        on_vectors(
+            rows,
             #[inline(always)]
-            || {
-                let gradients = gradient.values.chunks_exact_mut(width);
-                let rows = range.zip(gradients);
-                rows.map(|(index, gradient)| {
-                    one(&input[index * width..(index + 1) * width], index, gradient)
-                })
-                .sum()
+            |rows| {
+                let mut sum = 0.0;
+                for (index, gradient) in rows {
+                    sum += one(&input[index * width..(index + 1) * width], index, gradient);
+                }
+                sum
             },
         )
     };

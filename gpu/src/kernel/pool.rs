@@ -4,9 +4,7 @@
 
 use std::ops::Range;
 
-use pulp::Arch;
-
-use super::lanes;
+use super::lanes::{self, on_vectors};
 use super::parallel::{Rows, each, worth};
 use super::window::Axis;
 
@@ -97,10 +95,11 @@ pub fn max_forward(
         let outputs = output.values.chunks_exact_mut(after);
         let outputs = outputs.zip(argmax.values.chunks_exact_mut(after));
         let planes = input[range.start * before..range.end * before].chunks_exact(before);
-        Arch::new().dispatch(
+        on_vectors(
+            planes.zip(outputs),
             #[inline(always)]
-            || {
-                for (plane, (output, argmax)) in planes.zip(outputs) {
+            |planes| {
+                for (plane, (output, argmax)) in planes {
                     max_of_plane(shape, plane, output, argmax);
                 }
             },
@@ -292,11 +291,13 @@ pub fn global_average_forward(pixels: usize, input: &[f32], output: &mut [f32], 
         Rows::new(output, 1),
         |range, output| {
             let planes = input[range.start * pixels..range.end * pixels].chunks_exact(pixels);
-            Arch::new().dispatch(
+            on_vectors(
+                output.values.iter_mut().zip(planes),
                 #[inline(always)]
-                || {
-                    let pairs = output.values.iter_mut().zip(planes);
-                    pairs.for_each(|(y, plane)| *y = lanes::sum(plane, |v| v) * share);
+                |pairs| {
+                    for (y, plane) in pairs {
+                        *y = lanes::sum(plane, |v| v) * share;
+                    }
                 },
             );
         },

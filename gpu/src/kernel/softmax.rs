@@ -1,9 +1,7 @@
 //! The softmax of rows.
 
-use pulp::Arch;
-
 use super::elementary::exp;
-use super::lanes;
+use super::lanes::{self, on_vectors};
 use super::parallel::{Rows, each, worth};
 
 /// Writes e^xᵢ / Σ e^xⱼ for each row of `width` values. Not a number where a row has no finite
@@ -14,14 +12,17 @@ pub fn forward(input: &[f32], width: usize, output: &mut [f32], threads: usize) 
     let threads = worth(threads, input.len());
     each(threads, rows, Rows::new(output, width), |range, output| {
         let input = &input[range.start * width..range.end * width];
-        Arch::new().dispatch(
+        let rows = input
+            .chunks_exact(width)
+            .zip(output.values.chunks_exact_mut(width));
+        on_vectors(
+            rows,
             #[inline(always)]
-            || {
-                let rows = input.chunks_exact(width);
-                for (input, output) in rows.zip(output.values.chunks_exact_mut(width)) {
+            |rows| {
+                for (input, output) in rows {
                     output.copy_from_slice(input);
-                    let (_, sum) = exponentials(output, 1.0);
-                    let scale = 1.0 / sum;
+                    exponentials(output, lanes::largest(input), 1.0);
+                    let scale = 1.0 / lanes::sum(output, |y| y);
                     output.iter_mut().for_each(|y| *y *= scale);
                 }
             },
@@ -39,10 +40,12 @@ pub fn backward(output: &[f32], width: usize, upper: &[f32], lower: &mut [f32], 
         let values = range.start * width..range.end * width;
         let rows = output[values.clone()].chunks_exact(width);
         let rows = rows.zip(upper[values].chunks_exact(width));
-        Arch::new().dispatch(
+        let rows = lower.values.chunks_exact_mut(width).zip(rows);
+        on_vectors(
+            rows,
             #[inline(always)]
-            || {
-                for (lower, (y, g)) in lower.values.chunks_exact_mut(width).zip(rows) {
+            |rows| {
+                for (lower, (y, g)) in rows {
                     let mean = lanes::sum_pairs(y, g, |y, g| y * g);
                     let pairs = y.iter().zip(g);
                     let lower = lower.iter_mut().zip(pairs);
@@ -53,15 +56,12 @@ pub fn backward(output: &[f32], width: usize, upper: &[f32], lower: &mut [f32], 
     });
 }
 
-/// Replaces each value by e^((x − largest)·scale), which cannot overflow. Gives the largest value
-/// and the sum of what it wrote.
+/// Replaces each value by e^((x − largest)·scale), which does not overflow up to the largest.
 #[inline(always)]
-pub(super) fn exponentials(values: &mut [f32], scale: f32) -> (f32, f32) {
-    let largest = lanes::largest(values);
+pub(super) fn exponentials(values: &mut [f32], largest: f32, scale: f32) {
     for v in values.iter_mut() {
         *v = exp((*v - largest) * scale);
     }
-    (largest, lanes::sum(values, |v| v))
 }
 
 fn rows(len: usize, width: usize) -> usize {

@@ -1,10 +1,8 @@
 //! Sums over a batch: gradients of what is added to every row (a bias of a linear layer) or to every
 //! value of a channel (a bias of a convolution).
 
-use pulp::Arch;
-
 use super::Update;
-use super::lanes;
+use super::lanes::{self, on_vectors};
 use super::parallel::{Chunks, Rows, each, worth};
 
 /// Most parts in which rows are summed apart.
@@ -36,9 +34,10 @@ pub fn rows(values: &[f32], sums: &mut [f32], update: Update, scratch: &mut [f32
             for (chunk, part) in range.zip(parts.values.chunks_exact_mut(width)) {
                 let items = chunks.items(chunk);
                 let values = &values[items.start * width..items.end * width];
-                Arch::new().dispatch(
+                on_vectors(
+                    (values, part),
                     #[inline(always)]
-                    || add_rows(values, part),
+                    |(values, part)| add_rows(values, part),
                 );
             }
         },
@@ -78,10 +77,11 @@ pub fn channels(values: &[f32], pixels: usize, sums: &mut [f32], update: Update,
     assert_eq!(values.len() % image, 0, "images are whole");
     let threads = worth(threads, values.len());
     each(threads, sums.len(), Rows::new(sums, 1), |range, sums| {
-        Arch::new().dispatch(
+        on_vectors(
+            range.zip(sums.values),
             #[inline(always)]
-            || {
-                for (channel, sum) in range.zip(sums.values) {
+            |channels| {
+                for (channel, sum) in channels {
                     let plane = |image: &[f32]| {
                         let values = &image[channel * pixels..(channel + 1) * pixels];
                         f64::from(lanes::sum(values, |v| v))

@@ -111,8 +111,9 @@ fn kernel_logarithms_are_those_of_the_library() {
                 "{x}"
             );
         }
-        let unit = f64::from(i) * 1e-5;
-        assert!((ln_1p(unit) / unit.ln_1p() - 1.0).abs() < 1e-15, "{unit}");
+        let unit = i as f32 * 1e-5;
+        let off = ulps(ln_1p(unit), f64::from(unit).ln_1p());
+        assert!(off <= 2.5, "{unit}: {off} units");
     }
     assert_eq!((ln(1.0), ln(f64::INFINITY)), (0.0, f64::INFINITY));
     assert_eq!(ln_1p(0.0), 0.0);

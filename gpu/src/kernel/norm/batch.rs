@@ -7,10 +7,8 @@
 
 use std::ops::Range;
 
-use pulp::Arch;
-
 use super::{Affine, AffineGradient, Seen, inverse_deviation};
-use crate::kernel::lanes;
+use crate::kernel::lanes::{self, on_vectors};
 use crate::kernel::parallel::{Rows, each, worth};
 use crate::product::Update;
 
@@ -86,10 +84,13 @@ pub fn forward(
     each(wanted, shape.channels, parts, |range, statistics| {
         let (statistics, _) = statistics.values.as_chunks_mut::<STATISTICS>();
         let channels = range.zip(statistics);
-        Arch::new().dispatch(
+        on_vectors(
+            channels,
             #[inline(always)]
-            || {
-                channels.for_each(|(channel, s)| *s = channel_statistics(shape, input, channel));
+            |channels| {
+                for (channel, s) in channels {
+                    *s = channel_statistics(shape, input, channel);
+                }
             },
         );
     });
@@ -201,10 +202,11 @@ fn each_plane(
         output.len() / pixels,
         Rows::new(output, pixels),
         |range, output| {
-            Arch::new().dispatch(
+            on_vectors(
+                range.zip(output.values.chunks_exact_mut(pixels)),
                 #[inline(always)]
-                || {
-                    for (plane, output) in range.zip(output.values.chunks_exact_mut(pixels)) {
+                |planes| {
+                    for (plane, output) in planes {
                         let values = plane * pixels..(plane + 1) * pixels;
                         work(plane % shape.channels, values, output);
                     }
@@ -235,10 +237,11 @@ pub fn weight_gradient(
         Rows::new(&mut *sums, 2),
         |range, sums| {
             let (sums, _) = sums.values.as_chunks_mut::<2>();
-            Arch::new().dispatch(
+            on_vectors(
+                range.zip(sums),
                 #[inline(always)]
-                || {
-                    for (channel, sums) in range.zip(sums) {
+                |channels| {
+                    for (channel, sums) in channels {
                         *sums =
                             channel_sums(shape, seen.input, statistics[channel], upper, channel);
                     }

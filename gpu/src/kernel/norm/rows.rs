@@ -4,10 +4,8 @@
 //! With n = (x − mean) · d the normalised row, d = 1 / deviation and h = g · weight, the gradient by
 //! the input is d · (h − mean(h) − n · mean(h · n)); for RMS norm without mean(h).
 
-use pulp::Arch;
-
 use super::{Affine, AffineGradient, Seen, inverse_deviation};
-use crate::kernel::lanes;
+use crate::kernel::lanes::{self, on_vectors};
 use crate::kernel::parallel::{Rows, each, worth};
 use crate::kernel::sums::{fold, row_chunks};
 use crate::product::Update;
@@ -63,10 +61,11 @@ pub fn forward(
         let input = input[range.start * width..range.end * width].chunks_exact(width);
         let (statistics, _) = statistics.values.as_chunks_mut::<STATISTICS>();
         let outputs = output.values.chunks_exact_mut(width).zip(statistics);
-        Arch::new().dispatch(
+        on_vectors(
+            input.zip(outputs),
             #[inline(always)]
-            || {
-                for (input, (output, statistics)) in input.zip(outputs) {
+            |rows| {
+                for (input, (output, statistics)) in rows {
                     *statistics = row_statistics(shape, input);
                     normalise(input, *statistics, affine.weight, output);
                     if let Some(bias) = bias {
@@ -116,12 +115,11 @@ pub fn input_gradient(
         let inputs = seen.input[values.clone()].chunks_exact(width);
         let uppers = upper[values].chunks_exact(width);
         let rows = inputs.zip(uppers).zip(&statistics[range]);
-        Arch::new().dispatch(
+        on_vectors(
+            lower.values.chunks_exact_mut(width).zip(rows),
             #[inline(always)]
-            || {
-                for (lower, ((input, upper), statistics)) in
-                    lower.values.chunks_exact_mut(width).zip(rows)
-                {
+            |rows| {
+                for (lower, ((input, upper), statistics)) in rows {
                     row_gradient(shape, (input, *statistics), weight, upper, lower);
                 }
             },
@@ -184,9 +182,10 @@ pub fn weight_gradient(
                 let values = rows.start * width..rows.end * width;
                 let (input, upper) = (&seen.input[values.clone()], &upper[values]);
                 let statistics = &statistics[rows];
-                Arch::new().dispatch(
+                on_vectors(
+                    (weight, bias),
                     #[inline(always)]
-                    || sum_rows(input, statistics, upper, weight, bias),
+                    |(weight, bias)| sum_rows(input, statistics, upper, weight, bias),
                 );
             }
         },
