@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::Update;
 use super::lanes::{self, on_vectors};
-use super::parallel::{Rows, Scratch, each, worth};
+use super::parallel::{Rows, Scratch, each, lend, worth};
 use super::softmax::exponentials;
 use crate::product::{Matrix, Place, multiply_into};
 
@@ -161,6 +161,7 @@ pub fn forward(
         "two statistics a row"
     );
     let heads = batch * shape.heads;
+    let scratch = lend(scratch, forward_scratch(shape, batch, threads));
     let (head_outputs, scratch) = scratch.split_at_mut(heads * shape.head());
     let parts = (
         Rows::new(&mut *head_outputs, shape.head()),
@@ -255,6 +256,7 @@ pub fn backward(
     );
     assert_eq!(lower.len(), qkv.len(), "a gradient for each input");
     let heads = batch * shape.heads;
+    let scratch = lend(scratch, backward_scratch(shape, batch, threads));
     let (gradients, scratch) = scratch.split_at_mut(3 * heads * shape.head());
     let parts = (
         Rows::new(&mut *gradients, 3 * shape.head()),

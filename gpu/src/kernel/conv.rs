@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use super::Update;
-use super::parallel::{Chunks, Rows, Scratch, each};
+use super::parallel::{Chunks, Rows, Scratch, each, lend};
 use super::sums::fold;
 use super::window::Axis;
 use crate::product::{Matrix, Place, multiply_into};
@@ -162,7 +162,7 @@ pub fn forward(
     weight: &[f32],
     bias: Option<&[f32]>,
     output: &mut [f32],
-    scratch: &mut [f32],
+    room: &mut [f32],
     threads: usize,
 ) {
     let batch = shape.batch(input, output);
@@ -175,7 +175,7 @@ pub fn forward(
     let inner = inner_threads(threads, batch);
     let parts = (
         Rows::new(output, after),
-        Scratch::new(scratch, shape.tile_values()),
+        Scratch::new(lend(room, scratch(shape, threads)), shape.tile_values()),
     );
     each(threads, batch, parts, |range, (output, scratch)| {
         let images = input[range.start * before..range.end * before].chunks_exact(before);
@@ -229,7 +229,7 @@ pub fn input_gradient(
     weight: &[f32],
     upper: &[f32],
     lower: &mut [f32],
-    scratch: &mut [f32],
+    room: &mut [f32],
     threads: usize,
 ) {
     let batch = shape.batch(lower, upper);
@@ -238,7 +238,7 @@ pub fn input_gradient(
     let inner = inner_threads(threads, batch);
     let parts = (
         Rows::new(lower, before),
-        Scratch::new(scratch, shape.tile_values()),
+        Scratch::new(lend(room, scratch(shape, threads)), shape.tile_values()),
     );
     each(threads, batch, parts, |range, (lower, scratch)| {
         let uppers = upper[range.start * after..range.end * after].chunks_exact(after);
@@ -295,7 +295,9 @@ pub fn weight_gradient(
     scratch: &mut [f32],
     threads: usize,
 ) {
-    let chunks = shape.chunks(shape.batch(input, upper));
+    let batch = shape.batch(input, upper);
+    let chunks = shape.chunks(batch);
+    let scratch = lend(scratch, weight_gradient_scratch(shape, batch, threads));
     assert_eq!(gradient.len(), shape.weights(), "the weight has its values");
     let (before, after) = shape.image();
     let inner = inner_threads(threads, chunks.count());

@@ -171,7 +171,7 @@ mod tests {
 
     /// The known answers of the authors' implementation, Random123.
     #[test]
-    fn kernel_dropout_draws_philox() {
+    fn dropout_draws_philox() {
         let zero = draw([0, 0], 0, 0).map(|word| word[0]);
         assert_eq!(zero, [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         let all = draw([u32::MAX; 2], u64::MAX, u64::MAX >> 4).map(|word| word[15]);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_dropout_drops_its_share_and_keeps_the_expectation() {
+    fn dropout_drops_its_share_and_keeps_the_expectation() {
         for probability in [0.0f32, 0.1, 0.5, 0.9] {
             let mask = Mask::new(probability, 1, &TENSOR, 2);
             let output = masked(&mask, &[0, 1, 2, 3], 25_001);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_dropout_depends_on_everything_that_it_is_keyed_by() {
+    fn dropout_depends_on_everything_that_it_is_keyed_by() {
         let one = masked(&Mask::new(0.5, 1, &TENSOR, 2), &[5], 256);
         assert_eq!(one, masked(&Mask::new(0.5, 1, &TENSOR, 2), &[5], 256));
         for (mask, sample) in [
@@ -212,7 +212,7 @@ mod tests {
 
     /// Ranks with other shares of a batch, and samples of other lengths, see the same mask.
     #[test]
-    fn kernel_dropout_does_not_depend_on_who_computes() {
+    fn dropout_does_not_depend_on_who_computes() {
         let mask = Mask::new(0.3, 1, &TENSOR, 2);
         let whole = masked(&mask, &[0, 1, 2, 3, 4, 5, 6], 101);
         let parts = [
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_dropout_shows_broken_values() {
+    fn dropout_shows_broken_values() {
         let mask = Mask::new(0.0, 1, &TENSOR, 2);
         let mut output = [0.0; 3];
         let input = [f32::NAN, f32::INFINITY, 2.0];
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_dropout_has_the_same_bits_on_any_number_of_threads() {
+    fn dropout_has_the_same_bits_on_any_number_of_threads() {
         let mask = Mask::new(0.2, 1, &TENSOR, 2);
         let x = values("x", 70_070);
         for samples in [vec![9], vec![9, 8], (0..70).collect::<Vec<u64>>()] {

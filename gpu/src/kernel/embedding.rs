@@ -159,14 +159,14 @@ fn check_positions(positions: &[f32], tokens: usize, width: usize, values: &[f32
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::testing::{assert_close, gradient, same_bits, values, wide};
+    use crate::kernel::testing::{assert_close, gradient, same_bits, twice, values, wide};
 
     fn numbers(count: usize, rows: usize) -> Vec<u32> {
         (0..count).map(|i| (i * i * 7 % rows) as u32).collect()
     }
 
     #[test]
-    fn kernel_embedding_gathers_rows_and_sums_their_gradients() {
+    fn embedding_gathers_rows_and_sums_their_gradients() {
         for (rows, width, count) in [(1, 1, 1), (3, 5, 20), (65, 8, 33), (10, 2, 1)] {
             let shape = Embedding { rows, width };
             let (table, numbers) = (values("table", rows * width), numbers(count, rows));
@@ -183,12 +183,12 @@ mod tests {
             backward(&shape, &numbers, &upper, &mut g, Update::Replace, 1);
             assert_close(&g, &want, 1e-5);
             backward(&shape, &numbers, &upper, &mut g, Update::Add, 1);
-            assert_close(&g, &want.iter().map(|v| 2.0 * v).collect::<Vec<_>>(), 1e-5);
+            assert_close(&g, &twice(&want), 1e-5);
         }
     }
 
     #[test]
-    fn kernel_positions_are_added_and_their_gradients_summed() {
+    fn positions_are_added_and_their_gradients_summed() {
         for (batch, tokens, width, all) in [(1, 1, 1, 1), (3, 4, 5, 4), (2, 3, 7, 9)] {
             let positions = values("p", all * width);
             let x = values("x", batch * tokens * width);
@@ -205,12 +205,12 @@ mod tests {
             positions_backward(tokens, width, &upper, &mut g, Update::Replace, 1);
             assert_close(&g, &want, 1e-5);
             positions_backward(tokens, width, &upper, &mut g, Update::Add, 1);
-            assert_close(&g, &want.iter().map(|v| 2.0 * v).collect::<Vec<_>>(), 1e-5);
+            assert_close(&g, &twice(&want), 1e-5);
         }
     }
 
     #[test]
-    fn kernel_embedding_has_the_same_bits_on_any_number_of_threads() {
+    fn embedding_has_the_same_bits_on_any_number_of_threads() {
         let shape = Embedding {
             rows: 65,
             width: 48,

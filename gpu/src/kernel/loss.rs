@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_cross_entropy_is_that_of_the_definition() {
+    fn cross_entropy_is_that_of_the_definition() {
         for (rows, classes) in SHAPES {
             let logits: Vec<f32> = values("z", rows * classes)
                 .iter()
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_mean_square_is_that_of_the_definition() {
+    fn mean_square_is_that_of_the_definition() {
         for (rows, width) in SHAPES {
             let (x, t) = (values("x", rows * width), values("t", rows * width));
             let target = wide(&t);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_binary_cross_entropy_is_that_of_the_definition() {
+    fn binary_cross_entropy_is_that_of_the_definition() {
         for (rows, width) in SHAPES {
             let x: Vec<f32> = values("x", rows * width).iter().map(|x| x * 8.0).collect();
             let t: Vec<f32> = values("t", x.len()).iter().map(|t| t * 0.5 + 0.5).collect();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_losses_do_not_overflow_and_show_broken_values() {
+    fn losses_do_not_overflow_and_show_broken_values() {
         let mut g = [0.0; 2];
         assert_eq!(cross_entropy(&[1e30, -1e30], &[0], 2, &mut g, 1), 0.0);
         assert!(cross_entropy(&[-1e30, 1e30], &[0], 2, &mut g, 1) > 1e30);
@@ -239,12 +239,12 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "one of the classes")]
-    fn kernel_cross_entropy_refuses_other_labels() {
+    fn cross_entropy_refuses_other_labels() {
         cross_entropy(&[0.0; 2], &[2], 2, &mut [0.0; 2], 1);
     }
 
     #[test]
-    fn kernel_losses_have_the_same_bits_on_any_number_of_threads() {
+    fn losses_have_the_same_bits_on_any_number_of_threads() {
         let (x, t) = (values("x", 1031 * 65), values("t", 1031 * 65));
         let labels = labels(1031, 65);
         let with_loss = |run: &dyn Fn(&mut [f32]) -> f64| {

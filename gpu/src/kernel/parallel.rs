@@ -46,6 +46,15 @@ impl<'a> Scratch<'a> {
     }
 }
 
+/// As much of the scratch as is needed.
+pub(super) fn lend(scratch: &mut [f32], needed: usize) -> &mut [f32] {
+    assert!(
+        scratch.len() >= needed,
+        "there is the scratch that was asked for"
+    );
+    &mut scratch[..needed]
+}
+
 impl Split for Scratch<'_> {
     fn split(self, _items: usize, threads: usize) -> (Self, Self) {
         let (left, right) = self.values.split_at_mut(threads * self.width);

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_softmax_and_its_gradient_are_those_of_the_definition() {
+    fn softmax_and_its_gradient_are_those_of_the_definition() {
         for (rows, width) in [(1, 1), (3, 2), (5, 17), (2, 65)] {
             let input: Vec<f32> = values("x", rows * width).iter().map(|x| x * 9.0).collect();
             let upper = values("g", rows * width);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_softmax_does_not_overflow_and_shows_broken_rows() {
+    fn softmax_does_not_overflow_and_shows_broken_rows() {
         let mut output = [0.0; 6];
         let input = [1e30, -1e30, f32::NEG_INFINITY, 0.0, f32::NAN, 1.0];
         forward(&input, 3, &mut output, 1);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_softmax_has_the_same_bits_on_any_number_of_threads() {
+    fn softmax_has_the_same_bits_on_any_number_of_threads() {
         let (input, upper) = (values("x", 1031 * 65), values("g", 1031 * 65));
         same_bits(|threads| {
             let mut both = vec![0.0; 2 * input.len()];

@@ -3,7 +3,7 @@
 
 use super::Update;
 use super::lanes::{self, on_vectors};
-use super::parallel::{Chunks, Rows, each, worth};
+use super::parallel::{Chunks, Rows, each, lend, worth};
 
 /// Most parts in which rows are summed apart.
 const MAX_CHUNKS: usize = 32;
@@ -24,7 +24,7 @@ pub fn rows(values: &[f32], sums: &mut [f32], update: Update, scratch: &mut [f32
     assert!(width > 0, "a row has values");
     assert_eq!(values.len() % width, 0, "rows are whole");
     let chunks = row_chunks(values.len() / width);
-    let scratch = &mut scratch[..chunks.count() * width];
+    let scratch = lend(scratch, chunks.count() * width);
     let threads = worth(threads, values.len());
     each(
         threads,
@@ -100,10 +100,10 @@ pub fn channels(values: &[f32], pixels: usize, sums: &mut [f32], update: Update,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::testing::{assert_close, same_bits, values};
+    use crate::kernel::testing::{assert_close, same_bits, twice, values};
 
     #[test]
-    fn kernel_sums_agree_with_two_loops() {
+    fn sums_agree_with_two_loops() {
         for (rows_, width) in [(1, 1), (3, 5), (33, 1), (100, 17), (2048, 64)] {
             let x = values("x", rows_ * width);
             let column = |c| (0..rows_).map(|r| f64::from(x[r * width + c])).sum::<f64>();
@@ -113,16 +113,12 @@ mod tests {
             rows(&x, &mut sums, Update::Replace, &mut scratch, 1);
             assert_close(&sums, &want, 1e-5);
             rows(&x, &mut sums, Update::Add, &mut scratch, 1);
-            assert_close(
-                &sums,
-                &want.iter().map(|v| 2.0 * v).collect::<Vec<_>>(),
-                1e-5,
-            );
+            assert_close(&sums, &twice(&want), 1e-5);
         }
     }
 
     #[test]
-    fn kernel_sums_of_channels_agree_with_three_loops() {
+    fn sums_of_channels_agree_with_three_loops() {
         for (batch, count, pixels) in [(1, 1, 1), (3, 2, 5), (4, 7, 49), (2, 3, 100)] {
             let x = values("x", batch * count * pixels);
             let at = |b: usize, c: usize, p: usize| f64::from(x[(b * count + c) * pixels + p]);
@@ -136,16 +132,12 @@ mod tests {
             channels(&x, pixels, &mut sums, Update::Replace, 1);
             assert_close(&sums, &want, 1e-5);
             channels(&x, pixels, &mut sums, Update::Add, 1);
-            assert_close(
-                &sums,
-                &want.iter().map(|v| 2.0 * v).collect::<Vec<_>>(),
-                1e-5,
-            );
+            assert_close(&sums, &twice(&want), 1e-5);
         }
     }
 
     #[test]
-    fn kernel_sums_have_the_same_bits_on_any_number_of_threads() {
+    fn sums_have_the_same_bits_on_any_number_of_threads() {
         let x = values("x", 1031 * 96);
         same_bits(|threads| {
             let (mut sums, mut scratch) = (vec![0.0; 96], vec![0.0; rows_scratch(1031, 96)]);

@@ -13,6 +13,11 @@ pub(super) fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
 }
 
+/// The values doubled: what a gradient is that was written once and added once.
+pub(super) fn twice(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|v| 2.0 * v).collect()
+}
+
 /// Fails where a value is off by more than `tolerance` of its size, or of 1 if it is smaller.
 pub(super) fn assert_close(got: &[f32], want: &[f64], tolerance: f64) {
     assert_eq!(got.len(), want.len());

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernel_windows_inside_are_those_with_a_place() {
+    fn windows_inside_are_those_with_a_place() {
         for size in 1..8 {
             for (kernel, stride, padding) in [(1, 1, 0), (3, 1, 1), (2, 3, 1), (5, 2, 4), (4, 5, 2)]
             {

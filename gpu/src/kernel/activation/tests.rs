@@ -42,7 +42,7 @@ fn saved<'a>(kind: Activation, input: &'a [f32], output: &'a [f32]) -> &'a [f32]
 }
 
 #[test]
-fn kernel_activations_and_their_slopes_are_those_of_the_definitions() {
+fn activations_and_their_slopes_are_those_of_the_definitions() {
     let input: Vec<f32> = (-700..=700).map(|i| i as f32 * 0.0113 + 0.001).collect();
     let upper = values("upper", input.len());
     for kind in ALL {
@@ -60,7 +60,7 @@ fn kernel_activations_and_their_slopes_are_those_of_the_definitions() {
 }
 
 #[test]
-fn kernel_activations_hide_no_broken_value() {
+fn activations_hide_no_broken_value() {
     for kind in ALL {
         let (mut output, mut lower) = ([0.0], [0.0]);
         forward(kind, &[f32::NAN], &mut output, 1);
@@ -74,7 +74,7 @@ fn kernel_activations_hide_no_broken_value() {
 
 /// At ±MAX and ±∞, slopes are 0 or 1 and nothing is 0·∞ that has a limit.
 #[test]
-fn kernel_activations_are_finite_at_the_ends() {
+fn activations_are_finite_at_the_ends() {
     for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
         for (x, slope) in [
             (f32::MAX, 1.0),
@@ -102,7 +102,7 @@ fn kernel_activations_are_finite_at_the_ends() {
 }
 
 #[test]
-fn kernel_activations_have_the_same_bits_on_any_number_of_threads() {
+fn activations_have_the_same_bits_on_any_number_of_threads() {
     let (input, upper) = (values("x", 70_001), values("upper", 70_001));
     for kind in ALL {
         same_bits(|threads| {

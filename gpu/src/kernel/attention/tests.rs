@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::kernel::testing::{assert_close, gradient, same_bits, values, wide};
 
@@ -60,15 +62,18 @@ fn run(shape: &Attention, qkv: &[f32], upper: &[f32], threads: usize) -> (Vec<f3
     (output, lower)
 }
 
+fn check(batch: usize, shape: &Attention) {
+    let len = batch * shape.tokens * shape.width();
+    let qkv: Vec<f32> = values("qkv", 3 * len).iter().map(|v| v * 2.0).collect();
+    let upper = values("g", len);
+    let (output, lower) = run(shape, &qkv, &upper, 1);
+    assert_close(&output, &exact(shape, &wide(&qkv)), 1e-5);
+    assert_close(&lower, &gradient(&qkv, &upper, |x| exact(shape, x)), 1e-5);
+}
+
 #[test]
-fn kernel_attention_and_its_gradient_are_those_of_the_definition() {
-    let sizes = [
-        (1, 1, 1, 1),
-        (2, 3, 2, 5),
-        (1, 7, 3, 1),
-        (2, 20, 1, 4),
-        (1, 67, 2, 2),
-    ];
+fn attention_and_its_gradient_are_those_of_the_definition() {
+    let sizes = [(1, 1, 1, 1), (1, 7, 3, 1), (2, 20, 1, 4), (1, 67, 2, 2)];
     for (batch, tokens, heads, head_width) in sizes {
         for causal in [true, false] {
             let shape = Attention {
@@ -77,18 +82,28 @@ fn kernel_attention_and_its_gradient_are_those_of_the_definition() {
                 head_width,
                 causal,
             };
-            let len = batch * tokens * shape.width();
-            let qkv: Vec<f32> = values("qkv", 3 * len).iter().map(|v| v * 2.0).collect();
-            let upper = values("g", len);
-            let (output, lower) = run(&shape, &qkv, &upper, 1);
-            assert_close(&output, &exact(&shape, &wide(&qkv)), 1e-5);
-            assert_close(&lower, &gradient(&qkv, &upper, |x| exact(&shape, x)), 1e-5);
+            check(batch, &shape);
         }
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn any_attention_and_its_gradient_are_those_of_the_definition(
+        batch in 1usize..3,
+        tokens in 1usize..20,
+        heads in 1usize..4,
+        head_width in 1usize..6,
+        causal: bool,
+    ) {
+        check(batch, &Attention { tokens, heads, head_width, causal });
+    }
+}
+
 #[test]
-fn kernel_attention_does_not_overflow() {
+fn attention_does_not_overflow() {
     let shape = Attention {
         tokens: 3,
         heads: 1,
@@ -102,7 +117,7 @@ fn kernel_attention_does_not_overflow() {
 
 /// What a token sees does not depend on those that follow.
 #[test]
-fn kernel_attention_does_not_look_ahead() {
+fn attention_does_not_look_ahead() {
     let shape = Attention {
         tokens: 70,
         heads: 2,
@@ -119,7 +134,7 @@ fn kernel_attention_does_not_look_ahead() {
 }
 
 #[test]
-fn kernel_attention_has_the_same_bits_on_any_number_of_threads() {
+fn attention_has_the_same_bits_on_any_number_of_threads() {
     for causal in [true, false] {
         let shape = Attention {
             tokens: 100,

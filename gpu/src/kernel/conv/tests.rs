@@ -1,150 +1,28 @@
+use proptest::array::{uniform2, uniform3};
+use proptest::prelude::*;
+
 use super::*;
 use crate::kernel::sums;
-use crate::kernel::testing::{assert_close, gradient, same_bits, values, wide};
+use crate::kernel::testing::{assert_close, gradient, same_bits, twice, values, wide};
 
-const PLAIN: Conv = Conv {
-    channels: 2,
-    height: 5,
-    width: 5,
-    filters: 3,
-    kernel: [3, 3],
-    stride: [1, 1],
-    padding: [1, 1],
-    groups: 1,
-};
-
-/// Odd sizes, size 1, groups, strides beyond the kernel, padding beyond the image.
-fn shapes() -> Vec<(usize, Conv)> {
-    vec![
-        (
-            1,
-            Conv {
-                channels: 1,
-                height: 1,
-                width: 1,
-                filters: 1,
-                kernel: [1, 1],
-                padding: [0, 0],
-                ..PLAIN
-            },
-        ),
-        (2, PLAIN),
-        (
-            2,
-            Conv {
-                padding: [0, 0],
-                ..PLAIN
-            },
-        ),
-        (
-            3,
-            Conv {
-                height: 7,
-                width: 4,
-                kernel: [3, 2],
-                stride: [2, 1],
-                padding: [1, 0],
-                ..PLAIN
-            },
-        ),
-        (
-            2,
-            Conv {
-                kernel: [1, 1],
-                padding: [0, 0],
-                ..PLAIN
-            },
-        ),
-        (
-            2,
-            Conv {
-                kernel: [1, 1],
-                padding: [0, 0],
-                stride: [2, 3],
-                ..PLAIN
-            },
-        ),
-        (
-            2,
-            Conv {
-                kernel: [2, 2],
-                stride: [3, 3],
-                padding: [0, 0],
-                ..PLAIN
-            },
-        ),
-        (
-            2,
-            Conv {
-                channels: 4,
-                filters: 6,
-                groups: 2,
-                ..PLAIN
-            },
-        ),
-        (
-            2,
-            Conv {
-                channels: 3,
-                filters: 3,
-                groups: 3,
-                stride: [2, 2],
-                ..PLAIN
-            },
-        ),
-        (
-            2,
-            Conv {
-                channels: 4,
-                filters: 4,
-                groups: 4,
-                kernel: [1, 1],
-                padding: [0, 0],
-                ..PLAIN
-            },
-        ),
-        (
-            1,
-            Conv {
-                height: 2,
-                width: 1,
-                kernel: [5, 5],
-                padding: [2, 2],
-                ..PLAIN
-            },
-        ),
-        (
-            1,
-            Conv {
-                height: 1,
-                width: 3,
-                kernel: [3, 7],
-                padding: [1, 3],
-                ..PLAIN
-            },
-        ),
-        (
-            1,
-            Conv {
-                height: 3,
-                width: 2,
-                kernel: [7, 7],
-                padding: [6, 6],
-                stride: [4, 5],
-                ..PLAIN
-            },
-        ),
-        (
-            2,
-            Conv {
-                height: 6,
-                width: 3,
-                kernel: [4, 5],
-                padding: [3, 2],
-                ..PLAIN
-            },
-        ),
-    ]
+/// A convolution of these channels, filters and groups.
+fn conv(
+    [channels, filters, groups]: [usize; 3],
+    [height, width]: [usize; 2],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 2],
+) -> Conv {
+    Conv {
+        channels,
+        height,
+        width,
+        filters,
+        kernel,
+        stride,
+        padding,
+        groups,
+    }
 }
 
 fn exact(shape: &Conv, input: &[f64], weight: &[f64], bias: Option<&[f64]>) -> Vec<f64> {
@@ -249,85 +127,79 @@ fn run_weight_gradient(
     gradient
 }
 
+/// Output and all gradients, against seven loops and their finite differences.
+fn check(batch: usize, shape: &Conv) {
+    let case = case(batch, shape);
+    let (input, weight, bias) = (wide(&case.input), wide(&case.weight), wide(&case.bias));
+    let output = run_forward(shape, &case, None, 1);
+    assert_close(&output, &exact(shape, &input, &weight, None), 1e-5);
+    let output = run_forward(shape, &case, Some(&case.bias), 1);
+    assert_close(&output, &exact(shape, &input, &weight, Some(&bias)), 1e-5);
+
+    let of_input = |x: &[f64]| exact(shape, x, &weight, None);
+    let want = gradient(&case.input, &case.upper, of_input);
+    assert_close(&run_input_gradient(shape, &case, 1), &want, 1e-5);
+
+    let of_weight = |w: &[f64]| exact(shape, &input, w, None);
+    let want = gradient(&case.weight, &case.upper, of_weight);
+    let nan = vec![f32::NAN; case.weight.len()];
+    let got = run_weight_gradient(shape, &case, &nan, Update::Replace, 1);
+    assert_close(&got, &want, 1e-5);
+    let got = run_weight_gradient(shape, &case, &got, Update::Add, 1);
+    assert_close(&got, &twice(&want), 1e-5);
+
+    let of_bias = |b: &[f64]| exact(shape, &input, &weight, Some(b));
+    let want = gradient(&case.bias, &case.upper, of_bias);
+    let mut got = vec![f32::NAN; shape.filters];
+    sums::channels(&case.upper, shape.pixels(), &mut got, Update::Replace, 1);
+    assert_close(&got, &want, 1e-5);
+}
+
+/// Size 1, points, windows that leave gaps, groups, kernels and padding beyond the image.
 #[test]
-fn kernel_conv_and_its_gradients_are_those_of_seven_loops() {
-    for (batch, shape) in shapes() {
-        let case = case(batch, &shape);
-        let (input, weight, bias) = (wide(&case.input), wide(&case.weight), wide(&case.bias));
-        let output = run_forward(&shape, &case, None, 1);
-        assert_close(&output, &exact(&shape, &input, &weight, None), 1e-5);
-        let output = run_forward(&shape, &case, Some(&case.bias), 1);
-        assert_close(&output, &exact(&shape, &input, &weight, Some(&bias)), 1e-5);
+fn a_convolution_and_its_gradients_are_those_of_seven_loops() {
+    check(1, &conv([1, 1, 1], [1, 1], [1, 1], [1, 1], [0, 0]));
+    check(2, &conv([2, 3, 1], [5, 5], [3, 3], [1, 1], [1, 1]));
+    check(2, &conv([2, 3, 1], [5, 5], [3, 3], [1, 1], [0, 0]));
+    check(2, &conv([2, 3, 1], [5, 5], [1, 1], [1, 1], [0, 0]));
+    check(2, &conv([2, 3, 1], [5, 5], [1, 1], [2, 3], [0, 0]));
+    check(2, &conv([2, 3, 1], [5, 5], [2, 2], [3, 3], [0, 0]));
+    check(2, &conv([4, 6, 2], [5, 5], [3, 3], [1, 1], [1, 1]));
+    check(2, &conv([3, 3, 3], [5, 5], [3, 3], [2, 2], [1, 1]));
+    check(2, &conv([4, 4, 4], [5, 5], [1, 1], [1, 1], [0, 0]));
+    check(1, &conv([2, 3, 1], [2, 1], [5, 5], [1, 1], [2, 2]));
+    check(1, &conv([2, 3, 1], [1, 3], [3, 7], [1, 1], [1, 3]));
+    check(1, &conv([2, 3, 1], [3, 2], [7, 7], [4, 5], [6, 6]));
+    check(2, &conv([2, 3, 1], [6, 3], [4, 5], [1, 1], [3, 2]));
+}
 
-        let by_input = gradient(&case.input, &case.upper, |x| {
-            exact(&shape, x, &weight, None)
-        });
-        assert_close(&run_input_gradient(&shape, &case, 1), &by_input, 1e-5);
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
-        let by_weight = gradient(&case.weight, &case.upper, |w| {
-            exact(&shape, &input, w, None)
-        });
-        let nan = vec![f32::NAN; case.weight.len()];
-        let got = run_weight_gradient(&shape, &case, &nan, Update::Replace, 1);
-        assert_close(&got, &by_weight, 1e-5);
-        let got = run_weight_gradient(&shape, &case, &got, Update::Add, 1);
-        assert_close(
-            &got,
-            &by_weight.iter().map(|v| 2.0 * v).collect::<Vec<_>>(),
-            1e-5,
-        );
-
-        let exact = |b: &[f64]| exact(&shape, &input, &weight, Some(b));
-        let by_bias = gradient(&case.bias, &case.upper, exact);
-        let mut got = vec![f32::NAN; shape.filters];
-        sums::channels(&case.upper, shape.pixels(), &mut got, Update::Replace, 1);
-        assert_close(&got, &by_bias, 1e-5);
+    #[test]
+    fn any_convolution_and_its_gradients_are_those_of_seven_loops(
+        batch in 1usize..3,
+        [channels, filters, groups] in uniform3(1usize..4),
+        size in uniform2(1usize..8),
+        kernel in uniform2(1usize..5),
+        stride in uniform2(1usize..4),
+        padding in uniform2(0usize..4),
+    ) {
+        prop_assume!((0..2).all(|i| kernel[i] <= size[i] + 2 * padding[i]));
+        let counts = [channels * groups, filters * groups, groups];
+        check(batch, &conv(counts, size, kernel, stride, padding));
     }
 }
 
 /// Images of more than one tile, with and without the shortcut, more threads than images.
 #[test]
-fn kernel_conv_is_exact_in_tiles_and_has_the_same_bits_on_any_number_of_threads() {
-    let large = Conv {
-        channels: 8,
-        height: 61,
-        width: 67,
-        filters: 4,
-        ..PLAIN
-    };
+fn convolutions_are_exact_in_tiles_and_have_the_same_bits_on_any_number_of_threads() {
+    let size = [61, 67];
     for (batch, shape) in [
-        (2, large),
-        (
-            1,
-            Conv {
-                padding: [0, 2],
-                stride: [1, 2],
-                groups: 2,
-                ..large
-            },
-        ),
-        (
-            19,
-            Conv {
-                channels: 3,
-                height: 14,
-                width: 14,
-                filters: 5,
-                ..PLAIN
-            },
-        ),
-        (
-            1,
-            Conv {
-                channels: 64,
-                filters: 64,
-                height: 30,
-                width: 30,
-                kernel: [1, 1],
-                padding: [0, 0],
-                ..PLAIN
-            },
-        ),
+        (2, conv([8, 4, 1], size, [3, 3], [1, 1], [1, 1])),
+        (1, conv([8, 4, 2], size, [3, 3], [1, 2], [0, 2])),
+        (19, conv([3, 5, 1], [14, 14], [3, 3], [1, 1], [1, 1])),
+        (1, conv([64, 64, 1], [30, 30], [1, 1], [1, 1], [0, 0])),
     ] {
         let case = case(batch, &shape);
         let (input, weight) = (wide(&case.input), wide(&case.weight));
@@ -359,11 +231,18 @@ fn kernel_conv_is_exact_in_tiles_and_has_the_same_bits_on_any_number_of_threads(
 }
 
 #[test]
-fn kernel_conv_of_no_image_has_no_gradient() {
-    let case = case(0, &PLAIN);
-    let mut gradient = vec![f32::NAN; PLAIN.weights()];
-    let mut room = vec![0.0; weight_gradient_scratch(&PLAIN, 0, 2)];
-    let (x, g) = (&case.input, &case.upper);
-    weight_gradient(&PLAIN, x, g, &mut gradient, Update::Replace, &mut room, 2);
+fn a_convolution_of_no_image_has_no_gradient() {
+    let shape = conv([2, 3, 1], [5, 5], [3, 3], [1, 1], [1, 1]);
+    let mut gradient = vec![f32::NAN; shape.weights()];
+    let mut room = vec![0.0; weight_gradient_scratch(&shape, 0, 2)];
+    weight_gradient(
+        &shape,
+        &[],
+        &[],
+        &mut gradient,
+        Update::Replace,
+        &mut room,
+        2,
+    );
     assert!(gradient.iter().all(|v| *v == 0.0));
 }

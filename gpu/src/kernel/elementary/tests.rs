@@ -39,7 +39,7 @@ fn worst(f: impl Fn(f32) -> f32, exact: impl Fn(f64) -> f64) -> (f64, f32) {
 }
 
 #[test]
-fn kernel_functions_are_exact_to_two_and_a_half_units() {
+fn the_functions_are_exact_to_two_and_a_half_units() {
     let exact_sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     for (name, found) in [
         ("exp", worst(exp, f64::exp)),
@@ -73,7 +73,7 @@ fn erfc(x: f64) -> f64 {
 }
 
 #[test]
-fn kernel_normal_distribution_is_exact_to_its_tail() {
+fn the_normal_distribution_is_exact_to_its_tail() {
     let below = worst(
         |x| normal(x).0,
         |x| 0.5 * erfc(-x * std::f64::consts::FRAC_1_SQRT_2),
@@ -88,7 +88,7 @@ fn kernel_normal_distribution_is_exact_to_its_tail() {
 }
 
 #[test]
-fn kernel_limits_are_kept_and_what_is_no_number_passes() {
+fn limits_are_kept_and_what_is_no_number_passes() {
     let (large, nan) = (f32::INFINITY, f32::NAN);
     assert_eq!([exp(large), exp(-large), exp(0.0)], [large, 0.0, 1.0]);
     assert_eq!([tanh(large), tanh(-large), tanh(0.0)], [1.0, -1.0, 0.0]);
@@ -102,7 +102,7 @@ fn kernel_limits_are_kept_and_what_is_no_number_passes() {
 }
 
 #[test]
-fn kernel_logarithms_are_those_of_the_library() {
+fn logarithms_are_those_of_the_library() {
     for i in 1..100_000 {
         let x = f64::from(i) * 1.7e-3;
         for x in [x, x * 1e30, x * 1e-30] {

@@ -329,7 +329,7 @@ fn statistics<'a>(shape: &BatchNorm, seen: Seen<'a>) -> &'a [[f32; STATISTICS]] 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::testing::{assert_close, gradient, same_bits, values, wide};
+    use crate::kernel::testing::{assert_close, gradient, same_bits, twice, values, wide};
 
     fn channel_of(shape: &BatchNorm, index: usize) -> usize {
         index / shape.pixels % shape.channels
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_batch_norm_and_its_gradients_are_those_of_the_definition() {
+    fn batch_norm_and_its_gradients_are_those_of_the_definition() {
         for (batch, channels, pixels) in [(1, 1, 1), (5, 3, 1), (2, 3, 7), (4, 1, 49), (3, 2, 20)] {
             let shape = BatchNorm {
                 channels,
@@ -448,11 +448,10 @@ mod tests {
                 exact(&shape, x, &w, &b, &moments(&shape, x))
             });
             assert_close(&lower, &want, 2e-5);
-            let twice = |v: Vec<f64>| v.iter().map(|v| 2.0 * v).collect::<Vec<_>>();
             let want = gradient(&case.weight, &case.upper, |w| exact(&shape, &x, w, &b, &m));
-            assert_close(&by_weight, &twice(want), 1e-5);
+            assert_close(&by_weight, &twice(&want), 1e-5);
             let want = gradient(&case.bias, &case.upper, |b| exact(&shape, &x, &w, b, &m));
-            assert_close(&by_bias, &twice(want), 1e-5);
+            assert_close(&by_bias, &twice(&want), 1e-5);
 
             let mut running = [0.0f32, 1.0].repeat(channels);
             follow(&shape, &statistics, 0.25, &mut running);
@@ -476,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_batch_norm_has_the_same_bits_on_any_number_of_threads() {
+    fn batch_norm_has_the_same_bits_on_any_number_of_threads() {
         for (batch, channels, pixels) in [(64, 31, 49), (1031, 96, 1)] {
             let shape = BatchNorm {
                 channels,

@@ -6,7 +6,7 @@
 
 use super::{Affine, AffineGradient, Seen, inverse_deviation};
 use crate::kernel::lanes::{self, on_vectors};
-use crate::kernel::parallel::{Rows, each, worth};
+use crate::kernel::parallel::{Rows, each, lend, worth};
 use crate::kernel::sums::{fold, row_chunks};
 use crate::product::Update;
 
@@ -165,8 +165,8 @@ pub fn weight_gradient(
     let rows = shape.rows(seen.input, seen.statistics, gradient.weight);
     assert_eq!(upper.len(), seen.input.len(), "a gradient for each output");
     let (width, chunks) = (shape.width, row_chunks(rows));
+    let scratch = lend(scratch, weight_gradient_scratch(shape, rows));
     let (weights, biases) = scratch.split_at_mut(chunks.count() * width);
-    let biases = &mut biases[..weights.len()];
     let (statistics, _) = seen.statistics.as_chunks::<STATISTICS>();
     let parts = (Rows::new(weights, width), Rows::new(biases, width));
     let threads = worth(threads, upper.len());
@@ -222,7 +222,7 @@ fn sum_rows(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::testing::{assert_close, gradient, same_bits, values, wide};
+    use crate::kernel::testing::{assert_close, gradient, same_bits, twice, values, wide};
 
     fn exact(shape: &RowNorm, input: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
         let row = |row: &[f64]| -> Vec<f64> {
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_row_norms_and_their_gradients_are_those_of_the_definition() {
+    fn row_norms_and_their_gradients_are_those_of_the_definition() {
         for (rows, width) in [(1, 1), (1, 2), (3, 5), (7, 16), (40, 33)] {
             for centred in [true, false] {
                 let shape = RowNorm {
@@ -295,17 +295,16 @@ mod tests {
                     &gradient(&input, &upper, |x| exact(&shape, x, &w, &b)),
                     2e-5,
                 );
-                let twice = |v: Vec<f64>| v.iter().map(|v| 2.0 * v).collect::<Vec<_>>();
                 let want = gradient(&weight, &upper, |w| exact(&shape, &x, w, &b));
-                assert_close(&by_weight, &twice(want), 1e-5);
+                assert_close(&by_weight, &twice(&want), 1e-5);
                 let want = gradient(&bias, &upper, |b| exact(&shape, &x, &w, b));
-                assert_close(&by_bias, &twice(want), 1e-5);
+                assert_close(&by_bias, &twice(&want), 1e-5);
             }
         }
     }
 
     #[test]
-    fn kernel_row_norms_do_without_a_bias() {
+    fn row_norms_do_without_a_bias() {
         let shape = RowNorm {
             width: 3,
             eps: 1e-5,
@@ -327,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_row_norms_have_the_same_bits_on_any_number_of_threads() {
+    fn row_norms_have_the_same_bits_on_any_number_of_threads() {
         let shape = RowNorm {
             width: 96,
             eps: 1e-5,
