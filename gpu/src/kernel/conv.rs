@@ -256,27 +256,40 @@ fn image_gradient(
     scratch: &mut [f32],
     threads: usize,
 ) {
-    let depth = shape.depth();
+    let (filters, depth) = (shape.filters / shape.groups, shape.depth());
     if !shape.is_pointwise() {
         lower.fill(0.0);
     }
     for group in shape.groups() {
-        let weight = Matrix::new(&weight[group.weight], shape.filters / shape.groups, depth);
+        let weight = &weight[group.weight];
         let (upper, lower) = (&upper[group.output], &mut lower[group.input]);
         for rows in shape.tiles() {
             let pixels = tile_pixels(shape, &rows);
-            let upper = upper_tile(shape, upper, &pixels);
+            let by_patches = Matrix::new(weight, filters, depth).transposed();
             if shape.is_pointwise() {
+                let upper = upper_tile(shape, upper, &pixels);
                 let place = &mut lower[pixels.start..];
                 let place = Place::spaced(place, depth, pixels.len(), shape.pixels());
-                multiply_into(place, Update::Replace, weight.transposed(), upper, threads);
-            } else {
-                let tile = &mut scratch[..depth * pixels.len()];
-                let place = Place::spaced(tile, depth, pixels.len(), pixels.len());
-                multiply_into(place, Update::Replace, weight.transposed(), upper, threads);
-                layout::add_patches(shape, tile, rows, lower);
+                multiply_into(place, Update::Replace, by_patches, upper, threads);
+                continue;
             }
+            let tile = &mut scratch[..depth * pixels.len()];
+            if filters == 1 {
+                spread(weight, &upper[pixels], tile);
+            } else {
+                let upper = upper_tile(shape, upper, &pixels);
+                let place = Place::spaced(tile, depth, pixels.len(), pixels.len());
+                multiply_into(place, Update::Replace, by_patches, upper, threads);
+            }
+            layout::add_patches(shape, tile, rows, lower);
         }
+    }
+}
+
+/// The product of a column and a row, which `gemm` is slow at: a group of one filter has it.
+fn spread(weight: &[f32], upper: &[f32], tile: &mut [f32]) {
+    for (row, w) in tile.chunks_exact_mut(upper.len()).zip(weight) {
+        row.iter_mut().zip(upper).for_each(|(t, g)| *t = w * g);
     }
 }
 
