@@ -140,4 +140,19 @@ mod tests {
         }
         assert_eq!(largest(&[1.0, f32::NAN, 3.0]), 3.0);
     }
+
+    /// The test itself is compiled for the oldest processor.
+    #[test]
+    fn vectors_of_any_width_give_the_same_bits() {
+        for len in [1, 31, 32, 1000] {
+            let values = crate::kernel::testing::values("x", len);
+            let here = (sum(&values, |v| v * v), wide_sum(&values), largest(&values));
+            let there = on_vectors(
+                &values[..],
+                #[inline(always)]
+                |values| (sum(values, |v| v * v), wide_sum(values), largest(values)),
+            );
+            assert_eq!(here, there);
+        }
+    }
 }

@@ -114,3 +114,26 @@ fn activations_have_the_same_bits_on_any_number_of_threads() {
         });
     }
 }
+
+/// The test itself is compiled for the oldest processor, one value at a time.
+#[test]
+fn vectors_give_the_bits_of_single_values() {
+    let input: Vec<f32> = (0..u32::MAX).step_by(99_991).map(f32::from_bits).collect();
+    let finite: Vec<f32> = input.into_iter().filter(|x| !x.is_nan()).collect();
+    let single: [(Activation, fn(f32) -> f32); 6] = [
+        (Activation::Relu, relu),
+        (Activation::Gelu, gelu),
+        (Activation::GeluTanh, gelu_tanh),
+        (Activation::Silu, silu),
+        (Activation::Sigmoid, logistic),
+        (Activation::Tanh, tanh),
+    ];
+    for (kind, f) in single {
+        let mut output = vec![0.0; finite.len()];
+        forward(kind, &finite, &mut output, 1);
+        for (x, y) in finite.iter().zip(output) {
+            let same = f(*x).to_bits() == y.to_bits() || (f(*x).is_nan() && y.is_nan());
+            assert!(same, "{kind:?} of {x}: {y} for {}", f(*x));
+        }
+    }
+}
