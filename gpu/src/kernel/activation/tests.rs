@@ -120,15 +120,16 @@ fn activations_have_the_same_bits_on_any_number_of_threads() {
 fn vectors_give_the_bits_of_single_values() {
     let input: Vec<f32> = (0..u32::MAX).step_by(99_991).map(f32::from_bits).collect();
     let finite: Vec<f32> = input.into_iter().filter(|x| !x.is_nan()).collect();
-    let single: [(Activation, fn(f32) -> f32); 6] = [
-        (Activation::Relu, relu),
-        (Activation::Gelu, gelu),
-        (Activation::GeluTanh, gelu_tanh),
-        (Activation::Silu, silu),
-        (Activation::Sigmoid, logistic),
-        (Activation::Tanh, tanh),
-    ];
-    for (kind, f) in single {
+    let single = |kind| match kind {
+        Activation::Relu => relu,
+        Activation::Gelu => gelu,
+        Activation::GeluTanh => gelu_tanh,
+        Activation::Silu => silu,
+        Activation::Sigmoid => logistic,
+        Activation::Tanh => tanh,
+    };
+    for kind in ALL {
+        let f: fn(f32) -> f32 = single(kind);
         let mut output = vec![0.0; finite.len()];
         forward(kind, &finite, &mut output, 1);
         for (x, y) in finite.iter().zip(output) {
