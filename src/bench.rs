@@ -25,6 +25,7 @@ mod matching;
 mod promise;
 mod recovery;
 mod shown;
+mod train;
 mod usage;
 
 /// Runs a benchmark. Ctrl-C ends it, and its processes.
@@ -34,6 +35,7 @@ pub async fn run(context: &Context, command: BenchCommand) -> Result<()> {
         BenchCommand::Market(args) => market::run(context.output, args).await,
         BenchCommand::Infer(args) => infer::run(context.output, args).await,
         BenchCommand::Promise(args) => promise::run(context.output, args).await,
+        BenchCommand::Train(args) => train::run(context.output, args).await,
         BenchCommand::Kills(args) => kills::run(context.output, args).await,
     }
 }

@@ -223,6 +223,9 @@ pub enum BenchCommand {
     /// Calls to a model on a miner: how long one takes beyond the forward pass, and how many a second
     #[command(after_help = examples::BENCH_INFER)]
     Infer(BenchInferArgs),
+    /// What one training step takes in this process, without a network
+    #[command(after_help = examples::BENCH_TRAIN)]
+    Train(BenchTrainArgs),
     /// What a miner's self-test promises of training, and what its next tasks reach
     #[command(after_help = examples::BENCH_PROMISE)]
     Promise(BenchPromiseArgs),
@@ -297,6 +300,29 @@ pub struct BenchInferArgs {
     /// The folder of the network's data; a fresh one by default. It is kept
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+/// How to measure training.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct BenchTrainArgs {
+    /// Which model
+    #[arg(long, value_enum, default_value_t = TrainedModel::Mlp)]
+    pub model: TrainedModel,
+
+    /// Threads; 0: all
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=4096))]
+    pub threads: u16,
+
+    /// Steps; the median counts
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub steps: u32,
+}
+
+/// A model of `bench train`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TrainedModel {
+    /// 784-512-512-10 with ReLU, batches of 128
+    Mlp,
 }
 
 /// How to hold a self-test to its word.

@@ -10,6 +10,9 @@
 //! or money, and no clock but those of [`bench`] and [`selftest`] are read. On one machine the same inputs give the
 //! same bits, whatever the number of threads.
 //!
+//! [`kernel`] has the operations of a training step beyond those of a session today, forward and
+//! backward.
+//!
 //! candle is tensor type, layers of inference and oracle of the tests. The training step is planned
 //! ahead without its autograd: the products are those of `gemm`, the library below candle's, called
 //! on the arenas themselves, so that a weight's gradient is written where the ring reads it.
@@ -25,13 +28,13 @@ pub mod devices;
 pub mod digits;
 pub mod error;
 pub mod inference;
+pub mod kernel;
 pub mod memory;
 pub mod selftest;
 pub mod session;
 
 mod filling;
 mod initial;
-mod loss;
 mod network;
 mod optimizer;
 mod product;

@@ -1,7 +1,7 @@
 //! A model made ready to run on arenas: where each layer's parameters lie, the forward pass and the
 //! backward pass by hand, and the buffers between the layers, which are kept from step to step.
 //!
-//! Talks to [`crate::product`] and [`crate::loss`]; [`crate::session`] owns the arenas. Not an
+//! Talks to [`crate::product`] and [`crate::kernel`]; [`crate::session`] owns the arenas. Not an
 //! autograd: the layers are those of the protocol, each with its derivative.
 
 use std::ops::Range;
@@ -10,7 +10,8 @@ use cryptomind_protocol::model::{Layer, ModelSpec};
 
 use crate::dataset::Samples;
 use crate::error::EngineError;
-use crate::loss::cross_entropy;
+use crate::kernel::activation::{self, Activation};
+use crate::kernel::{loss, sums};
 use crate::product::{Matrix, Update, multiply};
 
 /// The most values that lie between layers at once, 256 MiB: larger batches pass in parts.
@@ -23,8 +24,8 @@ enum Kind {
         bias: Range<usize>,
         weight: Range<usize>,
     },
-    Relu,
-    Tanh,
+    /// Of each value, with a derivative that follows from its output.
+    Function(Activation),
 }
 
 struct Node {
@@ -51,6 +52,10 @@ pub(crate) struct Network {
     /// Gradient by the outputs of the layer at hand, and by its inputs.
     upper: Vec<f32>,
     lower: Vec<f32>,
+    /// Labels of the rows at hand.
+    labels: Vec<u32>,
+    /// Lent to kernels.
+    scratch: Vec<f32>,
 }
 
 impl Network {
@@ -73,6 +78,8 @@ impl Network {
             values: vec![Vec::new(); nodes.len() + 1],
             upper: Vec::new(),
             lower: Vec::new(),
+            labels: Vec::new(),
+            scratch: Vec::new(),
             nodes,
         })
     }
@@ -148,8 +155,11 @@ impl Network {
         let classes = self.outputs();
         let logits = &self.values[self.nodes.len()];
         self.upper.resize(logits.len(), 0.0);
-        let labels = rows.iter().map(|row| data.labels[*row as usize] as usize);
-        let loss = cross_entropy(logits, labels, classes, &mut self.upper);
+        self.labels.clear();
+        let labels = rows.iter().map(|row| data.labels[*row as usize]);
+        self.labels.extend(labels);
+        let (labels, gradient) = (&self.labels, &mut self.upper);
+        let loss = loss::cross_entropy(logits, labels, classes, gradient, self.threads);
         match loss.is_finite() {
             true => Ok(loss),
             false => Err(self.first_broken()),
@@ -178,8 +188,13 @@ impl Network {
         for index in (self.first_trained..self.nodes.len()).rev() {
             let node = &self.nodes[index];
             if let Some(bucket) = node.bucket() {
+                let pass = Pass {
+                    rows,
+                    update,
+                    threads: self.threads,
+                };
                 let input = &self.values[index];
-                node.own_gradient(input, &self.upper, gradients, rows, update, self.threads);
+                node.own_gradient(input, &self.upper, gradients, pass, &mut self.scratch);
                 if !all_finite(&gradients[bucket.clone()]) {
                     return Err(NotFinite {
                         layer: index,
@@ -216,8 +231,8 @@ fn lay_out(model: &ModelSpec) -> Vec<Node> {
                 bias: take(outputs),
                 weight: take(outputs * inputs),
             },
-            Layer::Relu {} => Kind::Relu,
-            Layer::Tanh {} => Kind::Tanh,
+            Layer::Relu {} => Kind::Function(Activation::Relu),
+            Layer::Tanh {} => Kind::Function(Activation::Tanh),
         };
         nodes.push(Node {
             kind,
@@ -259,12 +274,20 @@ pub(crate) fn all_finite(values: &[f32]) -> bool {
     values.iter().fold(0, |seen, v| seen | broken(v.to_bits())) == 0
 }
 
+/// How a layer's gradient is computed.
+#[derive(Clone, Copy)]
+struct Pass {
+    rows: usize,
+    update: Update,
+    threads: usize,
+}
+
 impl Node {
     /// Where its parameters lie.
     fn bucket(&self) -> Option<Range<usize>> {
         match &self.kind {
             Kind::Linear { bias, weight } => Some(bias.start..weight.end),
-            Kind::Relu | Kind::Tanh => None,
+            Kind::Function(_) => None,
         }
     }
 
@@ -286,9 +309,7 @@ impl Node {
                 let weight = Matrix::new(&parameters[weight.clone()], self.outputs, self.inputs);
                 multiply(output, Update::Add, input, weight.transposed(), threads);
             }
-            // Not `max`: it would turn what is not a number into 0 and hide it.
-            Kind::Relu => map(input, output, |x| if x < 0.0 { 0.0 } else { x }),
-            Kind::Tanh => map(input, output, f32::tanh),
+            Kind::Function(function) => activation::forward(*function, input, output, threads),
         }
     }
 
@@ -298,26 +319,26 @@ impl Node {
         input: &[f32],
         upper: &[f32],
         gradients: &mut [f32],
-        rows: usize,
-        update: Update,
-        threads: usize,
+        Pass {
+            rows,
+            update,
+            threads,
+        }: Pass,
+        scratch: &mut Vec<f32>,
     ) {
         let Kind::Linear { bias, weight } = &self.kind else {
             return;
         };
-        sum_rows(upper, &mut gradients[bias.clone()], update);
+        scratch.resize(sums::rows_scratch(rows, self.outputs), 0.0);
+        let sum = &mut gradients[bias.clone()];
+        sums::rows(upper, sum, update, scratch, threads);
         let upper = Matrix::new(upper, rows, self.outputs).transposed();
         let input = Matrix::new(input, rows, self.inputs);
-        multiply(
-            &mut gradients[weight.clone()],
-            update,
-            upper,
-            input,
-            threads,
-        );
+        let product = &mut gradients[weight.clone()];
+        multiply(product, update, upper, input, threads);
     }
 
-    /// Gradient by its inputs. The derivatives of the activations follow from their outputs.
+    /// Gradient by its inputs.
     fn input_gradient(
         &self,
         parameters: &[f32],
@@ -333,33 +354,11 @@ impl Node {
                 let weight = Matrix::new(&parameters[weight.clone()], self.outputs, self.inputs);
                 multiply(lower, Update::Replace, upper, weight, threads);
             }
-            Kind::Relu => zip(output, upper, lower, |y, g| if y > 0.0 { g } else { 0.0 }),
-            Kind::Tanh => zip(output, upper, lower, |y, g| g * (1.0 - y * y)),
+            Kind::Function(function) => {
+                activation::backward(*function, output, upper, lower, threads);
+            }
         }
     }
-}
-
-fn sum_rows(rows: &[f32], sums: &mut [f32], update: Update) {
-    if update == Update::Replace {
-        sums.fill(0.0);
-    }
-    for row in rows.chunks_exact(sums.len()) {
-        sums.iter_mut()
-            .zip(row)
-            .for_each(|(sum, value)| *sum += value);
-    }
-}
-
-fn map(input: &[f32], output: &mut [f32], f: impl Fn(f32) -> f32) {
-    output.iter_mut().zip(input).for_each(|(y, x)| *y = f(*x));
-}
-
-fn zip(output: &[f32], upper: &[f32], lower: &mut [f32], f: impl Fn(f32, f32) -> f32) {
-    let pairs = output.iter().zip(upper);
-    lower
-        .iter_mut()
-        .zip(pairs)
-        .for_each(|(l, (y, g))| *l = f(*y, *g));
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ pub(crate) struct Matrix<'a> {
     values: &'a [f32],
     rows: usize,
     columns: usize,
+    /// From the start of a stored line to the next, in values.
+    distance: usize,
     transposed: bool,
 }
 
@@ -24,10 +26,17 @@ impl<'a> Matrix<'a> {
             rows * columns,
             "a matrix has rows × columns values"
         );
+        Self::spaced(values, rows, columns, columns)
+    }
+
+    /// The `rows` × `columns` matrix whose rows start every `distance` values, from the first.
+    pub(crate) fn spaced(values: &'a [f32], rows: usize, columns: usize, distance: usize) -> Self {
+        check_lines(values.len(), rows, columns, distance);
         Self {
             values,
             rows,
             columns,
+            distance,
             transposed: false,
         }
     }
@@ -45,15 +54,55 @@ impl<'a> Matrix<'a> {
     /// Distance in values from a row to the next, and from a column to the next.
     fn strides(&self) -> (isize, isize) {
         match self.transposed {
-            false => (self.columns as isize, 1),
-            true => (1, self.rows as isize),
+            false => (self.distance as isize, 1),
+            true => (1, self.distance as isize),
         }
     }
 }
 
+/// Where a product goes: a row-major matrix whose rows start every `distance` values.
+pub(crate) struct Place<'a> {
+    values: &'a mut [f32],
+    rows: usize,
+    columns: usize,
+    distance: usize,
+}
+
+impl<'a> Place<'a> {
+    /// The place of a `rows` × `columns` product whose rows start every `distance` values.
+    pub(crate) fn spaced(
+        values: &'a mut [f32],
+        rows: usize,
+        columns: usize,
+        distance: usize,
+    ) -> Self {
+        check_lines(values.len(), rows, columns, distance);
+        Self {
+            values,
+            rows,
+            columns,
+            distance,
+        }
+    }
+}
+
+fn check_lines(len: usize, rows: usize, columns: usize, distance: usize) {
+    assert!(columns <= distance || rows <= 1, "rows do not overlap");
+    let needed = match rows {
+        0 => Some(0),
+        _ => (rows - 1)
+            .checked_mul(distance)
+            .and_then(|start| start.checked_add(columns)),
+    };
+    assert!(
+        needed.is_some_and(|needed| needed <= len),
+        "the last row of a matrix is inside its slice"
+    );
+}
+
 /// What becomes of the values that the product's place holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Update {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
     /// They are overwritten.
     Replace,
     /// The product is added to them.
@@ -61,7 +110,6 @@ pub(crate) enum Update {
 }
 
 /// `out = a·b` or `out += a·b`, row-major, on at most `threads` threads.
-#[allow(unsafe_code)]
 pub(crate) fn multiply(
     out: &mut [f32],
     update: Update,
@@ -69,8 +117,26 @@ pub(crate) fn multiply(
     b: Matrix<'_>,
     threads: usize,
 ) {
-    assert_eq!(a.columns, b.rows, "inner sizes agree");
     assert_eq!(out.len(), a.rows * b.columns, "the product has its place");
+    let out = Place::spaced(out, a.rows, b.columns, b.columns);
+    multiply_into(out, update, a, b, threads);
+}
+
+/// As [`multiply`], into rows that need not follow one another without a gap.
+#[allow(unsafe_code)]
+pub(crate) fn multiply_into(
+    out: Place<'_>,
+    update: Update,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    threads: usize,
+) {
+    assert_eq!(a.columns, b.rows, "inner sizes agree");
+    assert_eq!(
+        (out.rows, out.columns),
+        (a.rows, b.columns),
+        "the place has the product's shape"
+    );
     let (a_row, a_column) = a.strides();
     let (b_row, b_column) = b.strides();
     let parallelism = match a.rows * a.columns * b.columns {
@@ -78,16 +144,19 @@ pub(crate) fn multiply(
         _ => gemm::Parallelism::None,
     };
     // SAFETY: `gemm` reads a[i, k] for i < a.rows, k < a.columns at i·a_row + k·a_column, b alike,
-    // and writes out[i, j] at i·b.columns + j. By `Matrix::new` and `strides` these are inside the
-    // slices, by the assertions above inside `out`; `out` is borrowed exclusively.
+    // and writes (reads, to add) out[i, j] at i·out.distance + j for i < a.rows, j < b.columns, which
+    // are out.rows and out.columns. `Matrix` and `Place` are made by `spaced` alone, where
+    // `check_lines` established that (lines − 1)·distance + length is inside the slice, of `a` and
+    // `b` as of `out`; `transposed` exchanges the roles of the two indices with their strides.
+    // `out` is borrowed exclusively, and its rows do not overlap.
     unsafe {
         gemm::gemm(
             a.rows,
             b.columns,
             a.columns,
-            out.as_mut_ptr(),
+            out.values.as_mut_ptr(),
             1,
-            b.columns as isize,
+            out.distance as isize,
             update == Update::Add,
             a.values.as_ptr(),
             a_column,
@@ -160,6 +229,37 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Matrices that lie between other values: what is around the product stays.
+    #[test]
+    fn spaced_products_touch_their_rows_only() {
+        for (m, n, k) in [(1, 1, 1), (5, 3, 7), (33, 65, 40)] {
+            let (a, b) = (values("a", m * (k + 2)), values("b", n * (k + 3)));
+            let a = Matrix::spaced(&a, m, k, k + 2);
+            let b = Matrix::spaced(&b, n, k, k + 3).transposed();
+            let expected = naive(&a, &b);
+            let mut out = vec![7.0; m * (n + 4)];
+            multiply_into(
+                Place::spaced(&mut out, m, n, n + 4),
+                Update::Replace,
+                a,
+                b,
+                1,
+            );
+            for (row, want) in out.chunks(n + 4).zip(expected.chunks(n)) {
+                assert_eq!(row[n..], [7.0; 4]);
+                for (got, want) in row.iter().zip(want) {
+                    assert!((f64::from(*got) - want).abs() < 1e-4, "{got} for {want}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "inside its slice")]
+    fn a_matrix_does_not_leave_its_slice() {
+        Matrix::spaced(&[0.0; 9], 2, 5, 5);
     }
 
     #[test]

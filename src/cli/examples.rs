@@ -258,6 +258,14 @@ pub const NETWORK: &str = "\
 Examples:
   cryptomind network status --format json";
 
+pub const BENCH_TRAIN: &str = "\
+One model, AdamW, f32, on values that mean nothing: the time of a step does not depend on them. The same step in
+PyTorch is what to hold it against.
+
+Examples:
+  cryptomind bench train --format json
+  cryptomind bench train --model mlp --threads 2 --steps 200";
+
 pub const BENCH_PROMISE: &str = "\
 Starts a whole network on this machine with one miner, which tests itself, and has it train four models on
 handwritten digits. Exit code 1 where a task is more than a fifth off what the self-test promised: that of a
