@@ -30,6 +30,8 @@ pub const COORDINATOR: &str = "coordinator";
 
 /// The owners' usual program, in the place of a real one: it runs and costs next to nothing.
 const IDLE_COMMAND: &str = r#"["sh", "-c", "while :; do sleep 1; done"]"#;
+/// What a self-test takes beside its endurance, at most.
+const SELFTEST_LIMIT: Duration = Duration::from_secs(60);
 /// Until every part is seen by the coordinator.
 const JOIN_LIMIT: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -52,6 +54,16 @@ pub struct Miners {
     pub threads: u16,
     /// For how long each trains in its self-test, seconds; 0 is the shortest form.
     pub selftest_s: u64,
+}
+
+impl Miners {
+    /// Until one has tested itself and joined. What is not of the shortest form fills memory and measures for a while.
+    fn ready_limit(self) -> Duration {
+        match self.selftest_s {
+            0 => READY_LIMIT,
+            seconds => READY_LIMIT + SELFTEST_LIMIT + 2 * Duration::from_secs(seconds),
+        }
+    }
 }
 
 impl Default for Miners {
@@ -109,8 +121,7 @@ impl LocalNetwork {
             network.start_part(&part, miners, listen)?;
         }
         for part in &mut network.parts[1..] {
-            part.ready_within(READY_LIMIT + 10 * Duration::from_secs(miners.selftest_s))
-                .await?;
+            part.ready_within(miners.ready_limit()).await?;
         }
         wait_joined(&owner, miners).await?;
         owner.close().await;

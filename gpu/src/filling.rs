@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use cryptomind_protocol::selftest::Filled;
+use cryptomind_protocol::selftest::{FILL_LIMIT_MS, Filled};
 
 use crate::error::EngineError;
 use crate::memory;
@@ -16,7 +16,7 @@ use crate::memory;
 const BLOCK: usize = (64 << 20) / WORD_BYTES;
 const WORD_BYTES: usize = size_of::<u64>();
 /// No further memory is filled after this, and none read back after twice this: what was not is not claimed.
-const LIMIT: Duration = Duration::from_secs(12);
+const LIMIT: Duration = Duration::from_millis(FILL_LIMIT_MS);
 /// So much of what is to be filled is to stay free besides.
 const SPARED: u64 = 8;
 
@@ -31,7 +31,9 @@ pub(crate) fn fill(
     let wanted = bytes;
     let whole = usize::try_from(bytes).unwrap_or(usize::MAX) / WORD_BYTES / BLOCK;
     let mut blocks: Vec<Vec<u64>> = Vec::new();
-    let spared = bytes / SPARED;
+    // What is written at a time comes on top.
+    let batch = (threads.max(1) * BLOCK * WORD_BYTES) as u64;
+    let spared = (bytes / SPARED).saturating_add(batch);
     while blocks.len() < whole && begin.elapsed() < LIMIT && leaves(spared) {
         say(0.5 * blocks.len() as f32 / whole as f32)?;
         let first = blocks.len();

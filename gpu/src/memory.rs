@@ -60,13 +60,14 @@ fn in_group(group: &Path) -> Option<u64> {
     let number = |name: &str| read(group.join(name))?.trim().parse::<u64>().ok();
     let limit = number("memory.max").or_else(|| number("memory.limit_in_bytes"))?;
     let used = number("memory.current").or_else(|| number("memory.usage_in_bytes"))?;
-    let files = read(group.join("memory.stat")).and_then(|text| {
-        let line = text
-            .lines()
-            .find_map(|l| l.strip_prefix("inactive_file "))?;
-        line.trim().parse().ok()
-    });
-    Some(limit.saturating_sub(used.saturating_sub(files.unwrap_or(0))))
+    let text = read(group.join("memory.stat")).unwrap_or_default();
+    let of = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.trim().parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    let files = of("inactive_file ").saturating_add(of("active_file "));
+    Some(limit.saturating_sub(used.saturating_sub(files)))
 }
 
 #[cfg(test)]
@@ -101,7 +102,11 @@ mod tests {
         let above = tree.path().join("above");
         write(&above, "memory.max", "100\n");
         write(&above, "memory.current", "90\n");
-        write(&above, "memory.stat", "anon 60\ninactive_file 30\n");
+        write(
+            &above,
+            "memory.stat",
+            "anon 60\nactive_file 10\ninactive_file 20\n",
+        );
         assert_eq!(in_tree(tree.path(), own.clone()), Some(40));
         write(&own, "memory.max", "80\n");
         assert_eq!(in_tree(tree.path(), own.clone()), Some(10));

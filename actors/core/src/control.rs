@@ -174,13 +174,15 @@ pub fn like(
             ..
         } => {
             // Not always what a client asked: its answer may be known from then.
-            let split = [Split::Train, Split::Test][dice.below(2) as usize];
-            let work = Work::Infer {
+            let mut splits = [Split::Train, Split::Test];
+            splits.rotate_left(dice.below(2) as usize);
+            let model = model?;
+            let mut splits = splits.into_iter();
+            Work::Infer {
                 model: *item,
                 dataset: *dataset,
-                split,
-            };
-            can_infer(model?, info, split, bounds).then_some(work)?
+                split: splits.find(|split| can_infer(model, info, *split, bounds))?,
+            }
         }
         Work::Serve { .. } => return None,
     };
@@ -203,7 +205,9 @@ fn can_infer(model: &ModelInfo, info: &DatasetInfo, split: Split, bounds: Bounds
     let flops = samples * u128::from(model.spec.forward_flops());
     let longest = model.classes.iter().map(|class| class.len() as u128).max();
     let answers = samples * (ANSWER_BYTES + longest.unwrap_or(0));
-    let bytes = answers.max(bytes_of(info, split));
+    let outputs = model.spec.output_len().unwrap_or(0) as u128;
+    let probabilities = samples.saturating_mul(outputs).saturating_mul(VALUE_BYTES);
+    let bytes = answers.max(probabilities).max(bytes_of(info, split));
     flops <= bounds.most_flops
         && bytes <= bounds.most_bytes.into()
         && model.spec.parameter_count() <= bounds.most_parameters
@@ -493,6 +497,31 @@ mod tests {
             refused(&seen) && refused(&trained),
             "what files take says nothing of what they hold"
         );
+        let mut wide = model.clone();
+        wide.spec.layers.push(Layer::Linear { out: 4_000 });
+        let of_wide = |info: &DatasetInfo| {
+            let bounds = Bounds {
+                most_parameters: u64::MAX,
+                ..boundless
+            };
+            like(&seen, info, Some(&wide), bounds, &mut Dice::new(4))
+        };
+        let drawn = of_wide(&info()).unwrap().work;
+        assert!(
+            matches!(
+                drawn,
+                Work::Infer {
+                    split: Split::Test,
+                    ..
+                }
+            ),
+            "a thousand times four thousand probabilities are too many, ten times are not"
+        );
+        let long = DatasetInfo {
+            test_samples: 1000,
+            ..info()
+        };
+        assert_eq!(of_wide(&long), None);
         let flops = u128::from(model.spec.forward_flops()) * 1000;
         let bounds = |most_flops, most_parameters| Bounds {
             most_flops,

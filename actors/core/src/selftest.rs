@@ -212,6 +212,11 @@ pub fn stale(report: &Report, present: &Present, now: Timestamp) -> Option<&'sta
             present.fill_bytes / MUCH_MORE > report.work.filled.wanted,
             "there is much more memory than it was to fill",
         ),
+        (
+            report.work.filled.was_cut_short()
+                && present.fill_bytes / MUCH_MORE > report.work.filled.bytes,
+            "there was less memory than there is now",
+        ),
         (!report.work.is_right(), "it failed"),
     ];
     let mut stale = reasons.into_iter().filter(|(applies, _)| *applies);

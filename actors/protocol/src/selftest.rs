@@ -12,6 +12,8 @@ use crate::{NodeId, Timestamp};
 
 /// The version of a [`Report`].
 pub const VERSION: u8 = 2;
+/// For so long memory is filled, milliseconds.
+pub const FILL_LIMIT_MS: u64 = 12_000;
 /// The most entries of each of a report's lists.
 pub const MAX_PARTS: usize = 16;
 /// The most devices that a report names.
@@ -106,6 +108,13 @@ pub struct Filled {
     pub ms: u64,
     /// Whether all of it was read as it was written.
     pub right: bool,
+}
+
+impl Filled {
+    /// Whether much less was filled than was to be though there was time: somebody else needed the memory then.
+    pub const fn was_cut_short(&self) -> bool {
+        self.bytes < self.wanted / 2 && self.ms < FILL_LIMIT_MS
+    }
 }
 
 /// A training run.

@@ -38,6 +38,9 @@ pub const WITNESSES: usize = 3;
 const PRIOR_NODES: f64 = 3.0;
 /// Spread of a speed that is known from runs of another size.
 pub const OTHER_SIZE_SPREAD: f64 = 0.3;
+/// By so much a start test makes steps of another size faster than those that were shown, at most: honest ones found 3.6 between
+/// the slowest and the fastest.
+const MOST_FASTER: f64 = 4.0;
 /// How many runs the prior spread of a node's own runs counts for.
 const PRIOR_RUNS: f64 = 3.0;
 /// Spread of runs of one node as taken before there are any: other load, heat.
@@ -276,15 +279,20 @@ impl Speeds {
             let test = self.start_tests.get(&node)?;
             let (factor, spread) = self.achieved(sort.kind);
             let claimed = test.at(sort.kind, sort.step) * factor;
-            let sized = (sort.kind, sort.engine, sort.step.size_class());
-            let most = self.owners.get(&node);
-            let most = most.and_then(|owner| self.makes.most(&node, owner, sized));
             Some(Prediction {
-                flops_per_s: most.map_or(claimed, |most| claimed.min(most)),
+                flops_per_s: self.believed(&node, sort, claimed),
                 spread,
                 basis: SpeedBasis::StartTest {},
             })
         })
+    }
+
+    /// Of what a node only claims: no more than others reach on machines of its make.
+    fn believed(&self, node: &NodeId, sort: Sort, claimed: f64) -> f64 {
+        let sized = (sort.kind, sort.engine, sort.step.size_class());
+        let owner = self.owners.get(node);
+        let most = owner.and_then(|owner| self.makes.most(node, owner, sized));
+        most.map_or(claimed, |most| claimed.min(most))
     }
 
     /// What a node's start test promises for such steps, by what nodes of others made of theirs, one an owner, operations
@@ -325,7 +333,9 @@ impl Speeds {
             // As much faster or slower as its start test is at the one than at the other.
             let test = self.start_tests.get(&node);
             let ratio = test.map(|test| test.at(sort.kind, sort.step) / test.at(sort.kind, *shown));
-            flops_per_s *= ratio.unwrap_or(1.0);
+            // Which is its own word, again.
+            flops_per_s *= ratio.unwrap_or(1.0).min(MOST_FASTER);
+            flops_per_s = self.believed(&node, sort, flops_per_s);
             let spread = history.spread().hypot(OTHER_SIZE_SPREAD);
             (spread, SpeedBasis::OtherSize { size_class: *size })
         };

@@ -17,6 +17,8 @@ pub(super) enum Fault {
     Own,
     /// Its own or the task's: it is gone, silent, late, or says that it cannot go on.
     Open,
+    /// The same, and it was far slower than promised: it is no sooner done by trying once more.
+    Late,
     /// Nobody's: all go, whatever each did, or it wanted to.
     Nobodys,
 }
@@ -49,6 +51,9 @@ pub struct Charge {
     pub reason: String,
     /// The furthest step that was known of then: whoever verifies a later one has done what it failed at.
     pub step: u64,
+    /// Whether it was for being late.
+    #[serde(default)]
+    pub late: bool,
 }
 
 impl Run {
@@ -63,9 +68,14 @@ impl Run {
     ) {
         match fault {
             Fault::Own => effects.push(Effect::Blame { node, reason }),
-            Fault::Open => {
+            Fault::Open | Fault::Late => {
                 let step = self.furthest_step();
-                self.charges.push(Charge { node, reason, step });
+                self.charges.push(Charge {
+                    node,
+                    reason,
+                    step,
+                    late: fault == Fault::Late,
+                });
             }
             Fault::Nobodys => {}
         }
@@ -105,7 +115,14 @@ impl Run {
 
     /// Whether a miner failed it, and nobody knows yet whose fault that was.
     pub(super) fn is_charged(&self, node: NodeId) -> bool {
-        self.charges.iter().any(|charge| charge.node == node)
+        let mut charges = self.charges.iter();
+        charges.any(|charge| charge.node == node && !charge.late)
+    }
+
+    /// Whether a miner was far slower at it than it promised.
+    pub(super) fn was_late(&self, node: NodeId) -> bool {
+        let mut charges = self.charges.iter();
+        charges.any(|charge| charge.node == node && charge.late)
     }
 }
 

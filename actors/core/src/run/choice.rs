@@ -155,7 +155,8 @@ impl Run {
         }
     }
 
-    /// Who is chosen from. Whoever failed the task and is back in time gets a second attempt at it, before others do.
+    /// Who is chosen from. Whoever failed the task and is back in time gets a second attempt at it, before others do; who was late
+    /// with it gets one after them.
     fn candidates(&self) -> Vec<Candidate> {
         let failed: Vec<_> = self
             .offers
@@ -163,8 +164,14 @@ impl Run {
             .filter(|offer| self.is_charged(offer.member.node))
             .map(|offer| self.candidate(offer))
             .collect();
-        if failed.len() >= self.spec.miners as usize {
+        let wanted = self.spec.miners as usize;
+        if failed.len() >= wanted {
             return failed;
+        }
+        let prompt = self.offers.iter().filter(|o| !self.was_late(o.member.node));
+        let prompt: Vec<_> = prompt.map(|o| self.candidate(o)).collect();
+        if prompt.len() >= wanted {
+            return prompt;
         }
         self.offers.iter().map(|o| self.candidate(o)).collect()
     }

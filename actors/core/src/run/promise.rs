@@ -148,8 +148,8 @@ impl Run {
         let reason = self.lateness(&promise, now);
         let lose = |node, fault| Loss::new(node, reason.clone(), fault);
         match (&self.seats[..], self.slow_by_own_word()) {
-            ([alone], _) => vec![lose(alone.member.node, Fault::Open)],
-            (_, Some(slow)) => vec![lose(slow, Fault::Open)],
+            ([alone], _) => vec![lose(alone.member.node, Fault::Late)],
+            (_, Some(slow)) => vec![lose(slow, Fault::Late)],
             (seats, None) => {
                 let nodes = seats.iter().map(|seat| seat.member.node);
                 nodes.map(|node| lose(node, Fault::Nobodys)).collect()

@@ -1,6 +1,8 @@
 use super::*;
 use cryptomind_protocol::SecretKey;
-use cryptomind_protocol::selftest::{BANDS, Endurance, Filled, Product, Training, Work};
+use cryptomind_protocol::selftest::{
+    BANDS, Endurance, FILL_LIMIT_MS, Filled, Product, Training, Work,
+};
 use cryptomind_protocol::speed::Step;
 
 const NETWORK: GenesisHash = GenesisHash::new([7; 32]);
@@ -151,6 +153,15 @@ fn a_kept_report_holds_until_something_changes() {
         change(&mut changed);
         assert!(stale(&report(), &changed, NOW).is_some(), "{changed:?}");
     }
+    let mut short = report();
+    short.work.filled.bytes /= 4;
+    let most = Present {
+        fill_bytes: short.work.filled.wanted,
+        ..present()
+    };
+    assert!(stale(&short, &most, NOW).is_some(), "others needed it then");
+    short.work.filled.ms = FILL_LIMIT_MS;
+    assert_eq!(stale(&short, &most, NOW), None, "it is not filled faster");
     let mut wrong = report();
     wrong.work.products[0].right = false;
     assert!(stale(&wrong, &present(), NOW).is_some());

@@ -23,7 +23,8 @@ use super::question::{dataset_in, materials_of, model_in};
 use super::{ControlArguments, Desk};
 use crate::clock;
 use crate::matchmaker::Materials;
-use crate::miner::{Fault, infer, train};
+use crate::miner::infer::{self, Verdict};
+use crate::miner::{Fault, train};
 
 /// A model's file may be larger than it need be by so much, bytes: its header.
 const MAX_HEADER_BYTES: u64 = 8 << 20;
@@ -162,12 +163,14 @@ fn inferred_again(
     file: &dyn Fn(&str) -> PathBuf,
     answer: &[u8],
 ) -> Result<Option<Agreement>, Fault> {
-    let Some(reason) = infer::difference(plan, file, answer)? else {
-        return Ok(Some(Agreement::Same));
-    };
-    let digest = Hash::of(answer);
-    let calm = infer::is_calm(plan, file, &mut rounding())?;
-    Ok(calm.then_some(Agreement::Other { digest, reason }))
+    Ok(match infer::judge(plan, file, answer, &mut rounding())? {
+        Verdict::Same => Some(Agreement::Same),
+        Verdict::Other(reason) => Some(Agreement::Other {
+            digest: Hash::of(answer),
+            reason,
+        }),
+        Verdict::Undecided => None,
+    })
 }
 
 fn trained_again(

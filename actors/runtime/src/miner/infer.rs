@@ -71,78 +71,112 @@ pub fn run(
     Ok((csv, metrics))
 }
 
-/// How an answer differs from the one that this plan comes to; nothing where it is the same but for rounding. `answer` may be
-/// anything. Blocks.
-pub fn difference(
+/// What an answer is to the one that a plan comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The same, but for rounding.
+    Same,
+    /// Something else: how, for people.
+    Other(String),
+    /// Something else where rounding decides.
+    Undecided,
+}
+
+/// Holds an answer, which may be anything, against what this plan comes to. Machines round differently; where it would matter by
+/// what `round` does to weights and samples, nothing is concluded. Blocks.
+pub fn judge(
     plan: &Plan,
     file: &dyn Fn(&str) -> PathBuf,
     answer: &[u8],
-) -> Result<Option<String>, Fault> {
+    round: &mut dyn FnMut(&mut [f32]),
+) -> Result<Verdict, Fault> {
     let (model, samples) = load(plan, file)?;
     let text = std::str::from_utf8(answer).unwrap_or_default();
     let table = text.strip_prefix(HEADER);
     let Some(mut rest) = table.and_then(|rest| rest.strip_prefix('\n')) else {
-        return Ok(Some("it is no table of predictions".into()));
+        return Ok(Verdict::Other("it is no table of predictions".into()));
     };
+    let (mut rounded, mut verdict) = (None, Verdict::Same);
     for range in chunks(&samples) {
         let probabilities = model.probabilities(&samples, range.clone())?;
         let rows = range.zip(probabilities.chunks_exact(model.classes()));
         for (index, row) in rows {
-            let Some(after) = take_answer(rest, index, row, &plan.model.classes) else {
-                let said: String = rest.chars().take(60).collect();
-                return Ok(Some(format!("of sample {index} it says {said:?}")));
+            let line = Line::take(rest, index, &plan.model.classes);
+            let Some(line) = line.filter(|line| line.label < row.len()) else {
+                return Ok(other(index, rest));
             };
-            rest = after;
+            if !line.agrees(row) {
+                let rounded = match &mut rounded {
+                    Some(rounded) => rounded,
+                    none => none.insert(serve::load_changed(&plan.model, &plan.weights, round)?),
+                };
+                if is_near(row, &again(rounded, &samples, index, round)?) {
+                    return Ok(other(index, rest));
+                }
+                verdict = Verdict::Undecided;
+            }
+            rest = line.rest;
         }
     }
-    let more = !rest.is_empty();
-    Ok(more.then(|| "it goes on after its samples".into()))
+    match rest.is_empty() {
+        true => Ok(verdict),
+        false => Ok(Verdict::Other("it goes on after its samples".into())),
+    }
 }
 
-/// What comes after a line that says a class as probable as any, and how probable that is: machines round differently. Nothing
-/// where no such line is there. A class's name may have lines of its own.
-fn take_answer<'a>(
-    text: &'a str,
+fn other(index: usize, text: &str) -> Verdict {
+    let said: String = text.chars().take(60).collect();
+    Verdict::Other(format!("of sample {index} it says {said:?}"))
+}
+
+/// A line of a table of predictions.
+struct Line<'a> {
+    label: usize,
+    probability: f32,
+    /// What comes after it.
+    rest: &'a str,
+}
+
+impl<'a> Line<'a> {
+    /// The line of this sample; nothing where there is none. A class's name may have lines of its own.
+    fn take(text: &'a str, index: usize, classes: &[String]) -> Option<Self> {
+        let rest = text.strip_prefix(&format!("{index},"))?;
+        let (label, rest) = rest.split_once(',')?;
+        let label: usize = label.parse().ok()?;
+        let name = cell(classes.get(label).map_or("", String::as_str));
+        let rest = rest.strip_prefix(&name)?.strip_prefix(',')?;
+        let (probability, rest) = rest.split_once('\n')?;
+        let probability = probability.parse().ok()?;
+        Some(Self {
+            label,
+            probability,
+            rest,
+        })
+    }
+
+    /// Whether it says a class as probable as any, and how probable that is.
+    fn agrees(&self, row: &[f32]) -> bool {
+        let (most, is) = (row[most_probable(row)], row[self.label]);
+        let apart = ROUNDING * most + WRITTEN;
+        most - is <= apart && (is - self.probability).abs() <= apart
+    }
+}
+
+/// The probabilities of one sample as another machine may come to them.
+fn again(
+    rounded: &Model,
+    samples: &Samples,
     index: usize,
-    row: &[f32],
-    classes: &[String],
-) -> Option<&'a str> {
-    let rest = text.strip_prefix(&format!("{index},"))?;
-    let (label, rest) = rest.split_once(',')?;
-    let label: usize = label.parse().ok()?;
-    let name = cell(classes.get(label).map_or("", String::as_str));
-    let rest = rest.strip_prefix(&name)?.strip_prefix(',')?;
-    let (said, rest) = rest.split_once('\n')?;
-    let (is, said): (f32, f32) = (*row.get(label)?, said.parse().ok()?);
-    let most = row[most_probable(row)];
-    let apart = ROUNDING * most + WRITTEN;
-    (most - is <= apart && (is - said).abs() <= apart).then_some(rest)
-}
-
-/// Whether what this plan comes to depends little on how a machine rounds: where `round` changes the weights and the samples, every
-/// probability stays well within what counts as the same. Blocks.
-pub fn is_calm(
-    plan: &Plan,
-    file: &dyn Fn(&str) -> PathBuf,
     round: &mut dyn FnMut(&mut [f32]),
-) -> Result<bool, Fault> {
-    let (model, mut samples) = load(plan, file)?;
-    let mut calm = true;
-    let mut expected = Vec::new();
-    for range in chunks(&samples) {
-        expected.push(model.probabilities(&samples, range)?);
-    }
-    let model = serve::load_changed(&plan.model, &plan.weights, round)?;
-    round(&mut samples.inputs);
-    for (range, expected) in chunks(&samples).zip(expected) {
-        let rows = expected.chunks_exact(model.classes());
-        let rounded = model.probabilities(&samples, range)?;
-        let rounded = rounded.chunks_exact(model.classes());
-        calm &= rows
-            .zip(rounded)
-            .all(|(row, rounded)| is_near(row, rounded));
-    }
-    Ok(calm)
+) -> Result<Vec<f32>, Fault> {
+    let start = index * samples.input_len;
+    let mut one = Samples {
+        inputs: samples.inputs[start..start + samples.input_len].to_vec(),
+        labels: vec![samples.labels[index]],
+        ..*samples
+    };
+    round(&mut one.inputs);
+    Ok(rounded.probabilities(&one, 0..1)?)
 }
 
 /// Whether no probability is further from the other than a tenth of what counts as the same.
@@ -275,7 +309,12 @@ mod tests {
         let plan = plan(dir.path(), 10);
         let file = |name: &str| dir.path().join(name);
         let (csv, _) = run(&plan, &file, &AtomicBool::new(false)).unwrap();
-        let differs = |answer: &str| difference(&plan, &file, answer.as_bytes()).unwrap();
+        let judged = |answer: &[u8]| judge(&plan, &file, answer, &mut |_| ()).unwrap();
+        let differs = |answer: &str| match judged(answer.as_bytes()) {
+            Verdict::Same => None,
+            Verdict::Other(how) => Some(how),
+            Verdict::Undecided => panic!("nothing is rounded"),
+        };
         assert_eq!(differs(&csv), None);
         let lines: Vec<&str> = csv.lines().collect();
         let last = *lines.last().unwrap();
@@ -306,7 +345,7 @@ mod tests {
         }
         let without_last = csv.strip_suffix(&format!("{last}\n")).unwrap();
         assert!(differs(without_last).is_some() && differs("").is_some());
-        assert!(difference(&plan, &file, &[0xff, 0xfe]).unwrap().is_some());
+        assert!(matches!(judged(&[0xff, 0xfe]), Verdict::Other(_)));
     }
 
     /// Names are whatever a dataset's owner wrote.
@@ -320,7 +359,8 @@ mod tests {
         plan.model.classes = names.map(str::to_owned).to_vec();
         let file = |name: &str| dir.path().join(name);
         let (csv, _) = run(&plan, &file, &AtomicBool::new(false)).unwrap();
-        assert_eq!(difference(&plan, &file, csv.as_bytes()).unwrap(), None);
+        let judged = judge(&plan, &file, csv.as_bytes(), &mut |_| ());
+        assert_eq!(judged.unwrap(), Verdict::Same);
     }
 
     #[test]
@@ -328,7 +368,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let plan = plan(dir.path(), 10);
         let file = |name: &str| dir.path().join(name);
-        let calm = |by: f32| {
+        let (csv, _) = run(&plan, &file, &AtomicBool::new(false)).unwrap();
+        let judged = |answer: &str, by: f32| {
             let mut sign = by;
             let mut round = |values: &mut [f32]| {
                 for value in values {
@@ -336,12 +377,17 @@ mod tests {
                     sign = -sign;
                 }
             };
-            is_calm(&plan, &file, &mut round).unwrap()
+            judge(&plan, &file, answer.as_bytes(), &mut round).unwrap()
         };
-        assert!(calm(0.0) && calm(5e-7));
+        let wrong = csv.replacen(",0.", ",0.9", 1);
+        assert!(matches!(judged(&wrong, 5e-7), Verdict::Other(_)));
+        // Weights that cancel each other make as much of a last bit.
+        assert_eq!(judged(&wrong, 1e-2), Verdict::Undecided);
+        assert_eq!(judged(&csv, 1e-2), Verdict::Same);
+        let short = wrong.rsplit_once("\n359,").unwrap().0.to_owned() + "\n";
         assert!(
-            !calm(1e-2),
-            "weights that cancel make as much of a last bit"
+            matches!(judged(&short, 1e-2), Verdict::Other(_)),
+            "a line that lacks is no rounding"
         );
     }
 

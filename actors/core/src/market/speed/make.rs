@@ -47,6 +47,10 @@ impl Makes {
         };
         let key = (Arc::clone(make), sort);
         if self.reached.len() >= MAX_KNOWN && !self.reached.contains_key(&key) {
+            // What too few have shown says nothing yet.
+            self.reached.retain(|_, known| known.len() >= WITNESSES);
+        }
+        if self.reached.len() >= MAX_KNOWN && !self.reached.contains_key(&key) {
             return;
         }
         let fastest = self.reached.entry(key).or_default();

@@ -102,7 +102,11 @@ fn one_that_is_far_slower_than_promised_loses_the_task() {
     assert_eq!(world.run.state, TaskState::Waiting);
     assert!(world.free_wanted, "another one is looked for");
     world.ask_free();
+    let mut fast = offer(1);
+    fast.ability.mflops *= 100;
+    world.feed(Input::Offered(fast));
     begin(&mut world, 2, PACE);
+    assert_eq!(world.run.seats[0].member.node, node(2), "others go first");
     world.checkpoint(&[2], 10);
     assert_eq!(world.blamed, [node(1)], "another one is not");
 }
