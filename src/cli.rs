@@ -336,7 +336,11 @@ pub struct BenchPromiseArgs {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,
 
-    /// The folder of the network's data; a fresh one by default. It is kept
+    /// How often it is done, each time with a self-test of its own; the medians count
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+
+    /// The folder of the networks' data; a fresh one by default. It is kept
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }

@@ -268,12 +268,12 @@ Examples:
 
 pub const BENCH_PROMISE: &str = "\
 Starts a whole network on this machine with one miner, which tests itself, and has it train four models on
-handwritten digits. Exit code 1 where a task is more than a fifth off what the self-test promised: that of a
-machine that does something else meanwhile may be.
+handwritten digits; all of that several times. Exit code 1 where the median of a task is more than a fifth off what
+the self-test promised: that of a machine that does something else meanwhile may be.
 
 Examples:
   cryptomind bench promise --format json
-  cryptomind bench promise --threads 1 --seconds 60";
+  cryptomind bench promise --threads 1 --seconds 60 --rounds 1";
 
 pub const BENCH_KILLS: &str = "\
 Clients send signed transactions to a coordinator, a process of its own, which is killed at moments that

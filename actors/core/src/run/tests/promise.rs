@@ -37,6 +37,19 @@ fn begin(world: &mut World, n: u8, pace: Pace) {
     ready(world, &[n]);
 }
 
+/// An inference that one miner is to do.
+fn inference() -> World {
+    let mut spec = spec();
+    spec.miners = 1;
+    spec.work = Work::Infer {
+        model: ItemId::new([2; 16]),
+        dataset: ItemId::new([1; 16]),
+        split: Split::Test,
+    };
+    let terms = terms(&spec);
+    World::of(spec, terms, LIMITS)
+}
+
 fn three(pace: Pace) -> World {
     let mut world = World::new();
     (1..=3).for_each(|n| world.feed(Input::Offered(offer(n))));
@@ -206,15 +219,7 @@ fn who_knows_no_way_to_a_store_has_the_time_of_storing() {
 
 #[test]
 fn an_inference_is_to_be_done_in_its_time() {
-    let mut spec = spec();
-    spec.miners = 1;
-    spec.work = Work::Infer {
-        model: ItemId::new([2; 16]),
-        dataset: ItemId::new([1; 16]),
-        split: Split::Test,
-    };
-    let terms = terms(&spec);
-    let mut world = World::of(spec, terms, LIMITS);
+    let mut world = inference();
     begin(&mut world, 1, PACE);
     let limit = LATE_GRACE_MS + STORE_LIMIT_MS + LATE_FACTOR * (1_000 + 1_000);
     wait(&mut world, limit - 1);
@@ -227,15 +232,7 @@ fn an_inference_is_to_be_done_in_its_time() {
 /// It tells nothing of how far it is: what it promised holds, however long that is.
 #[test]
 fn a_long_inference_is_not_lost_for_its_silence() {
-    let mut spec = spec();
-    spec.miners = 1;
-    spec.work = Work::Infer {
-        model: ItemId::new([2; 16]),
-        dataset: ItemId::new([1; 16]),
-        split: Split::Test,
-    };
-    let terms = terms(&spec);
-    let mut world = World::of(spec, terms, LIMITS);
+    let mut world = inference();
     let slow = Pace {
         alone_us: 400_000_000,
         ..PACE
