@@ -39,12 +39,16 @@ pub(crate) struct Placed {
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
     Text(String),
-    Whole { digits: String, radix: u32 },
+    Whole {
+        digits: String,
+        radix: u32,
+    },
     Decimal(String),
     Boolean,
     Date,
     List(Vec<(Value, Range<usize>)>),
-    Table,
+    /// Within a list: its keys in their order by name.
+    Table(Vec<(String, Value)>),
 }
 
 impl Value {
@@ -62,7 +66,13 @@ impl Value {
                 let item = |item: &Spanned<DeValue<'_>>| (Self::of(item.get_ref()), item.span());
                 Self::List(items.iter().map(item).collect())
             }
-            DeValue::Table(_) => Self::Table,
+            DeValue::Table(table) => {
+                let field = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
+                    let key: &std::borrow::Cow<'_, str> = key.get_ref();
+                    (key.to_string(), Self::of(value.get_ref()))
+                };
+                Self::Table(table.iter().map(field).collect())
+            }
         }
     }
 
@@ -75,7 +85,7 @@ impl Value {
             Self::Boolean => "true or false",
             Self::Date => "a date",
             Self::List(_) => "a list",
-            Self::Table => "a table",
+            Self::Table(_) => "a table",
         }
     }
 }

@@ -15,11 +15,13 @@
 //! [budget]
 //! max_cost = "0.5 CTM"
 //! ```
-//! A layer is one text: its name, then its sizes. Everything that [`TaskSpec::check`] refuses is reported
+//! A layer is one text: its name, then its sizes and options; a table holds layers of its own: `{ residual = […] }`,
+//! `{ repeat = 4, layers = […] }`. `preset = "mlp"`, `"cnn"` or `"gpt"` with their sizes stands for layers. Everything that [`TaskSpec::check`] refuses is reported
 //! at the line of the key at fault. Names of items are resolved by the caller: see
 //! [`TaskFile::into_spec`].
 
 mod layer;
+mod model;
 mod template;
 
 use std::ops::Range;
@@ -33,7 +35,7 @@ use cryptomind_protocol::task::{
 };
 use cryptomind_protocol::{Amount, ErrorBody, ItemId};
 
-use crate::convert::{Converted, amount, decimal, name, parsed, sizes, whole};
+use crate::convert::{Converted, amount, decimal, name, parsed, whole};
 use crate::document::Document;
 use crate::reader::{Entry, Layer, Reader};
 use crate::{ConfigError, convert};
@@ -148,8 +150,6 @@ const CHECKPOINT_STEPS: u32 = 100;
 const MINERS: u32 = 1;
 const LEARNING_RATE: f32 = 1e-3;
 
-const MODEL_EXAMPLE: &str = "for example layers = [\"linear 64\", \"relu\", \"linear 10\"]";
-
 impl TaskFile {
     /// Reads and checks a file.
     ///
@@ -246,12 +246,16 @@ impl TaskFile {
         }
         let (outputs, classes) = (model.output_len(), info.classes.len());
         if outputs != Some(classes) {
-            let span = self.layer_spans.last().cloned().unwrap_or(0..0);
             let message = format!("{dataset} has {classes} classes: one output each");
-            return Err(self
-                .document
-                .error(span, message)
-                .with_help(format!("write \"linear {classes}\" as the last layer")));
+            return Err(match self.layer_spans.last().cloned() {
+                Some(span) => self
+                    .document
+                    .error(span, message)
+                    .with_help(format!("write \"linear {classes}\" as the last layer")),
+                None => self
+                    .at("model.outputs", &message)
+                    .with_help(format!("write outputs = {classes}")),
+            });
         }
         Ok(())
     }
@@ -306,16 +310,14 @@ impl TaskFile {
     }
 
     fn locate_in_model(&self, error: &ModelError) -> ConfigError {
-        let last_layer = || self.layer_spans.last().cloned();
-        let span = match error.layer {
-            Some(index) => self.layer_spans.get(index).cloned(),
-            None if error.reason.contains("last layer") => last_layer(),
-            None => None,
-        };
+        let span = error
+            .layer
+            .and_then(|index| self.layer_spans.get(index).cloned());
         let in_input = error.reason.starts_with("input");
         match span {
             Some(span) => self.document.error(span, error),
             None if in_input => self.at("model.input", &error.to_string()),
+            None if self.layer_spans.is_empty() => self.at("model.preset", &error.to_string()),
             None => self.at("model.layers", &error.to_string()),
         }
     }
@@ -398,22 +400,11 @@ impl Fields {
         dataset: Option<ItemRef>,
         layer_spans: &mut Vec<Range<usize>>,
     ) -> Option<FileWork> {
-        let input = reader.required("model.input", "for example input = [8, 8]", sizes);
-        let layers = reader.required("model.layers", MODEL_EXAMPLE, |e| {
-            let texts = convert::spanned_texts(e)?;
-            layer_spans.extend(texts.iter().map(|(_, span)| span.clone()));
-            texts
-                .into_iter()
-                .map(|(text, span)| layer::parse(&text, span))
-                .collect()
-        });
+        let model = model::read(reader, layer_spans);
         let train = train(reader);
         Some(FileWork::Train {
             dataset: dataset?,
-            model: ModelSpec {
-                input: input?,
-                layers: layers?,
-            },
+            model: model?,
             train: train?,
         })
     }

@@ -119,7 +119,7 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
 mod tests {
     use std::collections::BTreeMap;
 
-    use cryptomind_protocol::model::Layer;
+    use cryptomind_protocol::model::{Layer, Loss};
     use cryptomind_protocol::task::Optimizer;
 
     use super::*;
@@ -129,11 +129,8 @@ mod tests {
     fn model() -> ModelSpec {
         ModelSpec {
             input: vec![8],
-            layers: vec![
-                Layer::Linear { out: 16 },
-                Layer::Relu {},
-                Layer::Linear { out: 3 },
-            ],
+            layers: vec![Layer::linear(16), Layer::Relu {}, Layer::linear(3)],
+            loss: Loss::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::selftest::Pace;
 use cryptomind_protocol::speed::Step;
 use cryptomind_protocol::task::{Optimizer, TrainSpec};
@@ -137,12 +137,13 @@ impl Shape {
     fn model(self) -> ModelSpec {
         let hidden = self.hidden.iter();
         let mut layers: Vec<Layer> = hidden
-            .flat_map(|out| [Layer::Linear { out: *out }, Layer::Relu {}])
+            .flat_map(|out| [Layer::linear(*out), Layer::Relu {}])
             .collect();
-        layers.push(Layer::Linear { out: CLASSES });
+        layers.push(Layer::linear(CLASSES));
         ModelSpec {
             input: vec![self.inputs],
             layers,
+            loss: Loss::default(),
         }
     }
 

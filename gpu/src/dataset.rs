@@ -93,7 +93,12 @@ impl From<DataError> for ErrorBody {
 impl Samples {
     /// Number of samples.
     pub fn len(&self) -> usize {
-        self.labels.len()
+        self.inputs.len() / self.input_len.max(1)
+    }
+
+    /// Labels of one sample: of a sequence, one a token.
+    pub fn labels_per_sample(&self) -> usize {
+        self.labels.len() / self.len().max(1)
     }
 
     /// Whether there are none.
@@ -109,7 +114,8 @@ impl Samples {
                 self.input_len
             )));
         }
-        if self.inputs.len() != self.labels.len() * self.input_len {
+        let is_whole = self.inputs.len() == self.len() * self.input_len;
+        if !is_whole || self.labels.len() != self.len() * self.labels_per_sample() {
             return Err(EngineError::Data(format!(
                 "{} values are not {} samples of {}",
                 self.inputs.len(),

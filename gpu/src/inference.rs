@@ -1,42 +1,47 @@
-//! Trained weights at work: the forward pass by candle's layers, without gradients.
+//! Trained weights at work: the forward pass on the kernels of training, without what only a backward
+//! pass needs.
 //!
-//! A model is loaded once and shared; every call is a function of its arguments. This path shares
-//! nothing with the training step but the file, so an accuracy measured here also checks that step.
+//! A model is loaded once and shared; every call is a function of its arguments. candle's layers are
+//! the oracle of the tests.
 
 use std::ops::Range;
+use std::sync::Mutex;
 
-use candle_core::{D, Device, Module, Tensor};
-use candle_nn::{Linear, ops};
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Loss, ModelSpec};
 
 use crate::dataset::Samples;
 use crate::error::EngineError;
+use crate::forward::{Forward, Room};
+use crate::graph::{Graph, Purpose};
+use crate::kernel::activation::{self, Activation};
+use crate::kernel::softmax;
+use crate::node::{Draw, Pass};
 use crate::scaling::Scaling;
 use crate::weights;
 
-/// The most values of one layer's output that are computed at once.
+/// The most values that lie between layers at once.
 const MAX_BLOCK_VALUES: usize = 1 << 22;
 /// The most samples that are computed at once.
 const MAX_BLOCK_SAMPLES: usize = 1024;
-
-enum Step {
-    Linear(Linear),
-    Relu,
-    Tanh,
-}
+/// Rooms that are kept for the next calls.
+const MAX_ROOMS: usize = 16;
 
 /// A model with its weights.
 pub struct Model {
-    steps: Vec<Step>,
-    inputs: usize,
-    outputs: usize,
+    forward: Forward,
+    parameters: Vec<f32>,
+    loss: Loss,
     samples_at_once: usize,
+    threads: usize,
     scaling: Option<Scaling>,
+    /// Buffers of calls that ended.
+    rooms: Mutex<Vec<Room>>,
 }
 
 impl Model {
     /// Reads weights that must be exactly those of `spec`, as [`crate::session::Session::export`]
-    /// writes them. Bytes of strangers are safe to pass.
+    /// writes them. Bytes of strangers are safe to pass. It computes on all processors; see
+    /// [`Model::with_threads`].
     pub fn load(spec: &ModelSpec, safetensors: &[u8]) -> Result<Self, EngineError> {
         Self::load_changed(spec, safetensors, &mut |_| ())
     }
@@ -51,31 +56,33 @@ impl Model {
         let mut file = weights::read(safetensors, &weights::tensors(spec))?;
         change(&mut file.values);
         let scaling = Scaling::read(&file.metadata, spec.input_len())?;
-        let mut rest = &file.values[..];
-        let mut width = spec.input_len();
-        let mut widest = width;
-        let mut steps = Vec::with_capacity(spec.layers.len());
-        for layer in &spec.layers {
-            steps.push(match layer {
-                Layer::Linear { out } => {
-                    let out = *out as usize;
-                    let bias = tensor(&mut rest, &[out])?;
-                    let weight = tensor(&mut rest, &[out, width])?;
-                    width = out;
-                    Step::Linear(Linear::new(weight, Some(bias)))
-                }
-                Layer::Relu {} => Step::Relu,
-                Layer::Tanh {} => Step::Tanh,
-            });
-            widest = widest.max(width);
-        }
         Ok(Self {
-            steps,
-            inputs: spec.input_len(),
-            outputs: width,
-            samples_at_once: (MAX_BLOCK_VALUES / widest).clamp(1, MAX_BLOCK_SAMPLES),
             scaling,
+            ..Self::of_parameters(spec, file.values)
         })
+    }
+
+    /// A model of a checked graph with these parameters, in canonical order.
+    pub(crate) fn of_parameters(spec: &ModelSpec, parameters: Vec<f32>) -> Self {
+        let forward = Forward::new(Graph::new(spec, Purpose::Use), false);
+        let values = usize::try_from(forward.plan.values()).unwrap_or(usize::MAX);
+        Self {
+            samples_at_once: (MAX_BLOCK_VALUES / values.max(1)).clamp(1, MAX_BLOCK_SAMPLES),
+            forward,
+            parameters,
+            loss: spec.loss,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            scaling: None,
+            rooms: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The same on at most so many threads. The number changes no bit.
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self {
+            threads: threads.max(1),
+            ..self
+        }
     }
 
     /// How the samples were scaled that it was trained on; `None` where its file does not say.
@@ -86,40 +93,122 @@ impl Model {
     /// Samples as people have them, made what [`Model::probabilities`] takes: `values` are row-major, samples × inputs.
     pub fn scale(&self, values: &mut [f32]) {
         if let Some(scaling) = &self.scaling {
-            scaling.samples(self.inputs, values);
+            scaling.samples(self.inputs(), values);
         }
     }
 
-    /// Classes that the model tells apart: values of one sample's answer.
-    pub fn classes(&self) -> usize {
-        self.outputs
+    fn inputs(&self) -> usize {
+        self.forward.graph.inputs()
     }
 
-    /// Class probabilities of these samples (softmax), row-major, samples × [`Model::classes`]. Inputs are scaled already.
+    /// Classes that the model tells apart, or values that it predicts: numbers of one sample's answer.
+    pub fn classes(&self) -> usize {
+        self.forward.graph.outputs
+    }
+
+    /// Answers for these samples, row-major, samples × [`Model::classes`]: class probabilities (softmax), or of each
+    /// output (logistic function), or the predicted values, by the model's loss. Of a sequence, for its last token.
+    /// Inputs are scaled already.
     /// Refused: a range beyond the samples, samples of another width, answers that are not finite.
     pub fn probabilities(
         &self,
         data: &Samples,
         range: Range<usize>,
     ) -> Result<Vec<f32>, EngineError> {
-        data.check(self.inputs, self.outputs)?;
+        data.check(self.inputs(), self.classes())?;
         if range.start > range.end || range.end > data.len() {
             return Err(EngineError::Data(format!(
                 "samples {range:?} are asked for, there are {}",
                 data.len()
             )));
         }
-        let mut answers = Vec::with_capacity(range.len() * self.outputs);
-        for start in range.clone().step_by(self.samples_at_once) {
-            let block = start..range.end.min(start + self.samples_at_once);
-            answers.extend(self.block(data, block)?);
-        }
+        let mut answers = Vec::with_capacity(range.len() * self.classes());
+        self.each_block(data, range.clone(), |outputs| {
+            self.answer(outputs, &mut answers)
+        })?;
         match answers.iter().position(|p| !p.is_finite()) {
             Some(place) => Err(EngineError::Data(format!(
                 "the answer for sample {} is not a number",
-                range.start + place / self.outputs
+                range.start + place / self.classes()
             ))),
             None => Ok(answers),
+        }
+    }
+
+    /// Adds the answers that a block's outputs make.
+    fn answer(&self, outputs: &[f32], answers: &mut Vec<f32>) {
+        let (width, start) = (self.classes(), answers.len());
+        let samples = outputs.chunks_exact(width * self.forward.graph.positions);
+        for sample in samples {
+            answers.extend_from_slice(&sample[sample.len() - width..]);
+        }
+        let own = &mut answers[start..];
+        match self.loss {
+            Loss::CrossEntropy => {
+                let scores = own.to_vec();
+                softmax::forward(&scores, width, own, self.threads);
+            }
+            Loss::BinaryCrossEntropy => {
+                activation::forward_in_place(Activation::Sigmoid, own, self.threads);
+            }
+            Loss::MeanSquare => {}
+        }
+    }
+
+    /// Shows the outputs of some samples after the other.
+    fn each_block(
+        &self,
+        data: &Samples,
+        range: Range<usize>,
+        mut see: impl FnMut(&[f32]),
+    ) -> Result<(), EngineError> {
+        let mut room = self.room();
+        for start in range.clone().step_by(self.samples_at_once) {
+            let block = start..range.end.min(start + self.samples_at_once);
+            self.gather(data, block.clone(), &mut room)?;
+            let tokens = std::mem::take(&mut room.tokens);
+            let pass = Pass {
+                parameters: &self.parameters,
+                rows: block.len(),
+                tokens: &tokens,
+                draw: Draw::default(),
+                is_training: false,
+                threads: self.threads,
+            };
+            self.forward.run(pass, &mut room, |_, _| ());
+            room.tokens = tokens;
+            see(self.forward.outputs(&room));
+        }
+        self.put_back(room);
+        Ok(())
+    }
+
+    fn gather(
+        &self,
+        data: &Samples,
+        range: Range<usize>,
+        room: &mut Room,
+    ) -> Result<(), EngineError> {
+        let width = self.inputs();
+        let inputs = self.forward.inputs(room);
+        inputs.clear();
+        inputs.extend_from_slice(&data.inputs[range.start * width..range.end * width]);
+        self.forward.graph.check_tokens(inputs, range.start)?;
+        self.forward.take_tokens(room);
+        Ok(())
+    }
+
+    /// A room that another call left, or a new one. A call that panicked left none.
+    fn room(&self) -> Room {
+        let left = self.rooms.lock().ok().and_then(|mut rooms| rooms.pop());
+        left.unwrap_or_else(|| self.forward.room())
+    }
+
+    fn put_back(&self, room: Room) {
+        if let Ok(mut rooms) = self.rooms.lock()
+            && rooms.len() < MAX_ROOMS
+        {
+            rooms.push(room);
         }
     }
 
@@ -132,24 +221,11 @@ impl Model {
             ));
         }
         let answers = self.probabilities(data, 0..data.len())?;
-        let rows = answers.chunks_exact(self.outputs).zip(&data.labels);
+        let rows = answers.chunks_exact(self.classes()).zip(&data.labels);
         let right = rows
             .filter(|(row, label)| most_probable(row) == **label as usize)
             .count();
         Ok(right as f64 / data.len() as f64)
-    }
-
-    fn block(&self, data: &Samples, range: Range<usize>) -> Result<Vec<f32>, EngineError> {
-        let inputs = &data.inputs[range.start * self.inputs..range.end * self.inputs];
-        let mut x = Tensor::from_slice(inputs, (range.len(), self.inputs), &Device::Cpu)?;
-        for step in &self.steps {
-            x = match step {
-                Step::Linear(linear) => linear.forward(&x)?,
-                Step::Relu => x.relu()?,
-                Step::Tanh => x.tanh()?,
-            };
-        }
-        Ok(ops::softmax(&x, D::Minus1)?.flatten_all()?.to_vec1()?)
     }
 }
 
@@ -157,13 +233,6 @@ impl Model {
 pub fn most_probable(row: &[f32]) -> usize {
     let larger = |best: usize, at: usize| if row[at] > row[best] { at } else { best };
     (0..row.len()).fold(0, larger)
-}
-
-/// Takes a tensor of this shape off the front of `rest`, which holds it.
-fn tensor(rest: &mut &[f32], shape: &[usize]) -> Result<Tensor, EngineError> {
-    let (values, after) = rest.split_at(shape.iter().product());
-    *rest = after;
-    Ok(Tensor::from_slice(values, shape, &Device::Cpu)?)
 }
 
 #[cfg(test)]

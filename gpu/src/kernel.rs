@@ -19,6 +19,7 @@
 //! Not here: graphs, arenas, parameters' names, and what is to be computed when.
 
 pub mod activation;
+pub mod add;
 pub mod attention;
 pub mod conv;
 pub mod dropout;

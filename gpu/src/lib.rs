@@ -34,9 +34,14 @@ pub mod selftest;
 pub mod session;
 
 mod filling;
+mod forward;
+mod gradient;
+mod graph;
 mod initial;
 mod network;
+mod node;
 mod optimizer;
+mod plan;
 mod product;
 mod random;
 mod scaling;

@@ -1,38 +1,28 @@
-//! A model made ready to run on arenas: where each layer's parameters lie, the forward pass and the
-//! backward pass by hand, and the buffers between the layers, which are kept from step to step.
+//! A model made ready to train on arenas: the forward pass, the loss, and the backward pass over the
+//! same graph from its end, with buffers that are kept from step to step.
 //!
-//! Talks to [`crate::product`] and [`crate::kernel`]; [`crate::session`] owns the arenas. Not an
-//! autograd: the layers are those of the protocol, each with its derivative.
+//! Talks to [`crate::forward`], [`crate::node`] and the kernels below them; [`crate::session`] owns
+//! the arenas. Not an autograd: the graph is known before the step, each operation with its derivative.
 
 use std::ops::Range;
 
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Loss, ModelSpec};
 
 use crate::dataset::Samples;
 use crate::error::EngineError;
-use crate::kernel::activation::{self, Activation};
-use crate::kernel::{loss, sums};
-use crate::product::{Matrix, Update, multiply};
+use crate::forward::{Forward, Room};
+use crate::gradient::Gradients;
+use crate::graph::{Graph, Node, Op, Purpose};
+use crate::kernel::{add, loss};
+use crate::node::{Draw, Pass};
+use crate::product::Update;
 
 /// The most values that lie between layers at once, 256 MiB: larger batches pass in parts.
 const MAX_BUFFER_VALUES: usize = 1 << 26;
 /// The most values that lie between layers for one sample, 1 GiB.
 const MAX_SAMPLE_VALUES: u64 = 1 << 28;
-
-enum Kind {
-    Linear {
-        bias: Range<usize>,
-        weight: Range<usize>,
-    },
-    /// Of each value, with a derivative that follows from its output.
-    Function(Activation),
-}
-
-struct Node {
-    kind: Kind,
-    inputs: usize,
-    outputs: usize,
-}
+/// Gradients of the widest value that are held at once, beside those that residuals hold.
+const GRADIENTS_AT_ONCE: u64 = 2;
 
 /// What went wrong in a pass, and in which layer.
 pub(crate) struct NotFinite {
@@ -40,231 +30,303 @@ pub(crate) struct NotFinite {
     pub(crate) what: &'static str,
 }
 
+/// What a step is computed from.
+#[derive(Clone, Copy)]
+pub(crate) struct Step<'a> {
+    pub(crate) parameters: &'a [f32],
+    pub(crate) data: &'a Samples,
+    /// Numbers of the samples.
+    pub(crate) batch: &'a [u32],
+    /// Whence its randomness comes, with its number.
+    pub(crate) seed: u64,
+    pub(crate) number: u64,
+}
+
 /// A model with its buffers.
 pub(crate) struct Network {
-    nodes: Vec<Node>,
-    /// Layers before this one have no parameters: no gradient goes further down.
-    first_trained: usize,
+    forward: Forward,
+    loss: Loss,
+    room: Room,
+    gradients: Gradients,
     rows_at_once: usize,
     threads: usize,
-    /// Inputs, then each layer's outputs, of the rows at hand.
-    values: Vec<Vec<f32>>,
-    /// Gradient by the outputs of the layer at hand, and by its inputs.
-    upper: Vec<f32>,
-    lower: Vec<f32>,
-    /// Labels of the rows at hand.
+    /// Of the rows at hand: labels, or values that are to be predicted.
     labels: Vec<u32>,
-    /// Lent to kernels.
-    scratch: Vec<f32>,
+    targets: Vec<f32>,
+    /// Numbers of the rows at hand.
+    samples: Vec<u64>,
 }
 
 impl Network {
     /// Lays the model out. Buffers grow with the first batch.
     pub(crate) fn new(model: &ModelSpec, threads: usize) -> Result<Self, EngineError> {
         model.check()?;
-        let nodes = lay_out(model);
-        let sample_values = sample_values(&nodes);
+        let graph = Graph::new(model, Purpose::Training);
+        let forward = Forward::new(graph, true);
+        let sample_values = sample_values(&forward);
         if sample_values > MAX_SAMPLE_VALUES {
             return Err(EngineError::TooWide {
                 values: sample_values,
                 limit: MAX_SAMPLE_VALUES,
             });
         }
-        let is_linear = |node: &Node| matches!(node.kind, Kind::Linear { .. });
         Ok(Self {
-            first_trained: nodes.iter().position(is_linear).unwrap_or(0),
+            room: forward.room(),
+            forward,
+            loss: model.loss,
+            gradients: Gradients::default(),
             rows_at_once: (MAX_BUFFER_VALUES / sample_values as usize).max(1),
             threads: threads.max(1),
-            values: vec![Vec::new(); nodes.len() + 1],
-            upper: Vec::new(),
-            lower: Vec::new(),
             labels: Vec::new(),
-            scratch: Vec::new(),
-            nodes,
+            targets: Vec::new(),
+            samples: Vec::new(),
         })
     }
 
-    /// Values of one sample.
-    pub(crate) fn inputs(&self) -> usize {
-        self.nodes.first().map_or(0, |node| node.inputs)
-    }
-
-    /// Classes that the last layer tells apart.
-    pub(crate) fn outputs(&self) -> usize {
-        self.nodes.last().map_or(0, |node| node.outputs)
-    }
-
-    /// The layer to which this place of the arena belongs.
-    pub(crate) fn layer_at(&self, place: usize) -> usize {
-        let holds = |node: &Node| node.bucket().is_some_and(|bucket| bucket.contains(&place));
-        self.nodes.iter().position(holds).unwrap_or(0)
+    /// The model's operations.
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.forward.graph
     }
 
     /// The sum of the losses of these rows; `gradients` receives the sums of the gradients, and
     /// `on_bucket` the range of each layer when it is final, last layer first.
     pub(crate) fn gradients(
         &mut self,
-        parameters: &[f32],
-        data: &Samples,
-        batch: &[u32],
+        step: Step<'_>,
         gradients: &mut [f32],
         on_bucket: &mut dyn FnMut(Range<usize>),
     ) -> Result<f64, NotFinite> {
-        if batch.is_empty() {
+        if step.batch.is_empty() {
             gradients.fill(0.0);
-            self.buckets().for_each(on_bucket);
+            let nodes = self.graph().nodes.iter().rev();
+            nodes
+                .filter_map(|node| node.bucket.clone())
+                .for_each(on_bucket);
             return Ok(0.0);
         }
         let mut loss = 0.0;
-        let parts = batch.chunks(self.rows_at_once);
+        let parts = step.batch.chunks(self.rows_at_once);
         let last = parts.len() - 1;
         for (index, rows) in parts.enumerate() {
-            let update = if index == 0 {
-                Update::Replace
-            } else {
-                Update::Add
+            let update = match index {
+                0 => Update::Replace,
+                _ => Update::Add,
             };
-            self.forward(parameters, data, rows);
-            loss += self.loss(data, rows)?;
+            let step = Step {
+                batch: rows,
+                ..step
+            };
+            self.gather(step);
+            let samples = std::mem::take(&mut self.samples);
+            let tokens = std::mem::take(&mut self.room.tokens);
+            let pass = Pass {
+                parameters: step.parameters,
+                rows: rows.len(),
+                tokens: &tokens,
+                draw: Draw {
+                    seed: step.seed,
+                    step: step.number,
+                    samples: &samples,
+                },
+                is_training: true,
+                threads: self.threads,
+            };
             let mut ignore = |_| ();
-            let report: &mut dyn FnMut(Range<usize>) = if index == last {
-                on_bucket
-            } else {
-                &mut ignore
+            let report: &mut dyn FnMut(Range<usize>) = match index == last {
+                true => on_bucket,
+                false => &mut ignore,
             };
-            self.backward(parameters, rows.len(), gradients, update, report)?;
+            let done = self.part(pass, step, gradients, update, report);
+            (self.samples, self.room.tokens) = (samples, tokens);
+            loss += done?;
         }
         Ok(loss)
     }
 
-    fn buckets(&self) -> impl Iterator<Item = Range<usize>> {
-        self.nodes.iter().rev().filter_map(Node::bucket)
-    }
-
-    fn forward(&mut self, parameters: &[f32], data: &Samples, rows: &[u32]) {
-        gather(data, rows, &mut self.values[0]);
-        for (index, node) in self.nodes.iter().enumerate() {
-            let (before, after) = self.values.split_at_mut(index + 1);
-            let (input, output) = (&before[index], &mut after[0]);
-            output.resize(rows.len() * node.outputs, 0.0);
-            node.forward(parameters, input, output, rows.len(), self.threads);
+    /// Both passes of some rows.
+    fn part(
+        &mut self,
+        pass: Pass<'_>,
+        step: Step<'_>,
+        gradients: &mut [f32],
+        update: Update,
+        on_bucket: &mut dyn FnMut(Range<usize>),
+    ) -> Result<f64, NotFinite> {
+        self.forward.run(pass, &mut self.room, |_, _| ());
+        let loss = self.loss();
+        if !loss.is_finite() {
+            return Err(self.first_broken(pass, step));
         }
+        for index in (0..self.forward.graph.nodes.len()).rev() {
+            self.backward(index, pass, gradients, update, on_bucket)?;
+        }
+        Ok(loss)
     }
 
-    fn loss(&mut self, data: &Samples, rows: &[u32]) -> Result<f64, NotFinite> {
-        let classes = self.outputs();
-        let logits = &self.values[self.nodes.len()];
-        self.upper.resize(logits.len(), 0.0);
+    /// Fetches the rows of a batch.
+    fn gather(&mut self, step: Step<'_>) {
+        let Step { data, batch, .. } = step;
+        let inputs = self.forward.inputs(&mut self.room);
+        inputs.clear();
         self.labels.clear();
-        let labels = rows.iter().map(|row| data.labels[*row as usize]);
-        self.labels.extend(labels);
-        let (labels, gradient) = (&self.labels, &mut self.upper);
-        let loss = loss::cross_entropy(logits, labels, classes, gradient, self.threads);
-        match loss.is_finite() {
-            true => Ok(loss),
-            false => Err(self.first_broken()),
+        for row in batch {
+            let start = *row as usize * data.input_len;
+            inputs.extend_from_slice(&data.inputs[start..start + data.input_len]);
+            let labels = data.labels_per_sample();
+            let first = *row as usize * labels;
+            self.labels
+                .extend_from_slice(&data.labels[first..first + labels]);
         }
+        self.samples.clear();
+        self.samples.extend(batch.iter().map(|row| u64::from(*row)));
+        self.forward.take_tokens(&mut self.room);
     }
 
-    /// Looks for the layer whose output first was not finite.
-    fn first_broken(&self) -> NotFinite {
-        let broken = self.values[1..]
-            .iter()
-            .position(|values| !all_finite(values));
+    /// The loss of the outputs, whose gradient it gives. Of a sequence, the mean over its tokens.
+    fn loss(&mut self) -> f64 {
+        let graph = &self.forward.graph;
+        let (output, width, positions) = (graph.output, graph.outputs, graph.positions);
+        self.gradients.clear(graph.widths.len());
+        let outputs = self.forward.outputs(&self.room);
+        let mut gradient = self.gradients.lend(outputs.len());
+        let (to, threads) = (&mut gradient[..], self.threads);
+        let loss = match self.loss {
+            Loss::CrossEntropy => loss::cross_entropy(outputs, &self.labels, width, to, threads),
+            Loss::MeanSquare => loss::mean_square(outputs, &self.targets, width, to, threads),
+            Loss::BinaryCrossEntropy => {
+                loss::binary_cross_entropy(outputs, &self.targets, width, to, threads)
+            }
+        };
+        if positions > 1 {
+            add::scale(&mut gradient, 1.0 / positions as f32, threads);
+        }
+        self.gradients.give(output, gradient);
+        loss / positions as f64
+    }
+
+    /// Passes the rows again to find the layer whose output first is not finite.
+    fn first_broken(&mut self, pass: Pass<'_>, step: Step<'_>) -> NotFinite {
+        let (samples, tokens) = (self.samples.clone(), self.room.tokens.clone());
+        self.gather(step);
+        (self.samples, self.room.tokens) = (samples, tokens);
+        let mut broken = None;
+        self.forward.run(pass, &mut self.room, |node, output| {
+            if broken.is_none() && !all_finite(output) {
+                broken = Some(node.layer);
+            }
+        });
+        let last = self.forward.graph.nodes.last().map_or(0, |node| node.layer);
         NotFinite {
-            layer: broken.unwrap_or(self.nodes.len() - 1),
+            layer: broken.unwrap_or(last),
             what: if broken.is_some() { "output" } else { "loss" },
         }
     }
 
+    /// The gradients by an operation's parameters, and by its input where anything below is trained.
     fn backward(
         &mut self,
-        parameters: &[f32],
-        rows: usize,
+        index: usize,
+        pass: Pass<'_>,
         gradients: &mut [f32],
         update: Update,
         on_bucket: &mut dyn FnMut(Range<usize>),
     ) -> Result<(), NotFinite> {
-        for index in (self.first_trained..self.nodes.len()).rev() {
-            let node = &self.nodes[index];
-            if let Some(bucket) = node.bucket() {
-                let pass = Pass {
-                    rows,
-                    update,
-                    threads: self.threads,
-                };
-                let input = &self.values[index];
-                node.own_gradient(input, &self.upper, gradients, pass, &mut self.scratch);
-                if !all_finite(&gradients[bucket.clone()]) {
-                    return Err(NotFinite {
-                        layer: index,
-                        what: "gradient",
-                    });
-                }
-                on_bucket(bucket);
-            }
-            if index > self.first_trained {
-                self.lower.resize(rows * node.inputs, 0.0);
-                let output = &self.values[index + 1];
-                let (upper, lower) = (&self.upper, &mut self.lower);
-                node.input_gradient(parameters, output, upper, lower, rows, self.threads);
-                std::mem::swap(&mut self.upper, &mut self.lower);
-            }
+        let node = &self.forward.graph.nodes[index];
+        if !node.is_trained {
+            return Ok(());
         }
+        let room = &mut self.room;
+        let buffer = &self.forward.plan.buffer;
+        let input = &room.buffers[buffer[node.input]];
+        if let Some(upper) = self.gradients.get(node.output) {
+            let (memory, scratch) = (&mut room.memories[index], &mut room.scratch);
+            let op = &node.op;
+            op.own_gradient(pass, input, upper, gradients, update, memory, scratch);
+        }
+        if let Some(bucket) = node.bucket.clone() {
+            if !all_finite(&gradients[bucket.clone()]) {
+                return Err(NotFinite {
+                    layer: node.layer,
+                    what: "gradient",
+                });
+            }
+            on_bucket(bucket);
+        }
+        if let Op::Add { skip } = node.op {
+            self.gradients.share(node.output, node.input);
+            if self.is_trained(skip) {
+                let (output, threads) = (node.output, pass.threads);
+                self.share(output, skip, threads);
+            }
+        } else if self.is_trained(node.input) {
+            let lower = self.lower(index, pass);
+            self.gradients
+                .give(self.forward.graph.nodes[index].input, lower);
+        }
+        self.gradients
+            .release(self.forward.graph.nodes[index].output);
         Ok(())
     }
-}
 
-fn lay_out(model: &ModelSpec) -> Vec<Node> {
-    let mut width = model.input_len();
-    let mut place = 0;
-    let mut take = |len: usize| {
-        place += len;
-        place - len..place
-    };
-    let mut nodes = Vec::with_capacity(model.layers.len());
-    for layer in &model.layers {
-        let (inputs, outputs) = (width, layer_width(layer, width));
-        let kind = match layer {
-            // The canonical order within a layer is by name: bias, weight.
-            Layer::Linear { .. } => Kind::Linear {
-                bias: take(outputs),
-                weight: take(outputs * inputs),
-            },
-            Layer::Relu {} => Kind::Function(Activation::Relu),
-            Layer::Tanh {} => Kind::Function(Activation::Tanh),
+    /// Makes the gradient of a sum that of its skipped part, with what others gave that already.
+    fn share(&mut self, sum: usize, skip: usize, threads: usize) {
+        let gradients = &mut self.gradients;
+        let Some(len) = gradients.get(skip).map(<[f32]>::len) else {
+            return gradients.share(sum, skip);
         };
-        nodes.push(Node {
-            kind,
-            inputs,
-            outputs,
-        });
-        width = outputs;
+        let mut both = gradients.lend(len);
+        both.copy_from_slice(gradients.get(skip).unwrap_or_default());
+        add::add(&mut both, gradients.get(sum).unwrap_or_default(), threads);
+        gradients.release(skip);
+        gradients.give(skip, both);
     }
-    nodes
+
+    /// The gradient by an operation's input, with what others gave it already.
+    fn lower(&mut self, index: usize, pass: Pass<'_>) -> Vec<f32> {
+        let (graph, plan) = (&self.forward.graph, &self.forward.plan);
+        let Node {
+            op, input, output, ..
+        } = &graph.nodes[index];
+        let before = &self.room.buffers[plan.buffer[*input]];
+        let after = &self.room.buffers[plan.buffer[*output]];
+        let in_place = match op.has_gradient_in_place() {
+            true => self.gradients.take(*output),
+            false => None,
+        };
+        let mut lower = match in_place {
+            Some(mut gradient) => {
+                op.gradient_in_place(pass, before, after, &mut gradient);
+                gradient
+            }
+            None => {
+                let mut lower = self.gradients.lend(pass.rows * graph.widths[*input]);
+                if let Some(upper) = self.gradients.get(*output) {
+                    let (memory, scratch) = (&self.room.memories[index], &mut self.room.scratch);
+                    let to = &mut lower[..];
+                    op.input_gradient(pass, before, after, upper, to, memory, scratch);
+                }
+                lower
+            }
+        };
+        if let Some(others) = self.gradients.get(*input) {
+            add::add(&mut lower, others, pass.threads);
+            self.gradients.release(*input);
+        }
+        lower
+    }
+
+    /// Whether a value has a gradient.
+    fn is_trained(&self, value: usize) -> bool {
+        let nodes = &self.forward.graph.nodes;
+        // Each node makes the next value.
+        value > 0 && nodes[value - 1].is_trained
+    }
 }
 
-fn layer_width(layer: &Layer, input: usize) -> usize {
-    match layer {
-        Layer::Linear { out } => *out as usize,
-        Layer::Relu {} | Layer::Tanh {} => input,
-    }
-}
-
-/// Values that lie between layers for one sample: all outputs, and two gradients.
-fn sample_values(nodes: &[Node]) -> u64 {
-    let widest = nodes.iter().map(|node| node.inputs.max(node.outputs)).max();
-    let outputs: u64 = nodes.iter().map(|node| node.outputs as u64).sum();
-    let inputs = nodes.first().map_or(0, |node| node.inputs as u64);
-    inputs + outputs + 2 * widest.unwrap_or(0) as u64
-}
-
-fn gather(data: &Samples, rows: &[u32], into: &mut Vec<f32>) {
-    into.clear();
-    for row in rows {
-        let start = *row as usize * data.input_len;
-        into.extend_from_slice(&data.inputs[start..start + data.input_len]);
-    }
+/// Values that lie between layers for one sample: those of the plan, and gradients.
+fn sample_values(forward: &Forward) -> u64 {
+    let widest = forward.graph.widths.iter().max().copied().unwrap_or(0) as u64;
+    forward.plan.values() + GRADIENTS_AT_ONCE * widest
 }
 
 /// Whether all values are finite. Without early exit, so that it runs on vectors.
@@ -274,107 +336,18 @@ pub(crate) fn all_finite(values: &[f32]) -> bool {
     values.iter().fold(0, |seen, v| seen | broken(v.to_bits())) == 0
 }
 
-/// How a layer's gradient is computed.
-#[derive(Clone, Copy)]
-struct Pass {
-    rows: usize,
-    update: Update,
-    threads: usize,
-}
-
-impl Node {
-    /// Where its parameters lie.
-    fn bucket(&self) -> Option<Range<usize>> {
-        match &self.kind {
-            Kind::Linear { bias, weight } => Some(bias.start..weight.end),
-            Kind::Function(_) => None,
-        }
-    }
-
-    fn forward(
-        &self,
-        parameters: &[f32],
-        input: &[f32],
-        output: &mut [f32],
-        rows: usize,
-        threads: usize,
-    ) {
-        match &self.kind {
-            Kind::Linear { bias, weight } => {
-                let bias = &parameters[bias.clone()];
-                output
-                    .chunks_exact_mut(self.outputs)
-                    .for_each(|row| row.copy_from_slice(bias));
-                let input = Matrix::new(input, rows, self.inputs);
-                let weight = Matrix::new(&parameters[weight.clone()], self.outputs, self.inputs);
-                multiply(output, Update::Add, input, weight.transposed(), threads);
-            }
-            Kind::Function(function) => activation::forward(*function, input, output, threads),
-        }
-    }
-
-    /// Gradient by its own parameters: the outer products and the column sums.
-    fn own_gradient(
-        &self,
-        input: &[f32],
-        upper: &[f32],
-        gradients: &mut [f32],
-        Pass {
-            rows,
-            update,
-            threads,
-        }: Pass,
-        scratch: &mut Vec<f32>,
-    ) {
-        let Kind::Linear { bias, weight } = &self.kind else {
-            return;
-        };
-        scratch.resize(sums::rows_scratch(rows, self.outputs), 0.0);
-        let sum = &mut gradients[bias.clone()];
-        sums::rows(upper, sum, update, scratch, threads);
-        let upper = Matrix::new(upper, rows, self.outputs).transposed();
-        let input = Matrix::new(input, rows, self.inputs);
-        let product = &mut gradients[weight.clone()];
-        multiply(product, update, upper, input, threads);
-    }
-
-    /// Gradient by its inputs.
-    fn input_gradient(
-        &self,
-        parameters: &[f32],
-        output: &[f32],
-        upper: &[f32],
-        lower: &mut [f32],
-        rows: usize,
-        threads: usize,
-    ) {
-        match &self.kind {
-            Kind::Linear { weight, .. } => {
-                let upper = Matrix::new(upper, rows, self.outputs);
-                let weight = Matrix::new(&parameters[weight.clone()], self.outputs, self.inputs);
-                multiply(lower, Update::Replace, upper, weight, threads);
-            }
-            Kind::Function(function) => {
-                activation::backward(*function, output, upper, lower, threads);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cryptomind_protocol::model::Layer;
 
     /// A batch that exceeds the buffers passes in parts; each bucket is still reported once.
     #[test]
     fn parts_of_a_batch_add_up() {
         let model = ModelSpec {
             input: vec![3],
-            layers: vec![
-                Layer::Linear { out: 4 },
-                Layer::Tanh {},
-                Layer::Linear { out: 2 },
-            ],
+            layers: vec![Layer::linear(4), Layer::Tanh {}, Layer::linear(2)],
+            loss: Loss::default(),
         };
         let data = Samples {
             inputs: (0..30).map(|i| (i % 7) as f32 - 3.0).collect(),
@@ -390,7 +363,17 @@ mod tests {
             let mut buckets = Vec::new();
             let batch: Vec<u32> = (0..10).collect();
             let done = &mut |bucket| buckets.push(bucket);
-            let loss = network.gradients(&parameters, &data, &batch, &mut gradients, done);
+            let loss = network.gradients(
+                Step {
+                    parameters: &parameters,
+                    data: &data,
+                    batch: &batch,
+                    seed: 0,
+                    number: 0,
+                },
+                &mut gradients,
+                done,
+            );
             (loss.unwrap_or(f64::NAN), gradients, buckets)
         };
         let (loss, gradients, buckets) = run(10);

@@ -15,7 +15,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::selftest::{BANDS, Endurance, Product, Training, Work};
 use cryptomind_protocol::task::{Optimizer, TrainSpec};
 
@@ -236,7 +236,7 @@ fn rule(challenge: u64) -> Samples {
 
 /// Name and layers: those of [`BANDS`], in its order.
 fn models() -> [(&'static str, Vec<Layer>); 3] {
-    let linear = |out: usize| Layer::Linear { out: out as u32 };
+    let linear = |out: usize| Layer::linear(out as u32);
     let hidden = |between: Layer| vec![linear(64), between, linear(CLASSES)];
     let layers = [
         vec![linear(CLASSES)],
@@ -256,6 +256,7 @@ fn train(
     let model = ModelSpec {
         input: vec![INPUTS as u32],
         layers,
+        loss: Loss::default(),
     };
     let train = TrainSpec {
         epochs: 1,

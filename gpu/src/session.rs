@@ -19,7 +19,7 @@ use cryptomind_protocol::task::TrainSpec;
 use crate::dataset::Samples;
 use crate::error::EngineError;
 use crate::initial;
-use crate::network::{Network, NotFinite, all_finite};
+use crate::network::{Network, NotFinite, Step, all_finite};
 use crate::optimizer::{Rule, State};
 use crate::weights::{self, Tensor};
 
@@ -37,6 +37,8 @@ enum Phase {
 pub struct Session {
     network: Network,
     rule: Rule,
+    /// Whence the randomness of its steps comes.
+    seed: u64,
     /// Name and shape of each parameter, canonical order.
     tensors: Vec<Tensor>,
     committed: State,
@@ -66,6 +68,7 @@ impl Session {
         Ok(Self {
             network,
             rule,
+            seed: train.seed,
             tensors: weights::tensors(model),
             gradients: vec![0.0; committed.parameters.len()],
             shadow: committed.clone(),
@@ -111,11 +114,15 @@ impl Session {
         }
         self.phase = Phase::Idle;
         self.check_batch(data, batch)?;
-        let parameters = &self.committed.parameters;
+        let step = Step {
+            parameters: &self.committed.parameters,
+            data,
+            batch,
+            seed: self.seed,
+            number: self.committed.step,
+        };
         let gradients = &mut self.gradients;
-        let loss = self
-            .network
-            .gradients(parameters, data, batch, gradients, on_bucket);
+        let loss = self.network.gradients(step, gradients, on_bucket);
         let loss = loss.map_err(|broken| self.refuse(broken))?;
         self.phase = Phase::Computed;
         Ok(loss)
@@ -261,22 +268,32 @@ impl Session {
     }
 
     fn check_batch(&self, data: &Samples, batch: &[u32]) -> Result<(), EngineError> {
-        data.check(self.network.inputs(), self.network.outputs())?;
+        let graph = self.network.graph();
+        data.check(graph.inputs(), graph.outputs)?;
         let samples = data.len();
         if let Some(row) = batch.iter().find(|row| **row as usize >= samples) {
             return Err(EngineError::Data(format!(
                 "sample {row} is asked for, there are {samples}"
             )));
         }
-        let wrong = |row: &&u32| data.labels[**row as usize] as usize >= self.network.outputs();
-        match batch.iter().find(wrong) {
-            Some(row) => Err(EngineError::Data(format!(
-                "label {} of sample {row} is not below {}, the model's outputs",
-                data.labels[*row as usize],
-                self.network.outputs()
-            ))),
-            None => Ok(()),
+        let labels = data.labels_per_sample();
+        if labels != graph.positions {
+            return Err(EngineError::Data(format!(
+                "{labels} labels a sample, the model gives outputs for {} tokens",
+                graph.positions
+            )));
         }
+        for row in batch {
+            let first = *row as usize * labels;
+            let mut own = data.labels[first..first + labels].iter();
+            if let Some(label) = own.find(|label| **label as usize >= graph.outputs) {
+                return Err(EngineError::Data(format!(
+                    "label {label} of sample {row} is not below {}, the model's outputs",
+                    graph.outputs
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn check_finite(&self, arena: &[f32], what: &'static str) -> Result<(), EngineError> {
@@ -284,7 +301,7 @@ impl Session {
             return Ok(());
         }
         let place = arena.iter().position(|v| !v.is_finite()).unwrap_or(0);
-        let layer = self.network.layer_at(place);
+        let layer = self.network.graph().layer_at(place);
         Err(self.refuse(NotFinite { layer, what }))
     }
 

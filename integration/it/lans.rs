@@ -150,11 +150,11 @@ fn large(digits: ItemId) -> TaskSpec {
         unreachable!()
     };
     let hidden = [
-        Layer::Linear { out: HIDDEN },
+        Layer::linear(HIDDEN),
         Layer::Relu {},
-        Layer::Linear { out: HIDDEN },
+        Layer::linear(HIDDEN),
         Layer::Relu {},
-        Layer::Linear { out: 10 },
+        Layer::linear(10),
     ];
     model.layers = hidden.into();
     train.optimizer = Optimizer::Sgd {

@@ -11,7 +11,7 @@ use cryptomind_actors::storage::{self, StorageNode};
 use cryptomind_config::{Coordinator, Miner, Storage};
 use cryptomind_gpu::dataset;
 use cryptomind_protocol::item::{Access, ItemKind, Manifest};
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{
     Activity, Conditions, Event, Optimizer, Split, TaskEvent, TaskSpec, TrainSpec, Work,
@@ -205,11 +205,7 @@ async fn publish(client: &Client, dir: &Path, access: Access) -> ItemId {
 
 /// Training of the MLP 64-64-10 on the digits.
 pub fn training(dataset: ItemId, miners: u32, epochs: u32) -> TaskSpec {
-    let layers = vec![
-        Layer::Linear { out: 64 },
-        Layer::Relu {},
-        Layer::Linear { out: 10 },
-    ];
+    let layers = vec![Layer::linear(64), Layer::Relu {}, Layer::linear(10)];
     TaskSpec {
         name: "digits-mlp".into(),
         work: Work::Train {
@@ -217,6 +213,7 @@ pub fn training(dataset: ItemId, miners: u32, epochs: u32) -> TaskSpec {
             model: ModelSpec {
                 input: vec![8, 8],
                 layers,
+                loss: Loss::default(),
             },
             train: TrainSpec {
                 epochs,

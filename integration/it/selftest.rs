@@ -238,9 +238,9 @@ fn of_size(dataset: ItemId, (hidden, batch, epochs): (&[u32], u32, u32)) -> Task
     let Work::Train { model, train, .. } = &mut spec.work else {
         unreachable!()
     };
-    let between = |out: &u32| [Layer::Linear { out: *out }, Layer::Relu {}];
+    let between = |out: &u32| [Layer::linear(*out), Layer::Relu {}];
     model.layers = hidden.iter().flat_map(between).collect();
-    model.layers.push(Layer::Linear { out: 10 });
+    model.layers.push(Layer::linear(10));
     (train.global_batch, train.checkpoint_steps) = (batch, 10_000);
     spec
 }

@@ -10,7 +10,7 @@ use cryptomind_net::{Connection, Endpoint};
 use cryptomind_protocol::error::Answer;
 use cryptomind_protocol::frame::ALPN_SERVE;
 use cryptomind_protocol::item::{Access, ItemKind, ItemView, MODEL_FILE, Manifest, ModelInfo};
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::serve::{Acknowledgement, Answered, Request, VERSION, to_bytes};
 use cryptomind_protocol::task::{
@@ -31,12 +31,8 @@ const CLASSES: usize = 3;
 async fn publish(client: &Client, dir: &Path) -> (ItemView, Model) {
     let spec = ModelSpec {
         input: vec![INPUTS as u32],
-        layers: vec![
-            Layer::Tanh {},
-            Layer::Linear {
-                out: CLASSES as u32,
-            },
-        ],
+        layers: vec![Layer::Tanh {}, Layer::linear(CLASSES as u32)],
+        loss: Loss::default(),
     };
     let train = TrainSpec {
         epochs: 1,

@@ -17,7 +17,7 @@ use cryptomind_protocol::block::{Ending, Transfer};
 use cryptomind_protocol::genesis::{Allocation, FeeTable, Withholding};
 use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo};
 use cryptomind_protocol::key::Hash;
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::node::{Position, Report};
 use cryptomind_protocol::rating::Evidence;
@@ -143,7 +143,8 @@ fn spec(miners: u32) -> TaskSpec {
     };
     let model = ModelSpec {
         input: vec![4],
-        layers: vec![Layer::Linear { out: 2 }],
+        layers: vec![Layer::linear(2)],
+        loss: Loss::default(),
     };
     let work = Work::Train {
         dataset: ItemId::new([1; 16]),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use cryptomind_net::{Connection, Endpoint, Subscription};
 use cryptomind_protocol::frame::ALPN_NODE;
 use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo, FileEntry, ItemKind, Manifest};
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::node::{Capacity, Command, Join, Request};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Activity, Conditions, Optimizer, TaskSpec, TrainSpec, Work};
@@ -216,7 +216,8 @@ fn task(dataset: ItemId) -> TaskSpec {
             dataset,
             model: ModelSpec {
                 input: vec![1],
-                layers: vec![Layer::Linear { out: 2 }],
+                layers: vec![Layer::linear(2)],
+                loss: Loss::default(),
             },
             train: TrainSpec {
                 epochs: 1,

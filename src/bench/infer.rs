@@ -15,7 +15,7 @@ use cryptomind_gpu::session::Session as Weights;
 use cryptomind_protocol::item::{
     Access, DatasetInfo, ItemKind, ItemView, MODEL_FILE, Manifest, ModelInfo,
 };
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::task::{Latency, Metrics, Optimizer, TrainSpec};
 use cryptomind_protocol::{Amount, ErrorBody};
 use cryptomind_sdk::{Client, Session};
@@ -156,11 +156,8 @@ async fn measure(client: &Client, dir: &Path, calls: u32) -> Result<Report> {
 fn network_of_the_demo() -> Result<(ModelSpec, Vec<u8>), ErrorBody> {
     let spec = ModelSpec {
         input: vec![8, 8],
-        layers: vec![
-            Layer::Linear { out: 64 },
-            Layer::Relu {},
-            Layer::Linear { out: 10 },
-        ],
+        layers: vec![Layer::linear(64), Layer::Relu {}, Layer::linear(10)],
+        loss: Loss::default(),
     };
     let train = TrainSpec {
         epochs: 1,

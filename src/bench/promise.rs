@@ -13,7 +13,7 @@ use cryptomind_actors::miner::selftest::kept;
 use cryptomind_core::market::speed::{Sort, Speeds, StartTest};
 use cryptomind_core::selftest::kept_paces;
 use cryptomind_protocol::item::{Access, ItemKind, Manifest};
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::selftest::Report as Selftest;
 use cryptomind_protocol::speed::RunStatistic;
 use cryptomind_protocol::task::{Conditions, Optimizer, TaskSpec, TrainSpec, Work};
@@ -186,12 +186,13 @@ async fn trained(
 }
 
 fn training(dataset: ItemId, (hidden, batch, epochs): (&[u32], u32, u32)) -> TaskSpec {
-    let between = |out: &u32| [Layer::Linear { out: *out }, Layer::Relu {}];
+    let between = |out: &u32| [Layer::linear(*out), Layer::Relu {}];
     let mut layers: Vec<Layer> = hidden.iter().flat_map(between).collect();
-    layers.push(Layer::Linear { out: 10 });
+    layers.push(Layer::linear(10));
     let model = ModelSpec {
         input: vec![8, 8],
         layers,
+        loss: Loss::default(),
     };
     let train = TrainSpec {
         epochs,

@@ -9,7 +9,7 @@ use anyhow::Result;
 use cryptomind_gpu::dataset::Samples;
 use cryptomind_gpu::session::Session;
 use cryptomind_protocol::ErrorBody;
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::task::{Optimizer, TrainSpec};
 use serde::Serialize;
 
@@ -94,12 +94,13 @@ fn mlp() -> ModelSpec {
     ModelSpec {
         input: vec![784],
         layers: vec![
-            Layer::Linear { out: 512 },
+            Layer::linear(512),
             Layer::Relu {},
-            Layer::Linear { out: 512 },
+            Layer::linear(512),
             Layer::Relu {},
-            Layer::Linear { out: CLASSES },
+            Layer::linear(CLASSES),
         ],
+        loss: Loss::default(),
     }
 }
 

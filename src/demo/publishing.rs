@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use cryptomind_protocol::item::{Access, ItemKind, ItemView, Manifest};
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::task::{Conditions, Optimizer, TaskSpec, TrainSpec, Work};
 use cryptomind_protocol::{Amount, ItemId, TaskId};
@@ -94,11 +94,8 @@ fn training(dataset: ItemId) -> TaskSpec {
             dataset,
             model: ModelSpec {
                 input: vec![8, 8],
-                layers: vec![
-                    Layer::Linear { out: 64 },
-                    Layer::Relu {},
-                    Layer::Linear { out: 10 },
-                ],
+                layers: vec![Layer::linear(64), Layer::Relu {}, Layer::linear(10)],
+                loss: Loss::default(),
             },
             train: TrainSpec {
                 epochs: 30,

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 use cryptomind_protocol::item::Access;
 use cryptomind_protocol::item::{DatasetInfo, ModelInfo};
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::task::{Conditions, Optimizer, Split, TaskSpec, TrainSpec, Work};
 use cryptomind_protocol::{AccountId, Amount, ItemId, NodeId, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -257,13 +257,12 @@ pub fn usual(
     bounds: Bounds,
     dice: &mut Dice,
 ) -> Option<TaskSpec> {
-    let hidden = Layer::Linear {
-        out: 16 << dice.below(4),
-    };
+    let hidden = Layer::linear(16 << dice.below(4));
     let classes = u32::try_from(info.classes.len()).ok()?;
     let model = ModelSpec {
         input: info.input.clone(),
-        layers: vec![hidden, Layer::Relu {}, Layer::Linear { out: classes }],
+        layers: vec![hidden, Layer::Relu {}, Layer::linear(classes)],
+        loss: Loss::default(),
     };
     let train = TrainSpec {
         epochs: 1 + dice.below(5) as u32,
@@ -498,7 +497,7 @@ mod tests {
             "what files take says nothing of what they hold"
         );
         let mut wide = model.clone();
-        wide.spec.layers.push(Layer::Linear { out: 4_000 });
+        wide.spec.layers.push(Layer::linear(4_000));
         let of_wide = |info: &DatasetInfo| {
             let bounds = Bounds {
                 most_parameters: u64::MAX,

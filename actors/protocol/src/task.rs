@@ -800,7 +800,7 @@ pub struct TaskView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Layer;
+    use crate::model::{Layer, Loss};
     use proptest::prelude::*;
 
     fn spec() -> TaskSpec {
@@ -810,7 +810,8 @@ mod tests {
                 dataset: ItemId::new([1; 16]),
                 model: ModelSpec {
                     input: vec![64],
-                    layers: vec![Layer::Linear { out: 10 }],
+                    layers: vec![Layer::linear(10)],
+                    loss: Loss::default(),
                 },
                 train: TrainSpec {
                     epochs: 1,

@@ -37,7 +37,7 @@ fn the_samples_are_tasks() {
         panic!("{spec:?}")
     };
     assert_eq!(dataset, ItemId::new([10; 16]));
-    let (a, b) = (Nn::Linear { out: 64 }, Nn::Linear { out: 10 });
+    let (a, b) = (Nn::linear(64), Nn::linear(10));
     assert_eq!(model.layers, [a, Nn::Relu {}, b]);
     assert_eq!((train.epochs, train.global_batch), (30, 32));
     assert_eq!(train.optimizer, Optimizer::adamw(1e-3));
@@ -78,13 +78,17 @@ fn what_is_wrong_is_shown_where_it_stands() {
         ("\"linear 64\"", "\"linaer 64\"", "did you mean `linear`?"),
         ("\"linear 64\"", "\"linear 0\"", "at least one output"),
         ("\"linear 64\"", "\"linear\"", "one size"),
-        ("\"linear 64\"", "\"linear 4294967295\"", "exceeds"),
+        (
+            "\"linear 64\"",
+            "\"linear 4294967295\"",
+            "more than 268435456 values",
+        ),
         (" \"relu\", \"linear", " \"relu 3\", \"linear", "no sizes"),
         (" \"relu\", \"linear", " 7, \"linear", "expected text"),
         (
-            "\"relu\", \"linear 10\"]",
-            "\"relu\"]",
-            "last layer must be `linear`",
+            "layers = [\"linear 64\", \"relu\", \"linear 10\"]",
+            "layers = [\"relu\"]",
+            "no layer can learn",
         ),
         ("epochs = 30", "epochs = 0", "give 1 to 100000"),
         ("epochs = 30", "epochs = -1", "out of range"),

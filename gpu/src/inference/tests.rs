@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use cryptomind_protocol::model::Layer;
 use cryptomind_protocol::task::{Optimizer, TrainSpec};
 
 use super::*;
@@ -8,11 +9,8 @@ use crate::session::Session;
 fn spec() -> ModelSpec {
     ModelSpec {
         input: vec![2, 2],
-        layers: vec![
-            Layer::Linear { out: 5 },
-            Layer::Tanh {},
-            Layer::Linear { out: 3 },
-        ],
+        layers: vec![Layer::linear(5), Layer::Tanh {}, Layer::linear(3)],
+        loss: Loss::default(),
     }
 }
 
@@ -89,7 +87,7 @@ fn what_does_not_fit_is_refused() {
     assert!(error.to_string().contains("sample 2 "), "{error}");
     let mut other = spec();
     other.layers.pop();
-    other.layers.push(Layer::Linear { out: 4 });
+    other.layers.push(Layer::linear(4));
     assert!(matches!(
         Model::load(&spec(), &weights_of(&other)),
         Err(EngineError::Weights(_))

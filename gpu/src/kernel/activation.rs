@@ -57,6 +57,18 @@ pub fn forward(kind: Activation, input: &[f32], output: &mut [f32], threads: usi
     }
 }
 
+/// The same where the input lies.
+pub fn forward_in_place(kind: Activation, values: &mut [f32], threads: usize) {
+    match kind {
+        Activation::Relu => map_in_place(values, threads, relu),
+        Activation::Gelu => map_in_place(values, threads, gelu),
+        Activation::GeluTanh => map_in_place(values, threads, gelu_tanh),
+        Activation::Silu => map_in_place(values, threads, silu),
+        Activation::Sigmoid => map_in_place(values, threads, logistic),
+        Activation::Tanh => map_in_place(values, threads, tanh),
+    }
+}
+
 /// Writes to `lower` the gradient `upper` by each output times the derivative. `saved` is what
 /// [`Activation::saved`] says.
 pub fn backward(kind: Activation, saved: &[f32], upper: &[f32], lower: &mut [f32], threads: usize) {
@@ -67,6 +79,18 @@ pub fn backward(kind: Activation, saved: &[f32], upper: &[f32], lower: &mut [f32
         Activation::Silu => zip(saved, upper, lower, threads, silu_gradient),
         Activation::Sigmoid => zip(saved, upper, lower, threads, logistic_gradient),
         Activation::Tanh => zip(saved, upper, lower, threads, tanh_gradient),
+    }
+}
+
+/// The same where the gradient by the outputs lies.
+pub fn backward_in_place(kind: Activation, saved: &[f32], gradient: &mut [f32], threads: usize) {
+    match kind {
+        Activation::Relu => zip_in_place(saved, gradient, threads, relu_gradient),
+        Activation::Gelu => zip_in_place(saved, gradient, threads, gelu_gradient),
+        Activation::GeluTanh => zip_in_place(saved, gradient, threads, gelu_tanh_gradient),
+        Activation::Silu => zip_in_place(saved, gradient, threads, silu_gradient),
+        Activation::Sigmoid => zip_in_place(saved, gradient, threads, logistic_gradient),
+        Activation::Tanh => zip_in_place(saved, gradient, threads, tanh_gradient),
     }
 }
 
@@ -169,6 +193,21 @@ fn map(input: &[f32], output: &mut [f32], threads: usize, f: impl Fn(f32) -> f32
     });
 }
 
+fn map_in_place(values: &mut [f32], threads: usize, f: impl Fn(f32) -> f32 + Sync) {
+    let threads = worth(threads, values.len());
+    each(threads, values.len(), Rows::new(values, 1), |_, part| {
+        on_vectors(
+            part.values,
+            #[inline(always)]
+            |values| {
+                for value in values {
+                    *value = f(*value);
+                }
+            },
+        );
+    });
+}
+
 fn zip(
     saved: &[f32],
     upper: &[f32],
@@ -187,6 +226,28 @@ fn zip(
             |(lower, saved, upper)| {
                 for (l, (s, g)) in lower.iter_mut().zip(saved.iter().zip(upper)) {
                     *l = f(*s, *g);
+                }
+            },
+        );
+    });
+}
+
+fn zip_in_place(
+    saved: &[f32],
+    gradient: &mut [f32],
+    threads: usize,
+    f: impl Fn(f32, f32) -> f32 + Sync,
+) {
+    assert_eq!(saved.len(), gradient.len(), "a gradient for each value");
+    let threads = worth(threads, gradient.len());
+    let parts = Rows::new(gradient, 1);
+    each(threads, saved.len(), parts, |range, gradient| {
+        on_vectors(
+            (gradient.values, &saved[range]),
+            #[inline(always)]
+            |(gradient, saved)| {
+                for (g, s) in gradient.iter_mut().zip(saved) {
+                    *g = f(*s, *g);
                 }
             },
         );

@@ -47,79 +47,59 @@ impl Mask {
     }
 }
 
-/// Writes each value times 0 or 1 / (1 − probability): of the input in the forward pass, of the
+/// Multiplies each value with 0 or 1 / (1 − probability): those of the input in the forward pass, the
 /// gradient in the backward pass. `samples` are the numbers of the samples in the global batch, of
 /// `width` values each.
-pub fn apply(
-    mask: &Mask,
-    samples: &[u64],
-    width: usize,
-    input: &[f32],
-    output: &mut [f32],
-    threads: usize,
-) {
+pub fn apply(mask: &Mask, samples: &[u64], width: usize, values: &mut [f32], threads: usize) {
     assert!(width > 0, "a sample has values");
-    assert_eq!(input.len(), samples.len() * width, "values for each sample");
-    assert_eq!(output.len(), input.len(), "an output for each input");
-    let threads = worth(threads, output.len());
-    // Blocks rather than samples are divided: one long sample also has work for all threads.
-    let blocks = width.div_ceil(BLOCK);
+    assert_eq!(
+        values.len(),
+        samples.len() * width,
+        "each sample has its values"
+    );
+    let threads = worth(threads, values.len());
     if samples.len() >= threads {
         each(
             threads,
             samples.len(),
-            Rows::new(output, width),
-            |range, output| {
-                let rows = input[range.start * width..range.end * width].chunks_exact(width);
-                let rows = rows.zip(output.values.chunks_exact_mut(width));
-                for (sample, (input, output)) in samples[range].iter().zip(rows) {
-                    on_vectors(
-                        (input, output),
-                        #[inline(always)]
-                        |(input, output)| apply_blocks(mask, *sample, 0, input, output),
-                    );
+            Rows::new(values, width),
+            |range, rows| {
+                let rows = rows.values.chunks_exact_mut(width);
+                for (sample, row) in samples[range].iter().zip(rows) {
+                    apply_from(mask, *sample, 0, row);
                 }
             },
         );
         return;
     }
-    let rows = input
-        .chunks_exact(width)
-        .zip(output.chunks_exact_mut(width));
-    for (sample, (input, output)) in samples.iter().zip(rows) {
-        each(
-            threads,
-            blocks,
-            Rows::new(output, BLOCK),
-            |range, output| {
-                let first = range.start;
-                let input = &input[first * BLOCK..][..output.values.len()];
-                on_vectors(
-                    (input, output.values),
-                    #[inline(always)]
-                    |(input, output)| apply_blocks(mask, *sample, first, input, output),
-                );
-            },
-        );
+    // Blocks rather than samples are divided: one long sample also has work for all threads.
+    let blocks = width.div_ceil(BLOCK);
+    for (sample, row) in samples.iter().zip(values.chunks_exact_mut(width)) {
+        each(threads, blocks, Rows::new(row, BLOCK), |range, row| {
+            apply_from(mask, *sample, range.start, row.values);
+        });
     }
 }
 
 /// Blocks of a sample, from the first on.
-#[inline(always)]
-fn apply_blocks(mask: &Mask, sample: u64, first: usize, input: &[f32], output: &mut [f32]) {
-    let blocks = input.chunks(BLOCK).zip(output.chunks_mut(BLOCK));
-    for (index, (input, output)) in blocks.enumerate() {
-        let random = draw(mask.key, sample, (first + index) as u64);
-        let pairs = input.iter().zip(output);
-        for ((x, y), random) in pairs.zip(random.as_flattened()) {
-            // A product, not 0 itself: what is not a number is not hidden.
-            *y = x * if *random < mask.dropped_below {
-                0.0
-            } else {
-                mask.scale
-            };
-        }
-    }
+fn apply_from(mask: &Mask, sample: u64, first: usize, values: &mut [f32]) {
+    on_vectors(
+        values,
+        #[inline(always)]
+        |values| {
+            for (index, block) in values.chunks_mut(BLOCK).enumerate() {
+                let random = draw(mask.key, sample, (first + index) as u64);
+                for (value, random) in block.iter_mut().zip(random.as_flattened()) {
+                    // A product, not 0 itself: what is not a number is not hidden.
+                    *value *= if *random < mask.dropped_below {
+                        0.0
+                    } else {
+                        mask.scale
+                    };
+                }
+            }
+        },
+    );
 }
 
 /// The numbers of a block: word by word, each word of all lanes.
@@ -163,10 +143,9 @@ mod tests {
     const TENSOR: [u8; 32] = [3; 32];
 
     fn masked(mask: &Mask, samples: &[u64], width: usize) -> Vec<f32> {
-        let ones = vec![1.0; samples.len() * width];
-        let mut output = vec![f32::NAN; ones.len()];
-        apply(mask, samples, width, &ones, &mut output, 1);
-        output
+        let mut ones = vec![1.0; samples.len() * width];
+        apply(mask, samples, width, &mut ones, 1);
+        ones
     }
 
     /// The known answers of the authors' implementation, Random123.
@@ -226,9 +205,8 @@ mod tests {
     #[test]
     fn dropout_shows_broken_values() {
         let mask = Mask::new(0.0, 1, &TENSOR, 2);
-        let mut output = [0.0; 3];
-        let input = [f32::NAN, f32::INFINITY, 2.0];
-        apply(&mask, &[0], 3, &input, &mut output, 1);
+        let mut output = [f32::NAN, f32::INFINITY, 2.0];
+        apply(&mask, &[0], 3, &mut output, 1);
         assert!(output[0].is_nan() && output[1..] == [f32::INFINITY, 2.0]);
     }
 
@@ -238,9 +216,9 @@ mod tests {
         let x = values("x", 70_070);
         for samples in [vec![9], vec![9, 8], (0..70).collect::<Vec<u64>>()] {
             same_bits(|threads| {
-                let mut output = vec![0.0; x.len()];
+                let mut output = x.clone();
                 let width = x.len() / samples.len();
-                apply(&mask, &samples, width, &x, &mut output, threads);
+                apply(&mask, &samples, width, &mut output, threads);
                 output
             });
         }

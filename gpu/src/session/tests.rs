@@ -1,20 +1,23 @@
-use cryptomind_protocol::model::Layer;
+use cryptomind_protocol::model::{Layer, Loss};
 use cryptomind_protocol::task::{Optimizer, Split};
 
 use super::*;
 use crate::inference::Model;
 use crate::random::Stream;
 
+mod layers;
+mod naive;
 mod oracle;
 
 fn linear(out: u32) -> Layer {
-    Layer::Linear { out }
+    Layer::linear(out)
 }
 
 fn model(input: u32, layers: &[Layer]) -> ModelSpec {
     ModelSpec {
         input: vec![input],
         layers: layers.to_vec(),
+        loss: Loss::default(),
     }
 }
 
@@ -61,6 +64,16 @@ fn samples(count: usize, input_len: usize, classes: usize) -> Samples {
             .collect(),
         input_len,
         classes,
+    }
+}
+
+/// Samples of this model with these labels: of a sequence, one a token.
+fn batch(model: &ModelSpec, inputs: &[f32], labels: &[u32]) -> Samples {
+    Samples {
+        inputs: inputs.to_vec(),
+        labels: labels.to_vec(),
+        input_len: model.input_len(),
+        classes: model.output_len().unwrap(),
     }
 }
 
@@ -305,10 +318,13 @@ fn models_that_cannot_run_are_refused() {
         Session::new(&mixed(), &train(Optimizer::adamw(-1.0), 0)),
         Err(EngineError::Train(_))
     ));
-    let mut layers = vec![Layer::Relu {}; 255];
+    // What the backward pass reads again stays: 255 images of two million values.
+    let mut layers = vec![Layer::conv2d(1, 1, 0)];
+    layers.extend(vec![Layer::Gelu {}; 255]);
     layers.push(linear(1));
+    let wide = ModelSpec::new(vec![1, 1 << 11, 1 << 10], layers);
     assert!(matches!(
-        Session::new(&model(1 << 21, &layers), &adamw()),
+        Session::new(&wide, &adamw()),
         Err(EngineError::TooWide { .. })
     ));
 }

@@ -10,7 +10,7 @@
 use std::path::Path;
 
 use cryptomind_sdk::protocol::item::{Access, DatasetInfo, ItemKind};
-use cryptomind_sdk::protocol::model::{Layer, ModelSpec};
+use cryptomind_sdk::protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_sdk::protocol::money::SUPPLY;
 use cryptomind_sdk::protocol::task::{Conditions, Event, Optimizer, TaskSpec, TrainSpec, Work};
 use cryptomind_sdk::{Client, ErrorBody, ItemId};
@@ -56,11 +56,8 @@ fn task(dataset: ItemId, info: &DatasetInfo) -> TaskSpec {
             dataset,
             model: ModelSpec {
                 input: info.input.clone(),
-                layers: vec![
-                    Layer::Linear { out: 32 },
-                    Layer::Relu {},
-                    Layer::Linear { out: classes },
-                ],
+                layers: vec![Layer::linear(32), Layer::Relu {}, Layer::linear(classes)],
+                loss: Loss::default(),
             },
             train: TrainSpec {
                 epochs: 20,

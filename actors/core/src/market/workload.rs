@@ -98,7 +98,7 @@ fn moments(optimizer: &Optimizer) -> u64 {
 #[cfg(test)]
 mod tests {
     use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo};
-    use cryptomind_protocol::model::{Layer, ModelSpec};
+    use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
     use cryptomind_protocol::task::{Conditions, TrainSpec};
     use cryptomind_protocol::{Amount, ItemId};
 
@@ -117,7 +117,8 @@ mod tests {
         };
         let model = ModelSpec {
             input: vec![4],
-            layers: vec![Layer::Linear { out: 2 }],
+            layers: vec![Layer::linear(2)],
+            loss: Loss::default(),
         };
         let dataset = DatasetInfo {
             format: DataFormat::Csv {

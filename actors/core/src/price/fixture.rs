@@ -1,17 +1,18 @@
 //! A small training task and its terms, for tests.
 
 use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo};
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::task::{Conditions, Optimizer, TaskSpec, TrainSpec, Work};
 use cryptomind_protocol::{AccountId, Amount, ItemId};
 
 use super::{Extent, ItemUse, Prices, Terms};
 
 pub fn model() -> ModelSpec {
-    let linear = |out| Layer::Linear { out };
+    let linear = |out| Layer::linear(out);
     ModelSpec {
         input: vec![64],
         layers: vec![linear(64), Layer::Relu {}, linear(10)],
+        loss: Loss::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use cryptomind_protocol::genesis::{Allocation, FeeTable, Withholding};
 use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo, ModelInfo};
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::speed::WorkKind;
 use cryptomind_protocol::task::{Conditions, Optimizer, TrainSpec};
@@ -34,7 +34,8 @@ const STEPS: u64 = 40;
 fn model() -> ModelSpec {
     ModelSpec {
         input: vec![4],
-        layers: vec![Layer::Linear { out: 2 }],
+        layers: vec![Layer::linear(2)],
+        loss: Loss::default(),
     }
 }
 

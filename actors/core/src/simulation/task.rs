@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo};
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::task::{Conditions, Optimizer, TaskSpec, TrainSpec, Work};
 use cryptomind_protocol::{Amount, ItemId, TaskId, Timestamp};
 
@@ -100,12 +100,11 @@ fn spec(job: &Job) -> TaskSpec {
 fn model(parameters: u64) -> ModelSpec {
     let each = u64::from(INPUT + 1 + CLASSES);
     let width = (parameters.saturating_sub(CLASSES.into()) / each).max(1);
-    let hidden = Layer::Linear {
-        out: u32::try_from(width).unwrap_or(u32::MAX),
-    };
+    let hidden = Layer::linear(u32::try_from(width).unwrap_or(u32::MAX));
     ModelSpec {
         input: vec![INPUT],
-        layers: vec![hidden, Layer::Relu {}, Layer::Linear { out: CLASSES }],
+        layers: vec![hidden, Layer::Relu {}, Layer::linear(CLASSES)],
+        loss: Loss::default(),
     }
 }
 

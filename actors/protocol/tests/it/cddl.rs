@@ -21,7 +21,7 @@ signed-ticket = signed<ticket>
 ";
 
 /// Keys that a sender may leave out.
-const OPTIONAL: [&str; 9] = [
+const OPTIONAL: [&str; 17] = [
     "conditions",
     "help",
     "retry_after_ms",
@@ -31,6 +31,14 @@ const OPTIONAL: [&str; 9] = [
     "test_accuracy",
     "max_fee",
     "latency",
+    "loss",
+    "each",
+    "bias",
+    "causal",
+    "positions",
+    "groups",
+    "stride",
+    "padding",
 ];
 
 fn rules() -> BasicContext {

@@ -15,7 +15,7 @@ use cryptomind_protocol::item::{
     Access, DataFormat, DatasetInfo, FileEntry, ItemKind, ItemView, Manifest, ModelInfo,
 };
 use cryptomind_protocol::key::{Hash, Nonce};
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::node::{
     self, Ack, Capacity, Command, Enrolment, Join, Match, Position, Report,
 };
@@ -160,12 +160,119 @@ fn model() -> ModelSpec {
     ModelSpec {
         input: vec![8, 8],
         layers: vec![
-            Layer::Linear { out: 64 },
+            Layer::linear(64),
             Layer::Relu {},
             Layer::Tanh {},
-            Layer::Linear { out: 10 },
+            Layer::linear(10),
         ],
+        loss: Loss::default(),
     }
+}
+
+/// The same with something else for its outputs.
+fn model_by(loss: Loss) -> ModelSpec {
+    ModelSpec { loss, ..model() }
+}
+
+/// Every layer of images, with and without its defaults.
+fn image_model() -> ModelSpec {
+    let layers = vec![
+        Layer::Reshape {
+            shape: vec![1, 8, 8],
+        },
+        Layer::conv2d(8, 3, 1),
+        Layer::Conv2d {
+            filters: 8,
+            kernel: [3, 5],
+            stride: [2, 1],
+            padding: [0, 2],
+            groups: 4,
+            bias: false,
+        },
+        Layer::BatchNorm {},
+        Layer::Silu {},
+        Layer::max_pool(2),
+        Layer::AvgPool {
+            size: [3, 2],
+            stride: [1, 2],
+            padding: [1, 0],
+        },
+        Layer::Sigmoid {},
+        Layer::GlobalAvgPool {},
+        Layer::Flatten {},
+        Layer::Softmax {},
+        Layer::Linear {
+            out: 10,
+            each: false,
+            bias: false,
+        },
+    ];
+    ModelSpec::new(vec![8, 8], layers)
+}
+
+/// Every layer of sequences, with and without its defaults.
+fn sequence_model() -> ModelSpec {
+    let branch = vec![
+        Layer::LayerNorm { bias: false },
+        Layer::Attention {
+            heads: 4,
+            causal: false,
+            bias: false,
+        },
+        Layer::Dropout { rate_ppm: 100_000 },
+        Layer::LayerNorm { bias: true },
+        Layer::Attention {
+            heads: 2,
+            causal: true,
+            bias: true,
+        },
+    ];
+    let layers = vec![
+        Layer::Embedding {
+            rows: 65,
+            width: 16,
+            positions: true,
+        },
+        Layer::Residual { layers: branch },
+        Layer::RmsNorm {},
+        Layer::Gelu {},
+        Layer::GeluTanh {},
+        Layer::linear_each(65),
+    ];
+    ModelSpec::new(vec![32], layers)
+}
+
+fn all_layers() {
+    let mut layers: Vec<Layer> = [model(), image_model(), sequence_model()]
+        .into_iter()
+        .flat_map(|model| model.layers)
+        .collect();
+    let inner: Vec<Layer> = layers.iter().flat_map(|l| l.inner().to_vec()).collect();
+    layers.extend(inner);
+    all_variants!(
+        layers,
+        Layer::Linear { .. },
+        Layer::Conv2d { .. },
+        Layer::MaxPool { .. },
+        Layer::AvgPool { .. },
+        Layer::GlobalAvgPool {},
+        Layer::BatchNorm {},
+        Layer::LayerNorm { .. },
+        Layer::RmsNorm {},
+        Layer::Embedding { .. },
+        Layer::Attention { .. },
+        Layer::Residual { .. },
+        Layer::Dropout { .. },
+        Layer::Relu {},
+        Layer::Gelu {},
+        Layer::GeluTanh {},
+        Layer::Silu {},
+        Layer::Tanh {},
+        Layer::Sigmoid {},
+        Layer::Softmax {},
+        Layer::Flatten {},
+        Layer::Reshape { .. },
+    );
 }
 
 fn train(optimizer: Optimizer) -> TrainSpec {
@@ -470,11 +577,17 @@ fn tasks() -> Vec<Message> {
         Optimizer::Adamw { .. },
         Optimizer::Sgd { .. },
     );
+    all_layers();
+    let losses = [
+        Loss::CrossEntropy,
+        Loss::MeanSquare,
+        Loss::BinaryCrossEntropy,
+    ];
     all_variants!(
-        model().layers,
-        Layer::Linear { .. },
-        Layer::Relu {},
-        Layer::Tanh {}
+        losses,
+        Loss::CrossEntropy,
+        Loss::MeanSquare,
+        Loss::BinaryCrossEntropy,
     );
     all_variants!(
         [spec().work, inference().work, serving().work],
@@ -518,6 +631,11 @@ fn tasks() -> Vec<Message> {
         ),
         message("task-spec", "rated", asking(Preference::Balanced, None)),
         message("task-spec", "adamw", spec()),
+        message("model-spec", "", model()),
+        message("model-spec", "images", image_model()),
+        message("model-spec", "sequences", sequence_model()),
+        message("model-spec", "log-odds", model_by(losses[2])),
+        message("model-spec", "values", model_by(losses[1])),
         message("task-spec", "sgd", training(sgd, paid)),
         message("task-spec", "infer", inference()),
         message("task-spec", "infer-train", on_training_split),

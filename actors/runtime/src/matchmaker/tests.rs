@@ -10,7 +10,7 @@ use cryptomind_protocol::block::Block;
 use cryptomind_protocol::genesis::{Allocation, FeeTable, Genesis, NetworkKind, Withholding};
 use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo, ItemKind, Manifest};
 use cryptomind_protocol::key::Nonce;
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::node::{Capacity, Command};
 use cryptomind_protocol::price::{PriceRing, Utilisation};
@@ -360,7 +360,8 @@ fn spec() -> TaskSpec {
             dataset: ItemId::new([1; 16]),
             model: ModelSpec {
                 input: vec![4],
-                layers: vec![Layer::Linear { out: 2 }],
+                layers: vec![Layer::linear(2)],
+                loss: Loss::default(),
             },
             train: TrainSpec {
                 epochs: 4,

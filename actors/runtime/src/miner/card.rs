@@ -1,9 +1,11 @@
 //! The model card: what was trained, on what, how, how good it is, and how to load it elsewhere.
 
+mod torch;
+
 use std::fmt::Write as _;
 
 use cryptomind_protocol::item::{DataFormat, DatasetInfo, FileEntry, MODEL_FILE};
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::ModelSpec;
 use cryptomind_protocol::task::{Metrics, Optimizer, TaskSpec, TrainSpec};
 use cryptomind_protocol::{ItemId, TaskId};
 
@@ -44,25 +46,6 @@ fn optimizer(optimizer: &Optimizer) -> String {
         ),
         Optimizer::Sgd { lr, momentum } => format!("SGD, lr {lr}, momentum {momentum}"),
     }
-}
-
-/// The layers as a PyTorch `Sequential`, numbered as in the weights file.
-fn pytorch(model: &ModelSpec) -> String {
-    let mut width = model.input_len();
-    let mut text = String::new();
-    for layer in &model.layers {
-        let line = match layer {
-            Layer::Linear { out } => {
-                let line = format!("torch.nn.Linear({width}, {out})");
-                width = *out as usize;
-                line
-            }
-            Layer::Relu {} => "torch.nn.ReLU()".into(),
-            Layer::Tanh {} => "torch.nn.Tanh()".into(),
-        };
-        let _ = writeln!(text, "    {line},");
-    }
-    text
 }
 
 /// A name as one line of Markdown: what comes from others must not write a card of its own.
@@ -150,11 +133,11 @@ impl Card<'_> {
         let _ = write!(
             text,
             "\n## Loading it in PyTorch\n\n```python\nimport torch\nfrom safetensors.torch import load_file\n\n\
-             model = torch.nn.Sequential(\n{})\nweights = load_file(\"{MODEL_FILE}\")\n\
+             {}weights = load_file(\"{MODEL_FILE}\")\n\
              model.load_state_dict({{k.removeprefix(\"layers.\"): v for k, v in weights.items()}})\n\
-             # Samples are flattened to {} values each, {}.\n```\n",
-            pytorch(self.model),
-            self.model.input_len(),
+             model.eval()\n# Samples have the shape {:?}, {}.\n```\n",
+            torch::code(self.model),
+            self.model.input,
             self.scaling()
         );
     }
@@ -178,14 +161,7 @@ mod tests {
 
     #[test]
     fn a_card_names_what_is_needed_to_repeat_and_to_use_it() {
-        let model = ModelSpec {
-            input: vec![8, 8],
-            layers: vec![
-                Layer::Linear { out: 32 },
-                Layer::Relu {},
-                Layer::Linear { out: 2 },
-            ],
-        };
+        let model = ModelSpec::mlp(vec![8, 8], &[32], 2);
         let train = TrainSpec {
             epochs: 3,
             global_batch: 64,
@@ -245,8 +221,8 @@ mod tests {
             "# digits-mlp\n",
             "seed 42",
             "0.9750",
-            "torch.nn.Linear(64, 32)",
-            "torch.nn.Linear(32, 2)",
+            "    Flat(64, 32),\n    torch.nn.ReLU(),\n    Flat(32, 2),\n",
+            "class Flat(torch.nn.Linear)",
             "divided by 16",
             "zero, o ne # x",
             &BlobId::new([2; 32]).to_string(),

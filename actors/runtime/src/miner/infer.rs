@@ -243,7 +243,7 @@ fn cell(text: &str) -> String {
 mod tests {
     use super::*;
     use cryptomind_gpu::session::Session;
-    use cryptomind_protocol::model::{Layer, ModelSpec};
+    use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
     use cryptomind_protocol::task::{Optimizer, TrainSpec};
     use std::collections::BTreeMap;
 
@@ -262,7 +262,8 @@ mod tests {
         let (info, _) = dataset::inspect_idx(dir).unwrap();
         let spec = ModelSpec {
             input: vec![8, 8],
-            layers: vec![Layer::Linear { out: outputs }],
+            layers: vec![Layer::linear(outputs)],
+            loss: Loss::default(),
         };
         let train = TrainSpec {
             epochs: 1,

@@ -2,7 +2,7 @@
 
 use cryptomind_protocol::item::{Access, CARD_FILE, MODEL_FILE, ModelInfo, PREDICTIONS_FILE};
 use cryptomind_protocol::key::Nonce;
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::node::{Command, Match, Position, Report, Request};
 use cryptomind_protocol::probe::{Echo, LinkReport, Peer};
 use cryptomind_protocol::task::{
@@ -22,11 +22,8 @@ const EPOCH: u64 = 23;
 fn model() -> ModelSpec {
     ModelSpec {
         input: vec![8, 8],
-        layers: vec![
-            Layer::Linear { out: 32 },
-            Layer::Relu {},
-            Layer::Linear { out: 10 },
-        ],
+        layers: vec![Layer::linear(32), Layer::Relu {}, Layer::linear(10)],
+        loss: Loss::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Batch norm (Ioffe and Szegedy, 2015): each channel normalised over batch and pixels. Images have
 //! some pixels a channel, rows one.
 //!
-//! In training a batch's own statistics are taken, and running ones follow them ([`follow`]); in
+//! In training a batch's own statistics are taken, and running ones follow them ([`moments`]); in
 //! evaluation the running ones are taken. With n the normalised values and d = 1 / deviation, the
 //! gradient by the input is weight · d · (g − mean(g) − n · mean(g · n)) over a channel.
 
@@ -14,8 +14,6 @@ use crate::product::Update;
 
 /// Statistics of a channel: mean, inverse deviation and variance as the running one follows it.
 const STATISTICS: usize = 3;
-/// Running statistics of a channel: mean and variance.
-const RUNNING: usize = 2;
 
 /// The shape of a batch norm.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,16 +26,19 @@ pub struct BatchNorm {
     pub eps: f32,
 }
 
+/// Statistics over many batches, one a channel; they start as mean 0, variance 1.
+#[derive(Debug)]
+pub struct Running<T> {
+    /// Means.
+    pub mean: T,
+    /// Variances.
+    pub variance: T,
+}
+
 impl BatchNorm {
     /// Values of a batch's statistics.
     pub fn statistics(&self) -> usize {
         self.channels * STATISTICS
-    }
-
-    /// Values of the running statistics, which start as mean 0, variance 1: for each channel mean,
-    /// variance.
-    pub fn running(&self) -> usize {
-        self.channels * RUNNING
     }
 
     fn image(&self) -> usize {
@@ -117,24 +118,31 @@ fn channel_statistics(shape: &BatchNorm, input: &[f32], channel: usize) -> [f32;
     [mean, inverse_deviation(variance, shape.eps), unbiased]
 }
 
-/// Lets the running statistics follow those of a batch: running · (1 − momentum) + batch · momentum,
-/// with the unbiased variance, as PyTorch does.
-pub fn follow(shape: &BatchNorm, statistics: &[f32], momentum: f32, running: &mut [f32]) {
+/// Writes, or adds, a batch's means and unbiased variances times its samples: what running statistics
+/// follow once it is summed over all parts of a batch and divided by their samples.
+pub fn moments(
+    shape: &BatchNorm,
+    statistics: &[f32],
+    samples: usize,
+    update: Update,
+    sums: Running<&mut [f32]>,
+) {
     assert_eq!(
         statistics.len(),
         shape.statistics(),
         "three statistics a channel"
     );
-    assert_eq!(
-        running.len(),
-        shape.running(),
-        "two running statistics a channel"
-    );
+    assert_eq!(sums.mean.len(), shape.channels, "a mean for each channel");
+    assert_eq!(sums.variance.len(), shape.channels, "a variance, too");
     let (statistics, _) = statistics.as_chunks::<STATISTICS>();
-    let (running, _) = running.as_chunks_mut::<RUNNING>();
-    for ([mean, variance], [batch_mean, _, batch_variance]) in running.iter_mut().zip(statistics) {
-        *mean = *mean * (1.0 - momentum) + batch_mean * momentum;
-        *variance = *variance * (1.0 - momentum) + batch_variance * momentum;
+    let weight = samples as f32;
+    let sums = sums.mean.iter_mut().zip(sums.variance);
+    for ((mean, variance), [batch_mean, _, batch_variance]) in sums.zip(statistics) {
+        if update == Update::Replace {
+            (*mean, *variance) = (0.0, 0.0);
+        }
+        *mean += batch_mean * weight;
+        *variance += batch_variance * weight;
     }
 }
 
@@ -143,20 +151,20 @@ pub fn evaluate(
     shape: &BatchNorm,
     input: &[f32],
     affine: Affine<'_>,
-    running: &[f32],
+    running: Running<&[f32]>,
     output: &mut [f32],
     threads: usize,
 ) {
     shape.check(input, output, affine.weight);
     assert_eq!(
-        running.len(),
-        shape.running(),
-        "two running statistics a channel"
+        running.mean.len(),
+        shape.channels,
+        "a mean for each channel"
     );
-    let (running, _) = running.as_chunks::<RUNNING>();
+    assert_eq!(running.variance.len(), shape.channels, "a variance, too");
     let of = |channel: usize| {
-        let [mean, variance] = running[channel];
-        [mean, inverse_deviation(variance, shape.eps)]
+        let deviation = inverse_deviation(running.variance[channel], shape.eps);
+        [running.mean[channel], deviation]
     };
     normalise(shape, input, affine, output, threads, of);
 }
@@ -453,23 +461,31 @@ mod tests {
             let want = gradient(&case.bias, &case.upper, |b| exact(&shape, &x, &w, b, &m));
             assert_close(&by_bias, &twice(&want), 1e-5);
 
-            let mut running = [0.0f32, 1.0].repeat(channels);
-            follow(&shape, &statistics, 0.25, &mut running);
-            let unbiased = n / (n - 1.0).max(1.0);
-            let want = m
-                .iter()
-                .flat_map(|(mean, var)| [0.25 * mean, 0.75 + 0.25 * var * unbiased]);
-            assert_close(&running, &want.collect::<Vec<_>>(), 1e-5);
+            let (mut mean, mut variance) = (vec![f32::NAN; channels], vec![f32::NAN; channels]);
+            for update in [Update::Replace, Update::Add] {
+                let sums = Running {
+                    mean: &mut mean[..],
+                    variance: &mut variance[..],
+                };
+                super::moments(&shape, &statistics, batch, update, sums);
+            }
+            let (weight, unbiased) = (2.0 * batch as f64, n / (n - 1.0).max(1.0));
+            let want: Vec<f64> = m.iter().map(|(mean, _)| weight * mean).collect();
+            assert_close(&mean, &want, 1e-5);
+            let want: Vec<f64> = m.iter().map(|(_, v)| weight * unbiased * v).collect();
+            assert_close(&variance, &want, 1e-5);
             let mut output = vec![f32::NAN; x.len()];
             let affine = Affine {
                 weight: &case.weight,
                 bias: Some(&case.bias),
             };
-            evaluate(&shape, &case.input, affine, &running, &mut output, 1);
-            let m: Vec<_> = running
-                .chunks(2)
-                .map(|r| (f64::from(r[0]), f64::from(r[1])))
-                .collect();
+            let running = Running {
+                mean: &mean[..],
+                variance: &variance[..],
+            };
+            evaluate(&shape, &case.input, affine, running, &mut output, 1);
+            let pairs = mean.iter().zip(&variance);
+            let m: Vec<_> = pairs.map(|(m, v)| (f64::from(*m), f64::from(*v))).collect();
             assert_close(&output, &exact(&shape, &x, &w, &b, &m), 1e-5);
         }
     }
@@ -490,8 +506,12 @@ mod tests {
                     weight: &case.weight,
                     bias: None,
                 };
-                let running = [0.5f32, 2.0].repeat(channels);
-                evaluate(&shape, &case.input, affine, &running, &mut output, threads);
+                let (mean, variance) = (vec![0.5f32; channels], vec![2.0f32; channels]);
+                let running = Running {
+                    mean: &mean[..],
+                    variance: &variance[..],
+                };
+                evaluate(&shape, &case.input, affine, running, &mut output, threads);
                 output
             });
         }

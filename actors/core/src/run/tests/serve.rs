@@ -20,7 +20,8 @@ fn client() -> SecretKey {
 fn session() -> World {
     let model = ModelSpec {
         input: vec![4],
-        layers: vec![Layer::Linear { out: 2 }],
+        layers: vec![Layer::linear(2)],
+        loss: Loss::default(),
     };
     let spec = TaskSpec {
         work: Work::Serve {

@@ -4,7 +4,7 @@ use cryptomind_core::market::{Ability, Offer, Surroundings};
 use cryptomind_core::price::{Extent, Prices, Terms};
 use cryptomind_core::run::{Input, Limits};
 use cryptomind_protocol::item::{DataFormat, DatasetInfo};
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::speed::Engine;
 use cryptomind_protocol::task::{Conditions, Member, Optimizer, TaskSpec, TrainSpec, Work};
 use cryptomind_protocol::{AccountId, Amount, ItemId};
@@ -34,7 +34,8 @@ fn run(n: u8, posted: u64, asked: &[u8]) -> Run {
             dataset: ItemId::new([1; 16]),
             model: ModelSpec {
                 input: vec![1],
-                layers: vec![Layer::Linear { out: 2 }],
+                layers: vec![Layer::linear(2)],
+                loss: Loss::default(),
             },
             train: TrainSpec {
                 epochs: 1,

@@ -2,7 +2,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use cryptomind_net::ring::{RingPlan, RingSocket};
-use cryptomind_protocol::model::Layer;
+use cryptomind_protocol::model::{Layer, Loss};
 use cryptomind_protocol::task::Optimizer;
 use cryptomind_protocol::{GenesisHash, SecretKey, TaskId};
 use tempfile::TempDir;
@@ -25,11 +25,8 @@ fn plan(dir: &Path, info: &DatasetInfo, lr: f32) -> Plan {
     Plan {
         model: ModelSpec {
             input: vec![8, 8],
-            layers: vec![
-                Layer::Linear { out: 16 },
-                Layer::Relu {},
-                Layer::Linear { out: 10 },
-            ],
+            layers: vec![Layer::linear(16), Layer::Relu {}, Layer::linear(10)],
+            loss: Loss::default(),
         },
         train: TrainSpec {
             epochs: 2,
@@ -181,7 +178,7 @@ async fn the_weights_of_a_table_answer_rows_as_they_are() {
     let (info, _) = dataset::inspect_csv(&file, "dear").unwrap();
     let mut plan = plan(dir.path(), &info, 5e-2);
     plan.model.input = vec![2];
-    plan.model.layers = vec![Layer::Linear { out: 2 }];
+    plan.model.layers = vec![Layer::linear(2)];
     plan.train.epochs = 20;
     plan.files = BTreeMap::from([("houses.csv".into(), file)]);
     let model = plan.model.clone();

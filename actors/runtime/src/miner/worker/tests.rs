@@ -1,6 +1,6 @@
 use super::*;
 use cryptomind_protocol::item::Access;
-use cryptomind_protocol::model::{Layer, ModelSpec};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::task::{Conditions, Optimizer, TrainSpec};
 use cryptomind_protocol::{Amount, ItemId};
 
@@ -11,7 +11,8 @@ fn task(out: u32) -> TaskSpec {
             dataset: ItemId::new([1; 16]),
             model: ModelSpec {
                 input: vec![1024],
-                layers: vec![Layer::Linear { out }],
+                layers: vec![Layer::linear(out)],
+                loss: Loss::default(),
             },
             train: TrainSpec {
                 epochs: 1,

@@ -1,0 +1,86 @@
+//! A graph's forward pass in the buffers of its plan.
+
+use crate::graph::{Graph, Node, Op};
+use crate::kernel::add;
+use crate::node::{Memory, Pass, Scratch};
+use crate::plan::Plan;
+
+/// A graph with its plan: what many passes share.
+pub(crate) struct Forward {
+    pub(crate) graph: Graph,
+    pub(crate) plan: Plan,
+}
+
+/// The buffers of one pass, kept from one to the next.
+#[derive(Default)]
+pub(crate) struct Room {
+    pub(crate) buffers: Vec<Vec<f32>>,
+    /// By node.
+    pub(crate) memories: Vec<Memory>,
+    pub(crate) scratch: Scratch,
+    /// The samples as tokens, where the model takes such.
+    pub(crate) tokens: Vec<u32>,
+}
+
+impl Forward {
+    /// Plans the buffers of a graph; with `backward`, for a backward pass too.
+    pub(crate) fn new(graph: Graph, backward: bool) -> Self {
+        let plan = Plan::new(&graph, backward);
+        Self { graph, plan }
+    }
+
+    /// Buffers, empty yet.
+    pub(crate) fn room(&self) -> Room {
+        Room {
+            buffers: vec![Vec::new(); self.plan.sizes.len()],
+            memories: self.graph.nodes.iter().map(|_| Memory::default()).collect(),
+            ..Room::default()
+        }
+    }
+
+    /// Where the samples go before a pass.
+    pub(crate) fn inputs<'a>(&self, room: &'a mut Room) -> &'a mut Vec<f32> {
+        &mut room.buffers[self.plan.buffer[0]]
+    }
+
+    /// The samples that lie in the room as tokens, which are whole numbers below the vocabulary.
+    pub(crate) fn take_tokens(&self, room: &mut Room) {
+        if self.graph.vocabulary.is_some() {
+            let inputs = &room.buffers[self.plan.buffer[0]];
+            room.tokens.clear();
+            room.tokens.extend(inputs.iter().map(|token| *token as u32));
+        }
+    }
+
+    /// The model's outputs, after a pass.
+    pub(crate) fn outputs<'a>(&self, room: &'a Room) -> &'a [f32] {
+        self.value(room, self.graph.output)
+    }
+
+    /// A value that is kept.
+    pub(crate) fn value<'a>(&self, room: &'a Room, value: usize) -> &'a [f32] {
+        &room.buffers[self.plan.buffer[value]]
+    }
+
+    /// Passes the samples that lie in the room through the graph, and shows each node's output.
+    pub(crate) fn run(&self, pass: Pass<'_>, room: &mut Room, mut see: impl FnMut(&Node, &[f32])) {
+        for (index, node) in self.graph.nodes.iter().enumerate() {
+            let (from, to) = (self.plan.buffer[node.input], self.plan.buffer[node.output]);
+            let mut output = std::mem::take(&mut room.buffers[to]);
+            if self.plan.in_place[index] {
+                node.op.forward_in_place(pass, &mut output);
+            } else {
+                output.resize(pass.rows * self.graph.widths[node.output], 0.0);
+                let input = &room.buffers[from];
+                let (memory, scratch) = (&mut room.memories[index], &mut room.scratch);
+                node.op.forward(pass, input, &mut output, memory, scratch);
+            }
+            if let Op::Add { skip } = node.op {
+                let skip = &room.buffers[self.plan.buffer[skip]];
+                add::add(&mut output, skip, pass.threads);
+            }
+            see(node, &output);
+            room.buffers[to] = output;
+        }
+    }
+}

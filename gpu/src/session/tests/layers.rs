@@ -1,0 +1,234 @@
+//! Whole models of every layer: loss, outputs and gradients against plain loops in f64.
+
+use cryptomind_protocol::model::Gpt;
+
+use super::naive::{self, Parameters};
+use super::*;
+
+/// Images through every layer of images.
+fn images() -> ModelSpec {
+    let grouped = Layer::Conv2d {
+        filters: 6,
+        kernel: [3, 2],
+        stride: [2, 1],
+        padding: [1, 0],
+        groups: 3,
+        bias: false,
+    };
+    let branch = vec![Layer::BatchNorm {}, Layer::Silu {}, Layer::conv2d(3, 3, 1)];
+    let average = Layer::AvgPool {
+        size: [2, 3],
+        stride: [1, 2],
+        padding: [1, 0],
+    };
+    let largest = Layer::MaxPool {
+        size: [2, 2],
+        stride: [1, 1],
+        padding: [0, 1],
+    };
+    ModelSpec::new(
+        vec![7, 6],
+        vec![
+            Layer::Reshape {
+                shape: vec![1, 7, 6],
+            },
+            Layer::conv2d(3, 3, 1),
+            Layer::Residual { layers: branch },
+            largest,
+            Layer::Relu {},
+            grouped,
+            average,
+            Layer::BatchNorm {},
+            Layer::Sigmoid {},
+            Layer::GlobalAvgPool {},
+            Layer::Softmax {},
+            Layer::linear(3),
+        ],
+    )
+}
+
+/// Sequences through every layer of sequences.
+fn sequences() -> ModelSpec {
+    let seeing_all = Layer::Attention {
+        heads: 3,
+        causal: false,
+        bias: false,
+    };
+    let mut model = ModelSpec::gpt(Gpt {
+        vocabulary: 5,
+        context: 4,
+        width: 6,
+        heads: 2,
+        blocks: 1,
+        dropout_ppm: 0,
+    });
+    let inner = Layer::Residual {
+        layers: vec![Layer::Gelu {}, Layer::Dropout { rate_ppm: 0 }],
+    };
+    let branch = vec![
+        Layer::RmsNorm {},
+        seeing_all,
+        inner,
+        Layer::LayerNorm { bias: true },
+    ];
+    model.layers.insert(3, Layer::Residual { layers: branch });
+    model
+}
+
+/// A class from a whole sequence: its vectors are flattened.
+fn pooled() -> ModelSpec {
+    let embedding = Layer::Embedding {
+        rows: 7,
+        width: 3,
+        positions: false,
+    };
+    let twice = Layer::Residual {
+        layers: vec![
+            Layer::Residual {
+                layers: vec![Layer::Tanh {}],
+            },
+            Layer::Residual {
+                layers: vec![Layer::Dropout { rate_ppm: 0 }],
+            },
+        ],
+    };
+    let layers = vec![
+        embedding,
+        twice,
+        Layer::Residual {
+            layers: vec![Layer::Reshape { shape: vec![5, 3] }],
+        },
+        Layer::Flatten {},
+        Layer::linear(4),
+        Layer::GeluTanh {},
+        Layer::linear(2),
+    ];
+    ModelSpec::new(vec![5], layers)
+}
+
+fn inputs(model: &ModelSpec, count: usize) -> Vec<f32> {
+    let mut stream = Stream::new("test", 3, "inputs");
+    let values = count * model.input_len();
+    match model.layers.first() {
+        Some(Layer::Embedding { rows, .. }) => (0..values)
+            .map(|_| stream.below(u64::from(*rows)) as f32)
+            .collect(),
+        _ => (0..values).map(|_| stream.signed_unit()).collect(),
+    }
+}
+
+/// Tokens of a sample that have outputs of their own.
+fn positions(model: &ModelSpec) -> usize {
+    let output = model.output().unwrap();
+    output[..output.len() - 1].iter().product::<u32>() as usize
+}
+
+/// Parameters that hide nothing: none is 0 or 1, as norms begin.
+fn stir(session: &mut Session) {
+    let mut stream = Stream::new("test", 4, "parameters");
+    let parameters = session.committed.parameters.iter_mut();
+    parameters.for_each(|p| *p += 0.3 * stream.signed_unit());
+}
+
+fn by_name(model: &ModelSpec, arena: &[f64]) -> Parameters {
+    let mut start = 0;
+    let parameters = model.parameters().into_iter();
+    parameters
+        .map(|p| {
+            let values = arena[start..start + p.len()].to_vec();
+            start += p.len();
+            (p.name, values)
+        })
+        .collect()
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|v| f64::from(*v)).collect()
+}
+
+/// Loss and gradients of a batch against central differences in f64.
+fn check_gradients(model: &ModelSpec, count: usize) {
+    model.check().unwrap();
+    let positions = positions(model);
+    let mut stream = Stream::new("test", 5, "labels");
+    let outputs = model.output_len().unwrap();
+    let labels: Vec<u32> = (0..count * positions)
+        .map(|_| stream.below(outputs as u64) as u32)
+        .collect();
+    let inputs = inputs(model, count);
+    let data = batch(model, &inputs, &labels);
+    let mut session = Session::with_threads(model, &adamw(), 2).unwrap();
+    stir(&mut session);
+    let (loss, got) = gradients(&mut session, &data, &all(&data));
+    let parameters = wide(session.parameters());
+    let loss_at =
+        |parameters: &[f64]| naive::loss(model, &inputs, &labels, &[], &by_name(model, parameters));
+    let expected = loss_at(&parameters);
+    assert!(
+        (loss - expected).abs() < 1e-5 * expected,
+        "{loss} for {expected}"
+    );
+    let mut at = 0;
+    for parameter in model.parameters() {
+        for place in at..at + parameter.len() {
+            if parameter.part.is_statistic() {
+                continue;
+            }
+            let moved = |by: f64| {
+                let mut parameters = parameters.clone();
+                parameters[place] += by;
+                loss_at(&parameters)
+            };
+            let h = 1e-5;
+            let want = (moved(h) - moved(-h)) / (2.0 * h);
+            let off = (f64::from(got[place]) - want).abs();
+            assert!(
+                off < 2e-5 * want.abs().max(1.0),
+                "{} at {}: {} for {want}",
+                parameter.name,
+                place - at,
+                got[place]
+            );
+        }
+        at += parameter.len();
+    }
+}
+
+#[test]
+fn gradients_of_every_layer_are_the_slopes_of_the_loss() {
+    for count in [1, 2, 5] {
+        check_gradients(&mixed(), count);
+        check_gradients(&sequences(), count);
+        check_gradients(&pooled(), count);
+    }
+    // A batch norm of one sample of one pixel has no slope.
+    for count in [2, 5] {
+        check_gradients(&images(), count);
+    }
+}
+
+/// A parameter without a gradient would stay as it was drawn, and the loss would fall all the same.
+#[test]
+fn every_parameter_receives_a_gradient() {
+    for model in [images(), sequences(), pooled()] {
+        let inputs = inputs(&model, 8);
+        let positions = positions(&model);
+        let labels: Vec<u32> = (0..8 * positions as u32).map(|i| i % 2).collect();
+        let data = batch(&model, &inputs, &labels);
+        let mut session = Session::with_threads(&model, &adamw(), 1).unwrap();
+        stir(&mut session);
+        session.gradients().fill(0.0);
+        let (_, got) = gradients(&mut session, &data, &all(&data));
+        let mut at = 0;
+        for parameter in model.parameters() {
+            let own = &got[at..at + parameter.len()];
+            assert!(
+                own.iter().any(|g| *g != 0.0),
+                "{} of {:?}",
+                parameter.name,
+                model.layers
+            );
+            at += parameter.len();
+        }
+    }
+}
