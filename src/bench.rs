@@ -24,6 +24,7 @@ mod market;
 mod matching;
 mod promise;
 mod recovery;
+mod shapes;
 mod shown;
 mod train;
 mod usage;

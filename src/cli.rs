@@ -323,6 +323,10 @@ pub struct BenchTrainArgs {
 pub enum TrainedModel {
     /// 784-512-512-10 with ReLU, batches of 128
     Mlp,
+    /// Two convolutions of 32 and 64 filters with pools, 128-10, on 28 × 28, batches of 64
+    Cnn,
+    /// 4 blocks of 4 heads, width 128, context 128, vocabulary 65, batches of 16
+    Gpt,
 }
 
 /// How to hold a self-test to its word.

@@ -4,6 +4,7 @@ use crate::graph::{Graph, Node, Op};
 use crate::kernel::add;
 use crate::node::{Memory, Pass, Scratch};
 use crate::plan::Plan;
+use crate::profile::{Phase, Profile, timed};
 
 /// A graph with its plan: what many passes share.
 pub(crate) struct Forward {
@@ -63,22 +64,30 @@ impl Forward {
     }
 
     /// Passes the samples that lie in the room through the graph, and shows each node's output.
-    pub(crate) fn run(&self, pass: Pass<'_>, room: &mut Room, mut see: impl FnMut(&Node, &[f32])) {
+    pub(crate) fn run(
+        &self,
+        pass: Pass<'_>,
+        room: &mut Room,
+        profile: &mut Option<Profile>,
+        mut see: impl FnMut(&Node, &[f32]),
+    ) {
         for (index, node) in self.graph.nodes.iter().enumerate() {
             let (from, to) = (self.plan.buffer[node.input], self.plan.buffer[node.output]);
             let mut output = std::mem::take(&mut room.buffers[to]);
-            if self.plan.in_place[index] {
-                node.op.forward_in_place(pass, &mut output);
-            } else {
-                output.resize(pass.rows * self.graph.widths[node.output], 0.0);
-                let input = &room.buffers[from];
-                let (memory, scratch) = (&mut room.memories[index], &mut room.scratch);
-                node.op.forward(pass, input, &mut output, memory, scratch);
-            }
-            if let Op::Add { skip } = node.op {
-                let skip = &room.buffers[self.plan.buffer[skip]];
-                add::add(&mut output, skip, pass.threads);
-            }
+            timed(profile, node.op.name(), Phase::Forward, || {
+                if self.plan.in_place[index] {
+                    node.op.forward_in_place(pass, &mut output);
+                } else {
+                    output.resize(pass.rows * self.graph.widths[node.output], 0.0);
+                    let input = &room.buffers[from];
+                    let (memory, scratch) = (&mut room.memories[index], &mut room.scratch);
+                    node.op.forward(pass, input, &mut output, memory, scratch);
+                }
+                if let Op::Add { skip } = node.op {
+                    let skip = &room.buffers[self.plan.buffer[skip]];
+                    add::add(&mut output, skip, pass.threads);
+                }
+            });
             see(node, &output);
             room.buffers[to] = output;
         }

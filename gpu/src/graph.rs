@@ -84,6 +84,24 @@ pub(crate) enum Op {
     },
 }
 
+impl Op {
+    /// What it is called in a profile.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Linear { .. } => "linear",
+            Self::Conv { .. } => "convolution",
+            Self::MaxPool(_) | Self::AveragePool(_) | Self::GlobalAveragePool { .. } => "pool",
+            Self::BatchNorm { .. } | Self::RowNorm { .. } => "norm",
+            Self::Embedding { .. } => "embedding",
+            Self::Attention(_) => "attention",
+            Self::Function(_) => "activation",
+            Self::Softmax { .. } => "softmax",
+            Self::Dropout { .. } => "dropout",
+            Self::Add { .. } => "residual",
+        }
+    }
+}
+
 /// An operation in its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {

@@ -175,7 +175,7 @@ impl Model {
                 is_training: false,
                 threads: self.threads,
             };
-            self.forward.run(pass, &mut room, |_, _| ());
+            self.forward.run(pass, &mut room, &mut None, |_, _| ());
             room.tokens = tokens;
             see(self.forward.outputs(&room));
         }

@@ -7,7 +7,7 @@
 //! [`bench`] say what a machine has and how fast it is, [`selftest`] whether it computes rightly; [`agreement`] says whether two models are the same work.
 //!
 //! Every call blocks and belongs on a thread of its caller. Nothing here knows of networks, tasks
-//! or money, and no clock but those of [`bench`] and [`selftest`] are read. On one machine the same inputs give the
+//! or money, and no clock but those of [`bench`], [`profile`] and [`selftest`] are read. On one machine the same inputs give the
 //! same bits, whatever the number of threads.
 //!
 //! [`kernel`] has the operations of a training step beyond those of a session today, forward and
@@ -30,6 +30,7 @@ pub mod error;
 pub mod inference;
 pub mod kernel;
 pub mod memory;
+pub mod profile;
 pub mod selftest;
 pub mod session;
 

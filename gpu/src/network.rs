@@ -16,6 +16,7 @@ use crate::graph::{Graph, Node, Op, Purpose};
 use crate::kernel::{add, loss};
 use crate::node::{Draw, Pass};
 use crate::product::Update;
+use crate::profile::{Phase, Profile, timed};
 
 /// The most values that lie between layers at once, 256 MiB: larger batches pass in parts.
 const MAX_BUFFER_VALUES: usize = 1 << 26;
@@ -50,6 +51,8 @@ pub(crate) struct Network {
     gradients: Gradients,
     rows_at_once: usize,
     threads: usize,
+    /// Where the time goes, where somebody wants to know.
+    pub(crate) profile: Option<Profile>,
     /// Of the rows at hand: labels, or values that are to be predicted.
     labels: Vec<u32>,
     targets: Vec<f32>,
@@ -77,6 +80,7 @@ impl Network {
             gradients: Gradients::default(),
             rows_at_once: (MAX_BUFFER_VALUES / sample_values as usize).max(1),
             threads: threads.max(1),
+            profile: None,
             labels: Vec::new(),
             targets: Vec::new(),
             samples: Vec::new(),
@@ -152,7 +156,8 @@ impl Network {
         update: Update,
         on_bucket: &mut dyn FnMut(Range<usize>),
     ) -> Result<f64, NotFinite> {
-        self.forward.run(pass, &mut self.room, |_, _| ());
+        let profile = &mut self.profile;
+        self.forward.run(pass, &mut self.room, profile, |_, _| ());
         let loss = self.loss();
         if !loss.is_finite() {
             return Err(self.first_broken(pass, step));
@@ -210,11 +215,12 @@ impl Network {
         self.gather(step);
         (self.samples, self.room.tokens) = (samples, tokens);
         let mut broken = None;
-        self.forward.run(pass, &mut self.room, |node, output| {
-            if broken.is_none() && !all_finite(output) {
-                broken = Some(node.layer);
-            }
-        });
+        self.forward
+            .run(pass, &mut self.room, &mut None, |node, output| {
+                if broken.is_none() && !all_finite(output) {
+                    broken = Some(node.layer);
+                }
+            });
         let last = self.forward.graph.nodes.last().map_or(0, |node| node.layer);
         NotFinite {
             layer: broken.unwrap_or(last),
@@ -241,7 +247,9 @@ impl Network {
         if let Some(upper) = self.gradients.get(node.output) {
             let (memory, scratch) = (&mut room.memories[index], &mut room.scratch);
             let op = &node.op;
-            op.own_gradient(pass, input, upper, gradients, update, memory, scratch);
+            timed(&mut self.profile, op.name(), Phase::Parameters, || {
+                op.own_gradient(pass, input, upper, gradients, update, memory, scratch);
+            });
         }
         if let Some(bucket) = node.bucket.clone() {
             if !all_finite(&gradients[bucket.clone()]) {
@@ -259,7 +267,10 @@ impl Network {
                 self.share(output, skip, threads);
             }
         } else if self.is_trained(node.input) {
-            let lower = self.lower(index, pass);
+            let mut profile = self.profile.take();
+            let name = node.op.name();
+            let lower = timed(&mut profile, name, Phase::Input, || self.lower(index, pass));
+            self.profile = profile;
             self.gradients
                 .give(self.forward.graph.nodes[index].input, lower);
         }

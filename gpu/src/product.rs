@@ -2,10 +2,17 @@
 //! module with `unsafe`: bounds are established here, by construction of [`Matrix`].
 //!
 //! `gemm` divides only rows and columns among threads, never the sums, so the bits of a product do
-//! not depend on their number; a test holds it to that.
+//! not depend on their number; a test holds it to that. Long sums it divides by the size of the
+//! processor's caches, but none of up to [`SLICE`] terms: longer ones are cut here into slices of so
+//! many, which are added in their order. So processors of one kind with other caches agree, too.
+
+use std::ops::Range;
 
 /// Products of fewer multiply-adds run on the calling thread: waking others costs more.
 const THREADED_FROM: usize = 48 * 48 * 256;
+
+/// The most terms that `gemm` sums as one, whatever the caches.
+const SLICE: usize = 512;
 
 /// A matrix in a slice, as stored or transposed.
 #[derive(Clone, Copy)]
@@ -49,6 +56,24 @@ impl<'a> Matrix<'a> {
             transposed: !self.transposed,
             ..self
         }
+    }
+
+    /// Some of its columns.
+    fn columns(self, range: Range<usize>) -> Self {
+        let start = match self.transposed {
+            false => range.start,
+            true => range.start * self.distance,
+        };
+        Self {
+            values: &self.values[start..],
+            columns: range.len(),
+            ..self
+        }
+    }
+
+    /// Some of its rows.
+    fn rows(self, range: Range<usize>) -> Self {
+        self.transposed().columns(range).transposed()
     }
 
     /// Distance in values from a row to the next, and from a column to the next.
@@ -123,9 +148,33 @@ pub(crate) fn multiply(
 }
 
 /// As [`multiply`], into rows that need not follow one another without a gap.
-#[allow(unsafe_code)]
 pub(crate) fn multiply_into(
-    out: Place<'_>,
+    mut out: Place<'_>,
+    update: Update,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    threads: usize,
+) {
+    assert_eq!(a.columns, b.rows, "inner sizes agree");
+    let terms = a.columns;
+    multiply_slice(
+        &mut out,
+        update,
+        a.columns(0..terms.min(SLICE)),
+        b.rows(0..terms.min(SLICE)),
+        threads,
+    );
+    for start in (SLICE..terms).step_by(SLICE) {
+        let slice = start..terms.min(start + SLICE);
+        let (a, b) = (a.columns(slice.clone()), b.rows(slice));
+        multiply_slice(&mut out, Update::Add, a, b, threads);
+    }
+}
+
+/// A product whose sums have at most [`SLICE`] terms.
+#[allow(unsafe_code)]
+fn multiply_slice(
+    out: &mut Place<'_>,
     update: Update,
     a: Matrix<'_>,
     b: Matrix<'_>,
@@ -147,7 +196,8 @@ pub(crate) fn multiply_into(
     // and writes (reads, to add) out[i, j] at i·out.distance + j for i < a.rows, j < b.columns, which
     // are out.rows and out.columns. `Matrix` and `Place` are made by `spaced` alone, where
     // `check_lines` established that (lines − 1)·distance + length is inside the slice, of `a` and
-    // `b` as of `out`; `transposed` exchanges the roles of the two indices with their strides.
+    // `b` as of `out`; `transposed` exchanges the roles of the two indices with their strides, and
+    // `columns` and `rows` leave off values before those that are left, and none of these.
     // `out` is borrowed exclusively, and its rows do not overlap.
     unsafe {
         gemm::gemm(
@@ -260,6 +310,28 @@ mod tests {
     #[should_panic(expected = "inside its slice")]
     fn a_matrix_does_not_leave_its_slice() {
         Matrix::spaced(&[0.0; 9], 2, 5, 5);
+    }
+
+    /// Whatever `gemm` makes of longer sums: ours are those of slices, in their order.
+    #[test]
+    fn long_sums_are_those_of_slices() {
+        let (m, n, k) = (37, 70, 2 * SLICE + 300);
+        let (a, b) = (values("a", m * k), values("b", k * n));
+        let orders = [
+            (Matrix::new(&a, m, k), Matrix::new(&b, n, k).transposed()),
+            (Matrix::new(&a, k, m).transposed(), Matrix::new(&b, k, n)),
+        ];
+        for (a, b) in orders {
+            let mut whole = vec![f32::NAN; m * n];
+            multiply(&mut whole, Update::Replace, a, b, 2);
+            let mut slices = vec![0.0; m * n];
+            for range in [0..SLICE, SLICE..2 * SLICE, 2 * SLICE..k] {
+                let (a, b) = (a.columns(range.clone()), b.rows(range));
+                let mut slice = Place::spaced(&mut slices, m, n, n);
+                multiply_slice(&mut slice, Update::Add, a, b, 1);
+            }
+            assert!(whole == slices);
+        }
     }
 
     #[test]

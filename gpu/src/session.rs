@@ -21,6 +21,7 @@ use crate::error::EngineError;
 use crate::initial;
 use crate::network::{Network, NotFinite, Step, all_finite};
 use crate::optimizer::{Rule, State};
+use crate::profile::Profile;
 use crate::weights::{self, Tensor};
 
 /// Named in a checkpoint's metadata; another format gets another number.
@@ -83,6 +84,16 @@ impl Session {
         let moments = Rule::new(&train.optimizer).moments().len() as u64;
         let arenas = 1 + 2 * (1 + moments);
         model.parameter_count() * size_of::<f32>() as u64 * arenas
+    }
+
+    /// Notes from now on where the time of its steps goes.
+    pub fn start_profile(&mut self) {
+        self.network.profile = Some(Profile::default());
+    }
+
+    /// Where the time went since [`Session::start_profile`].
+    pub fn profile(&self) -> Option<&Profile> {
+        self.network.profile.as_ref()
     }
 
     /// Number of parameters: the length of the arena.

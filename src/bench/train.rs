@@ -1,24 +1,21 @@
 //! `bench train`: what one training step takes in this process, without a network.
 //!
-//! The shapes are those that PyTorch is commonly timed with: an MLP 784-512-512-10 on batches of 128, AdamW, f32. The values
-//! mean nothing, as the time of a step does not depend on them; the loss falls all the same, as the labels can be learnt by heart.
+//! The shapes are those that PyTorch is held against, with AdamW in f32: see [`super::shapes`].
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use cryptomind_gpu::dataset::Samples;
 use cryptomind_gpu::session::Session;
 use cryptomind_protocol::ErrorBody;
-use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::task::{Optimizer, TrainSpec};
 use serde::Serialize;
 
+use super::shapes::Shape;
 use super::usage::Usage;
-use crate::cli::{BenchTrainArgs, TrainedModel};
+use crate::cli::BenchTrainArgs;
 use crate::exit;
 use crate::output::{Output, table};
 
-const CLASSES: u32 = 10;
 /// Steps before those that count.
 const WARM_UP: u32 = 5;
 
@@ -39,6 +36,8 @@ struct Report {
     params: usize,
     /// The most memory that this process had resident, MiB; nothing where the system does not say.
     peak_mib: Option<f64>,
+    /// What the steps added to what was resident before the first one, at their peak.
+    step_mib: Option<f64>,
 }
 
 /// Runs the benchmark.
@@ -58,12 +57,12 @@ fn measure(args: BenchTrainArgs) -> Result<Report, cryptomind_gpu::EngineError> 
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads.into(),
     };
-    let (name, model, batch) = match args.model {
-        TrainedModel::Mlp => ("mlp", mlp(), 128),
-    };
-    let data = samples(&model, batch);
+    let shape = Shape::of(args.model);
+    let batch = shape.batch;
+    let data = shape.samples();
     let rows: Vec<u32> = (0..batch).collect();
-    let mut session = Session::with_threads(&model, &settings(batch), threads)?;
+    let mut session = Session::with_threads(&shape.model, &settings(batch), threads)?;
+    let loaded = resident();
     let (mut times, mut losses) = (Vec::new(), Vec::new());
     for step in 0..WARM_UP + args.steps {
         let begin = Instant::now();
@@ -78,7 +77,7 @@ fn measure(args: BenchTrainArgs) -> Result<Report, cryptomind_gpu::EngineError> 
     times.sort_unstable();
     let median = times.get(times.len() / 2).copied().unwrap_or(Duration::MAX);
     Ok(Report {
-        model: name,
+        model: shape.name,
         threads,
         steps: args.steps,
         ms_per_step: median.as_secs_f64() * 1e3,
@@ -86,22 +85,15 @@ fn measure(args: BenchTrainArgs) -> Result<Report, cryptomind_gpu::EngineError> 
         first_loss: losses.first().copied().unwrap_or_default(),
         last_loss: losses.last().copied().unwrap_or_default(),
         params: session.parameter_count(),
-        peak_mib: Usage::of(std::process::id()).map(Usage::peak_mib),
+        peak_mib: resident().map(Usage::peak_mib),
+        step_mib: resident()
+            .zip(loaded)
+            .map(|(end, start)| end.peak_above_mib(start)),
     })
 }
 
-fn mlp() -> ModelSpec {
-    ModelSpec {
-        input: vec![784],
-        layers: vec![
-            Layer::linear(512),
-            Layer::Relu {},
-            Layer::linear(512),
-            Layer::Relu {},
-            Layer::linear(CLASSES),
-        ],
-        loss: Loss::default(),
-    }
+fn resident() -> Option<Usage> {
+    Usage::of(std::process::id())
 }
 
 fn settings(batch: u32) -> TrainSpec {
@@ -114,23 +106,9 @@ fn settings(batch: u32) -> TrainSpec {
     }
 }
 
-/// Values from 0 to 1 without a pattern that a batch shares (Knuth's multiplicative hash of their place).
-fn samples(model: &ModelSpec, batch: u32) -> Samples {
-    let input_len = model.input_len();
-    let value = |place: u32| (place.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32;
-    Samples {
-        inputs: (0..batch * input_len as u32).map(value).collect(),
-        labels: (0..batch).map(|row| row % CLASSES).collect(),
-        input_len,
-        classes: CLASSES as usize,
-    }
-}
-
 impl Report {
     fn table(&self) -> String {
-        let peak = self
-            .peak_mib
-            .map_or_else(String::new, |mib| format!("{mib:.0}"));
+        let mib = |mib: Option<f64>| mib.map_or_else(String::new, |mib| format!("{mib:.0}"));
         let rows = [
             ("model", self.model.to_owned()),
             ("threads", self.threads.to_string()),
@@ -139,7 +117,8 @@ impl Report {
             ("first loss", format!("{:.4}", self.first_loss)),
             ("last loss", format!("{:.4}", self.last_loss)),
             ("parameters", self.params.to_string()),
-            ("peak of memory, MiB", peak),
+            ("peak of memory, MiB", mib(self.peak_mib)),
+            ("of that by the steps, MiB", mib(self.step_mib)),
         ];
         let rows = rows.map(|(what, value)| vec![what.to_owned(), value]);
         table(&["measured", "value"], rows)
@@ -149,19 +128,27 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::TrainedModel;
 
+    /// Each with its parameters, as PyTorch counts them, and the loss of guessing.
     #[test]
-    fn a_step_is_timed_and_learns() {
-        let args = BenchTrainArgs {
-            model: TrainedModel::Mlp,
-            threads: 1,
-            steps: 10,
-        };
-        let report = measure(args).unwrap();
-        assert_eq!((report.params, report.steps), (669_706, 10));
-        assert!(report.ms_per_step > 0.0 && report.samples_per_s.is_finite());
-        // The loss of guessing among ten.
-        assert!((report.first_loss - 10f64.ln()).abs() < 0.2, "{report:?}");
-        assert!(report.last_loss < report.first_loss, "{report:?}");
+    fn steps_are_timed_and_learn() {
+        let models = [
+            (TrainedModel::Mlp, 669_706, 10f64),
+            (TrainedModel::Cnn, 421_642, 10.0),
+            (TrainedModel::Gpt, 826_433, 65.0),
+        ];
+        for (model, params, guesses) in models {
+            let args = BenchTrainArgs {
+                model,
+                threads: 1,
+                steps: 5,
+            };
+            let report = measure(args).unwrap();
+            assert_eq!((report.params, report.steps), (params, 5));
+            assert!(report.ms_per_step > 0.0 && report.samples_per_s.is_finite());
+            assert!((report.first_loss - guesses.ln()).abs() < 0.4, "{report:?}");
+            assert!(report.last_loss < report.first_loss, "{report:?}");
+        }
     }
 }

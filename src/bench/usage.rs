@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Usage {
     /// The most memory that was resident at a time, bytes.
     pub peak_bytes: u64,
+    /// The memory that is resident now, bytes.
+    pub resident_bytes: u64,
     /// Processor time, over all threads.
     pub cpu: Duration,
 }
@@ -15,6 +17,11 @@ impl Usage {
     /// Of the process with this id; nothing where the system does not say.
     pub fn of(process: u32) -> Option<Self> {
         system::usage(process)
+    }
+
+    /// By how much the peak is above what was resident then, in MiB.
+    pub fn peak_above_mib(self, then: Self) -> f64 {
+        self.peak_bytes.saturating_sub(then.resident_bytes) as f64 / (1 << 20) as f64
     }
 
     /// The peak, in MiB.
@@ -32,14 +39,16 @@ mod system {
 
     pub(super) fn usage(process: u32) -> Option<Usage> {
         let read = |file| std::fs::read_to_string(format!("/proc/{process}/{file}")).ok();
+        let status = read("status")?;
         Some(Usage {
-            peak_bytes: peak_bytes(&read("status")?)?,
+            peak_bytes: bytes(&status, "VmHWM:")?,
+            resident_bytes: bytes(&status, "VmRSS:")?,
             cpu: cpu(&read("stat")?)?,
         })
     }
 
-    fn peak_bytes(status: &str) -> Option<u64> {
-        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    fn bytes(status: &str, name: &str) -> Option<u64> {
+        let line = status.lines().find_map(|l| l.strip_prefix(name))?;
         let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         Some(kib * 1024)
     }
@@ -59,7 +68,7 @@ mod system {
 
         #[test]
         fn lines_of_the_system_are_read() {
-            assert_eq!(peak_bytes("Name:\tx\nVmHWM:\t    3 kB\n"), Some(3072));
+            assert_eq!(bytes("Name:\tx\nVmHWM:\t    3 kB\n", "VmHWM:"), Some(3072));
             let stat = "7 (a ) b) S 1 7 7 0 -1 4194304 1 0 0 0 150 50 0 0 20 0 1 0 5 6 7";
             let per_s = rustix::param::clock_ticks_per_second();
             assert_eq!(cpu(stat), Some(Duration::from_millis(200 * 1000 / per_s)));

@@ -5,6 +5,7 @@ use super::*;
 use crate::inference::Model;
 use crate::random::Stream;
 
+mod golden;
 mod layers;
 mod naive;
 mod oracle;
