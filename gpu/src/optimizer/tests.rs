@@ -51,7 +51,7 @@ proptest! {
 
     #[test]
     fn sgd_is_the_documented_one(gs in prop::collection::vec(-3f64..3.0, 1..40), p in -2f64..2.0, count in 1u32..9) {
-        let got = walk(&Optimizer::Sgd { lr: 0.1, momentum: 0.9 }, &gs, p, count);
+        let got = walk(&Optimizer::sgd(0.1, 0.9), &gs, p, count);
         let want = naive_sgd(&gs, p);
         prop_assert!((got - want).abs() < 1e-4, "{} for {}", got, want);
     }

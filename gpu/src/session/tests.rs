@@ -39,6 +39,7 @@ fn train(optimizer: Optimizer, seed: u64) -> TrainSpec {
         optimizer,
         seed,
         checkpoint_steps: 10,
+        ..TrainSpec::default()
     }
 }
 
@@ -47,7 +48,7 @@ fn adamw() -> TrainSpec {
 }
 
 fn sgd(momentum: f32) -> TrainSpec {
-    train(Optimizer::Sgd { lr: 0.1, momentum }, 5)
+    train(Optimizer::sgd(0.1, momentum), 5)
 }
 
 fn samples(count: usize, input_len: usize, classes: usize) -> Samples {
@@ -258,10 +259,7 @@ fn what_is_not_finite_is_refused_with_step_and_layer() {
     assert!(!session.is_prepared());
     assert_eq!((session.step(), session.fingerprint()), (1, before));
 
-    let wild = Optimizer::Sgd {
-        lr: f32::MAX,
-        momentum: 0.0,
-    };
+    let wild = Optimizer::sgd(f32::MAX, 0.0);
     let mut session = Session::new(&mixed(), &train(wild, 0)).unwrap();
     session.grad_step(&data, &[1], &mut |_| ()).unwrap();
     session.gradients().fill(-1e3);

@@ -192,6 +192,7 @@ mod tests {
             optimizer: Optimizer::adamw(0.001),
             seed: 42,
             checkpoint_steps: 10,
+            ..TrainSpec::default()
         };
         let dataset = ItemId::new([1; 16]);
         let spec = TaskSpec {
