@@ -53,7 +53,7 @@ impl Session {
         Self::with_threads(model, train, threads)
     }
 
-    /// A session whose products run on at most `threads` threads. The number changes no bit.
+    /// A session that computes on at most `threads` threads. The number changes no bit.
     pub fn with_threads(
         model: &ModelSpec,
         train: &TrainSpec,
@@ -61,12 +61,13 @@ impl Session {
     ) -> Result<Self, EngineError> {
         train.check()?;
         let network = Network::new(model, threads)?;
-        let rule = Rule::new(&train.optimizer);
+        let tensors = weights::tensors(model);
+        let rule = Rule::new(train, &tensors, threads.max(1));
         let committed = State::new(initial::parameters(model, train.seed), &rule);
         Ok(Self {
             network,
             rule,
-            tensors: weights::tensors(model),
+            tensors,
             gradients: vec![0.0; committed.parameters.len()],
             shadow: committed.clone(),
             committed,
@@ -77,7 +78,7 @@ impl Session {
     /// Bytes that the arenas of such a session take, without what lies between layers for a batch.
     /// Meaningful once the model's check passed.
     pub fn memory_bytes(model: &ModelSpec, train: &TrainSpec) -> u64 {
-        let moments = Rule::new(&train.optimizer).moments().len() as u64;
+        let moments = train.optimizer.moments() as u64;
         let arenas = 1 + 2 * (1 + moments);
         model.parameter_count() * size_of::<f32>() as u64 * arenas
     }
@@ -168,6 +169,11 @@ impl Session {
         self.committed.step
     }
 
+    /// The learning rate of the step that follows the committed ones.
+    pub fn learning_rate(&self) -> f64 {
+        self.rule.learning_rate(self.committed.step)
+    }
+
     /// Whether a step is prepared and waits for [`Session::commit`] or [`Session::discard`].
     pub fn is_prepared(&self) -> bool {
         self.phase == Phase::Prepared
@@ -250,12 +256,13 @@ impl Session {
         self.tensors.iter().cloned().chain(of_moments).collect()
     }
 
-    /// AdamW's second moment is a mean of squares: a negative one is no state of any run.
+    /// Adam's second moment is a mean of squares: a negative one is no state of any run.
     fn check_moments(&self, moments: &[Vec<f32>]) -> Result<(), EngineError> {
-        match (&self.rule, moments) {
-            (Rule::Adamw(_), [_, squares]) if squares.iter().any(|v| *v < 0.0) => Err(
-                EngineError::Weights("a mean of squares in the checkpoint is negative".into()),
-            ),
+        let squares = self.rule.squares().and_then(|index| moments.get(index));
+        match squares {
+            Some(squares) if squares.iter().any(|v| *v < 0.0) => Err(EngineError::Weights(
+                "a mean of squares in the checkpoint is negative".into(),
+            )),
             _ => Ok(()),
         }
     }
