@@ -134,6 +134,18 @@ pub(crate) fn decimal(entry: &Entry<'_>) -> Converted<f32> {
         .map_err(|_| problem(format!("expected a number, found `{digits}`")))
 }
 
+/// Yes or no.
+pub(crate) fn truth(entry: &Entry<'_>) -> Converted<bool> {
+    match entry.value {
+        Value::Boolean(truth) => Ok(*truth),
+        Value::Text(text) if entry.is_plain_text => text
+            .trim()
+            .parse()
+            .map_err(|_| problem(format!("expected true or false, found `{text}`"))),
+        other => Err(wrong_type("true or false", other)),
+    }
+}
+
 const SIZES: [(&str, u64); 4] = [
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),

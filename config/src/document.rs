@@ -44,7 +44,7 @@ pub(crate) enum Value {
         radix: u32,
     },
     Decimal(String),
-    Boolean,
+    Boolean(bool),
     Date,
     List(Vec<(Value, Range<usize>)>),
     /// Within a list: its keys in their order by name.
@@ -60,7 +60,7 @@ impl Value {
                 radix: n.radix(),
             },
             DeValue::Float(n) => Self::Decimal(n.as_str().replace('_', "")),
-            DeValue::Boolean(_) => Self::Boolean,
+            DeValue::Boolean(truth) => Self::Boolean(*truth),
             DeValue::Datetime(_) => Self::Date,
             DeValue::Array(items) => {
                 let item = |item: &Spanned<DeValue<'_>>| (Self::of(item.get_ref()), item.span());
@@ -82,7 +82,7 @@ impl Value {
             Self::Text(_) => "text",
             Self::Whole { .. } => "a whole number",
             Self::Decimal(_) => "a decimal number",
-            Self::Boolean => "true or false",
+            Self::Boolean(_) => "true or false",
             Self::Date => "a date",
             Self::List(_) => "a list",
             Self::Table(_) => "a table",

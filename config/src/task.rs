@@ -23,6 +23,7 @@
 mod layer;
 mod model;
 mod template;
+mod train;
 
 use std::ops::Range;
 use std::path::Path;
@@ -31,7 +32,7 @@ use std::str::FromStr;
 use cryptomind_protocol::item::{Access, DatasetInfo};
 use cryptomind_protocol::model::{ModelError, ModelSpec};
 use cryptomind_protocol::task::{
-    Conditions, Optimizer, Preference, Split, TaskError, TaskSpec, TrainSpec, Work, is_name,
+    Conditions, Preference, Split, TaskError, TaskSpec, TrainSpec, Work, is_name,
 };
 use cryptomind_protocol::{Amount, ErrorBody, ItemId};
 
@@ -132,23 +133,14 @@ enum Kind {
 }
 
 #[derive(Clone, Copy)]
-enum OptimizerName {
-    Adamw,
-    Sgd,
-}
-
-#[derive(Clone, Copy)]
 enum AccessName {
     Free,
     Paid,
     Owner,
 }
 
-/// Steps from one checkpoint to the next, where a file does not say.
-const CHECKPOINT_STEPS: u32 = 100;
 /// Miners, where a training file does not say.
 const MINERS: u32 = 1;
-const LEARNING_RATE: f32 = 1e-3;
 
 impl TaskFile {
     /// Reads and checks a file.
@@ -401,7 +393,7 @@ impl Fields {
         layer_spans: &mut Vec<Range<usize>>,
     ) -> Option<FileWork> {
         let model = model::read(reader, layer_spans);
-        let train = train(reader);
+        let train = train::read(reader);
         Some(FileWork::Train {
             dataset: dataset?,
             model: model?,
@@ -434,74 +426,6 @@ fn stars(entry: &Entry<'_>) -> Converted<u32> {
 
 fn item(entry: &Entry<'_>) -> Converted<ItemRef> {
     parsed(entry, "ada/digits")
-}
-
-fn train(reader: &mut Reader<'_>) -> Option<TrainSpec> {
-    let count = |e: &Entry<'_>| whole(e, 0..=u32::MAX);
-    let epochs = reader.required("train.epochs", "for example epochs = 30", count);
-    let global_batch = reader.take("train.global_batch", 32, count);
-    let optimizer = optimizer(reader);
-    let seed = reader.take("train.seed", 0, |e| whole(e, 0..=i64::MAX as u64));
-    let checkpoint_steps = reader.take("train.checkpoint_steps", CHECKPOINT_STEPS, count);
-    Some(TrainSpec {
-        epochs: epochs?,
-        global_batch,
-        optimizer,
-        seed,
-        checkpoint_steps,
-    })
-}
-
-fn optimizer(reader: &mut Reader<'_>) -> Optimizer {
-    let names = [("adamw", OptimizerName::Adamw), ("sgd", OptimizerName::Sgd)];
-    let name = reader.choice("train.optimizer", OptimizerName::Adamw, &names);
-    let given_lr = reader.take("train.lr", LEARNING_RATE, decimal);
-    match name {
-        OptimizerName::Adamw => adamw(reader, given_lr),
-        OptimizerName::Sgd => sgd(reader, given_lr),
-    }
-}
-
-fn adamw(reader: &mut Reader<'_>, lr: f32) -> Optimizer {
-    reader.forbid(
-        "train.momentum",
-        "`momentum` is for optimizer = \"sgd\"",
-        "adamw has beta1 and beta2 (0.9 and 0.999 by default)",
-    );
-    let Optimizer::Adamw {
-        beta1,
-        beta2,
-        eps,
-        weight_decay,
-        ..
-    } = Optimizer::adamw(lr)
-    else {
-        unreachable!("adamw makes an Adamw")
-    };
-    Optimizer::Adamw {
-        lr,
-        beta1: reader.take("train.beta1", beta1, decimal),
-        beta2: reader.take("train.beta2", beta2, decimal),
-        eps: reader.take("train.eps", eps, decimal),
-        weight_decay: reader.take("train.weight_decay", weight_decay, decimal),
-    }
-}
-
-fn sgd(reader: &mut Reader<'_>, lr: f32) -> Optimizer {
-    for key in [
-        "train.weight_decay",
-        "train.beta1",
-        "train.beta2",
-        "train.eps",
-    ] {
-        let short = key.trim_start_matches("train.");
-        let message = format!("`{short}` is for optimizer = \"adamw\"");
-        reader.forbid(key, &message, "sgd has lr and momentum");
-    }
-    Optimizer::Sgd {
-        lr,
-        momentum: reader.take("train.momentum", 0.0, decimal),
-    }
 }
 
 fn access(reader: &mut Reader<'_>) -> Access {

@@ -141,6 +141,7 @@ mod tests {
             optimizer: Optimizer::adamw(1e-2),
             seed,
             checkpoint_steps: 100,
+            ..TrainSpec::default()
         }
     }
 

@@ -154,6 +154,7 @@ impl Shape {
             optimizer: Optimizer::adamw(1e-3),
             seed: 0,
             checkpoint_steps: 1,
+            ..TrainSpec::default()
         }
     }
 

@@ -116,16 +116,14 @@ impl Cpu {
             threads: threads.max(1),
         }
     }
-
-    pub(crate) fn threads(self) -> usize {
-        self.threads
-    }
 }
 
 impl Engine for Cpu {
     fn probe(&self) -> Vec<DeviceInfo> {
         let devices = devices::list().into_iter();
-        devices.filter(|device| device.interface == Interface::Cpu).collect()
+        devices
+            .filter(|device| device.interface == Interface::Cpu)
+            .collect()
     }
 
     fn supports(
@@ -172,7 +170,10 @@ mod tests {
         assert_eq!(estimate.arena_bytes, 421_642 * 4 * 7);
         assert_eq!(estimate.step_flops, 64 * cnn.training_flops());
         // The largest value alone, 64 images of 32 channels, is 6 MiB.
-        assert!((12..40).contains(&(estimate.batch_bytes >> 20)), "{estimate:?}");
+        assert!(
+            (12..40).contains(&(estimate.batch_bytes >> 20)),
+            "{estimate:?}"
+        );
         let half = engine.supports(&cnn, &train(), 32).unwrap();
         assert_eq!(half.batch_bytes * 2, estimate.batch_bytes);
     }
@@ -181,14 +182,23 @@ mod tests {
     fn what_it_cannot_do_it_says() {
         let engine = Cpu::default();
         let wrong = ModelSpec::new(vec![3], vec![Layer::conv2d(1, 1, 0)]);
-        assert!(matches!(engine.supports(&wrong, &train(), 1), Err(EngineError::Model(_))));
+        assert!(matches!(
+            engine.supports(&wrong, &train(), 1),
+            Err(EngineError::Model(_))
+        ));
         let wild = TrainSpec {
             optimizer: Optimizer::adamw(f32::NAN),
             ..train()
         };
         let fine = ModelSpec::mlp(vec![3], &[], 2);
-        assert!(matches!(engine.supports(&fine, &wild, 1), Err(EngineError::Train(_))));
-        assert!(matches!(engine.open(&fine, &wild), Err(EngineError::Train(_))));
+        assert!(matches!(
+            engine.supports(&fine, &wild, 1),
+            Err(EngineError::Train(_))
+        ));
+        assert!(matches!(
+            engine.open(&fine, &wild),
+            Err(EngineError::Train(_))
+        ));
         assert_eq!(engine.open(&fine, &train()).unwrap().parameter_count(), 8);
         assert_eq!(engine.probe().len(), 1);
     }

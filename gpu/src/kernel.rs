@@ -1,5 +1,5 @@
-//! Forward and backward passes of single operations, on slices: what a training engine calls for
-//! the nodes of its graph.
+//! Forward and backward passes of single operations, and the steps of optimizers, on slices: what a
+//! training engine calls for the nodes of its graph.
 //!
 //! Every kernel is a plain function. Values are f32, row-major, batch first, images
 //! (batch, channels, height, width); a small struct says the shape. Outputs are written fully;
@@ -22,6 +22,7 @@ pub mod activation;
 pub mod add;
 pub mod attention;
 pub mod conv;
+pub mod descent;
 pub mod dropout;
 pub mod embedding;
 pub mod loss;

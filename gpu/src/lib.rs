@@ -26,6 +26,7 @@ pub mod bench;
 pub mod dataset;
 pub mod devices;
 pub mod digits;
+pub mod engine;
 pub mod error;
 pub mod inference;
 pub mod kernel;

@@ -9,6 +9,7 @@ use std::ops::Range;
 use cryptomind_protocol::model::{Loss, ModelSpec};
 
 use crate::dataset::Samples;
+use crate::engine::{Broken, Compute};
 use crate::error::EngineError;
 use crate::forward::{Forward, Room};
 use crate::gradient::Gradients;
@@ -52,7 +53,7 @@ pub(crate) struct Network {
     rows_at_once: usize,
     threads: usize,
     /// Where the time goes, where somebody wants to know.
-    pub(crate) profile: Option<Profile>,
+    profile: Option<Profile>,
     /// Of the rows at hand: labels, or values that are to be predicted.
     labels: Vec<u32>,
     targets: Vec<f32>,
@@ -87,64 +88,10 @@ impl Network {
         })
     }
 
-    /// The model's operations.
-    pub(crate) fn graph(&self) -> &Graph {
-        &self.forward.graph
-    }
-
-    /// The sum of the losses of these rows; `gradients` receives the sums of the gradients, and
-    /// `on_bucket` the range of each layer when it is final, last layer first.
-    pub(crate) fn gradients(
-        &mut self,
-        step: Step<'_>,
-        gradients: &mut [f32],
-        on_bucket: &mut dyn FnMut(Range<usize>),
-    ) -> Result<f64, NotFinite> {
-        if step.batch.is_empty() {
-            gradients.fill(0.0);
-            let nodes = self.graph().nodes.iter().rev();
-            nodes
-                .filter_map(|node| node.bucket.clone())
-                .for_each(on_bucket);
-            return Ok(0.0);
-        }
-        let mut loss = 0.0;
-        let parts = step.batch.chunks(self.rows_at_once);
-        let last = parts.len() - 1;
-        for (index, rows) in parts.enumerate() {
-            let update = match index {
-                0 => Update::Replace,
-                _ => Update::Add,
-            };
-            let step = Step {
-                batch: rows,
-                ..step
-            };
-            self.gather(step);
-            let samples = std::mem::take(&mut self.samples);
-            let tokens = std::mem::take(&mut self.room.tokens);
-            let pass = Pass {
-                parameters: step.parameters,
-                rows: rows.len(),
-                tokens: &tokens,
-                draw: Draw {
-                    seed: step.seed,
-                    step: step.number,
-                    samples: &samples,
-                },
-                is_training: true,
-                threads: self.threads,
-            };
-            let mut ignore = |_| ();
-            let report: &mut dyn FnMut(Range<usize>) = match index == last {
-                true => on_bucket,
-                false => &mut ignore,
-            };
-            let done = self.part(pass, step, gradients, update, report);
-            (self.samples, self.room.tokens) = (samples, tokens);
-            loss += done?;
-        }
-        Ok(loss)
+    /// What lies between layers for so many samples, and its gradients, bytes.
+    pub(crate) fn batch_bytes(&self, samples: u32) -> u64 {
+        let rows = u64::from(samples).min(self.rows_at_once as u64);
+        rows.saturating_mul(sample_values(&self.forward) * size_of::<f32>() as u64)
     }
 
     /// Both passes of some rows.
@@ -331,6 +278,69 @@ impl Network {
         let nodes = &self.forward.graph.nodes;
         // Each node makes the next value.
         value > 0 && nodes[value - 1].is_trained
+    }
+}
+
+impl Compute for Network {
+    fn graph(&self) -> &Graph {
+        &self.forward.graph
+    }
+
+    fn gradients(
+        &mut self,
+        step: Step<'_>,
+        gradients: &mut [f32],
+        on_bucket: &mut dyn FnMut(Range<usize>),
+    ) -> Result<f64, Broken> {
+        if step.batch.is_empty() {
+            gradients.fill(0.0);
+            let nodes = self.graph().nodes.iter().rev();
+            nodes
+                .filter_map(|node| node.bucket.clone())
+                .for_each(on_bucket);
+            return Ok(0.0);
+        }
+        let mut loss = 0.0;
+        let parts = step.batch.chunks(self.rows_at_once);
+        let last = parts.len() - 1;
+        for (index, rows) in parts.enumerate() {
+            let update = match index {
+                0 => Update::Replace,
+                _ => Update::Add,
+            };
+            let step = Step {
+                batch: rows,
+                ..step
+            };
+            self.gather(step);
+            let samples = std::mem::take(&mut self.samples);
+            let tokens = std::mem::take(&mut self.room.tokens);
+            let pass = Pass {
+                parameters: step.parameters,
+                rows: rows.len(),
+                tokens: &tokens,
+                draw: Draw {
+                    seed: step.seed,
+                    step: step.number,
+                    samples: &samples,
+                },
+                is_training: true,
+                threads: self.threads,
+            };
+            let mut ignore = |_| ();
+            let report: &mut dyn FnMut(Range<usize>) = match index == last {
+                true => on_bucket,
+                false => &mut ignore,
+            };
+            let done = self.part(pass, step, gradients, update, report);
+            (self.samples, self.room.tokens) = (samples, tokens);
+            loss += done?;
+        }
+        Ok(loss)
+    }
+
+    fn profile(&mut self) -> &mut Option<Profile> {
+        &mut self.profile
     }
 }
 

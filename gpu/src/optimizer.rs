@@ -1,12 +1,22 @@
-//! How parameters follow gradients: AdamW and SGD with momentum by PyTorch's formulas, each in one
-//! pass over the arenas that reads one state and writes the next.
+//! How parameters follow gradients: the rule of a training run, with its learning rates, its
+//! clipping and what it spares from decay. The passes themselves are in [`crate::kernel::descent`].
 //!
 //! Only additions, multiplications, divisions and square roots: each is exact to the last bit on
 //! every machine (IEEE 754), so members with different processors keep equal states. Multiply-adds
-//! are never fused here for that reason.
+//! are never fused here for that reason. Scalars are computed in f64 and rounded once a step.
 
-use cryptomind_protocol::task::Optimizer;
-use pulp::Arch;
+mod rate;
+
+use cryptomind_protocol::task::{DecayGroup, Optimizer, TrainSpec};
+
+use crate::kernel::descent::{self, Arena, Kind, Scale, Segment};
+use crate::weights::Tensor;
+use rate::Rate;
+
+/// What PyTorch adds to a norm before it divides by it.
+const NORM_EPS: f64 = 1e-6;
+/// Ends of names of tensors that are no parameters but batch norm's running statistics.
+const RUNNING: [&str; 2] = ["running_mean", "running_var"];
 
 /// A training run's state after `step` steps: parameters and the optimiser's moments, arenas in
 /// canonical order.
@@ -32,101 +42,214 @@ impl State {
     }
 }
 
-/// An optimizer with its constants in the precision in which PyTorch takes them.
-pub(crate) enum Rule {
-    /// Loshchilov and Hutter, 2019, as `torch.optim.AdamW` computes it.
-    Adamw(Adamw),
-    /// `torch.optim.SGD` without dampening.
-    Sgd { lr: f32, momentum: f32 },
+/// How the parameters of a training run follow their gradients.
+pub(crate) struct Rule {
+    formula: Formula,
+    rate: Rate,
+    /// The most that the mean gradient's norm may be.
+    clip_norm: Option<f64>,
+    segments: Vec<Segment>,
+    threads: usize,
 }
 
-pub(crate) struct Adamw {
-    lr: f64,
+/// An optimizer with its constants in the precision in which PyTorch takes them.
+enum Formula {
+    Adam(Adam),
+    Sgd(Sgd),
+}
+
+/// `torch.optim.AdamW` where weight decay is decoupled, `torch.optim.Adam` where it is not.
+struct Adam {
     beta1: f64,
     beta2: f64,
     eps: f64,
     weight_decay: f64,
+    is_decoupled: bool,
+}
+
+/// `torch.optim.SGD` without dampening.
+struct Sgd {
+    momentum: f32,
+    nesterov: bool,
+    weight_decay: f32,
 }
 
 impl Rule {
-    /// The rule for these hyper-parameters.
-    pub(crate) fn new(optimizer: &Optimizer) -> Self {
-        match *optimizer {
-            Optimizer::Adamw {
-                lr,
-                beta1,
-                beta2,
-                eps,
-                weight_decay,
-            } => Self::Adamw(Adamw {
-                lr: as_written(lr),
-                beta1: as_written(beta1),
-                beta2: as_written(beta2),
-                eps: as_written(eps),
-                weight_decay: as_written(weight_decay),
-            }),
-            Optimizer::Sgd { lr, momentum } => Self::Sgd { lr, momentum },
+    /// The rule of such a run over these tensors, in the arena's order, on at most `threads`
+    /// threads.
+    pub(crate) fn new(train: &TrainSpec, tensors: &[Tensor], threads: usize) -> Self {
+        Self {
+            formula: Formula::of(&train.optimizer),
+            rate: Rate::new(train),
+            clip_norm: train.clip_norm.map(as_written),
+            segments: segments(tensors, train.decay),
+            threads,
         }
     }
 
     /// Names of the moments that it keeps, as in a checkpoint.
     pub(crate) const fn moments(&self) -> &'static [&'static str] {
-        match self {
-            Self::Adamw(_) => &["adamw.exp_avg", "adamw.exp_avg_sq"],
-            Self::Sgd { momentum: 0.0, .. } => &[],
-            Self::Sgd { .. } => &["sgd.momentum_buffer"],
+        match &self.formula {
+            Formula::Adam(rule) if rule.is_decoupled => &["adamw.exp_avg", "adamw.exp_avg_sq"],
+            Formula::Adam(_) => &["adam.exp_avg", "adam.exp_avg_sq"],
+            Formula::Sgd(Sgd { momentum: 0.0, .. }) => &[],
+            Formula::Sgd(_) => &["sgd.momentum_buffer"],
         }
+    }
+
+    /// Which of the moments is a mean of squares, if one is.
+    pub(crate) const fn squares(&self) -> Option<usize> {
+        match &self.formula {
+            Formula::Adam(_) => Some(1),
+            Formula::Sgd(_) => None,
+        }
+    }
+
+    /// The learning rate of the step that follows `done` steps.
+    pub(crate) fn learning_rate(&self, done: u64) -> f64 {
+        self.rate.after(done)
     }
 
     /// Writes to `to` what becomes of `from` by `gradients`, sums over `count` samples. Both states
     /// were made for this rule.
     pub(crate) fn apply(&self, from: &State, gradients: &[f32], count: u32, to: &mut State) {
         to.step = from.step + 1;
-        let mean = 1.0 / count as f32;
-        let parameters = (&from.parameters[..], &mut to.parameters[..]);
-        match self {
-            Self::Adamw(rule) => {
-                let step = rule.step(to.step, mean);
-                let (first, second) = to.moments.split_at_mut(1);
-                let first = (&from.moments[0][..], &mut first[0][..]);
-                let second = (&from.moments[1][..], &mut second[0][..]);
-                Arch::new().dispatch(|| adamw(&step, gradients, parameters, first, second));
+        let scale = self.scale(gradients, count);
+        let lr = self.rate.after(from.step);
+        let parameters = Arena {
+            from: &from.parameters,
+            to: &mut to.parameters,
+        };
+        let mut moments = from.moments.iter().zip(&mut to.moments);
+        let mut moment = || moments.next().map(|(from, to)| Arena { from, to });
+        let (segments, threads) = (&self.segments, self.threads);
+        match &self.formula {
+            Formula::Adam(rule) => {
+                let (Some(first), Some(second)) = (moment(), moment()) else {
+                    unreachable!("a state made for Adam has two moments")
+                };
+                let step = rule.step(to.step, lr, scale);
+                let moments = [first, second];
+                descent::adam(&step, segments, gradients, parameters, moments, threads);
             }
-            Self::Sgd { lr, momentum } => {
-                let buffer = from.moments.first().zip(to.moments.first_mut());
-                let buffer = buffer.map(|(from, to)| (&from[..], &mut to[..]));
-                let (lr, momentum) = (*lr, *momentum);
-                Arch::new().dispatch(|| sgd(lr, momentum, mean, gradients, parameters, buffer));
+            Formula::Sgd(rule) => {
+                let step = rule.step(lr, scale);
+                descent::sgd(&step, segments, gradients, parameters, moment(), threads);
             }
+        }
+    }
+
+    /// What sums over `count` samples are multiplied by. The norm is that of the mean gradient.
+    fn scale(&self, gradients: &[f32], count: u32) -> Scale {
+        let count = f64::from(count);
+        let clip = self.clip_norm.map_or(1.0, |most| {
+            let squares = descent::squares(&self.segments, gradients, self.threads);
+            (most / (squares.sqrt() / count + NORM_EPS)).min(1.0)
+        });
+        Scale {
+            mean: (1.0 / count) as f32,
+            clipped: (clip / count) as f32,
         }
     }
 }
 
-impl Adamw {
-    /// The scalars of one step, computed in f64 and rounded once.
-    fn step(&self, step: u64, mean: f32) -> AdamwStep {
-        AdamwStep {
-            mean,
-            decay: (1.0 - self.lr * self.weight_decay) as f32,
+impl Formula {
+    fn of(optimizer: &Optimizer) -> Self {
+        let is_decoupled = matches!(optimizer, Optimizer::Adamw { .. });
+        match *optimizer {
+            Optimizer::Adamw {
+                beta1,
+                beta2,
+                eps,
+                weight_decay,
+                ..
+            }
+            | Optimizer::Adam {
+                beta1,
+                beta2,
+                eps,
+                weight_decay,
+                ..
+            } => Self::Adam(Adam {
+                beta1: as_written(beta1),
+                beta2: as_written(beta2),
+                eps: as_written(eps),
+                weight_decay: as_written(weight_decay),
+                is_decoupled,
+            }),
+            Optimizer::Sgd {
+                momentum,
+                nesterov,
+                weight_decay,
+                ..
+            } => Self::Sgd(Sgd {
+                momentum,
+                nesterov,
+                weight_decay,
+            }),
+        }
+    }
+}
+
+impl Adam {
+    /// The scalars of a step, of which there are `step` with it.
+    fn step(&self, step: u64, lr: f64, scale: Scale) -> descent::Adam {
+        let (decoupled, coupled) = match self.is_decoupled {
+            true => (self.weight_decay, 0.0),
+            false => (0.0, self.weight_decay),
+        };
+        descent::Adam {
+            scale,
+            keep: (1.0 - lr * decoupled) as f32,
+            coupled: coupled as f32,
             first: (1.0 - self.beta1) as f32,
             keep_second: self.beta2 as f32,
             second: (1.0 - self.beta2) as f32,
             root_bias: (1.0 - power(self.beta2, step)).sqrt() as f32,
             eps: self.eps as f32,
-            step_size: (self.lr / (1.0 - power(self.beta1, step))) as f32,
+            step_size: (lr / (1.0 - power(self.beta1, step))) as f32,
         }
     }
 }
 
-struct AdamwStep {
-    mean: f32,
-    decay: f32,
-    first: f32,
-    keep_second: f32,
-    second: f32,
-    root_bias: f32,
-    eps: f32,
-    step_size: f32,
+impl Sgd {
+    const fn step(&self, lr: f64, scale: Scale) -> descent::Sgd {
+        descent::Sgd {
+            scale,
+            lr: lr as f32,
+            momentum: self.momentum,
+            nesterov: self.nesterov,
+            coupled: self.weight_decay,
+        }
+    }
+}
+
+/// What a step does to each part of the arena. Neighbours that are treated alike are one segment.
+fn segments(tensors: &[Tensor], decay: DecayGroup) -> Vec<Segment> {
+    let mut segments: Vec<Segment> = Vec::new();
+    let mut place = 0;
+    for tensor in tensors {
+        let (start, kind) = (place, kind(tensor, decay));
+        place += tensor.len();
+        match segments.last_mut() {
+            Some(last) if last.kind == kind => last.range.end = place,
+            _ => segments.push(Segment {
+                range: start..place,
+                kind,
+            }),
+        }
+    }
+    segments
+}
+
+fn kind(tensor: &Tensor, decay: DecayGroup) -> Kind {
+    if RUNNING.iter().any(|end| tensor.name.ends_with(end)) {
+        return Kind::Follow;
+    }
+    match decay {
+        DecayGroup::Matrices if tensor.shape.len() < 2 => Kind::Plain,
+        DecayGroup::All | DecayGroup::Matrices => Kind::Decay,
+    }
 }
 
 /// The number that people meant: 0.999 is 0.999 in f64 too, not the nearest f32 widened, as
@@ -148,57 +271,6 @@ fn power(base: f64, mut exponent: u64) -> f64 {
         exponent >>= 1;
     }
     result
-}
-
-#[inline(always)]
-fn adamw(
-    s: &AdamwStep,
-    gradients: &[f32],
-    (parameters, next): (&[f32], &mut [f32]),
-    (m, m_next): (&[f32], &mut [f32]),
-    (v, v_next): (&[f32], &mut [f32]),
-) {
-    // Equal lengths said once: the loop below then needs no bounds checks and runs on vectors.
-    let n = next.len();
-    let (gradients, parameters) = (&gradients[..n], &parameters[..n]);
-    let (m, v) = (&m[..n], &v[..n]);
-    let (m_next, v_next) = (&mut m_next[..n], &mut v_next[..n]);
-    for i in 0..n {
-        let g = gradients[i] * s.mean;
-        let first = m[i] + (g - m[i]) * s.first;
-        let second = v[i] * s.keep_second + g * g * s.second;
-        let denominator = second.sqrt() / s.root_bias + s.eps;
-        m_next[i] = first;
-        v_next[i] = second;
-        next[i] = parameters[i] * s.decay - s.step_size * (first / denominator);
-    }
-}
-
-#[inline(always)]
-fn sgd(
-    lr: f32,
-    momentum: f32,
-    mean: f32,
-    gradients: &[f32],
-    (parameters, next): (&[f32], &mut [f32]),
-    buffer: Option<(&[f32], &mut [f32])>,
-) {
-    let n = next.len();
-    let (gradients, parameters) = (&gradients[..n], &parameters[..n]);
-    match buffer {
-        None => {
-            for i in 0..n {
-                next[i] = parameters[i] - lr * (gradients[i] * mean);
-            }
-        }
-        Some((buffer, buffer_next)) => {
-            let (buffer, buffer_next) = (&buffer[..n], &mut buffer_next[..n]);
-            for i in 0..n {
-                buffer_next[i] = momentum * buffer[i] + gradients[i] * mean;
-                next[i] = parameters[i] - lr * buffer_next[i];
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -264,6 +264,7 @@ fn train(
         optimizer: Optimizer::adamw(1e-2),
         seed: challenge,
         checkpoint_steps: STEPS as u32,
+        ..TrainSpec::default()
     };
     let mut session = Session::with_threads(&model, &train, threads)?;
     let mut judged = 0.0;

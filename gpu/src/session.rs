@@ -17,6 +17,7 @@ use cryptomind_protocol::model::ModelSpec;
 use cryptomind_protocol::task::TrainSpec;
 
 use crate::dataset::Samples;
+use crate::engine::{Broken, Compute};
 use crate::error::EngineError;
 use crate::initial;
 use crate::network::{Network, NotFinite, Step, all_finite};
@@ -36,7 +37,7 @@ enum Phase {
 
 /// A model in training.
 pub struct Session {
-    network: Network,
+    network: Box<dyn Compute>,
     rule: Rule,
     /// Whence the randomness of its steps comes.
     seed: u64,
@@ -56,21 +57,22 @@ impl Session {
         Self::with_threads(model, train, threads)
     }
 
-    /// A session whose products run on at most `threads` threads. The number changes no bit.
+    /// A session that computes on at most `threads` threads. The number changes no bit.
     pub fn with_threads(
         model: &ModelSpec,
         train: &TrainSpec,
         threads: usize,
     ) -> Result<Self, EngineError> {
         train.check()?;
-        let network = Network::new(model, threads)?;
-        let rule = Rule::new(&train.optimizer);
+        let network = Box::new(Network::new(model, threads)?);
+        let tensors = weights::tensors(model);
+        let rule = Rule::new(train, &tensors, threads.max(1));
         let committed = State::new(initial::parameters(model, train.seed), &rule);
         Ok(Self {
             network,
             rule,
             seed: train.seed,
-            tensors: weights::tensors(model),
+            tensors,
             gradients: vec![0.0; committed.parameters.len()],
             shadow: committed.clone(),
             committed,
@@ -81,19 +83,19 @@ impl Session {
     /// Bytes that the arenas of such a session take, without what lies between layers for a batch.
     /// Meaningful once the model's check passed.
     pub fn memory_bytes(model: &ModelSpec, train: &TrainSpec) -> u64 {
-        let moments = Rule::new(&train.optimizer).moments().len() as u64;
+        let moments = train.optimizer.moments() as u64;
         let arenas = 1 + 2 * (1 + moments);
         model.parameter_count() * size_of::<f32>() as u64 * arenas
     }
 
     /// Notes from now on where the time of its steps goes.
     pub fn start_profile(&mut self) {
-        self.network.profile = Some(Profile::default());
+        *self.network.profile() = Some(Profile::default());
     }
 
     /// Where the time went since [`Session::start_profile`].
-    pub fn profile(&self) -> Option<&Profile> {
-        self.network.profile.as_ref()
+    pub fn profile(&mut self) -> Option<&Profile> {
+        self.network.profile().as_ref()
     }
 
     /// Number of parameters: the length of the arena.
@@ -134,7 +136,10 @@ impl Session {
         };
         let gradients = &mut self.gradients;
         let loss = self.network.gradients(step, gradients, on_bucket);
-        let loss = loss.map_err(|broken| self.refuse(broken))?;
+        let loss = loss.map_err(|broken| match broken {
+            Broken::NotFinite(broken) => self.refuse(broken),
+            Broken::Engine(error) => error,
+        })?;
         self.phase = Phase::Computed;
         Ok(loss)
     }
@@ -184,6 +189,11 @@ impl Session {
     /// Steps that are committed.
     pub fn step(&self) -> u64 {
         self.committed.step
+    }
+
+    /// The learning rate of the step that follows the committed ones.
+    pub fn learning_rate(&self) -> f64 {
+        self.rule.learning_rate(self.committed.step)
     }
 
     /// Whether a step is prepared and waits for [`Session::commit`] or [`Session::discard`].
@@ -268,12 +278,13 @@ impl Session {
         self.tensors.iter().cloned().chain(of_moments).collect()
     }
 
-    /// AdamW's second moment is a mean of squares: a negative one is no state of any run.
+    /// Adam's second moment is a mean of squares: a negative one is no state of any run.
     fn check_moments(&self, moments: &[Vec<f32>]) -> Result<(), EngineError> {
-        match (&self.rule, moments) {
-            (Rule::Adamw(_), [_, squares]) if squares.iter().any(|v| *v < 0.0) => Err(
-                EngineError::Weights("a mean of squares in the checkpoint is negative".into()),
-            ),
+        let squares = self.rule.squares().and_then(|index| moments.get(index));
+        match squares {
+            Some(squares) if squares.iter().any(|v| *v < 0.0) => Err(EngineError::Weights(
+                "a mean of squares in the checkpoint is negative".into(),
+            )),
             _ => Ok(()),
         }
     }
@@ -326,4 +337,4 @@ impl Session {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -29,7 +29,8 @@ pub(crate) struct Tensor {
 }
 
 impl Tensor {
-    fn len(&self) -> usize {
+    /// Number of values.
+    pub(crate) fn len(&self) -> usize {
         self.shape.iter().product()
     }
 }

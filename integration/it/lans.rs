@@ -157,10 +157,7 @@ fn large(digits: ItemId) -> TaskSpec {
         Layer::linear(10),
     ];
     model.layers = hidden.into();
-    train.optimizer = Optimizer::Sgd {
-        lr: 0.05,
-        momentum: 0.0,
-    };
+    train.optimizer = Optimizer::sgd(0.05, 0.0);
     spec
 }
 

@@ -221,6 +221,7 @@ pub fn training(dataset: ItemId, miners: u32, epochs: u32) -> TaskSpec {
                 optimizer: Optimizer::adamw(1e-3),
                 seed: 7,
                 checkpoint_steps: 45,
+                ..TrainSpec::default()
             },
         },
         miners,

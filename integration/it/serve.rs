@@ -40,6 +40,7 @@ async fn publish(client: &Client, dir: &Path) -> (ItemView, Model) {
         optimizer: Optimizer::adamw(1e-3),
         seed: 7,
         checkpoint_steps: 1,
+        ..TrainSpec::default()
     };
     // As of a table: its callers have values as they are.
     let scaling = [

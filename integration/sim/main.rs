@@ -140,6 +140,7 @@ fn spec(miners: u32) -> TaskSpec {
         optimizer,
         seed: 1,
         checkpoint_steps: 10,
+        ..TrainSpec::default()
     };
     let model = ModelSpec {
         input: vec![4],

@@ -222,12 +222,10 @@ fn task(dataset: ItemId) -> TaskSpec {
             train: TrainSpec {
                 epochs: 1,
                 global_batch: 1,
-                optimizer: Optimizer::Sgd {
-                    lr: 0.1,
-                    momentum: 0.0,
-                },
+                optimizer: Optimizer::sgd(0.1, 0.0),
                 seed: 1,
                 checkpoint_steps: 1,
+                ..TrainSpec::default()
             },
         },
         miners: 1,

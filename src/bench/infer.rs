@@ -165,6 +165,7 @@ fn network_of_the_demo() -> Result<(ModelSpec, Vec<u8>), ErrorBody> {
         optimizer: Optimizer::adamw(1e-3),
         seed: 7,
         checkpoint_steps: 1,
+        ..TrainSpec::default()
     };
     let weights = Weights::new(&spec, &train).map_err(ErrorBody::internal)?;
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);

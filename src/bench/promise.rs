@@ -200,6 +200,7 @@ fn training(dataset: ItemId, (hidden, batch, epochs): (&[u32], u32, u32)) -> Tas
         optimizer: Optimizer::adamw(1e-3),
         seed: 1,
         checkpoint_steps: 1_000_000,
+        ..TrainSpec::default()
     };
     TaskSpec {
         name: "promise".into(),

@@ -103,6 +103,7 @@ fn settings(batch: u32) -> TrainSpec {
         optimizer: Optimizer::adamw(1e-3),
         seed: 0,
         checkpoint_steps: 1,
+        ..TrainSpec::default()
     }
 }
 

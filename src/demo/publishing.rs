@@ -103,6 +103,7 @@ fn training(dataset: ItemId) -> TaskSpec {
                 optimizer: Optimizer::adamw(1e-3),
                 seed: 1,
                 checkpoint_steps: 135,
+                ..TrainSpec::default()
             },
         },
         miners: 3,

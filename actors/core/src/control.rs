@@ -270,6 +270,7 @@ pub fn usual(
         optimizer: Optimizer::adamw(1e-3),
         seed: 0,
         checkpoint_steps: 100,
+        ..TrainSpec::default()
     };
     like(&task(dataset, model, train, dice), info, None, bounds, dice)
 }

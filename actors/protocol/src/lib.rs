@@ -35,6 +35,7 @@ pub mod signed;
 pub mod speed;
 pub mod task;
 pub mod time;
+pub mod train;
 pub mod transaction;
 
 pub use address::NodeAddress;

@@ -5,54 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::item::Access;
 use crate::model::{ModelError, ModelSpec};
 use crate::speed::SpeedBasis;
+pub use crate::train::{DecayGroup, Optimizer, Schedule, TrainSpec};
 use crate::{AccountId, Amount, ItemId, NodeAddress, NodeId, TaskId, Timestamp};
 
 /// The most miners in a group today.
 pub const MAX_GROUP: u32 = 16;
 /// The most characters in a name.
 pub const MAX_NAME_CHARS: usize = 64;
-
-/// How parameters follow gradients.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Optimizer {
-    /// AdamW (Loshchilov and Hutter, 2019), decoupled weight decay.
-    Adamw {
-        /// Learning rate.
-        lr: f32,
-        /// Decay of the first moment.
-        beta1: f32,
-        /// Decay of the second moment.
-        beta2: f32,
-        /// Added to the root of the second moment.
-        eps: f32,
-        /// Decoupled weight decay.
-        weight_decay: f32,
-    },
-    /// Stochastic gradient descent with momentum.
-    Sgd {
-        /// Learning rate.
-        lr: f32,
-        /// Momentum; 0 is none.
-        momentum: f32,
-    },
-}
-
-/// Hyper-parameters of a training run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainSpec {
-    /// Passes over the training split.
-    pub epochs: u32,
-    /// Samples a step, over all members of the group. The last step of an epoch may have fewer.
-    pub global_batch: u32,
-    /// How parameters follow gradients.
-    pub optimizer: Optimizer,
-    /// Whence all randomness of the run comes.
-    pub seed: u64,
-    /// Steps from one checkpoint to the next: what is earned at once, and what a failure may cost.
-    pub checkpoint_steps: u32,
-}
 
 /// Which part of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,106 +151,10 @@ pub fn is_name(name: &str) -> bool {
         && name.as_bytes()[0].is_ascii_alphanumeric()
 }
 
-fn value(field: &'static str, reason: impl Into<String>) -> TaskError {
+pub(crate) fn value(field: &'static str, reason: impl Into<String>) -> TaskError {
     TaskError::Value {
         field,
         reason: reason.into(),
-    }
-}
-
-impl Optimizer {
-    /// The usual AdamW at this learning rate.
-    pub const fn adamw(lr: f32) -> Self {
-        Self::Adamw {
-            lr,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.01,
-        }
-    }
-
-    fn check(&self) -> Result<(), TaskError> {
-        let positive = |field, v: f32| {
-            if v.is_finite() && v > 0.0 {
-                Ok(())
-            } else {
-                Err(value(field, format!("{v} is not above 0")))
-            }
-        };
-        let fraction = |field, v: f32| {
-            if (0.0..1.0).contains(&v) {
-                Ok(())
-            } else {
-                Err(value(field, format!("{v} is not in 0..1")))
-            }
-        };
-        match self {
-            Self::Adamw {
-                lr,
-                beta1,
-                beta2,
-                eps,
-                weight_decay,
-            } => {
-                positive("train.lr", *lr)?;
-                fraction("train.beta1", *beta1)?;
-                fraction("train.beta2", *beta2)?;
-                positive("train.eps", *eps)?;
-                fraction("train.weight_decay", *weight_decay)
-            }
-            Self::Sgd { lr, momentum } => {
-                positive("train.lr", *lr)?;
-                fraction("train.momentum", *momentum)
-            }
-        }
-    }
-}
-
-impl TrainSpec {
-    /// Refuses hyper-parameters that make no sense, by field.
-    pub fn check(&self) -> Result<(), TaskError> {
-        if !(1..=100_000).contains(&self.epochs) {
-            return Err(value(
-                "train.epochs",
-                format!("{}: give 1 to 100000", self.epochs),
-            ));
-        }
-        if !(1..=1 << 20).contains(&self.global_batch) {
-            return Err(value(
-                "train.global_batch",
-                format!("{}: give 1 to 1048576", self.global_batch),
-            ));
-        }
-        if self.checkpoint_steps == 0 {
-            return Err(value("train.checkpoint_steps", "0: give 1 or more"));
-        }
-        self.optimizer.check()
-    }
-
-    /// Steps of one epoch over `samples` samples.
-    pub const fn steps_per_epoch(&self, samples: u64) -> u64 {
-        samples.div_ceil(self.global_batch as u64)
-    }
-
-    /// Steps of the whole run over `samples` samples.
-    pub const fn total_steps(&self, samples: u64) -> u64 {
-        self.steps_per_epoch(samples)
-            .saturating_mul(self.epochs as u64)
-    }
-
-    /// Samples that the first `steps` steps of the run process; all of them where it has no more.
-    pub fn samples_after(&self, steps: u64, samples: u64) -> u64 {
-        let per_epoch = self.steps_per_epoch(samples);
-        if per_epoch == 0 {
-            return 0;
-        }
-        let steps = steps.min(self.total_steps(samples));
-        let (epochs, rest) = (steps / per_epoch, steps % per_epoch);
-        let begun = rest
-            .saturating_mul(u64::from(self.global_batch))
-            .min(samples);
-        epochs.saturating_mul(samples).saturating_add(begun)
     }
 }
 
@@ -801,7 +664,6 @@ pub struct TaskView {
 mod tests {
     use super::*;
     use crate::model::{Layer, Loss};
-    use proptest::prelude::*;
 
     fn spec() -> TaskSpec {
         TaskSpec {
@@ -819,6 +681,7 @@ mod tests {
                     optimizer: Optimizer::adamw(1e-3),
                     seed: 0,
                     checkpoint_steps: 10,
+                    ..TrainSpec::default()
                 },
             },
             miners: 3,
@@ -876,21 +739,5 @@ mod tests {
             field(|s| train(s).optimizer = Optimizer::adamw(f32::NAN)),
             "train.lr"
         );
-    }
-
-    proptest! {
-        /// The closed form agrees with counting step by step.
-        #[test]
-        fn samples_after_counts_each_step(samples in 1u64..500, batch in 1u32..64, epochs in 1u32..4) {
-            let train = TrainSpec { epochs, global_batch: batch, optimizer: Optimizer::adamw(1e-3), seed: 0, checkpoint_steps: 1 };
-            let mut seen = 0;
-            for step in 0..train.total_steps(samples) {
-                prop_assert_eq!(train.samples_after(step, samples), seen);
-                let within = (step % train.steps_per_epoch(samples)) * u64::from(batch);
-                seen += u64::from(batch).min(samples - within);
-            }
-            prop_assert_eq!(train.samples_after(train.total_steps(samples), samples), seen);
-            prop_assert_eq!(seen, samples * u64::from(epochs));
-        }
     }
 }

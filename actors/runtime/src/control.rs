@@ -626,7 +626,7 @@ impl Examiner {
         if self.drawing.values().any(|case| *case == Some(id)) {
             return;
         }
-        let wanted = Wanted::Again(Box::new(record.spec.clone()));
+        let wanted = Wanted::Again(record.spec.clone());
         let links = self.world.links.of_role(Role::Miner).into_iter();
         let links: Vec<Link> = links
             .filter(|link| !apart_from.contains(&link.record.owner))

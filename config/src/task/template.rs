@@ -60,7 +60,7 @@ layers = ["linear {hidden}", "relu", "linear {classes}"]
 epochs = {epochs}
 # Samples a step, over all miners together.
 global_batch = {batch}
-# "adamw" (lr, weight_decay) or "sgd" (lr, momentum).
+# "adamw" or "adam" (lr, weight_decay), or "sgd" (lr, momentum, nesterov, weight_decay).
 optimizer = "adamw"
 lr = 0.001
 weight_decay = 0.01

@@ -1,6 +1,7 @@
 use super::*;
 use cryptomind_protocol::item::DataFormat;
 use cryptomind_protocol::model::Layer as Nn;
+use cryptomind_protocol::task::{DecayGroup, Optimizer, Schedule};
 
 const DIGITS: &str = include_str!("../../tasks/digits.toml");
 const CSV: &str = include_str!("../../tasks/csv.toml");
@@ -98,12 +99,29 @@ fn what_is_wrong_is_shown_where_it_stands() {
             "global_batch = 32.0",
             "found a decimal number",
         ),
-        ("\"adamw\"\n", "\"adam\"\n", "did you mean \"adamw\"?"),
+        ("\"adamw\"\n", "\"adanw\"\n", "did you mean \"adamw\"?"),
         ("\nlr = 0.001", "\nlr = nan", "not above 0"),
         (
             "\nlr = 0.001",
             "\nmomentum = 0.9",
             "for optimizer = \"sgd\"",
+        ),
+        (
+            "\nlr = 0.001",
+            "\nnesterov = true",
+            "for optimizer = \"sgd\"",
+        ),
+        ("\nlr = 0.001", "\nclip_norm = 0", "not above 0"),
+        ("\nlr = 0.001", "\ndecay = \"some\"", "not one of"),
+        (
+            "\nlr = 0.001",
+            "\nwarmup_steps = 9",
+            "for schedule = \"cosine\"",
+        ),
+        (
+            "\nlr = 0.001",
+            "\nstep_every = 9",
+            "for schedule = \"step\"",
         ),
         (
             "checkpoint_steps = 135",
@@ -132,6 +150,117 @@ fn what_is_wrong_is_shown_where_it_stands() {
             (line..=last).contains(&error.line),
             "{wrong}: {line}\n{error}"
         );
+    }
+}
+
+/// The training that a file asks for whose `optimizer` and `lr` are replaced by these lines.
+fn training(lines: &str) -> Result<TrainSpec, ConfigError> {
+    let own = "optimizer = \"adamw\"\n# Default: 0.001.\nlr = 0.001\n# Default: 0.01.\nweight_decay = 0.01\n";
+    assert!(DIGITS.contains(own));
+    let file = TaskFile::parse("t.toml", &DIGITS.replacen(own, lines, 1))?;
+    match file.work {
+        FileWork::Train { train, .. } => Ok(train),
+        FileWork::Infer { .. } => panic!("a training task"),
+    }
+}
+
+#[test]
+fn every_way_to_train_can_be_written() {
+    let plain = training("").unwrap();
+    let usual = TrainSpec::default();
+    assert_eq!(plain.optimizer, usual.optimizer);
+    assert_eq!((plain.clip_norm, plain.schedule), (None, usual.schedule));
+    let adam = training("optimizer = \"adam\"\nlr = 0.01\nbeta2 = 0.99\nweight_decay = 0.1\n");
+    assert_eq!(
+        adam.unwrap().optimizer,
+        Optimizer::Adam {
+            lr: 0.01,
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            weight_decay: 0.1,
+        }
+    );
+    let sgd = training(
+        "optimizer = \"sgd\"\nlr = 0.1\nmomentum = 0.9\nnesterov = true\nweight_decay = 0.0005\n",
+    );
+    assert_eq!(
+        sgd.unwrap().optimizer,
+        Optimizer::Sgd {
+            lr: 0.1,
+            momentum: 0.9,
+            nesterov: true,
+            weight_decay: 0.0005,
+        }
+    );
+    let like_nanogpt = training(
+        "clip_norm = 1.0\ndecay = \"matrices\"\nschedule = \"cosine\"\nwarmup_steps = 100\n\
+         decay_steps = 5000\nmin_lr = 0.0001\n",
+    );
+    let like_nanogpt = like_nanogpt.unwrap();
+    assert_eq!(like_nanogpt.clip_norm, Some(1.0));
+    assert_eq!(like_nanogpt.decay, DecayGroup::Matrices);
+    assert_eq!(
+        like_nanogpt.schedule,
+        Schedule::Cosine {
+            warmup_steps: 100,
+            decay_steps: 5000,
+            min_lr: 1e-4,
+        }
+    );
+    let step = training("schedule = \"step\"\nstep_every = 30\n").unwrap();
+    assert_eq!(
+        step.schedule,
+        Schedule::Step {
+            every_steps: 30,
+            factor: 0.1,
+        }
+    );
+}
+
+#[test]
+fn a_training_that_makes_no_sense_is_refused_at_its_key() {
+    let cases = [
+        ("optimizer = \"sgd\"\nbeta1 = 0.9", "\"adamw\" and \"adam\""),
+        ("optimizer = \"adam\"\nmomentum = 0.9", "adam has beta1"),
+        ("optimizer = \"sgd\"\nnesterov = true", "no momentum"),
+        (
+            "optimizer = \"sgd\"\nnesterov = 1",
+            "expected true or false",
+        ),
+        ("schedule = \"cosine\"", "`train.decay_steps` is missing"),
+        ("schedule = \"step\"", "`train.step_every` is missing"),
+        (
+            "schedule = \"step\"\nstep_every = 3\nmin_lr = 0",
+            "schedule = \"cosine\"",
+        ),
+        ("schedule = \"step\"\nstep_every = 0", "give 1 or more"),
+        (
+            "schedule = \"step\"\nstep_every = 3\nstep_factor = 2",
+            "the rate falls",
+        ),
+        (
+            "schedule = \"cosine\"\ndecay_steps = 5\nwarmup_steps = 5",
+            "not below decay_steps",
+        ),
+        (
+            "schedule = \"cosine\"\ndecay_steps = 5\nmin_lr = 0.1",
+            "not in 0 to lr",
+        ),
+        ("clip_norm = -1", "not above 0"),
+    ];
+    for (lines, says) in cases {
+        let error = training(&format!("{lines}\n")).expect_err(lines);
+        assert!(error.to_string().contains(says), "{lines}:\n{error}");
+        let key = lines
+            .rsplit('\n')
+            .next()
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap();
+        let is_missing = error.message.contains("is missing");
+        assert!(is_missing || error.line_text.starts_with(key), "{error}");
     }
 }
 

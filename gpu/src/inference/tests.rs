@@ -21,6 +21,7 @@ fn weights_of(spec: &ModelSpec) -> Vec<u8> {
         optimizer: Optimizer::adamw(1e-3),
         seed: 1,
         checkpoint_steps: 1,
+        ..TrainSpec::default()
     };
     Session::new(spec, &train).unwrap().export(&BTreeMap::new())
 }

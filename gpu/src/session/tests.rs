@@ -1,5 +1,5 @@
 use cryptomind_protocol::model::{Layer, Loss};
-use cryptomind_protocol::task::{Optimizer, Split};
+use cryptomind_protocol::task::{DecayGroup, Optimizer, Schedule, Split};
 
 use super::*;
 use crate::inference::Model;
@@ -43,15 +43,54 @@ fn train(optimizer: Optimizer, seed: u64) -> TrainSpec {
         optimizer,
         seed,
         checkpoint_steps: 10,
+        ..TrainSpec::default()
     }
 }
 
-fn adamw() -> TrainSpec {
+pub(crate) fn adamw() -> TrainSpec {
     train(Optimizer::adamw(1e-3), 5)
 }
 
 fn sgd(momentum: f32) -> TrainSpec {
-    train(Optimizer::Sgd { lr: 0.1, momentum }, 5)
+    train(Optimizer::sgd(0.1, momentum), 5)
+}
+
+/// Every optimizer with every schedule, which turns within a few steps.
+fn every_rule() -> Vec<TrainSpec> {
+    let nesterov = Optimizer::Sgd {
+        lr: 0.1,
+        momentum: 0.9,
+        nesterov: true,
+        weight_decay: 0.01,
+    };
+    let optimizers = [
+        Optimizer::adamw(1e-3),
+        Optimizer::adam(1e-3),
+        Optimizer::sgd(0.1, 0.0),
+        Optimizer::sgd(0.1, 0.9),
+        nesterov,
+    ];
+    let cosine = Schedule::Cosine {
+        warmup_steps: 3,
+        decay_steps: 10,
+        min_lr: 1e-4,
+    };
+    let falls = Schedule::Step {
+        every_steps: 4,
+        factor: 0.5,
+    };
+    let mut rules = Vec::new();
+    for optimizer in optimizers {
+        let plain = train(optimizer, 5);
+        rules.extend([cosine, falls].map(|schedule| TrainSpec {
+            schedule,
+            clip_norm: Some(0.5),
+            decay: DecayGroup::Matrices,
+            ..plain.clone()
+        }));
+        rules.push(plain);
+    }
+    rules
 }
 
 fn samples(count: usize, input_len: usize, classes: usize) -> Samples {
@@ -143,7 +182,7 @@ fn gradients_of_shares_sum_to_that_of_the_batch() {
 
 #[test]
 fn a_discarded_step_can_be_redone_bit_by_bit() {
-    for spec in [adamw(), sgd(0.9), sgd(0.0)] {
+    for spec in every_rule() {
         let data = samples(40, 6, 4);
         let mut session = Session::new(&mixed(), &spec).unwrap();
         step(&mut session, &data, &[1, 2, 3]);
@@ -167,7 +206,7 @@ fn a_discarded_step_can_be_redone_bit_by_bit() {
 
 #[test]
 fn a_restored_checkpoint_goes_on_with_the_same_bits() {
-    for spec in [adamw(), sgd(0.9), sgd(0.0)] {
+    for spec in every_rule() {
         let data = samples(40, 6, 4);
         let mut whole = Session::new(&mixed(), &spec).unwrap();
         (0..7).for_each(|i| step(&mut whole, &data, &[i, i + 1, i + 2]));
@@ -185,6 +224,57 @@ fn a_restored_checkpoint_goes_on_with_the_same_bits() {
     }
 }
 
+/// The rate follows the committed steps, whoever did them.
+#[test]
+fn a_restored_checkpoint_goes_on_at_the_same_rate() {
+    let data = samples(40, 6, 4);
+    for spec in every_rule() {
+        let mut session = Session::new(&mixed(), &spec).unwrap();
+        let mut rates = Vec::new();
+        let mut checkpoints = Vec::new();
+        for _ in 0..12 {
+            rates.push(session.learning_rate());
+            checkpoints.push(session.checkpoint());
+            step(&mut session, &data, &[1, 2, 3]);
+        }
+        for (rate, checkpoint) in rates.iter().zip(&checkpoints) {
+            session.restore(checkpoint).unwrap();
+            assert_eq!(session.learning_rate(), *rate);
+        }
+        let moves = spec.schedule != Schedule::Constant;
+        assert_eq!(rates[0] != rates[11], moves, "{rates:?}");
+    }
+}
+
+/// The first step, whose gradients are the same with every group.
+#[test]
+fn matrices_decay_and_biases_need_not() {
+    let data = samples(40, 6, 4);
+    let after = |decay, weight_decay| {
+        let optimizer = Optimizer::Sgd {
+            lr: 0.1,
+            momentum: 0.0,
+            nesterov: false,
+            weight_decay,
+        };
+        let spec = TrainSpec {
+            decay,
+            ..train(optimizer, 5)
+        };
+        let mut session = Session::new(&mixed(), &spec).unwrap();
+        step(&mut session, &data, &[1, 2, 3]);
+        session.parameters().to_vec()
+    };
+    let none = after(DecayGroup::All, 0.0);
+    let all = after(DecayGroup::All, 0.1);
+    let matrices = after(DecayGroup::Matrices, 0.1);
+    let (bias, weight) = (0..9, 9..63);
+    assert_eq!(matrices[bias.clone()], none[bias.clone()]);
+    assert_ne!(all[bias.clone()], none[bias]);
+    assert_eq!(matrices[weight.clone()], all[weight.clone()]);
+    assert_ne!(all[weight.clone()], none[weight]);
+}
+
 #[test]
 fn bits_do_not_depend_on_the_number_of_threads() {
     let layers = [
@@ -195,14 +285,22 @@ fn bits_do_not_depend_on_the_number_of_threads() {
         linear(10),
     ];
     let data = samples(130, 200, 10);
-    let run = |threads| {
-        let mut session = Session::with_threads(&model(200, &layers), &adamw(), threads).unwrap();
-        (0..3).for_each(|_| step(&mut session, &data, &all(&data)));
-        session.fingerprint()
+    let clipped = TrainSpec {
+        clip_norm: Some(1e-2),
+        decay: DecayGroup::Matrices,
+        ..sgd(0.9)
     };
-    let one = run(1);
-    for threads in [2, 3, 8] {
-        assert_eq!(run(threads), one, "{threads} threads");
+    for spec in [adamw(), clipped] {
+        let run = |threads| {
+            let model = model(200, &layers);
+            let mut session = Session::with_threads(&model, &spec, threads).unwrap();
+            (0..3).for_each(|_| step(&mut session, &data, &all(&data)));
+            session.fingerprint()
+        };
+        let one = run(1);
+        for threads in [2, 3, 7, 8] {
+            assert_eq!(run(threads), one, "{threads} threads");
+        }
     }
 }
 
@@ -272,10 +370,7 @@ fn what_is_not_finite_is_refused_with_step_and_layer() {
     assert!(!session.is_prepared());
     assert_eq!((session.step(), session.fingerprint()), (1, before));
 
-    let wild = Optimizer::Sgd {
-        lr: f32::MAX,
-        momentum: 0.0,
-    };
+    let wild = Optimizer::sgd(f32::MAX, 0.0);
     let mut session = Session::new(&mixed(), &train(wild, 0)).unwrap();
     session.grad_step(&data, &[1], &mut |_| ()).unwrap();
     session.gradients().fill(-1e3);

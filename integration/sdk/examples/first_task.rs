@@ -65,6 +65,7 @@ fn task(dataset: ItemId, info: &DatasetInfo) -> TaskSpec {
                 optimizer: Optimizer::adamw(1e-3),
                 seed: 0,
                 checkpoint_steps: 100,
+                ..TrainSpec::default()
             },
         },
         miners: 1,

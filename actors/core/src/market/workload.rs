@@ -3,7 +3,7 @@
 //! Follows from the task and its terms alone; whoever computes it, it is the same. What a node has to fetch depends on
 //! what it has, and is said of the node.
 
-use cryptomind_protocol::task::{Optimizer, TaskSpec, Work};
+use cryptomind_protocol::task::{TaskSpec, Work};
 
 use super::speed::{Engine, Sort, Step, WorkKind};
 use crate::price::Terms;
@@ -54,7 +54,7 @@ impl Workload {
             Work::Infer { .. } | Work::Serve { .. } => base,
             Work::Train { model, train, .. } => {
                 let parameters = model.parameter_count().saturating_mul(F32_BYTES);
-                let state = parameters.saturating_mul(1 + moments(&train.optimizer));
+                let state = parameters.saturating_mul(1 + train.optimizer.moments() as u64);
                 let scratch = parameters.saturating_mul(STEP_ARENAS);
                 Self {
                     kind: WorkKind::Train,
@@ -87,19 +87,11 @@ impl Workload {
     }
 }
 
-/// Values that an optimiser keeps for each parameter.
-fn moments(optimizer: &Optimizer) -> u64 {
-    match optimizer {
-        Optimizer::Adamw { .. } => 2,
-        Optimizer::Sgd { momentum, .. } => u64::from(*momentum > 0.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo};
     use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
-    use cryptomind_protocol::task::{Conditions, TrainSpec};
+    use cryptomind_protocol::task::{Conditions, Optimizer, TrainSpec};
     use cryptomind_protocol::{Amount, ItemId};
 
     use super::*;
@@ -114,6 +106,7 @@ mod tests {
             optimizer,
             seed: 1,
             checkpoint_steps: 7,
+            ..TrainSpec::default()
         };
         let model = ModelSpec {
             input: vec![4],
@@ -164,9 +157,11 @@ mod tests {
 
     #[test]
     fn optimisers_differ_in_what_they_keep() {
-        let sgd = |momentum| workload(Optimizer::Sgd { lr: 0.1, momentum });
+        let sgd = |momentum| workload(Optimizer::sgd(0.1, momentum));
         assert_eq!(sgd(0.9).checkpoint_bytes, PARAMETERS * 4 * 2);
         assert_eq!(sgd(0.0).checkpoint_bytes, PARAMETERS * 4);
+        let adam = workload(Optimizer::adam(1e-3));
+        assert_eq!(adam.checkpoint_bytes, PARAMETERS * 4 * 3);
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub fn training() -> TaskSpec {
                 optimizer: Optimizer::adamw(1e-3),
                 seed: 1,
                 checkpoint_steps: 45,
+                ..TrainSpec::default()
             },
         },
         miners: 3,

@@ -46,6 +46,7 @@ fn spec() -> TaskSpec {
         optimizer: Optimizer::adamw(1e-3),
         seed: 1,
         checkpoint_steps: 10,
+        ..TrainSpec::default()
     };
     let model = model();
     TaskSpec {

@@ -87,6 +87,7 @@ fn spec(job: &Job) -> TaskSpec {
                 optimizer: Optimizer::adamw(1e-3),
                 seed: 0,
                 checkpoint_steps: job.checkpoint_steps,
+                ..TrainSpec::default()
             },
         },
         miners: job.miners,

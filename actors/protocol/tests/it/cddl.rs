@@ -21,7 +21,7 @@ signed-ticket = signed<ticket>
 ";
 
 /// Keys that a sender may leave out.
-const OPTIONAL: [&str; 17] = [
+const OPTIONAL: [&str; 22] = [
     "conditions",
     "help",
     "retry_after_ms",
@@ -39,6 +39,11 @@ const OPTIONAL: [&str; 17] = [
     "groups",
     "stride",
     "padding",
+    "nesterov",
+    "weight_decay",
+    "clip_norm",
+    "schedule",
+    "decay",
 ];
 
 fn rules() -> BasicContext {

@@ -31,9 +31,9 @@ use cryptomind_protocol::serve::{self, Acknowledgement, Answered};
 use cryptomind_protocol::signed::Payload;
 use cryptomind_protocol::speed::{Engine, RunStatistic, SpeedBasis, Step, WorkKind};
 use cryptomind_protocol::task::{
-    Activity, Candidate, Conditions, Event, Latency, Member, Metrics, Optimizer, Payment,
-    Preference, Quote, Reason, Split, TaskEvent, TaskSpec, TaskState, TaskView, TrainSpec,
-    UsualWait, Work,
+    Activity, Candidate, Conditions, DecayGroup, Event, Latency, Member, Metrics, Optimizer,
+    Payment, Preference, Quote, Reason, Schedule, Split, TaskEvent, TaskSpec, TaskState, TaskView,
+    TrainSpec, UsualWait, Work,
 };
 use cryptomind_protocol::transaction::{
     Accepted, Action, Outcome, StoredReceipt, Transaction, sign_rotation,
@@ -282,6 +282,7 @@ fn train(optimizer: Optimizer) -> TrainSpec {
         optimizer,
         seed: u64::MAX,
         checkpoint_steps: 100,
+        ..TrainSpec::default()
     }
 }
 
@@ -568,15 +569,7 @@ fn networks() -> Vec<Message> {
 }
 
 fn tasks() -> Vec<Message> {
-    let sgd = Optimizer::Sgd {
-        lr: 0.1,
-        momentum: 0.9,
-    };
-    all_variants!(
-        [sgd.clone(), Optimizer::adamw(1e-3)],
-        Optimizer::Adamw { .. },
-        Optimizer::Sgd { .. },
-    );
+    let sgd = Optimizer::sgd(0.1, 0.9);
     all_layers();
     let losses = [
         Loss::CrossEntropy,
@@ -643,9 +636,73 @@ fn tasks() -> Vec<Message> {
         message("quote", "", quote()),
         message("quote", "nobody", quote_of_nobody()),
     ];
+    all.extend(training_rules());
     all.extend(task_views());
     all.extend(payments());
     all
+}
+
+/// Every optimizer, schedule and group of what decays.
+fn training_rules() -> Vec<Message> {
+    let nesterov = Optimizer::Sgd {
+        lr: 0.1,
+        momentum: 0.9,
+        nesterov: true,
+        weight_decay: 5e-4,
+    };
+    let optimizers = [
+        Optimizer::adam(1e-3),
+        nesterov,
+        Optimizer::adamw(1e-3),
+        Optimizer::adamw(6e-4),
+    ];
+    all_variants!(
+        optimizers,
+        Optimizer::Adamw { .. },
+        Optimizer::Adam { .. },
+        Optimizer::Sgd { .. },
+    );
+    let cosine = Schedule::Cosine {
+        warmup_steps: 100,
+        decay_steps: 5000,
+        min_lr: 1e-4,
+    };
+    let step = Schedule::Step {
+        every_steps: 30,
+        factor: 0.1,
+    };
+    let schedules = [Schedule::Constant, step, cosine, Schedule::Constant];
+    all_variants!(
+        schedules,
+        Schedule::Constant,
+        Schedule::Cosine { .. },
+        Schedule::Step { .. },
+    );
+    let decays = [
+        DecayGroup::All,
+        DecayGroup::Matrices,
+        DecayGroup::Matrices,
+        DecayGroup::All,
+    ];
+    all_variants!(decays, DecayGroup::All, DecayGroup::Matrices);
+    let clips = [None, None, Some(1.0), Some(0.25)];
+    let names = ["adam", "nesterov", "cosine", "clipped"];
+    let rules = optimizers.into_iter().zip(schedules).zip(decays).zip(clips);
+    let message_of = |(name, (((optimizer, schedule), decay), clip_norm))| {
+        let train = TrainSpec {
+            clip_norm,
+            schedule,
+            decay,
+            ..train(optimizer)
+        };
+        let work = Work::Train {
+            dataset: ITEM,
+            model: model(),
+            train,
+        };
+        message("task-spec", name, TaskSpec { work, ..spec() })
+    };
+    names.into_iter().zip(rules).map(message_of).collect()
 }
 
 fn quote() -> Quote {

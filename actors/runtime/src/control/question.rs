@@ -26,7 +26,7 @@ pub(super) enum Wanted {
     /// A new question: like this one, where clients asked any.
     New(Option<TaskSpec>),
     /// This one once more.
-    Again(Box<TaskSpec>),
+    Again(TaskSpec),
 }
 
 /// A question that is ready to be posted.

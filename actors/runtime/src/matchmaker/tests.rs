@@ -369,6 +369,7 @@ fn spec() -> TaskSpec {
                 optimizer: Optimizer::adamw(1e-3),
                 seed: 1,
                 checkpoint_steps: 10,
+                ..TrainSpec::default()
             },
         },
         miners: 1,

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use cryptomind_protocol::item::{DataFormat, DatasetInfo, FileEntry, MODEL_FILE};
 use cryptomind_protocol::model::ModelSpec;
-use cryptomind_protocol::task::{Metrics, Optimizer, TaskSpec, TrainSpec};
+use cryptomind_protocol::task::{DecayGroup, Metrics, Optimizer, Schedule, TaskSpec, TrainSpec};
 use cryptomind_protocol::{ItemId, TaskId};
 
 /// What a card is written from.
@@ -44,8 +44,58 @@ fn optimizer(optimizer: &Optimizer) -> String {
         } => format!(
             "AdamW, lr {lr}, betas {beta1} and {beta2}, eps {eps}, weight decay {weight_decay}"
         ),
-        Optimizer::Sgd { lr, momentum } => format!("SGD, lr {lr}, momentum {momentum}"),
+        Optimizer::Adam {
+            lr,
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+        } => format!(
+            "Adam, lr {lr}, betas {beta1} and {beta2}, eps {eps}, weight decay {weight_decay} (L2)"
+        ),
+        Optimizer::Sgd {
+            lr,
+            momentum,
+            nesterov,
+            weight_decay,
+        } => {
+            let kind = if *nesterov {
+                "Nesterov momentum"
+            } else {
+                "momentum"
+            };
+            let decay = match *weight_decay {
+                0.0 => String::new(),
+                decay => format!(", weight decay {decay} (L2)"),
+            };
+            format!("SGD, lr {lr}, {kind} {momentum}{decay}")
+        }
     }
+}
+
+/// What a run asks beyond its optimizer, one line each.
+fn refinements(train: &TrainSpec) -> Vec<String> {
+    let rate = match train.schedule {
+        Schedule::Constant => None,
+        Schedule::Cosine {
+            warmup_steps,
+            decay_steps,
+            min_lr,
+        } => Some(format!(
+            "lr by half a cosine to {min_lr} at step {decay_steps}, after {warmup_steps} steps of linear warm-up"
+        )),
+        Schedule::Step {
+            every_steps,
+            factor,
+        } => Some(format!("lr times {factor} every {every_steps} steps")),
+    };
+    let clip = train.clip_norm;
+    let clip = clip.map(|norm| format!("gradients clipped at norm {norm}"));
+    let decay = match train.decay {
+        DecayGroup::All => None,
+        DecayGroup::Matrices => Some("weight decay of matrices only".to_owned()),
+    };
+    [rate, clip, decay].into_iter().flatten().collect()
 }
 
 /// A name as one line of Markdown: what comes from others must not write a card of its own.
@@ -121,6 +171,9 @@ impl Card<'_> {
             self.steps,
             train.seed
         );
+        for line in refinements(train) {
+            let _ = writeln!(text, "- {line}");
+        }
         if let Some(loss) = self.metrics.final_loss {
             let _ = writeln!(text, "- loss of the last step {loss:.6}");
         }
@@ -168,6 +221,12 @@ mod tests {
             optimizer: Optimizer::adamw(0.001),
             seed: 42,
             checkpoint_steps: 10,
+            clip_norm: Some(0.5),
+            schedule: Schedule::Step {
+                every_steps: 7,
+                factor: 0.5,
+            },
+            decay: DecayGroup::Matrices,
         };
         let dataset = ItemId::new([1; 16]);
         let spec = TaskSpec {
@@ -220,6 +279,7 @@ mod tests {
         for wanted in [
             "# digits-mlp\n",
             "seed 42",
+            "- lr times 0.5 every 7 steps\n- gradients clipped at norm 0.5\n- weight decay of matrices only\n",
             "0.9750",
             "    Flat(64, 32),\n    torch.nn.ReLU(),\n    Flat(32, 2),\n",
             "class Flat(torch.nn.Linear)",

@@ -271,6 +271,7 @@ mod tests {
             optimizer: Optimizer::adamw(0.1),
             seed: 1,
             checkpoint_steps: 1,
+            ..TrainSpec::default()
         };
         let weights = dir.join("weights");
         let session = Session::new(&spec, &train).unwrap();

@@ -39,6 +39,7 @@ fn training(miners: u32, epochs: u32) -> TaskSpec {
                 optimizer: Optimizer::adamw(3e-3),
                 seed: 42,
                 checkpoint_steps: 20,
+                ..TrainSpec::default()
             },
         },
         miners,

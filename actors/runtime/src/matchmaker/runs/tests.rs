@@ -43,6 +43,7 @@ fn run(n: u8, posted: u64, asked: &[u8]) -> Run {
                 optimizer: Optimizer::adamw(0.1),
                 seed: 1,
                 checkpoint_steps: 1,
+                ..TrainSpec::default()
             },
         },
         miners: 1,

@@ -34,6 +34,7 @@ fn plan(dir: &Path, info: &DatasetInfo, lr: f32) -> Plan {
             optimizer: Optimizer::adamw(lr),
             seed: 42,
             checkpoint_steps: 10,
+            ..TrainSpec::default()
         },
         info: info.clone(),
         files: cryptomind_gpu::digits::files().iter().map(name).collect(),

@@ -20,6 +20,7 @@ fn task(out: u32) -> TaskSpec {
                 optimizer: Optimizer::adamw(0.1),
                 seed: 1,
                 checkpoint_steps: 1,
+                ..TrainSpec::default()
             },
         },
         miners: 1,
