@@ -412,11 +412,13 @@ mod tests {
                 file: "a.csv".into(),
                 label: "y".into(),
                 split_seed: 0,
+                targets: Vec::new(),
             },
             train_samples: 1000,
             test_samples: 10,
             input: vec![64],
             classes: (0..10).map(|c| c.to_string()).collect(),
+            values: Vec::new(),
         }
     }
 

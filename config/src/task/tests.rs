@@ -12,11 +12,13 @@ fn dataset(input: Vec<u32>, classes: usize) -> DatasetInfo {
             file: "a.csv".into(),
             label: "l".into(),
             split_seed: 0,
+            targets: Vec::new(),
         },
         train_samples: 1437,
         test_samples: 360,
         input,
         classes: (0..classes).map(|n| n.to_string()).collect(),
+        values: Vec::new(),
     }
 }
 

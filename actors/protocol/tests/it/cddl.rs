@@ -21,7 +21,7 @@ signed-ticket = signed<ticket>
 ";
 
 /// Keys that a sender may leave out.
-const OPTIONAL: [&str; 9] = [
+const OPTIONAL: [&str; 11] = [
     "conditions",
     "help",
     "retry_after_ms",
@@ -31,6 +31,8 @@ const OPTIONAL: [&str; 9] = [
     "test_accuracy",
     "max_fee",
     "latency",
+    "targets",
+    "values",
 ];
 
 fn rules() -> BasicContext {
