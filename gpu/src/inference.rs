@@ -132,16 +132,19 @@ impl Model {
             ));
         }
         let answers = self.probabilities(data, 0..data.len())?;
-        let rows = answers.chunks_exact(self.outputs).zip(&data.labels);
-        let right = rows
+        let mut labels = Vec::new();
+        data.labels_of(&rows(0..data.len()), &mut labels);
+        let answers = answers.chunks_exact(self.outputs).zip(&labels);
+        let right = answers
             .filter(|(row, label)| most_probable(row) == **label as usize)
             .count();
         Ok(right as f64 / data.len() as f64)
     }
 
     fn block(&self, data: &Samples, range: Range<usize>) -> Result<Vec<f32>, EngineError> {
-        let inputs = &data.inputs[range.start * self.inputs..range.end * self.inputs];
-        let mut x = Tensor::from_slice(inputs, (range.len(), self.inputs), &Device::Cpu)?;
+        let mut inputs = Vec::new();
+        data.inputs_of(&rows(range.clone()), &mut inputs)?;
+        let mut x = Tensor::from_vec(inputs, (range.len(), self.inputs), &Device::Cpu)?;
         for step in &self.steps {
             x = match step {
                 Step::Linear(linear) => linear.forward(&x)?,
@@ -157,6 +160,11 @@ impl Model {
 pub fn most_probable(row: &[f32]) -> usize {
     let larger = |best: usize, at: usize| if row[at] > row[best] { at } else { best };
     (0..row.len()).fold(0, larger)
+}
+
+/// Numbers of samples, of which there are no more than fit.
+fn rows(range: Range<usize>) -> Vec<u32> {
+    range.map(|row| row as u32).collect()
 }
 
 /// Takes a tensor of this shape off the front of `rest`, which holds it.

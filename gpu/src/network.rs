@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use cryptomind_protocol::model::{Layer, ModelSpec};
 
-use crate::dataset::Samples;
+use crate::dataset::{DataError, Samples};
 use crate::error::EngineError;
 use crate::kernel::activation::{self, Activation};
 use crate::kernel::{loss, sums};
@@ -38,6 +38,25 @@ struct Node {
 pub(crate) struct NotFinite {
     pub(crate) layer: usize,
     pub(crate) what: &'static str,
+}
+
+/// Why a pass did not come to its end.
+pub(crate) enum Broken {
+    NotFinite(NotFinite),
+    /// The samples cannot be read.
+    Data(DataError),
+}
+
+impl From<NotFinite> for Broken {
+    fn from(broken: NotFinite) -> Self {
+        Self::NotFinite(broken)
+    }
+}
+
+impl From<DataError> for Broken {
+    fn from(error: DataError) -> Self {
+        Self::Data(error)
+    }
 }
 
 /// A model with its buffers.
@@ -109,7 +128,7 @@ impl Network {
         batch: &[u32],
         gradients: &mut [f32],
         on_bucket: &mut dyn FnMut(Range<usize>),
-    ) -> Result<f64, NotFinite> {
+    ) -> Result<f64, Broken> {
         if batch.is_empty() {
             gradients.fill(0.0);
             self.buckets().for_each(on_bucket);
@@ -124,7 +143,7 @@ impl Network {
             } else {
                 Update::Add
             };
-            self.forward(parameters, data, rows);
+            self.forward(parameters, data, rows)?;
             loss += self.loss(data, rows)?;
             let mut ignore = |_| ();
             let report: &mut dyn FnMut(Range<usize>) = if index == last {
@@ -141,23 +160,27 @@ impl Network {
         self.nodes.iter().rev().filter_map(Node::bucket)
     }
 
-    fn forward(&mut self, parameters: &[f32], data: &Samples, rows: &[u32]) {
-        gather(data, rows, &mut self.values[0]);
+    fn forward(
+        &mut self,
+        parameters: &[f32],
+        data: &Samples,
+        rows: &[u32],
+    ) -> Result<(), DataError> {
+        data.inputs_of(rows, &mut self.values[0])?;
         for (index, node) in self.nodes.iter().enumerate() {
             let (before, after) = self.values.split_at_mut(index + 1);
             let (input, output) = (&before[index], &mut after[0]);
             output.resize(rows.len() * node.outputs, 0.0);
             node.forward(parameters, input, output, rows.len(), self.threads);
         }
+        Ok(())
     }
 
     fn loss(&mut self, data: &Samples, rows: &[u32]) -> Result<f64, NotFinite> {
         let classes = self.outputs();
         let logits = &self.values[self.nodes.len()];
         self.upper.resize(logits.len(), 0.0);
-        self.labels.clear();
-        let labels = rows.iter().map(|row| data.labels[*row as usize]);
-        self.labels.extend(labels);
+        data.labels_of(rows, &mut self.labels);
         let (labels, gradient) = (&self.labels, &mut self.upper);
         let loss = loss::cross_entropy(logits, labels, classes, gradient, self.threads);
         match loss.is_finite() {
@@ -257,14 +280,6 @@ fn sample_values(nodes: &[Node]) -> u64 {
     let outputs: u64 = nodes.iter().map(|node| node.outputs as u64).sum();
     let inputs = nodes.first().map_or(0, |node| node.inputs as u64);
     inputs + outputs + 2 * widest.unwrap_or(0) as u64
-}
-
-fn gather(data: &Samples, rows: &[u32], into: &mut Vec<f32>) {
-    into.clear();
-    for row in rows {
-        let start = *row as usize * data.input_len;
-        into.extend_from_slice(&data.inputs[start..start + data.input_len]);
-    }
 }
 
 /// Whether all values are finite. Without early exit, so that it runs on vectors.
@@ -376,12 +391,8 @@ mod tests {
                 Layer::Linear { out: 2 },
             ],
         };
-        let data = Samples {
-            inputs: (0..30).map(|i| (i % 7) as f32 - 3.0).collect(),
-            labels: (0..10).map(|i| i % 2).collect(),
-            input_len: 3,
-            classes: 2,
-        };
+        let inputs = (0..30).map(|i| (i % 7) as f32 - 3.0).collect();
+        let data = Samples::labelled(inputs, (0..10).map(|i| i % 2).collect(), 3, 2);
         let parameters = crate::initial::parameters(&model, 0);
         let run = |rows_at_once| {
             let mut network = Network::new(&model, 1).unwrap();

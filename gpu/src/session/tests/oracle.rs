@@ -15,9 +15,10 @@ fn naive_loss(spec: &ModelSpec, parameters: &[f64], data: &Samples, batch: &[u32
 }
 
 fn naive_sample(spec: &ModelSpec, mut parameters: &[f64], data: &Samples, row: usize) -> f64 {
-    let start = row * data.input_len;
-    let input = &data.inputs[start..start + data.input_len];
-    let mut x: Vec<f64> = input.iter().map(|v| f64::from(*v)).collect();
+    let (mut input, mut label) = (Vec::new(), Vec::new());
+    data.inputs_of(&[row as u32], &mut input).unwrap();
+    data.labels_of(&[row as u32], &mut label);
+    let mut x: Vec<f64> = input.into_iter().map(f64::from).collect();
     for layer in &spec.layers {
         x = match layer {
             Layer::Linear { out } => {
@@ -36,7 +37,7 @@ fn naive_sample(spec: &ModelSpec, mut parameters: &[f64], data: &Samples, row: u
         };
     }
     let sum: f64 = x.iter().map(|v| v.exp()).sum();
-    sum.ln() - x[data.labels[row] as usize]
+    sum.ln() - x[label[0] as usize]
 }
 
 #[test]
@@ -84,11 +85,8 @@ impl Oracle {
 
     fn logits(&self, data: &Samples, batch: &[u32]) -> Candle {
         let mut inputs = Vec::new();
-        for row in batch {
-            let start = *row as usize * data.input_len;
-            inputs.extend_from_slice(&data.inputs[start..start + data.input_len]);
-        }
-        let shape = (batch.len(), data.input_len);
+        data.inputs_of(batch, &mut inputs).unwrap();
+        let shape = (batch.len(), data.input_len());
         let mut x = Candle::from_vec(inputs, shape, &Device::Cpu).unwrap();
         let mut vars = self.vars.iter();
         for layer in &self.spec.layers {
@@ -106,7 +104,8 @@ impl Oracle {
     }
 
     fn mean_loss(&self, data: &Samples, batch: &[u32]) -> Candle {
-        let labels: Vec<u32> = batch.iter().map(|row| data.labels[*row as usize]).collect();
+        let mut labels = Vec::new();
+        data.labels_of(batch, &mut labels);
         let labels = Candle::from_vec(labels, batch.len(), &Device::Cpu).unwrap();
         loss::cross_entropy(&self.logits(data, batch), &labels).unwrap()
     }

@@ -1,0 +1,248 @@
+//! Samples of one split: kept as their files have them, turned into numbers a batch at a time.
+//!
+//! Grey values stay bytes, tokens stay tokens, and tensors stay in their file, so a split takes the room of its files and
+//! not four times as much. A table's numbers are kept as f32, scaled.
+
+use std::sync::Arc;
+
+use super::DataError;
+use super::rows::Rows;
+use super::tokens::Tokens;
+use crate::error::EngineError;
+use crate::scaling::{Scaling, Shades};
+
+/// Samples of one split, and what is known of each: a class, numbers, or the token after each of its own.
+#[derive(Debug, Clone)]
+pub struct Samples {
+    inputs: Inputs,
+    targets: Targets,
+    /// Values of one sample.
+    input_len: usize,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Inputs {
+    /// As a network takes them, samples × values.
+    Values(Vec<f32>),
+    /// One a value, and what it becomes.
+    Bytes(Vec<u8>, Shades),
+    /// Windows without overlap.
+    Text(Arc<Tokens>, Scaling),
+    /// In their file.
+    File(Arc<Rows>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Targets {
+    /// A class a sample.
+    Labels {
+        labels: Vec<u32>,
+        classes: usize,
+        /// The largest of them, so that a batch need not be looked through.
+        largest: u32,
+    },
+    /// Numbers, samples × width.
+    Values { values: Vec<f32>, width: usize },
+    /// The token after each of a window.
+    Next { tokens: Arc<Tokens>, classes: usize },
+}
+
+impl Targets {
+    pub(super) fn labels(labels: Vec<u32>, classes: usize) -> Self {
+        Self::Labels {
+            largest: labels.iter().copied().max().unwrap_or(0),
+            labels,
+            classes,
+        }
+    }
+}
+
+impl Samples {
+    /// Samples of classes. `inputs` are row-major, samples × `input_len`, scaled already; `labels` are one a sample, below
+    /// `classes`. What does not fit is refused by whoever is given it.
+    pub fn labelled(inputs: Vec<f32>, labels: Vec<u32>, input_len: usize, classes: usize) -> Self {
+        let targets = Targets::labels(labels, classes);
+        Self::new(Inputs::Values(inputs), targets, input_len)
+    }
+
+    /// Samples of numbers that are predicted: `values` are row-major, samples × `width`. The rest is as in
+    /// [`Samples::labelled`].
+    pub fn valued(inputs: Vec<f32>, values: Vec<f32>, input_len: usize, width: usize) -> Self {
+        let targets = Targets::Values { values, width };
+        Self::new(Inputs::Values(inputs), targets, input_len)
+    }
+
+    /// Windows of `context` tokens, each a class below `classes`.
+    pub(super) fn windows(
+        tokens: Tokens,
+        scaling: Scaling,
+        context: usize,
+        classes: usize,
+    ) -> Self {
+        let tokens = Arc::new(tokens);
+        let inputs = Inputs::Text(Arc::clone(&tokens), scaling);
+        Self::new(inputs, Targets::Next { tokens, classes }, context)
+    }
+
+    pub(super) const fn new(inputs: Inputs, targets: Targets, input_len: usize) -> Self {
+        Self {
+            inputs,
+            targets,
+            input_len,
+        }
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        match &self.targets {
+            Targets::Labels { labels, .. } => labels.len(),
+            Targets::Values { values, width } => values.len() / (*width).max(1),
+            Targets::Next { tokens, .. } => tokens.windows(self.input_len),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Values of one sample.
+    pub const fn input_len(&self) -> usize {
+        self.input_len
+    }
+
+    /// Number of classes; 0 where numbers are predicted.
+    pub const fn classes(&self) -> usize {
+        match &self.targets {
+            Targets::Labels { classes, .. } | Targets::Next { classes, .. } => *classes,
+            Targets::Values { .. } => 0,
+        }
+    }
+
+    /// Numbers that are predicted of a sample; 0 where there are classes.
+    pub const fn target_width(&self) -> usize {
+        match &self.targets {
+            Targets::Values { width, .. } => *width,
+            Targets::Labels { .. } | Targets::Next { .. } => 0,
+        }
+    }
+
+    /// Labels of one sample: 1, or as many as a window of text has tokens; 0 where numbers are predicted.
+    pub const fn labels_per_sample(&self) -> usize {
+        match &self.targets {
+            Targets::Labels { .. } => 1,
+            Targets::Values { .. } => 0,
+            Targets::Next { .. } => self.input_len,
+        }
+    }
+
+    /// Fills `into` with the inputs of these rows, rows × [`Samples::input_len`], as a network takes them. Rows are below
+    /// [`Samples::len`]. Refused: a file that cannot be read any more.
+    pub fn inputs_of(&self, rows: &[u32], into: &mut Vec<f32>) -> Result<(), DataError> {
+        into.clear();
+        let len = self.input_len;
+        match &self.inputs {
+            Inputs::Values(values) => {
+                let add = |row: &u32| into.extend_from_slice(part(values, *row, len));
+                rows.iter().for_each(add);
+            }
+            Inputs::Bytes(bytes, shades) => {
+                let add = |row: &u32| shades.add(part(bytes, *row, len), into);
+                rows.iter().for_each(add);
+            }
+            Inputs::Text(tokens, scaling) => {
+                let add = |row: &u32| tokens.add_inputs(*row as usize * len, len, scaling, into);
+                rows.iter().for_each(add);
+            }
+            Inputs::File(tensor) => tensor.gather(rows, into)?,
+        }
+        Ok(())
+    }
+
+    /// Fills `into` with the labels of these rows, rows × [`Samples::labels_per_sample`].
+    pub fn labels_of(&self, rows: &[u32], into: &mut Vec<u32>) {
+        into.clear();
+        let len = self.input_len;
+        match &self.targets {
+            Targets::Labels { labels, .. } => {
+                into.extend(rows.iter().map(|row| labels[*row as usize]));
+            }
+            Targets::Next { tokens, .. } => {
+                let add = |row: &u32| tokens.add_labels(*row as usize * len + 1, len, into);
+                rows.iter().for_each(add);
+            }
+            Targets::Values { .. } => {}
+        }
+    }
+
+    /// Fills `into` with the numbers to predict of these rows, rows × [`Samples::target_width`].
+    pub fn values_of(&self, rows: &[u32], into: &mut Vec<f32>) {
+        into.clear();
+        if let Targets::Values { values, width } = &self.targets {
+            let add = |row: &u32| into.extend_from_slice(part(values, *row, *width));
+            rows.iter().for_each(add);
+        }
+    }
+
+    /// Refuses samples whose parts do not fit each other, or a model of this width and outputs that tells classes apart.
+    pub(crate) fn check(&self, input_len: usize, outputs: usize) -> Result<(), EngineError> {
+        let refuse = |reason: String| Err(EngineError::Data(reason));
+        if self.input_len != input_len {
+            return refuse(format!(
+                "a sample has {} values, the model takes {input_len}",
+                self.input_len
+            ));
+        }
+        self.check_parts().or_else(refuse)?;
+        match &self.targets {
+            Targets::Values { width, .. } => refuse(format!(
+                "a sample has {width} numbers to predict, but the model tells classes apart"
+            )),
+            Targets::Next { .. } => refuse(format!(
+                "a sample has a label for each of its {} tokens, but the model answers once a sample",
+                self.input_len
+            )),
+            Targets::Labels { classes, .. } if *classes > outputs => refuse(format!(
+                "{classes} classes, but the model's last layer has {outputs} outputs"
+            )),
+            Targets::Labels {
+                labels, largest, ..
+            } if *largest as usize >= outputs => {
+                let row = labels.iter().position(|label| label == largest);
+                refuse(format!(
+                    "label {largest} of sample {} is not below {outputs}, the model's outputs",
+                    row.unwrap_or(0)
+                ))
+            }
+            Targets::Labels { .. } => Ok(()),
+        }
+    }
+
+    fn check_parts(&self) -> Result<(), String> {
+        let (samples, input_len) = (self.len(), self.input_len);
+        let values = match &self.inputs {
+            Inputs::Values(values) => values.len(),
+            Inputs::Bytes(bytes, _) => bytes.len(),
+            // The files were held to it.
+            Inputs::Text(..) | Inputs::File(_) => return Ok(()),
+        };
+        if Some(values) != samples.checked_mul(input_len) {
+            return Err(format!(
+                "{values} values are not {samples} samples of {input_len}"
+            ));
+        }
+        match &self.targets {
+            Targets::Values { values, width } if values.len() != samples * width => Err(format!(
+                "{} numbers to predict are not {width} a sample",
+                values.len()
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One row of so many values.
+fn part<T>(values: &[T], row: u32, len: usize) -> &[T] {
+    let start = row as usize * len;
+    &values[start..start + len]
+}
