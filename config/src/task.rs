@@ -230,7 +230,7 @@ impl TaskFile {
         Ok(self.spec_with(id_of))
     }
 
-    /// Holds the model against the dataset: shapes and classes must fit.
+    /// Holds the model against the dataset: shapes and outputs must fit.
     ///
     /// # Errors
     /// What does not fit, at the line of the model's key.
@@ -244,14 +244,17 @@ impl TaskFile {
                 .at("model.input", &message)
                 .with_help(format!("write input = {:?}", info.input)));
         }
-        let (outputs, classes) = (model.output_len(), info.classes.len());
-        if outputs != Some(classes) {
+        let outputs = info.outputs();
+        if model.output_len() != Some(outputs) {
             let span = self.layer_spans.last().cloned().unwrap_or(0..0);
-            let message = format!("{dataset} has {classes} classes: one output each");
+            let message = match info.values.is_empty() {
+                true => format!("{dataset} has {outputs} classes: one output each"),
+                false => format!("{dataset} has {outputs} values to predict: one output each"),
+            };
             return Err(self
                 .document
                 .error(span, message)
-                .with_help(format!("write \"linear {classes}\" as the last layer")));
+                .with_help(format!("write \"linear {outputs}\" as the last layer")));
         }
         Ok(())
     }

@@ -117,12 +117,9 @@ fn settings(batch: u32) -> TrainSpec {
 fn samples(model: &ModelSpec, batch: u32) -> Samples {
     let input_len = model.input_len();
     let value = |place: u32| (place.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32;
-    Samples {
-        inputs: (0..batch * input_len as u32).map(value).collect(),
-        labels: (0..batch).map(|row| row % CLASSES).collect(),
-        input_len,
-        classes: CLASSES as usize,
-    }
+    let inputs = (0..batch * input_len as u32).map(value).collect();
+    let labels = (0..batch).map(|row| row % CLASSES).collect();
+    Samples::labelled(inputs, labels, input_len, CLASSES as usize)
 }
 
 impl Report {

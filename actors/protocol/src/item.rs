@@ -94,6 +94,23 @@ pub enum DataFormat {
     },
 }
 
+impl DataFormat {
+    /// Names of its files.
+    pub fn files(&self) -> Vec<&str> {
+        match self {
+            Self::Idx {
+                train_images,
+                train_labels,
+                test_images,
+                test_labels,
+                ..
+            } => vec![train_images, train_labels, test_images, test_labels],
+            Self::Csv { file, .. } | Self::Text { file, .. } => vec![file],
+            Self::Safetensors { train, test } => vec![train, test],
+        }
+    }
+}
+
 /// What a token of a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -290,43 +307,10 @@ impl Manifest {
                 format!("input {:?} is no shape", info.input),
             );
         }
-        let needed: Vec<&str> = match &info.format {
-            DataFormat::Idx {
-                train_images,
-                train_labels,
-                test_images,
-                test_labels,
-                scale,
-            } => {
-                if !(scale.is_finite() && *scale > 0.0) {
-                    return error("kind.dataset", format!("scale {scale} is not above 0"));
-                }
-                vec![train_images, train_labels, test_images, test_labels]
-            }
-            DataFormat::Csv {
-                file,
-                label,
-                targets,
-                ..
-            } => {
-                if *targets != info.values || !(targets.is_empty() || label.is_empty()) {
-                    let reason = "a table has either a label, or its values as targets";
-                    return error("kind.dataset", reason.into());
-                }
-                vec![file]
-            }
-            DataFormat::Text {
-                file,
-                level,
-                held_out_ppm,
-            } => {
-                if let Err(reason) = check_text(info, *level, *held_out_ppm) {
-                    return error("kind.dataset", reason);
-                }
-                vec![file]
-            }
-            DataFormat::Safetensors { train, test } => vec![train, test],
-        };
+        if let Err(reason) = check_format(info) {
+            return error("kind.dataset", reason);
+        }
+        let needed = info.format.files();
         match needed.iter().find(|name| self.file(name).is_none()) {
             Some(name) => error("files", format!("`{name}` is missing")),
             None => Ok(()),
@@ -344,6 +328,31 @@ fn check_outputs(info: &DatasetInfo) -> Result<(), String> {
             "{classes} classes and {values} values: give one kind"
         )),
         _ => Err(format!("{classes} classes: give 2 to {MAX_OUTPUTS}")),
+    }
+}
+
+/// Refuses what a format cannot give.
+fn check_format(info: &DatasetInfo) -> Result<(), String> {
+    match &info.format {
+        DataFormat::Idx { scale, .. } if !(scale.is_finite() && *scale > 0.0) => {
+            Err(format!("scale {scale} is not above 0"))
+        }
+        DataFormat::Idx { .. } if info.classes.is_empty() => {
+            Err("images have classes, no values to predict".into())
+        }
+        DataFormat::Csv { label, targets, .. } => {
+            let is_one = targets.is_empty() || label.is_empty();
+            match *targets == info.values && is_one {
+                true => Ok(()),
+                false => Err("a table has either a label, or its values as targets".into()),
+            }
+        }
+        DataFormat::Text {
+            level,
+            held_out_ppm,
+            ..
+        } => check_text(info, *level, *held_out_ppm),
+        DataFormat::Idx { .. } | DataFormat::Safetensors { .. } => Ok(()),
     }
 }
 
@@ -426,6 +435,17 @@ mod tests {
         }
     }
 
+    fn idx(scale: f32) -> DataFormat {
+        let file = || FILE.to_owned();
+        DataFormat::Idx {
+            train_images: file(),
+            train_labels: file(),
+            test_images: file(),
+            test_labels: file(),
+            scale,
+        }
+    }
+
     fn csv(label: &str, targets: usize) -> DataFormat {
         DataFormat::Csv {
             file: FILE.into(),
@@ -453,6 +473,7 @@ mod tests {
     #[test]
     fn a_dataset_has_classes_or_values_that_its_format_can_give() {
         let good = [
+            info(idx(1.0), 2, 0),
             info(csv("l", 0), 2, 0),
             info(csv("", 3), 0, 3),
             info(text(TextLevel::Character, 1), 2, 0),
@@ -461,13 +482,16 @@ mod tests {
             info(tensors(FILE), 0, 1),
         ];
         let outputs: Vec<usize> = good.iter().map(DatasetInfo::outputs).collect();
-        assert_eq!(outputs, [2, 3, 2, 256, 2, 1]);
+        assert_eq!(outputs, [2, 2, 3, 2, 256, 2, 1]);
         for info in good {
             manifest(info).check().unwrap();
         }
         let mut plane = info(text(TextLevel::Character, 1), 2, 0);
         plane.input = vec![8, 8];
         let bad = [
+            (info(idx(0.0), 2, 0), "not above 0"),
+            (info(idx(f32::NAN), 2, 0), "not above 0"),
+            (info(idx(1.0), 0, 2), "images have classes"),
             (info(csv("l", 0), 0, 0), "0 classes"),
             (info(csv("l", 0), 1, 0), "1 classes"),
             (info(csv("l", 0), 10_001, 0), "10001 classes"),

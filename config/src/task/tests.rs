@@ -202,4 +202,13 @@ fn a_template_is_a_task_that_fits_its_dataset() {
         file.check_dataset(&info).unwrap();
         assert_eq!(file.dataset().to_string(), "ada/some.data");
     }
+    let mut numbers = dataset(vec![4], 2);
+    numbers.values = std::mem::take(&mut numbers.classes);
+    let text = TaskFile::template("ada/houses", &numbers, 1);
+    assert!(text.contains("2 values to predict.") && text.contains("for each value."));
+    let file = TaskFile::parse("new.toml", &text).unwrap();
+    file.check_dataset(&numbers).unwrap();
+    numbers.values.pop();
+    let error = file.check_dataset(&numbers).unwrap_err().to_string();
+    assert!(error.contains("has 1 values to predict"), "{error}");
 }
