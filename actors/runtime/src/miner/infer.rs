@@ -188,11 +188,7 @@ fn is_near(row: &[f32], other: &[f32]) -> bool {
 fn load(plan: &Plan, file: &dyn Fn(&str) -> PathBuf) -> Result<(Model, Samples), Fault> {
     let model = serve::load(&plan.model, &plan.weights)?;
     // Scaled as the network learnt, not as this dataset would be: the same value means the same in both.
-    let loaded = dataset::load(&plan.info, plan.split, model.scaling(), file);
-    let (samples, _) = loaded.map_err(|e| Fault {
-        task_fault: !matches!(e, dataset::DataError::Io { .. }),
-        reason: e.to_string(),
-    })?;
+    let (samples, _) = dataset::load(&plan.info, plan.split, model.scaling(), file)?;
     Ok((model, samples))
 }
 
