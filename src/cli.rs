@@ -513,7 +513,7 @@ pub enum AccessArg {
 pub enum DatasetCommand {
     /// Publish a dataset: a folder with four IDX files, a CSV table, a text, or tensors
     #[command(after_help = examples::DATASET_ADD)]
-    Add(DatasetAddArgs),
+    Add(Box<DatasetAddArgs>),
     /// List the datasets of the catalog
     Ls,
     /// Fetch a dataset's files
@@ -592,7 +592,7 @@ impl From<LevelArg> for TextLevel {
 fn millionths(text: &str) -> Result<u32, String> {
     let share: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     let millionths = (share * 1e6).round();
-    match millionths >= 1.0 && millionths < 1e6 {
+    match (1.0..1e6).contains(&millionths) {
         true => Ok(millionths as u32),
         false => Err("give a share above 0 and below 1, for example 0.1".into()),
     }

@@ -24,7 +24,7 @@ const HELD_OUT_PPM: u32 = 100_000;
 /// Runs a `dataset` command.
 pub async fn run(context: &Context, command: DatasetCommand) -> Result<()> {
     match command {
-        DatasetCommand::Add(args) => add(context, args).await,
+        DatasetCommand::Add(args) => add(context, *args).await,
         DatasetCommand::Ls => list(context).await,
         DatasetCommand::Get(args) => get(context, args).await,
     }
