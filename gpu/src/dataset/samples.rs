@@ -34,9 +34,11 @@ pub(super) enum Inputs {
 
 #[derive(Debug, Clone)]
 pub(super) enum Targets {
-    /// A class a sample.
+    /// A class a sample, or so many of a sequence.
     Labels {
         labels: Vec<u32>,
+        /// Labels of one sample.
+        each: usize,
         classes: usize,
         /// The largest of them, so that a batch need not be looked through.
         largest: u32,
@@ -48,20 +50,29 @@ pub(super) enum Targets {
 }
 
 impl Targets {
+    /// One label a sample.
     pub(super) fn labels(labels: Vec<u32>, classes: usize) -> Self {
+        Self::sequences(labels, 1, classes)
+    }
+
+    /// `each` labels a sample.
+    fn sequences(labels: Vec<u32>, each: usize, classes: usize) -> Self {
         Self::Labels {
             largest: labels.iter().copied().max().unwrap_or(0),
             labels,
+            each,
             classes,
         }
     }
 }
 
 impl Samples {
-    /// Samples of classes. `inputs` are row-major, samples × `input_len`, scaled already; `labels` are one a sample, below
-    /// `classes`. What does not fit is refused by whoever is given it.
+    /// Samples of classes. `inputs` are row-major, samples × `input_len`, scaled already; `labels` are one a sample, or
+    /// as many of each sample of a sequence, below `classes`. What does not fit is refused by whoever is given it.
     pub fn labelled(inputs: Vec<f32>, labels: Vec<u32>, input_len: usize, classes: usize) -> Self {
-        let targets = Targets::labels(labels, classes);
+        let samples = inputs.len() / input_len.max(1);
+        let each = (labels.len() / samples.max(1)).max(1);
+        let targets = Targets::sequences(labels, each, classes);
         Self::new(Inputs::Values(inputs), targets, input_len)
     }
 
@@ -95,7 +106,7 @@ impl Samples {
     /// Number of samples.
     pub fn len(&self) -> usize {
         match &self.targets {
-            Targets::Labels { labels, .. } => labels.len(),
+            Targets::Labels { labels, each, .. } => labels.len() / each,
             Targets::Values { values, width } => values.len() / (*width).max(1),
             Targets::Next { tokens, .. } => tokens.windows(self.input_len),
         }
@@ -130,7 +141,7 @@ impl Samples {
     /// Labels of one sample: 1, or as many as a window of text has tokens; 0 where numbers are predicted.
     pub const fn labels_per_sample(&self) -> usize {
         match &self.targets {
-            Targets::Labels { .. } => 1,
+            Targets::Labels { each, .. } => *each,
             Targets::Values { .. } => 0,
             Targets::Next { .. } => self.input_len,
         }
@@ -164,8 +175,9 @@ impl Samples {
         into.clear();
         let len = self.input_len;
         match &self.targets {
-            Targets::Labels { labels, .. } => {
-                into.extend(rows.iter().map(|row| labels[*row as usize]));
+            Targets::Labels { labels, each, .. } => {
+                let add = |row: &u32| into.extend_from_slice(part(labels, *row, *each));
+                rows.iter().for_each(add);
             }
             Targets::Next { tokens, .. } => {
                 let add = |row: &u32| tokens.add_labels(*row as usize * len + 1, len, into);
@@ -198,9 +210,9 @@ impl Samples {
             Targets::Values { width, .. } => refuse(format!(
                 "a sample has {width} numbers to predict, but the model tells classes apart"
             )),
-            Targets::Next { .. } => refuse(format!(
-                "a sample has a label for each of its {} tokens, but the model answers once a sample",
-                self.input_len
+            _ if self.labels_per_sample() != 1 => refuse(format!(
+                "a sample has {} labels, but the model answers once a sample",
+                self.labels_per_sample()
             )),
             Targets::Labels { classes, .. } if *classes > outputs => refuse(format!(
                 "{classes} classes, but the model's last layer has {outputs} outputs"
@@ -214,7 +226,7 @@ impl Samples {
                     row.unwrap_or(0)
                 ))
             }
-            Targets::Labels { .. } => Ok(()),
+            Targets::Labels { .. } | Targets::Next { .. } => Ok(()),
         }
     }
 
@@ -236,6 +248,9 @@ impl Samples {
                 "{} numbers to predict are not {width} a sample",
                 values.len()
             )),
+            Targets::Labels { labels, each, .. } if labels.len() != samples * each => {
+                Err(format!("{} labels are not {each} a sample", labels.len()))
+            }
             _ => Ok(()),
         }
     }

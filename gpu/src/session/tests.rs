@@ -236,6 +236,11 @@ fn samples_that_do_not_fit_are_refused() {
     refused(&mut session, &numbers, &[0], "2 numbers to predict");
     let ragged = Samples::valued(inputs.clone(), vec![0.0; 11], 6, 2);
     refused(&mut session, &ragged, &[0], "11 numbers to predict");
+    let sequences = Samples::labelled(inputs.clone(), vec![0; 15], 6, 4);
+    assert_eq!((sequences.len(), sequences.labels_per_sample()), (5, 3));
+    refused(&mut session, &sequences, &[0], "a sample has 3 labels");
+    let ragged = Samples::labelled(inputs.clone(), vec![0; 11], 6, 4);
+    refused(&mut session, &ragged, &[0], "11 labels are not 2 a sample");
     session.grad_step(&good, &[0], &mut |_| ()).unwrap();
 }
 
