@@ -6,7 +6,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use cryptomind_protocol::item::TextLevel;
 use cryptomind_protocol::price::{PriceClass, PriceRing};
 use cryptomind_protocol::task::Split;
 use cryptomind_protocol::{AccountId, Amount, GenesisHash, NodeAddress, ReceiptId};
@@ -514,9 +515,9 @@ pub enum AccessArg {
 /// Datasets.
 #[derive(Debug, Subcommand)]
 pub enum DatasetCommand {
-    /// Publish a dataset: a folder with four IDX files, or a CSV table
+    /// Publish a dataset: a folder with four IDX files, a CSV table, a text, or tensors
     #[command(after_help = examples::DATASET_ADD)]
-    Add(DatasetAddArgs),
+    Add(Box<DatasetAddArgs>),
     /// List the datasets of the catalog
     Ls,
     /// Fetch a dataset's files
@@ -524,13 +525,35 @@ pub enum DatasetCommand {
 }
 
 /// What to publish and how.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
+#[command(group(ArgGroup::new("data").required(true).args(["path", "csv", "text", "safetensors"])))]
 pub struct DatasetAddArgs {
     /// A folder with four IDX files, or a CSV file
-    pub path: PathBuf,
+    pub path: Option<PathBuf>,
+    /// A CSV file; one row in five is held out
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
     /// The column of labels, for a CSV file
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", conflicts_with_all = ["values", "text", "safetensors"])]
     pub label: Option<String>,
+    /// The columns of numbers to predict, for a CSV file
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', conflicts_with_all = ["text", "safetensors"])]
+    pub values: Vec<String>,
+    /// A text, of which the next token is learnt
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Tokens of one sample of a text; by default 64
+    #[arg(long, value_name = "TOKENS", requires = "text", value_parser = clap::value_parser!(u32).range(1..))]
+    pub context: Option<u32>,
+    /// What a token of a text is; by default a character
+    #[arg(long, value_enum, requires = "text")]
+    pub level: Option<LevelArg>,
+    /// Share at a text's end that is held out; by default 0.1
+    #[arg(long, value_name = "SHARE", requires = "text", value_parser = millionths)]
+    pub held_out: Option<u32>,
+    /// A folder with train.safetensors and test.safetensors: tensors `inputs`, and `labels` or `targets`
+    #[arg(long, value_name = "DIR")]
+    pub safetensors: Option<PathBuf>,
     /// Its name; by default that of the file or folder
     #[arg(long)]
     pub name: Option<String>,
@@ -549,6 +572,34 @@ pub struct DatasetAddArgs {
     /// Where it comes from
     #[arg(long, default_value = "")]
     pub source: String,
+}
+
+/// What a token of a text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LevelArg {
+    /// A character of UTF-8.
+    Character,
+    /// A byte of any file.
+    Byte,
+}
+
+impl From<LevelArg> for TextLevel {
+    fn from(level: LevelArg) -> Self {
+        match level {
+            LevelArg::Character => Self::Character,
+            LevelArg::Byte => Self::Byte,
+        }
+    }
+}
+
+/// A share between 0 and 1 as whole millionths.
+fn millionths(text: &str) -> Result<u32, String> {
+    let share: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    let millionths = (share * 1e6).round();
+    match (1.0..1e6).contains(&millionths) {
+        true => Ok(millionths as u32),
+        false => Err("give a share above 0 and below 1, for example 0.1".into()),
+    }
 }
 
 /// What to fetch and where to.
@@ -898,6 +949,9 @@ mod tests {
             "task submit mlp.toml --watch",
             "--format json wallet balance",
             "dataset add t.csv --label kind --access paid --fee 0.25",
+            "dataset add --csv t.csv --values price,area",
+            "dataset add --text t.txt --context 64 --level byte --held-out 0.05",
+            "dataset add --safetensors tensors --access owner",
             "model infer bob/mlp --dataset ada/digits --split test --max-cost 1",
             "model infer bob/mlp --input rows.csv",
             "model serve bob/mlp --samples 50 --max-cost 1 --format json",
@@ -948,6 +1002,14 @@ mod tests {
             "bench ledger --clients 0",
             "bench ledger --clients 501",
             "bench ledger --seconds 0",
+            "dataset add",
+            "dataset add t.csv --text t.txt",
+            "dataset add t.csv --label a --values b",
+            "dataset add t.csv --label a --context 8",
+            "dataset add --text t.txt --context 0",
+            "dataset add --text t.txt --held-out 1",
+            "dataset add --text t.txt --held-out NaN",
+            "dataset add --safetensors tensors --label a",
             "model infer bob/mlp",
             "model infer bob/mlp --dataset ada/digits --input rows.csv",
             "model serve bob/mlp --samples 0",

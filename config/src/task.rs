@@ -222,7 +222,7 @@ impl TaskFile {
         Ok(self.spec_with(id_of))
     }
 
-    /// Holds the model against the dataset: shapes and classes must fit.
+    /// Holds the model against the dataset: shapes and outputs must fit.
     ///
     /// # Errors
     /// What does not fit, at the line of the model's key.
@@ -236,17 +236,20 @@ impl TaskFile {
                 .at("model.input", &message)
                 .with_help(format!("write input = {:?}", info.input)));
         }
-        let (outputs, classes) = (model.output_len(), info.classes.len());
-        if outputs != Some(classes) {
-            let message = format!("{dataset} has {classes} classes: one output each");
+        let outputs = info.outputs();
+        if model.output_len() != Some(outputs) {
+            let message = match info.values.is_empty() {
+                true => format!("{dataset} has {outputs} classes: one output each"),
+                false => format!("{dataset} has {outputs} values to predict: one output each"),
+            };
             return Err(match self.layer_spans.last().cloned() {
                 Some(span) => self
                     .document
                     .error(span, message)
-                    .with_help(format!("write \"linear {classes}\" as the last layer")),
+                    .with_help(format!("write \"linear {outputs}\" as the last layer")),
                 None => self
                     .at("model.outputs", &message)
-                    .with_help(format!("write outputs = {classes}")),
+                    .with_help(format!("write outputs = {outputs}")),
             });
         }
         Ok(())

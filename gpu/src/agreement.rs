@@ -157,12 +157,8 @@ mod tests {
         steps: usize,
         task: &str,
     ) -> Vec<u8> {
-        let data = Samples {
-            inputs: (0..64 * 8).map(|i| (i * 37 % 101) as f32 / 101.0).collect(),
-            labels: (0..64).map(|i| i % 3).collect(),
-            input_len: 8,
-            classes: 3,
-        };
+        let inputs = (0..64 * 8).map(|i| (i * 37 % 101) as f32 / 101.0).collect();
+        let data = Samples::labelled(inputs, (0..64).map(|i| i % 3).collect(), 8, 3);
         let mut session = Session::with_threads(&model(), &train(seed), 1).unwrap();
         for step in 0..steps {
             let batch: Vec<u32> = (0..16).map(|i| ((step * 16 + i) % 64) as u32).collect();

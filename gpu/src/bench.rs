@@ -161,12 +161,9 @@ impl Shape {
     /// A pattern without meaning: the time of a step does not depend on the values.
     fn data(self) -> Samples {
         let values = self.batch * self.inputs;
-        Samples {
-            inputs: (0..values).map(|i| (i * 37 % 256) as f32 / 255.0).collect(),
-            labels: (0..self.batch).map(|i| i % CLASSES).collect(),
-            input_len: self.inputs as usize,
-            classes: CLASSES as usize,
-        }
+        let inputs = (0..values).map(|i| (i * 37 % 256) as f32 / 255.0).collect();
+        let labels = (0..self.batch).map(|i| i % CLASSES).collect();
+        Samples::labelled(inputs, labels, self.inputs as usize, CLASSES as usize)
     }
 }
 

@@ -1,40 +1,39 @@
 //! Datasets: files of a stranger become samples, or a refusal that says what is wrong where.
 //!
-//! [`inspect_idx`] and [`inspect_csv`] look at files that a client wants to publish and say what
-//! they are; [`load`] reads a split on a miner and holds the files to what was said. Every size is
-//! bounded before memory is taken. Not here: where files come from, and the order of samples.
+//! [`inspect_idx`], [`inspect_csv`], [`inspect_csv_values`], [`inspect_text`] and [`inspect_safetensors`] look at files
+//! that a client wants to publish and say what they are; [`load`] opens a split on a miner and holds the files to what was
+//! said. Every size is bounded before memory is taken. Not here: where files come from, and the order of samples.
+//!
+//! What is held out is part of a dataset: IDX and safetensors have it in files of its own, of a table it is one row in five
+//! by a seeded shuffle, of a text a share at its end.
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use cryptomind_protocol::ErrorBody;
-use cryptomind_protocol::item::{DataFormat, DatasetInfo};
+use cryptomind_protocol::item::{
+    DataFormat, DatasetInfo, MAX_FILE_BYTES, MAX_OUTPUTS, TextLevel, is_file_name,
+};
 use cryptomind_protocol::task::Split;
 
-use crate::error::EngineError;
 use crate::scaling::Scaling;
 
 mod idx;
+mod rows;
+mod samples;
 mod table;
+mod tensors;
+mod text;
+mod tokens;
+
+pub use samples::Samples;
 
 /// The most classes.
-pub const MAX_CLASSES: usize = 10_000;
-/// The most values (samples × values a sample) of one split: 1 GiB of f32.
+pub const MAX_CLASSES: usize = MAX_OUTPUTS;
+/// The most values (samples × values a sample) of one split that lie in memory: 1 GiB of f32. What a split predicts does
+/// always.
 pub const MAX_VALUES: u64 = 1 << 28;
-
-/// Samples of one split.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Samples {
-    /// Row-major, samples × [`Samples::input_len`].
-    pub inputs: Vec<f32>,
-    /// One class a sample, below [`Samples::classes`].
-    pub labels: Vec<u32>,
-    /// Values of one sample.
-    pub input_len: usize,
-    /// Number of classes.
-    pub classes: usize,
-}
 
 /// Why a dataset is refused.
 #[derive(Debug, thiserror::Error)]
@@ -90,49 +89,6 @@ impl From<DataError> for ErrorBody {
     }
 }
 
-impl Samples {
-    /// Number of samples.
-    pub fn len(&self) -> usize {
-        self.inputs.len() / self.input_len.max(1)
-    }
-
-    /// Labels of one sample: of a sequence, one a token.
-    pub fn labels_per_sample(&self) -> usize {
-        self.labels.len() / self.len().max(1)
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// Refuses samples whose parts do not fit each other, or a model of this width and outputs.
-    pub(crate) fn check(&self, input_len: usize, outputs: usize) -> Result<(), EngineError> {
-        if self.input_len != input_len {
-            return Err(EngineError::Data(format!(
-                "a sample has {} values, the model takes {input_len}",
-                self.input_len
-            )));
-        }
-        let is_whole = self.inputs.len() == self.len() * self.input_len;
-        if !is_whole || self.labels.len() != self.len() * self.labels_per_sample() {
-            return Err(EngineError::Data(format!(
-                "{} values are not {} samples of {}",
-                self.inputs.len(),
-                self.labels.len(),
-                self.input_len
-            )));
-        }
-        if self.classes > outputs {
-            return Err(EngineError::Data(format!(
-                "{} classes, but the model's last layer has {outputs} outputs",
-                self.classes
-            )));
-        }
-        Ok(())
-    }
-}
-
 /// Reads one split, and says how it is scaled: as a network was that knows it, else as the dataset asks for. `file` says
 /// where the file of a name lies. What the files hold must be what `info` says.
 pub fn load(
@@ -167,7 +123,26 @@ pub fn load(
             file: name,
             label,
             split_seed,
-        } => table::load(info, split, known, &file(name), label, *split_seed),
+            targets,
+        } => {
+            let wanted = match targets.is_empty() {
+                true => table::Wanted::Label(label),
+                false => table::Wanted::Values(targets),
+            };
+            table::load(info, split, known, &file(name), wanted, *split_seed)
+        }
+        DataFormat::Text {
+            file: name,
+            level,
+            held_out_ppm,
+        } => text::load(info, split, known, &file(name), *level, *held_out_ppm),
+        DataFormat::Safetensors { train, test } => {
+            let name = match split {
+                Split::Train => train,
+                Split::Test => test,
+            };
+            tensors::load(info, split, known, &file(name))
+        }
     }
 }
 
@@ -180,29 +155,99 @@ pub fn inspect_idx(dir: &Path) -> Result<(DatasetInfo, Vec<PathBuf>), DataError>
 
 /// Says what a table with this column of labels holds. All other columns must be numbers.
 pub fn inspect_csv(file: &Path, label: &str) -> Result<(DatasetInfo, PathBuf), DataError> {
-    table::inspect(file, label)
+    table::inspect(file, table::Wanted::Label(label))
+}
+
+/// Says what a table holds of which these columns are predicted. All columns must be numbers; the predicted ones are not
+/// scaled.
+pub fn inspect_csv_values(
+    file: &Path,
+    targets: &[String],
+) -> Result<(DatasetInfo, PathBuf), DataError> {
+    table::inspect(file, table::Wanted::Values(targets))
+}
+
+/// Says what a text holds, cut into windows of `context` tokens, of which `held_out_ppm` millionths at its end are held
+/// out. Nothing is left out of it: a byte order mark is a character, as the end of a line is.
+pub fn inspect_text(
+    file: &Path,
+    context: u32,
+    level: TextLevel,
+    held_out_ppm: u32,
+) -> Result<(DatasetInfo, PathBuf), DataError> {
+    text::inspect(file, context, level, held_out_ppm)
+}
+
+/// Finds `train.safetensors` and `test.safetensors` in a folder, and says what they hold; the paths are in this order. All
+/// inputs are read once.
+pub fn inspect_safetensors(dir: &Path) -> Result<(DatasetInfo, Vec<PathBuf>), DataError> {
+    tensors::inspect(dir)
 }
 
 /// Bounds what the description makes us allocate.
 fn check_info(info: &DatasetInfo, split: Split) -> Result<(), DataError> {
     let refuse = |reason: String| Err(DataError::Info(reason));
-    if info.classes.len() < 2 || info.classes.len() > MAX_CLASSES {
-        return refuse(format!(
-            "{} classes: a dataset has 2 to {MAX_CLASSES}",
-            info.classes.len()
-        ));
+    let (classes, values) = (info.classes.len(), info.values.len());
+    match (classes, values) {
+        (2..=MAX_CLASSES, 0) | (0, 1..=MAX_CLASSES) => {}
+        (0, 1..) => return refuse(format!("{values} values: a dataset has 1 to {MAX_CLASSES}")),
+        (1.., 1..) => return refuse("a dataset has classes or values, not both".into()),
+        _ => {
+            return refuse(format!(
+                "{classes} classes: a dataset has 2 to {MAX_CLASSES}"
+            ));
+        }
     }
     if info.input.is_empty() || info.input.len() > 4 || info.input.contains(&0) {
         return refuse(format!("input {:?} is no shape", info.input));
     }
+    // Tensors stay in their file, which may be larger than memory.
+    let most = match info.format {
+        DataFormat::Safetensors { .. } => MAX_FILE_BYTES,
+        _ => MAX_VALUES,
+    };
+    let samples = info.samples(split);
     let sizes = info.input.iter().map(|size| u64::from(*size));
-    let values = sizes
-        .chain([info.samples(split)])
-        .try_fold(1, u64::checked_mul);
-    match values {
-        Some(0) => refuse("the dataset is empty: both splits need samples".into()),
-        Some(values) if values <= MAX_VALUES => Ok(()),
-        _ => refuse(format!("a split exceeds {MAX_VALUES} values")),
+    let inputs = sizes.chain([samples]).try_fold(1, u64::checked_mul);
+    let targets = samples.checked_mul(values.max(1) as u64);
+    match (inputs, targets) {
+        (Some(0), _) => refuse("the dataset is empty: both splits need samples".into()),
+        (Some(inputs), Some(targets)) if inputs <= most && targets <= MAX_VALUES => Ok(()),
+        (Some(inputs), _) if inputs <= most => {
+            refuse(format!("a split exceeds {MAX_VALUES} values to predict"))
+        }
+        _ => refuse(format!("a split exceeds {most} values")),
+    }
+}
+
+/// The name under which a file is published: what is not allowed there becomes a dash.
+fn plain_name(file: &str, otherwise: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let plain: String = file
+        .chars()
+        .map(|c| if allowed(c) { c } else { '-' })
+        .collect();
+    match is_file_name(&plain) {
+        true => plain,
+        false => otherwise.into(),
+    }
+}
+
+fn wrong(file: &str, reason: String) -> DataError {
+    DataError::File {
+        file: file.into(),
+        reason,
+    }
+}
+
+/// A file that cannot be read, or ends before it should.
+fn short(file: &str, error: io::Error) -> DataError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => wrong(file, "is truncated".into()),
+        _ => DataError::Io {
+            file: file.into(),
+            source: error,
+        },
     }
 }
 

@@ -11,6 +11,7 @@ use cryptomind_protocol::task::TrainSpec;
 
 use crate::devices::{self, DeviceInfo, Interface};
 use crate::error::EngineError;
+use crate::goal::Goal;
 use crate::graph::Graph;
 use crate::network::{Network, NotFinite, Step};
 use crate::profile::Profile;
@@ -72,6 +73,9 @@ pub(crate) trait Compute: Send {
         gradients: &mut [f32],
         on_bucket: &mut dyn FnMut(Range<usize>),
     ) -> Result<f64, Broken>;
+
+    /// What the outputs are fitted to.
+    fn goal(&self) -> &Goal;
 
     /// Where the time goes, where somebody wants to know.
     fn profile(&mut self) -> &mut Option<Profile>;

@@ -4,6 +4,8 @@ use cryptomind_protocol::model::ModelError;
 use cryptomind_protocol::task::TaskError;
 use cryptomind_protocol::{ErrorBody, ErrorClass};
 
+use crate::dataset::DataError;
+
 /// Why a session or a model cannot go on. The state that was committed is untouched.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -24,6 +26,9 @@ pub enum EngineError {
     /// The samples do not fit the model, or the batch does not fit the samples.
     #[error("data: {0}")]
     Data(String),
+    /// The samples cannot be read, or not any more.
+    #[error(transparent)]
+    Samples(#[from] DataError),
     /// A loss, a gradient or a parameter became infinite or not a number.
     #[error(
         "step {step}: {what} of layer {} is infinite or not a number; a lower learning rate or scaled inputs help",
@@ -57,6 +62,8 @@ impl EngineError {
         match self {
             Self::Model(_) | Self::Train(_) | Self::TooWide { .. } => true,
             Self::Data(_) | Self::NotFinite { .. } => true,
+            // The files are what the catalog names, byte for byte: nobody would read them otherwise.
+            Self::Samples(error) => !matches!(error, DataError::Io { .. }),
             Self::Order(_) | Self::Weights(_) | Self::Stopped | Self::Tensor(_) => false,
         }
     }
@@ -69,6 +76,7 @@ impl From<EngineError> for ErrorBody {
             EngineError::Train(_) => (ErrorClass::User, "invalid_task"),
             EngineError::TooWide { .. } => (ErrorClass::User, "model_too_large"),
             EngineError::Data(_) => (ErrorClass::User, "data_mismatch"),
+            EngineError::Samples(_) => (ErrorClass::User, "invalid_dataset"),
             EngineError::NotFinite { .. } => (ErrorClass::Task, "not_finite"),
             EngineError::Weights(_) => (ErrorClass::User, "invalid_weights"),
             EngineError::Stopped => (ErrorClass::User, "interrupted"),

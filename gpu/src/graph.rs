@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use cryptomind_protocol::model::{Layer, ModelSpec, NORM_EPS, PPM};
+use cryptomind_protocol::model::{Layer, Loss, ModelSpec, NORM_EPS, PPM};
 
 use crate::error::EngineError;
+use crate::goal::Goal;
 use crate::kernel::activation::Activation;
 use crate::kernel::attention::Attention;
 use crate::kernel::conv::Conv;
@@ -159,8 +160,18 @@ impl Graph {
         self.widths[0]
     }
 
-    /// Refuses samples, the first of them with this number, that are no tokens where the model takes such.
-    pub(crate) fn check_tokens(&self, inputs: &[f32], first: usize) -> Result<(), EngineError> {
+    /// What samples and outputs have to be, for this loss.
+    pub(crate) fn goal(&self, loss: Loss) -> Goal {
+        Goal {
+            loss,
+            inputs: self.inputs(),
+            outputs: self.outputs,
+            positions: self.positions,
+        }
+    }
+
+    /// Refuses samples, those of these rows, that are no tokens where the model takes such.
+    pub(crate) fn check_tokens(&self, inputs: &[f32], rows: &[u32]) -> Result<(), EngineError> {
         let Some(vocabulary) = self.vocabulary else {
             return Ok(());
         };
@@ -171,7 +182,7 @@ impl Graph {
             Some(place) => Err(EngineError::Data(format!(
                 "{} in sample {} is no token: the model takes whole numbers below {vocabulary}",
                 inputs[place],
-                first + place / self.inputs().max(1)
+                rows.get(place / self.inputs().max(1)).unwrap_or(&0)
             ))),
         }
     }

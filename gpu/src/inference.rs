@@ -12,6 +12,7 @@ use cryptomind_protocol::model::{Loss, ModelSpec};
 use crate::dataset::Samples;
 use crate::error::EngineError;
 use crate::forward::{Forward, Room};
+use crate::goal::{Evaluation, Goal, Tally, Targets, largest};
 use crate::graph::{Graph, Purpose};
 use crate::kernel::activation::{self, Activation};
 use crate::kernel::softmax;
@@ -115,7 +116,7 @@ impl Model {
         data: &Samples,
         range: Range<usize>,
     ) -> Result<Vec<f32>, EngineError> {
-        data.check(self.inputs(), self.classes())?;
+        data.check_inputs(&self.goal())?;
         if range.start > range.end || range.end > data.len() {
             return Err(EngineError::Data(format!(
                 "samples {range:?} are asked for, there are {}",
@@ -123,7 +124,7 @@ impl Model {
             )));
         }
         let mut answers = Vec::with_capacity(range.len() * self.classes());
-        self.each_block(data, range.clone(), |outputs| {
+        self.each_block(data, range.clone(), |_, outputs| {
             self.answer(outputs, &mut answers)
         })?;
         match answers.iter().position(|p| !p.is_finite()) {
@@ -160,12 +161,12 @@ impl Model {
         &self,
         data: &Samples,
         range: Range<usize>,
-        mut see: impl FnMut(&[f32]),
+        mut see: impl FnMut(&[u32], &[f32]),
     ) -> Result<(), EngineError> {
         let mut room = self.room();
         for start in range.clone().step_by(self.samples_at_once) {
-            let block = start..range.end.min(start + self.samples_at_once);
-            self.gather(data, block.clone(), &mut room)?;
+            let block = rows(start..range.end.min(start + self.samples_at_once));
+            self.gather(data, &block, &mut room)?;
             let tokens = std::mem::take(&mut room.tokens);
             let pass = Pass {
                 parameters: &self.parameters,
@@ -177,23 +178,16 @@ impl Model {
             };
             self.forward.run(pass, &mut room, &mut None, |_, _| ());
             room.tokens = tokens;
-            see(self.forward.outputs(&room));
+            see(&block, self.forward.outputs(&room));
         }
         self.put_back(room);
         Ok(())
     }
 
-    fn gather(
-        &self,
-        data: &Samples,
-        range: Range<usize>,
-        room: &mut Room,
-    ) -> Result<(), EngineError> {
-        let width = self.inputs();
+    fn gather(&self, data: &Samples, rows: &[u32], room: &mut Room) -> Result<(), EngineError> {
         let inputs = self.forward.inputs(room);
-        inputs.clear();
-        inputs.extend_from_slice(&data.inputs[range.start * width..range.end * width]);
-        self.forward.graph.check_tokens(inputs, range.start)?;
+        data.inputs_of(rows, inputs)?;
+        self.forward.graph.check_tokens(inputs, rows)?;
         self.forward.take_tokens(room);
         Ok(())
     }
@@ -212,27 +206,46 @@ impl Model {
         }
     }
 
-    /// Share of samples whose most probable class is their label, 0 to 1. Refused as
-    /// [`Model::probabilities`] refuses, and where there are no samples.
+    /// Share of labels whose class is the most probable one, 0 to 1. Refused as [`Model::evaluate`] refuses, and where
+    /// numbers are predicted.
     pub fn accuracy(&self, data: &Samples) -> Result<f64, EngineError> {
+        let accuracy = self.evaluate(data)?.accuracy;
+        accuracy.ok_or_else(|| EngineError::Data("numbers are predicted, not classes".into()))
+    }
+
+    /// How good the answers are. Refused: samples that do not fit the model, none, and outputs that are not finite.
+    pub fn evaluate(&self, data: &Samples) -> Result<Evaluation, EngineError> {
+        let goal = self.goal();
+        data.check(&goal)?;
         if data.is_empty() {
-            return Err(EngineError::Data(
-                "no samples to measure accuracy on".into(),
-            ));
+            return Err(EngineError::Data("no samples to evaluate on".into()));
         }
-        let answers = self.probabilities(data, 0..data.len())?;
-        let rows = answers.chunks_exact(self.classes()).zip(&data.labels);
-        let right = rows
-            .filter(|(row, label)| most_probable(row) == **label as usize)
-            .count();
-        Ok(right as f64 / data.len() as f64)
+        let (mut tally, mut targets) = (Tally::default(), Targets::default());
+        let mut gradient = Vec::new();
+        self.each_block(data, 0..data.len(), |rows, outputs| {
+            targets.gather(&goal, data, rows);
+            tally.add(&goal, &targets, outputs, &mut gradient, self.threads);
+        })?;
+        let evaluation = tally.evaluation(self.loss);
+        match evaluation.loss.is_finite() {
+            true => Ok(evaluation),
+            false => Err(EngineError::Data("an answer is not a number".into())),
+        }
+    }
+
+    fn goal(&self) -> Goal {
+        self.forward.graph.goal(self.loss)
     }
 }
 
 /// Index of the largest value; the first of equals.
 pub fn most_probable(row: &[f32]) -> usize {
-    let larger = |best: usize, at: usize| if row[at] > row[best] { at } else { best };
-    (0..row.len()).fold(0, larger)
+    largest(row)
+}
+
+/// Numbers of samples, of which there are no more than fit.
+fn rows(range: Range<usize>) -> Vec<u32> {
+    range.map(|row| row as u32).collect()
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub mod session;
 
 mod filling;
 mod forward;
+mod goal;
 mod gradient;
 mod graph;
 mod initial;
@@ -50,4 +51,5 @@ mod scaling;
 mod weights;
 
 pub use error::EngineError;
+pub use goal::Evaluation;
 pub use scaling::Scaling;

@@ -6,15 +6,16 @@
 
 use std::ops::Range;
 
-use cryptomind_protocol::model::{Loss, ModelSpec};
+use cryptomind_protocol::model::ModelSpec;
 
 use crate::dataset::Samples;
 use crate::engine::{Broken, Compute};
 use crate::error::EngineError;
 use crate::forward::{Forward, Room};
+use crate::goal::{Goal, Targets};
 use crate::gradient::Gradients;
 use crate::graph::{Graph, Node, Op, Purpose};
-use crate::kernel::{add, loss};
+use crate::kernel::add;
 use crate::node::{Draw, Pass};
 use crate::product::Update;
 use crate::profile::{Phase, Profile, timed};
@@ -47,16 +48,15 @@ pub(crate) struct Step<'a> {
 /// A model with its buffers.
 pub(crate) struct Network {
     forward: Forward,
-    loss: Loss,
+    goal: Goal,
     room: Room,
     gradients: Gradients,
     rows_at_once: usize,
     threads: usize,
     /// Where the time goes, where somebody wants to know.
     profile: Option<Profile>,
-    /// Of the rows at hand: labels, or values that are to be predicted.
-    labels: Vec<u32>,
-    targets: Vec<f32>,
+    /// Of the rows at hand.
+    targets: Targets,
     /// Numbers of the rows at hand.
     samples: Vec<u64>,
 }
@@ -76,14 +76,13 @@ impl Network {
         }
         Ok(Self {
             room: forward.room(),
+            goal: forward.graph.goal(model.loss),
             forward,
-            loss: model.loss,
             gradients: Gradients::default(),
             rows_at_once: (MAX_BUFFER_VALUES / sample_values as usize).max(1),
             threads: threads.max(1),
             profile: None,
-            labels: Vec::new(),
-            targets: Vec::new(),
+            targets: Targets::default(),
             samples: Vec::new(),
         })
     }
@@ -116,51 +115,38 @@ impl Network {
     }
 
     /// Fetches the rows of a batch.
-    fn gather(&mut self, step: Step<'_>) {
+    fn gather(&mut self, step: Step<'_>) -> Result<(), EngineError> {
         let Step { data, batch, .. } = step;
         let inputs = self.forward.inputs(&mut self.room);
-        inputs.clear();
-        self.labels.clear();
-        for row in batch {
-            let start = *row as usize * data.input_len;
-            inputs.extend_from_slice(&data.inputs[start..start + data.input_len]);
-            let labels = data.labels_per_sample();
-            let first = *row as usize * labels;
-            self.labels
-                .extend_from_slice(&data.labels[first..first + labels]);
-        }
+        data.inputs_of(batch, inputs)?;
+        self.forward.graph.check_tokens(inputs, batch)?;
+        self.forward.take_tokens(&mut self.room);
+        self.targets.gather(&self.goal, data, batch);
         self.samples.clear();
         self.samples.extend(batch.iter().map(|row| u64::from(*row)));
-        self.forward.take_tokens(&mut self.room);
+        Ok(())
     }
 
-    /// The loss of the outputs, whose gradient it gives. Of a sequence, the mean over its tokens.
+    /// The loss of the outputs, whose gradient it gives.
     fn loss(&mut self) -> f64 {
         let graph = &self.forward.graph;
-        let (output, width, positions) = (graph.output, graph.outputs, graph.positions);
         self.gradients.clear(graph.widths.len());
         let outputs = self.forward.outputs(&self.room);
         let mut gradient = self.gradients.lend(outputs.len());
-        let (to, threads) = (&mut gradient[..], self.threads);
-        let loss = match self.loss {
-            Loss::CrossEntropy => loss::cross_entropy(outputs, &self.labels, width, to, threads),
-            Loss::MeanSquare => loss::mean_square(outputs, &self.targets, width, to, threads),
-            Loss::BinaryCrossEntropy => {
-                loss::binary_cross_entropy(outputs, &self.targets, width, to, threads)
-            }
-        };
-        if positions > 1 {
-            add::scale(&mut gradient, 1.0 / positions as f32, threads);
-        }
-        self.gradients.give(output, gradient);
-        loss / positions as f64
+        let loss = self
+            .targets
+            .loss(&self.goal, outputs, &mut gradient, self.threads);
+        self.gradients.give(graph.output, gradient);
+        loss
     }
 
     /// Passes the rows again to find the layer whose output first is not finite.
     fn first_broken(&mut self, pass: Pass<'_>, step: Step<'_>) -> NotFinite {
-        let (samples, tokens) = (self.samples.clone(), self.room.tokens.clone());
-        self.gather(step);
-        (self.samples, self.room.tokens) = (samples, tokens);
+        let inputs = self.forward.inputs(&mut self.room);
+        if step.data.inputs_of(step.batch, inputs).is_err() {
+            inputs.clear();
+            inputs.resize(pass.rows * self.forward.graph.inputs(), 0.0);
+        }
         let mut broken = None;
         self.forward
             .run(pass, &mut self.room, &mut None, |node, output| {
@@ -312,7 +298,7 @@ impl Compute for Network {
                 batch: rows,
                 ..step
             };
-            self.gather(step);
+            self.gather(step)?;
             let samples = std::mem::take(&mut self.samples);
             let tokens = std::mem::take(&mut self.room.tokens);
             let pass = Pass {
@@ -339,6 +325,10 @@ impl Compute for Network {
         Ok(loss)
     }
 
+    fn goal(&self) -> &Goal {
+        &self.goal
+    }
+
     fn profile(&mut self) -> &mut Option<Profile> {
         &mut self.profile
     }
@@ -360,7 +350,7 @@ pub(crate) fn all_finite(values: &[f32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cryptomind_protocol::model::Layer;
+    use cryptomind_protocol::model::{Layer, Loss};
 
     /// A batch that exceeds the buffers passes in parts; each bucket is still reported once.
     #[test]
@@ -370,12 +360,8 @@ mod tests {
             layers: vec![Layer::linear(4), Layer::Tanh {}, Layer::linear(2)],
             loss: Loss::default(),
         };
-        let data = Samples {
-            inputs: (0..30).map(|i| (i % 7) as f32 - 3.0).collect(),
-            labels: (0..10).map(|i| i % 2).collect(),
-            input_len: 3,
-            classes: 2,
-        };
+        let inputs = (0..30).map(|i| (i % 7) as f32 - 3.0).collect();
+        let data = Samples::labelled(inputs, (0..10).map(|i| i % 2).collect(), 3, 2);
         let parameters = crate::initial::parameters(&model, 0);
         let run = |rows_at_once| {
             let mut network = Network::new(&model, 1).unwrap();

@@ -30,6 +30,11 @@ impl Scaling {
         }
     }
 
+    /// Values as they are.
+    pub(crate) fn none() -> Self {
+        Self::divided_by(1.0)
+    }
+
     /// Values by their column's mean and deviation, which is above 0.
     pub(crate) fn of_columns(columns: impl IntoIterator<Item = (f64, f64)>) -> Self {
         let (shift, scale) = columns.into_iter().unzip();
@@ -50,6 +55,16 @@ impl Scaling {
     pub(crate) fn value(&self, place: usize, value: f64) -> f32 {
         let at = if self.scale.len() == 1 { 0 } else { place };
         ((value - self.shift[at]) / self.scale[at]) as f32
+    }
+
+    /// Adds one sample's values to `into`, as the network takes them.
+    pub(crate) fn add(&self, sample: impl Iterator<Item = f32>, into: &mut Vec<f32>) {
+        if self.shift == [0.0] && self.scale == [1.0] {
+            into.extend(sample);
+            return;
+        }
+        let scaled = |(place, value)| self.value(place, f64::from(value));
+        into.extend(sample.enumerate().map(scaled));
     }
 
     /// Whole samples of `input_len` values each, one after the other.
@@ -96,6 +111,35 @@ impl Scaling {
         match scaling.scale.contains(&0.0) {
             true => refuse(format!("`{SCALE}` divides by 0")),
             false => Ok(Some(scaling)),
+        }
+    }
+}
+
+/// What each value of a byte becomes: worked out once, as a division a value would be felt in every batch.
+#[derive(Debug, Clone)]
+pub(crate) enum Shades {
+    /// All values of a sample are scaled alike.
+    Alike(Box<[f32; 256]>),
+    /// Each place of a sample has its own numbers.
+    Each(Scaling),
+}
+
+impl Shades {
+    pub(crate) fn new(scaling: &Scaling) -> Self {
+        match scaling.len() {
+            1 => {
+                let shade = |byte| scaling.value(0, byte as f64);
+                Self::Alike(Box::new(std::array::from_fn(shade)))
+            }
+            _ => Self::Each(scaling.clone()),
+        }
+    }
+
+    /// Adds one sample's bytes to `into`, as the network takes them.
+    pub(crate) fn add(&self, sample: &[u8], into: &mut Vec<f32>) {
+        match self {
+            Self::Alike(table) => into.extend(sample.iter().map(|b| table[usize::from(*b)])),
+            Self::Each(scaling) => scaling.add(sample.iter().map(|b| f32::from(*b)), into),
         }
     }
 }

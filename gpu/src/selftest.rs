@@ -226,12 +226,8 @@ fn rule(challenge: u64) -> Samples {
         let scores: Vec<f32> = directions.chunks_exact(INPUTS).map(along).collect();
         most_probable(&scores) as u32
     };
-    Samples {
-        labels: inputs.chunks_exact(INPUTS).map(label).collect(),
-        inputs,
-        input_len: INPUTS,
-        classes: CLASSES,
-    }
+    let labels = inputs.chunks_exact(INPUTS).map(label).collect();
+    Samples::labelled(inputs, labels, INPUTS, CLASSES)
 }
 
 /// Name and layers: those of [`BANDS`], in its order.
@@ -371,8 +367,12 @@ mod tests {
     #[test]
     fn who_does_not_learn_is_out_of_the_band() {
         let (_, layers) = models().into_iter().next().unwrap();
-        let mut samples = rule(3);
-        samples.labels.rotate_left(1);
+        let (samples, rows) = (rule(3), (0..SAMPLES as u32).collect::<Vec<_>>());
+        let (mut inputs, mut labels) = (Vec::new(), Vec::new());
+        samples.inputs_of(&rows, &mut inputs).unwrap();
+        samples.labels_of(&rows, &mut labels);
+        labels.rotate_left(1);
+        let samples = Samples::labelled(inputs, labels, INPUTS, CLASSES);
         let loss = train(3, layers, &samples, 1).unwrap();
         assert!(loss > BANDS[0].1.1, "{loss}");
     }

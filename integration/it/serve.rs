@@ -82,13 +82,9 @@ fn samples(count: usize, seed: usize) -> Vec<f32> {
 
 fn expected(model: &Model, inputs: &[f32]) -> Vec<f32> {
     let count = inputs.len() / INPUTS;
-    let mut data = Samples {
-        inputs: inputs.to_vec(),
-        labels: vec![0; count],
-        input_len: INPUTS,
-        classes: CLASSES,
-    };
-    model.scale(&mut data.inputs);
+    let mut inputs = inputs.to_vec();
+    model.scale(&mut inputs);
+    let data = Samples::labelled(inputs, vec![0; count], INPUTS, CLASSES);
     model.probabilities(&data, 0..count).unwrap()
 }
 

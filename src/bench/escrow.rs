@@ -190,11 +190,13 @@ async fn publish(owner: &Client, storage: &SecretKey) -> Result<ItemId, ErrorBod
                 file: name.to_owned(),
                 label: "label".to_owned(),
                 split_seed: 1,
+                targets: Vec::new(),
             },
             train_samples: 1,
             test_samples: 1,
             input: vec![1],
             classes: vec!["a".to_owned(), "b".to_owned()],
+            values: Vec::new(),
         }),
         files: vec![FileEntry {
             name: name.to_owned(),

@@ -121,11 +121,11 @@ async fn measure(client: &Client, dir: &Path, calls: u32) -> Result<Report> {
     let posted = Instant::now();
     let samples_max = calls + WARM_UP + 1;
     let mut session = client.serve(&item, samples_max, None).await?;
-    let first = session.call(sample(&data, 0)).await?;
+    let first = session.call(&sample(&data, 0)?).await?;
     let cold_ms = posted.elapsed().as_secs_f64() * 1e3;
     agree(&first.probabilities, &expected[0])?;
     for n in 0..WARM_UP as usize {
-        session.call(sample(&data, n)).await?;
+        session.call(&sample(&data, n)?).await?;
     }
     let (warm, per_s) = warm(&mut session, &data, &expected, calls).await?;
     let ended = session.end().await?;
@@ -203,9 +203,10 @@ async fn publish(
     client.item_by_id(item).await
 }
 
-fn sample(data: &Samples, n: usize) -> &[f32] {
-    let start = n % data.len() * data.input_len;
-    &data.inputs[start..start + data.input_len]
+fn sample(data: &Samples, n: usize) -> Result<Vec<f32>, ErrorBody> {
+    let mut inputs = Vec::new();
+    data.inputs_of(&[(n % data.len()) as u32], &mut inputs)?;
+    Ok(inputs)
 }
 
 /// The forward pass of one sample after the other, and the answer to each of the samples.
@@ -238,8 +239,9 @@ async fn warm(
 ) -> Result<(Latencies, f64)> {
     let (mut took, begin) = (Vec::with_capacity(calls as usize), Instant::now());
     for n in 0..calls as usize {
+        let inputs = sample(data, n)?;
         let called = Instant::now();
-        let answer = session.call(sample(data, n)).await?;
+        let answer = session.call(&inputs).await?;
         took.push(micros(called.elapsed()));
         agree(&answer.probabilities, &expected[n % data.len()])?;
     }

@@ -48,12 +48,9 @@ impl Shape {
         inputs: impl Iterator<Item = f32>,
         labels: impl Iterator<Item = u32>,
     ) -> Samples {
-        Samples {
-            inputs: inputs.collect(),
-            labels: labels.collect(),
-            input_len: self.model.input_len(),
-            classes: self.model.output_len().unwrap_or(0),
-        }
+        let classes = self.model.output_len().unwrap_or(0);
+        let input_len = self.model.input_len();
+        Samples::labelled(inputs.collect(), labels.collect(), input_len, classes)
     }
 }
 

@@ -128,7 +128,14 @@ pub const DATASET_ADD: &str = "\
 Examples:
   cryptomind dataset add digits/ --name digits --access paid --fee 0.02
   cryptomind dataset add iris.csv --label species
-  cryptomind dataset add private.csv --label outcome --access owner";
+  cryptomind dataset add private.csv --label outcome --access owner
+  cryptomind dataset add --csv houses.csv --values price,area
+  cryptomind dataset add --text shakespeare.txt --context 64
+  cryptomind dataset add --text program.bin --context 128 --level byte --held-out 0.05
+  cryptomind dataset add --safetensors tensors/ --name embedded
+
+Tensors of safetensors files are taken as they are: `inputs` [samples, …] of F32 or U8, and either `labels` [samples] of
+I64, I32, U32 or U8, or `targets` [samples, values] of F32.";
 
 pub const MODEL: &str = "\
 Examples:

@@ -4,20 +4,27 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cryptomind_config::TaskFile;
-use cryptomind_gpu::dataset::{inspect_csv, inspect_idx};
-use cryptomind_protocol::item::{Access, DatasetInfo, ItemKind, ItemView, Manifest};
+use cryptomind_gpu::dataset::{
+    DataError, inspect_csv, inspect_csv_values, inspect_idx, inspect_safetensors, inspect_text,
+};
+use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo, ItemKind, ItemView, Manifest};
 use cryptomind_protocol::{Amount, ErrorBody};
 use serde_json::json;
 
-use crate::cli::{AccessArg, DatasetAddArgs, DatasetCommand, GetArgs};
+use crate::cli::{AccessArg, DatasetAddArgs, DatasetCommand, GetArgs, LevelArg};
 use crate::command::{files, task};
 use crate::context::Context;
 use crate::resolve;
 
+/// Tokens of a sample of text, where nothing is said.
+const CONTEXT: u32 = 64;
+/// Share of a text that is held out where nothing is said, millionths.
+const HELD_OUT_PPM: u32 = 100_000;
+
 /// Runs a `dataset` command.
 pub async fn run(context: &Context, command: DatasetCommand) -> Result<()> {
     match command {
-        DatasetCommand::Add(args) => add(context, args).await,
+        DatasetCommand::Add(args) => add(context, *args).await,
         DatasetCommand::Ls => list(context).await,
         DatasetCommand::Get(args) => get(context, args).await,
     }
@@ -35,7 +42,7 @@ async fn list(context: &Context) -> Result<()> {
     context.output.rows(
         &items,
         &[
-            "dataset", "samples", "shape", "classes", "access", "uses", "id",
+            "dataset", "samples", "shape", "learnt", "access", "uses", "id",
         ],
         row,
         "no dataset is published yet: cryptomind dataset add …",
@@ -44,11 +51,11 @@ async fn list(context: &Context) -> Result<()> {
 }
 
 fn row(item: &ItemView) -> Vec<String> {
-    let (samples, shape, classes) = match &item.manifest.kind {
+    let (samples, shape, learnt) = match &item.manifest.kind {
         ItemKind::Dataset(info) => (
             format!("{} + {}", info.train_samples, info.test_samples),
             shape(&info.input),
-            info.classes.len().to_string(),
+            learnt(info),
         ),
         ItemKind::Model(_) => Default::default(),
     };
@@ -56,11 +63,26 @@ fn row(item: &ItemView) -> Vec<String> {
         item.path(),
         samples,
         shape,
-        classes,
+        learnt,
         access_text(&item.manifest.access),
         item.uses.to_string(),
         item.item.short(),
     ]
+}
+
+/// What is learnt of a sample: `10 classes`.
+fn learnt(info: &DatasetInfo) -> String {
+    let count = info.outputs();
+    let one = match (&info.format, info.values.is_empty()) {
+        (_, false) => "value",
+        (DataFormat::Text { .. }, true) => "token",
+        (_, true) => "class",
+    };
+    match (count, one) {
+        (1, one) => format!("1 {one}"),
+        (_, "class") => format!("{count} classes"),
+        (_, one) => format!("{count} {one}s"),
+    }
 }
 
 /// `8×8`.
@@ -97,10 +119,10 @@ async fn add(context: &Context, args: DatasetAddArgs) -> Result<()> {
     let access = access(args.access, args.fee)?;
     let name = match &args.name {
         Some(name) => name.clone(),
-        None => name_of(&args.path),
+        None => name_of(path(&args)?),
     };
-    let (path, label) = (args.path.clone(), args.label.clone());
-    let inspected = tokio::task::spawn_blocking(move || inspect(&path, label.as_deref())).await?;
+    let asked = args.clone();
+    let inspected = tokio::task::spawn_blocking(move || inspect(&asked)).await?;
     let (info, paths) = inspected?;
     let draft = Draft {
         name,
@@ -128,7 +150,7 @@ async fn publish(
     task_file: bool,
 ) -> Result<()> {
     let client = context.client().await?;
-    let stored = files::upload(context.output, client, named(paths)?).await?;
+    let stored = files::upload(context.output, client, named(&draft.info, paths)).await?;
     let (files, receipts) = stored.into_iter().unzip();
     let manifest = Manifest {
         name: draft.name.clone(),
@@ -159,10 +181,11 @@ async fn publish(
     Ok(())
 }
 
-/// A task file beside the user, unless one with its name is there already.
+/// A task file beside the user, unless one with its name is there already. None for a text: its model answers for each
+/// token, which a small network of the template does not.
 fn write_task(path: &str, name: &str, info: &DatasetInfo) -> Result<Option<PathBuf>, ErrorBody> {
     let file = PathBuf::from(format!("{name}-task.toml"));
-    if file.exists() {
+    if file.exists() || matches!(info.format, DataFormat::Text { .. }) {
         return Ok(None);
     }
     task::write_new(&file, &TaskFile::template(path, info, task::random_seed()?))?;
@@ -171,51 +194,75 @@ fn write_task(path: &str, name: &str, info: &DatasetInfo) -> Result<Option<PathB
 
 fn told(path: &str, info: &DatasetInfo) -> String {
     format!(
-        "{path}: {} training and {} test samples of {}, {} classes",
+        "{path}: {} training and {} test samples of {}, {}",
         info.train_samples,
         info.test_samples,
         shape(&info.input),
-        info.classes.len()
+        learnt(info)
     )
 }
 
-/// Looks into the files: a folder of IDX, or a table.
-fn inspect(path: &Path, label: Option<&str>) -> Result<(DatasetInfo, Vec<PathBuf>), ErrorBody> {
-    let bad = |e: &dyn std::fmt::Display| ErrorBody::user("bad_dataset", e);
+/// Where the data lie; the command line has exactly one of them.
+fn path(args: &DatasetAddArgs) -> Result<&Path, ErrorBody> {
+    let tables = args.path.as_ref().or(args.csv.as_ref());
+    let path = tables.or(args.text.as_ref()).or(args.safetensors.as_ref());
+    let none = || ErrorBody::user("no_data", "a dataset needs its files");
+    path.map(PathBuf::as_path).ok_or_else(none)
+}
+
+/// Looks into the files: a folder of IDX, a table, a text, or tensors.
+fn inspect(args: &DatasetAddArgs) -> Result<(DatasetInfo, Vec<PathBuf>), ErrorBody> {
+    let path = path(args)?;
     if !path.exists() {
         return Err(ErrorBody::not_found(
             "file",
             format!("{} is not there", path.display()),
         ));
     }
-    match (path.is_dir(), label) {
-        (true, None) => inspect_idx(path).map_err(|e| bad(&e)),
-        (true, Some(_)) => Err(ErrorBody::user(
-            "label_of_folder",
-            "a folder of IDX files has its labels in a file",
-        )
-        .with_help("leave --label out, or name a CSV file")),
-        (false, Some(label)) => {
-            let (info, file) = inspect_csv(path, label).map_err(|e| bad(&e))?;
-            Ok((info, vec![file]))
-        }
-        (false, None) => Err(
+    if args.safetensors.is_some() {
+        return inspect_safetensors(path).map_err(bad);
+    }
+    if args.text.is_some() {
+        let context = args.context.unwrap_or(CONTEXT);
+        let level = args.level.unwrap_or(LevelArg::Character).into();
+        let held_out_ppm = args.held_out.unwrap_or(HELD_OUT_PPM);
+        return one(inspect_text(path, context, level, held_out_ppm));
+    }
+    if path.is_dir() && args.csv.is_none() {
+        return match args.label.is_none() && args.values.is_empty() {
+            true => inspect_idx(path).map_err(bad),
+            false => Err(ErrorBody::user(
+                "label_of_folder",
+                "a folder of IDX files has its labels in a file",
+            )
+            .with_help("leave --label and --values out, or name a CSV file")),
+        };
+    }
+    match (&args.label, &args.values[..]) {
+        (Some(label), _) => one(inspect_csv(path, label)),
+        (None, []) => Err(
             ErrorBody::user("no_label", "a CSV file needs its column of labels")
-                .with_help("add --label COLUMN"),
+                .with_help("add --label COLUMN, or --values COLUMN,COLUMN to predict numbers; a text is named by --text"),
         ),
+        (None, values) => one(inspect_csv_values(path, values)),
     }
 }
 
-/// Each file under its own name.
-fn named(paths: Vec<PathBuf>) -> Result<Vec<(String, PathBuf)>, ErrorBody> {
-    let one = |path: PathBuf| match path.file_name().and_then(|name| name.to_str()) {
-        Some(name) => Ok((name.to_owned(), path)),
-        None => Err(ErrorBody::user(
-            "bad_file_name",
-            format!("{} has no plain name", path.display()),
-        )),
-    };
-    paths.into_iter().map(one).collect()
+fn bad(error: DataError) -> ErrorBody {
+    ErrorBody::user("bad_dataset", error)
+}
+
+fn one(
+    found: Result<(DatasetInfo, PathBuf), DataError>,
+) -> Result<(DatasetInfo, Vec<PathBuf>), ErrorBody> {
+    let (info, file) = found.map_err(bad)?;
+    Ok((info, vec![file]))
+}
+
+/// Each file under the name by which its dataset knows it.
+fn named(info: &DatasetInfo, paths: Vec<PathBuf>) -> Vec<(String, PathBuf)> {
+    let names = info.format.files().into_iter().map(str::to_owned);
+    names.zip(paths).collect()
 }
 
 /// The file's or folder's name as a name of the catalog.
@@ -279,16 +326,67 @@ mod tests {
         assert_eq!(name_of(Path::new("a/Iris.csv")), "iris");
     }
 
+    fn args(line: &str, path: &Path) -> DatasetAddArgs {
+        use clap::Parser as _;
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: DatasetAddArgs,
+        }
+        let words = line.split(' ').map(|word| match word {
+            "PATH" => path.to_str().unwrap(),
+            word => word,
+        });
+        Line::try_parse_from(["add"].into_iter().chain(words))
+            .unwrap()
+            .args
+    }
+
     #[test]
     fn what_is_no_dataset_is_told_apart() {
         let dir = tempfile::tempdir().unwrap();
-        let code = |path: &Path, label| inspect(path, label).unwrap_err().code;
-        assert_eq!(code(&dir.path().join("none"), None), "file_not_found");
-        assert_eq!(code(dir.path(), Some("x")), "label_of_folder");
-        assert_eq!(code(dir.path(), None), "bad_dataset");
+        let code = |path: &Path, line: &str| inspect(&args(line, path)).unwrap_err().code;
+        let none = dir.path().join("none");
+        for line in ["PATH", "--csv PATH", "--text PATH", "--safetensors PATH"] {
+            assert_eq!(code(&none, line), "file_not_found");
+        }
+        assert_eq!(code(dir.path(), "PATH --label x"), "label_of_folder");
+        assert_eq!(code(dir.path(), "PATH --values x"), "label_of_folder");
+        assert_eq!(code(dir.path(), "PATH"), "bad_dataset");
+        assert_eq!(code(dir.path(), "--safetensors PATH"), "bad_dataset");
+        assert_eq!(code(dir.path(), "--csv PATH --label x"), "bad_dataset");
         let table = dir.path().join("t.csv");
         std::fs::write(&table, "a,b\n1,x\n").unwrap();
-        assert_eq!(code(&table, None), "no_label");
-        assert_eq!(code(&table, Some("missing")), "bad_dataset");
+        assert_eq!(code(&table, "PATH"), "no_label");
+        assert_eq!(code(&table, "PATH --label missing"), "bad_dataset");
+        assert_eq!(code(&table, "--csv PATH --values missing"), "bad_dataset");
+        assert_eq!(code(&table, "--text PATH"), "bad_dataset");
+    }
+
+    #[test]
+    fn files_go_under_the_names_that_their_dataset_has_for_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = dir.path().join("my text.txt");
+        std::fs::write(&text, "to be or not to be ".repeat(9)).unwrap();
+        let found = |line: &str, path: &Path| inspect(&args(line, path)).unwrap();
+        let (info, paths) = found("--text PATH --context 8 --held-out 0.25", &text);
+        assert_eq!(named(&info, paths), [("my-text.txt".into(), text.clone())]);
+        assert_eq!((info.train_samples, info.test_samples), (15, 5));
+        let said = "a/b: 15 training and 5 test samples of 8, 7 tokens";
+        assert_eq!(told("a/b", &info), said);
+        let (info, _) = found("--text PATH --context 8 --level byte", &text);
+        assert_eq!(info.outputs(), 256);
+        assert_eq!(write_task("a/b", "c", &info), Ok(None));
+
+        let table = dir.path().join("t.csv");
+        std::fs::write(&table, "a,b,c\n".to_owned() + &"1,2,3\n".repeat(9)).unwrap();
+        let (info, paths) = found("--csv PATH --values b,a", &table);
+        assert_eq!(
+            (&info.values[..], paths.len()),
+            (&["b".into(), "a".into()][..], 1)
+        );
+        assert_eq!(learnt(&info), "2 values");
+        let (info, _) = found("PATH --values b", &table);
+        assert_eq!(learnt(&info), "1 value");
     }
 }

@@ -72,8 +72,7 @@ mod tests {
         assert_eq!((info.train_samples, info.test_samples), (1437, 360));
         assert_eq!((info.input.as_slice(), paths.len()), (&[8, 8][..], 4));
         let test = test_set(dir.path(), &info).unwrap();
-        assert_eq!(test.labels.len(), 360);
-        assert_eq!(test.inputs.len(), 360 * 64);
+        assert_eq!((test.len(), test.input_len()), (360, 64));
     }
 
     #[test]

@@ -120,24 +120,27 @@ impl Demo<'_> {
         let predictions = read(file)?;
         let dir = self.network.dir();
         let test = digits::test_set(dir, &info_of_digits(dir)?)?;
-        let image = |p: &Prediction| {
-            test.inputs
-                .get(p.index * test.input_len..(p.index + 1) * test.input_len)
-        };
+        let rows: Vec<u32> = (0..test.len() as u32).collect();
+        let (mut inputs, mut labels) = (Vec::new(), Vec::new());
+        test.inputs_of(&rows, &mut inputs)
+            .map_err(ErrorBody::from)?;
+        test.labels_of(&rows, &mut labels);
+        let width = test.input_len();
+        let image = |p: &Prediction| inputs.get(p.index * width..(p.index + 1) * width);
         let drawn = predictions.iter().take(DRAWN);
         let images: Vec<&[f32]> = drawn.clone().filter_map(image).collect();
         let captions: Vec<String> = drawn
             .map(|p| format!("a {} ({:.0} %)", p.class, p.probability * 100.0))
             .collect();
         self.block(&digits::draw(&images, &captions))?;
-        let right = |p: &&Prediction| test.labels.get(p.index) == Some(&p.label);
+        let right = |p: &&Prediction| labels.get(p.index) == Some(&p.label);
         let right = predictions.iter().filter(right).count();
         self.line(format!(
             "{right} of {} test images are classified rightly",
-            test.labels.len()
+            labels.len()
         ))?;
-        let accuracy = right as f64 / test.labels.len().max(1) as f64;
-        if predictions.len() != test.labels.len() || accuracy < ACCURACY_NEEDED {
+        let accuracy = right as f64 / labels.len().max(1) as f64;
+        if predictions.len() != labels.len() || accuracy < ACCURACY_NEEDED {
             let message = format!("{} answers, accuracy {accuracy:.4}", predictions.len());
             return Err(ErrorBody::internal(message).into());
         }

@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 
 use cryptomind_protocol::item::Access;
-use cryptomind_protocol::item::{DatasetInfo, ModelInfo};
+use cryptomind_protocol::item::{DataFormat, DatasetInfo, ModelInfo};
 use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::task::{Conditions, Optimizer, Split, TaskSpec, TrainSpec, Work};
 use cryptomind_protocol::{AccountId, Amount, ItemId, NodeId, TaskId, Timestamp};
@@ -220,7 +220,8 @@ fn bytes_of(info: &DatasetInfo, split: Split) -> u128 {
         .iter()
         .map(|size| u128::from(*size))
         .product::<u128>();
-    let each = values.saturating_add(1).saturating_mul(VALUE_BYTES);
+    let predicted = info.values.len().max(1) as u128;
+    let each = values.saturating_add(predicted).saturating_mul(VALUE_BYTES);
     each.saturating_mul(info.samples(split).into())
 }
 
@@ -250,13 +251,17 @@ fn shortened(
     })
 }
 
-/// A task as a beginner would ask it of this dataset, where no client asked anything lately.
+/// A task as a beginner would ask it of this dataset, where no client asked anything lately. Nothing of a dataset whose
+/// samples have no class each.
 pub fn usual(
     dataset: ItemId,
     info: &DatasetInfo,
     bounds: Bounds,
     dice: &mut Dice,
 ) -> Option<TaskSpec> {
+    if info.classes.is_empty() || matches!(info.format, DataFormat::Text { .. }) {
+        return None;
+    }
     let hidden = Layer::linear(16 << dice.below(4));
     let classes = u32::try_from(info.classes.len()).ok()?;
     let model = ModelSpec {
@@ -394,7 +399,6 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
-    use cryptomind_protocol::item::DataFormat;
     use cryptomind_protocol::task::Metrics;
 
     use super::*;
@@ -412,11 +416,13 @@ mod tests {
                 file: "a.csv".into(),
                 label: "y".into(),
                 split_seed: 0,
+                targets: Vec::new(),
             },
             train_samples: 1000,
             test_samples: 10,
             input: vec![64],
             classes: (0..10).map(|c| c.to_string()).collect(),
+            values: Vec::new(),
         }
     }
 

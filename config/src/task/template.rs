@@ -4,9 +4,9 @@ use cryptomind_protocol::item::DatasetInfo;
 
 use super::TaskFile;
 
-/// Hidden units: a few times the classes, a power of two, no more than is quick to train.
+/// Hidden units: a few times the outputs, a power of two, no more than is quick to train.
 fn hidden(info: &DatasetInfo) -> usize {
-    (info.classes.len() * 4).next_power_of_two().clamp(32, 512)
+    (info.outputs() * 4).next_power_of_two().clamp(32, 512)
 }
 
 /// Enough passes for a few thousand samples to be learnt, and few for millions.
@@ -38,10 +38,14 @@ impl TaskFile {
     /// A commented task file, ready to run, that trains a small network on the dataset at `path`
     /// (`nickname/name`) with this seed.
     pub fn template(path: &str, info: &DatasetInfo, seed: u64) -> String {
-        let (samples, classes) = (info.train_samples, info.classes.len());
+        let (samples, outputs) = (info.train_samples, info.outputs());
         let batch = batch(samples);
+        let (learnt, each) = match info.values.is_empty() {
+            true => ("classes", "class"),
+            false => ("values to predict", "value"),
+        };
         format!(
-            r#"# Trains a small network on {path}: {samples} training and {test} test samples, {classes} classes.
+            r#"# Trains a small network on {path}: {samples} training and {test} test samples, {outputs} {learnt}.
 # What it would cost:  cryptomind task quote FILE
 # Do it:               cryptomind task submit FILE
 kind = "train"
@@ -52,8 +56,8 @@ dataset = "{path}"
 [model]
 # The shape of one sample, as the dataset has it.
 input = {input:?}
-# First to last: "linear OUTPUTS", "relu", "tanh". The last one has an output for each class.
-layers = ["linear {hidden}", "relu", "linear {classes}"]
+# First to last: "linear OUTPUTS", "relu", "tanh". The last one has an output for each {each}.
+layers = ["linear {hidden}", "relu", "linear {outputs}"]
 
 [train]
 # Passes over the training samples.

@@ -13,11 +13,13 @@ fn dataset(input: Vec<u32>, classes: usize) -> DatasetInfo {
             file: "a.csv".into(),
             label: "l".into(),
             split_seed: 0,
+            targets: Vec::new(),
         },
         train_samples: 1437,
         test_samples: 360,
         input,
         classes: (0..classes).map(|n| n.to_string()).collect(),
+        values: Vec::new(),
     }
 }
 
@@ -333,4 +335,13 @@ fn a_template_is_a_task_that_fits_its_dataset() {
         file.check_dataset(&info).unwrap();
         assert_eq!(file.dataset().to_string(), "ada/some.data");
     }
+    let mut numbers = dataset(vec![4], 2);
+    numbers.values = std::mem::take(&mut numbers.classes);
+    let text = TaskFile::template("ada/houses", &numbers, 1);
+    assert!(text.contains("2 values to predict.") && text.contains("for each value."));
+    let file = TaskFile::parse("new.toml", &text).unwrap();
+    file.check_dataset(&numbers).unwrap();
+    numbers.values.pop();
+    let error = file.check_dataset(&numbers).unwrap_err().to_string();
+    assert!(error.contains("has 1 values to predict"), "{error}");
 }

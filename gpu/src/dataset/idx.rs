@@ -1,20 +1,23 @@
 //! IDX, the format of MNIST: a magic number, sizes as big-endian u32, then one byte a value.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use cryptomind_protocol::item::{DataFormat, DatasetInfo};
 use cryptomind_protocol::task::Split;
 use flate2::read::MultiGzDecoder;
 
-use super::{DataError, MAX_VALUES, Samples, agree, open, shown};
-use crate::scaling::Scaling;
+use super::samples::{Inputs, Targets};
+use super::{DataError, MAX_VALUES, Samples, agree, open, short, shown, wrong};
+use crate::scaling::{Scaling, Shades};
 
 /// Third byte of the magic number: unsigned bytes.
 const UNSIGNED_BYTES: u8 = 8;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Bytes that are read at once.
 const BLOCK_BYTES: usize = 64 * 1024;
+/// The most bytes that one byte of gzip unpacks to: what deflate can.
+const MOST_UNPACKED: u64 = 1032;
 
 /// An open file of which the sizes are known and nothing else is read.
 struct Idx {
@@ -28,7 +31,7 @@ impl Idx {
     /// Reads the header; refuses what is no IDX file of `dimensions` sizes, or exceeds `MAX_VALUES`.
     fn open(path: &Path, dimensions: std::ops::RangeInclusive<u8>) -> Result<Self, DataError> {
         let file = shown(path);
-        let mut bytes = decoded(path, &file)?;
+        let (mut bytes, most) = decoded(path, &file)?;
         let magic: [u8; 4] = exact(&mut bytes, &file)?;
         let wanted = magic[..2] == [0, 0] && magic[2] == UNSIGNED_BYTES;
         if !wanted || !dimensions.contains(&magic[3]) {
@@ -50,6 +53,11 @@ impl Idx {
         let values = sizes.try_fold(1, u64::checked_mul);
         match values {
             Some(0) => Err(wrong(&file, format!("sizes {shape:?}: the file is empty"))),
+            // Before memory is taken by what is said alone.
+            Some(values) if values <= MAX_VALUES && values > most => Err(wrong(
+                &file,
+                format!("is truncated: sizes {shape:?} are more than it can hold"),
+            )),
             Some(values) if values <= MAX_VALUES => Ok(Self {
                 file,
                 values: values as usize,
@@ -89,13 +97,18 @@ impl Idx {
     }
 }
 
-/// The file's content, unpacked where it is gzip.
-fn decoded(path: &Path, file: &str) -> Result<Box<dyn Read>, DataError> {
-    let mut raw = BufReader::new(open(path)?);
+/// The file's content, unpacked where it is gzip, and the most bytes that this can be.
+fn decoded(path: &Path, file: &str) -> Result<(Box<dyn Read>, u64), DataError> {
+    let source = open(path)?;
+    let bytes = source.metadata().map_err(|e| short(file, e))?.len();
+    let mut raw = BufReader::new(source);
     let begin = raw.fill_buf().map_err(|e| short(file, e))?;
     match begin.starts_with(&GZIP) {
-        true => Ok(Box::new(BufReader::new(MultiGzDecoder::new(raw)))),
-        false => Ok(Box::new(raw)),
+        true => {
+            let unpacked = BufReader::new(MultiGzDecoder::new(raw));
+            Ok((Box::new(unpacked), bytes.saturating_mul(MOST_UNPACKED)))
+        }
+        false => Ok((Box::new(raw), bytes)),
     }
 }
 
@@ -103,23 +116,6 @@ fn exact<const N: usize>(bytes: &mut dyn Read, file: &str) -> Result<[u8; N], Da
     let mut buffer = [0; N];
     bytes.read_exact(&mut buffer).map_err(|e| short(file, e))?;
     Ok(buffer)
-}
-
-fn short(file: &str, error: io::Error) -> DataError {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => wrong(file, "is truncated".into()),
-        _ => DataError::Io {
-            file: file.into(),
-            source: error,
-        },
-    }
-}
-
-fn wrong(file: &str, reason: String) -> DataError {
-    DataError::File {
-        file: file.into(),
-        reason,
-    }
 }
 
 /// Images have one to four sizes a sample.
@@ -147,32 +143,29 @@ pub(super) fn load(
     agree("samples", info.samples(split), u64::from(images.shape[0]))?;
     agree("labels", info.samples(split), u64::from(labels.shape[0]))?;
     agree("input", &info.input[..], &images.shape[1..])?;
-    let classes = info.classes.len();
-    let mut samples = Samples {
-        input_len: images.values / images.shape[0] as usize,
-        inputs: Vec::with_capacity(images.values),
-        labels: Vec::with_capacity(labels.values),
-        classes,
-    };
-    let file = labels.file.clone();
-    images.each_block(|part| samples.inputs.extend(part.iter().map(|v| f32::from(*v))))?;
     let own = || Scaling::divided_by(scale.into());
     let scaling = known.cloned().unwrap_or_else(own);
-    scaling.samples(samples.input_len, &mut samples.inputs);
-    labels.each_block(|part| samples.labels.extend(part.iter().map(|v| u32::from(*v))))?;
-    match samples
-        .labels
-        .iter()
-        .position(|label| *label as usize >= classes)
-    {
+    let input_len = images.values / images.shape[0] as usize;
+    let mut grey = Vec::with_capacity(images.values);
+    images.each_block(|part| grey.extend_from_slice(part))?;
+    let targets = read_labels(labels, info.classes.len())?;
+    let inputs = Inputs::Bytes(grey, Shades::new(&scaling));
+    Ok((Samples::new(inputs, targets, input_len), scaling))
+}
+
+fn read_labels(file: Idx, classes: usize) -> Result<Targets, DataError> {
+    let name = file.file.clone();
+    let mut labels = Vec::with_capacity(file.values);
+    file.each_block(|part| labels.extend(part.iter().map(|label| u32::from(*label))))?;
+    match labels.iter().position(|label| *label as usize >= classes) {
         Some(at) => Err(wrong(
-            &file,
+            &name,
             format!(
                 "sample {at} has label {}, but there are {classes} classes",
-                samples.labels[at]
+                labels[at]
             ),
         )),
-        None => Ok((samples, scaling)),
+        None => Ok(Targets::labels(labels, classes)),
     }
 }
 
@@ -208,6 +201,7 @@ pub(super) fn inspect(dir: &Path) -> Result<(DatasetInfo, Vec<PathBuf>), DataErr
         test_samples: u64::from(test.samples),
         input: train.sample,
         classes: (0..classes).map(|class| class.to_string()).collect(),
+        values: Vec::new(),
     };
     let files = vec![train.images, train.labels, test.images, test.labels];
     Ok((info, files))

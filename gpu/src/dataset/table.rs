@@ -1,16 +1,17 @@
-//! CSV tables: a line of names, numeric columns, one column of labels.
+//! CSV tables: a line of names, numeric columns, one column of labels or some of numbers to predict.
 //!
-//! Columns are standardised by mean and deviation of the training rows. Every fifth row of a seeded
-//! shuffle is held out, so client and miner agree on the split without a second file.
+//! Columns are standardised by mean and deviation of the training rows, but not those that are predicted. Every fifth row
+//! of a seeded shuffle is held out, so client and miner agree on the split without a second file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cryptomind_protocol::item::{DataFormat, DatasetInfo, is_file_name};
+use cryptomind_protocol::item::{DataFormat, DatasetInfo};
 use cryptomind_protocol::task::Split;
 use csv::StringRecord;
 
-use super::{DataError, MAX_CLASSES, MAX_VALUES, Samples, agree, open, shown};
+use super::samples::{Inputs, Targets};
+use super::{DataError, MAX_CLASSES, MAX_VALUES, Samples, agree, open, plain_name, shown};
 use crate::random::Stream;
 use crate::scaling::Scaling;
 
@@ -26,17 +27,29 @@ const SPLIT_PURPOSE: &str = "cryptomind table split/1";
 /// The seed that [`inspect`] proposes.
 const SPLIT_SEED: u64 = 0;
 
+/// What is learnt from a table's other columns.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// The class that this column names.
+    Label(&'a str),
+    /// The numbers in these columns.
+    Values(&'a [String]),
+}
+
 /// A table as it lies in the file.
 struct Table {
     file: String,
+    rows: usize,
     /// Names of the numeric columns.
     columns: Vec<String>,
     /// Row-major, rows × columns.
     values: Vec<f64>,
-    /// Index into `classes`, one a row.
+    /// Index into `classes`, one a row; none where values are wanted.
     labels: Vec<u32>,
     /// Sorted.
     classes: Vec<String>,
+    /// Rows × the columns that are wanted.
+    targets: Vec<f32>,
 }
 
 /// Reads one split and holds it to `info`.
@@ -45,12 +58,13 @@ pub(super) fn load(
     split: Split,
     known: Option<&Scaling>,
     path: &Path,
-    label: &str,
+    wanted: Wanted<'_>,
     split_seed: u64,
 ) -> Result<(Samples, Scaling), DataError> {
-    let table = Table::read(path, label)?;
+    let table = Table::read(path, wanted)?;
     agree("input", &info.input[..], &[table.columns.len() as u32])?;
     agree("classes", &info.classes[..], &table.classes)?;
+    agree("values", &info.values[..], wanted.values())?;
     let (train, test) = table.split(split_seed);
     agree("training samples", info.train_samples, train.len() as u64)?;
     agree("test samples", info.test_samples, test.len() as u64)?;
@@ -63,8 +77,11 @@ pub(super) fn load(
 }
 
 /// See [`super::inspect_csv`].
-pub(super) fn inspect(path: &Path, label: &str) -> Result<(DatasetInfo, PathBuf), DataError> {
-    let table = Table::read(path, label)?;
+pub(super) fn inspect(
+    path: &Path,
+    wanted: Wanted<'_>,
+) -> Result<(DatasetInfo, PathBuf), DataError> {
+    let table = Table::read(path, wanted)?;
     let (train, test) = table.split(SPLIT_SEED);
     let scaling = table.scaling(&train)?;
     // Both splits once, so that what cannot be loaded is never published.
@@ -72,33 +89,40 @@ pub(super) fn inspect(path: &Path, label: &str) -> Result<(DatasetInfo, PathBuf)
     table.samples(&test, &scaling)?;
     let info = DatasetInfo {
         format: DataFormat::Csv {
-            file: plain_name(&table.file),
-            label: label.into(),
+            file: plain_name(&table.file, "table.csv"),
+            label: wanted.label().into(),
             split_seed: SPLIT_SEED,
+            targets: wanted.values().to_vec(),
         },
         train_samples: train.len() as u64,
         test_samples: test.len() as u64,
         input: vec![table.columns.len() as u32],
         classes: table.classes,
+        values: wanted.values().to_vec(),
     };
     Ok((info, path.to_path_buf()))
 }
 
-/// The name under which the file is published: what is not allowed there becomes a dash.
-fn plain_name(file: &str) -> String {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    let plain: String = file
-        .chars()
-        .map(|c| if allowed(c) { c } else { '-' })
-        .collect();
-    match is_file_name(&plain) {
-        true => plain,
-        false => "table.csv".into(),
+impl<'a> Wanted<'a> {
+    /// Empty where values are wanted.
+    const fn label(self) -> &'a str {
+        match self {
+            Self::Label(label) => label,
+            Self::Values(_) => "",
+        }
+    }
+
+    /// None where a label is wanted.
+    const fn values(self) -> &'a [String] {
+        match self {
+            Self::Label(_) => &[],
+            Self::Values(values) => values,
+        }
     }
 }
 
 impl Table {
-    fn read(path: &Path, label: &str) -> Result<Self, DataError> {
+    fn read(path: &Path, wanted: Wanted<'_>) -> Result<Self, DataError> {
         let file = shown(path);
         let wrong = |reason: String| DataError::File {
             file: file.clone(),
@@ -115,8 +139,8 @@ impl Table {
             .from_reader(std::io::Read::take(source, MAX_BYTES));
         let unreadable = |e: csv::Error| wrong(format!("cannot be read as CSV: {e}"));
         let header = reader.headers().map_err(unreadable)?.clone();
-        let label_column = label_column(&header, label).map_err(wrong)?;
-        let mut rows = Rows::new(&file, &header, label_column);
+        let roles = roles(&header, wanted).map_err(wrong)?;
+        let mut rows = Rows::new(&file, &header, roles);
         for record in reader.records() {
             rows.add(&record.map_err(unreadable)?)?;
         }
@@ -125,7 +149,7 @@ impl Table {
 
     /// Rows for training and rows held out, in the order of the shuffle.
     fn split(&self, seed: u64) -> (Vec<usize>, Vec<usize>) {
-        let mut order: Vec<usize> = (0..self.labels.len()).collect();
+        let mut order: Vec<usize> = (0..self.rows).collect();
         Stream::new(SPLIT_PURPOSE, seed, "").shuffle(&mut order);
         let held_out = |place: &usize| place % HELD_OUT == HELD_OUT - 1;
         let (test, train): (Vec<_>, Vec<_>) = order
@@ -167,12 +191,21 @@ impl Table {
         if let Some(place) = inputs.iter().position(|v| !v.is_finite()) {
             return Err(self.too_large(place % columns));
         }
-        Ok(Samples {
-            inputs,
-            labels: rows.iter().map(|row| self.labels[*row]).collect(),
-            input_len: columns,
-            classes: self.classes.len(),
-        })
+        let (inputs, targets) = (Inputs::Values(inputs), self.targets(rows));
+        Ok(Samples::new(inputs, targets, columns))
+    }
+
+    fn targets(&self, rows: &[usize]) -> Targets {
+        if !self.classes.is_empty() {
+            let labels = rows.iter().map(|row| self.labels[*row]).collect();
+            return Targets::labels(labels, self.classes.len());
+        }
+        let width = self.targets.len() / self.rows.max(1);
+        let of_row = |row: &usize| &self.targets[row * width..(row + 1) * width];
+        Targets::Values {
+            values: rows.iter().flat_map(of_row).copied().collect(),
+            width,
+        }
     }
 
     fn too_large(&self, column: usize) -> DataError {
@@ -186,26 +219,66 @@ impl Table {
     }
 }
 
-/// Where the labels are; refusals list what is there instead.
-fn label_column(header: &StringRecord, label: &str) -> Result<usize, String> {
+/// What a column is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Input,
+    Label,
+    /// Which of the wanted values.
+    Target(usize),
+}
+
+/// What each column is for; refusals list what is there instead.
+fn roles(header: &StringRecord, wanted: Wanted<'_>) -> Result<Vec<Role>, String> {
     if header.iter().all(str::is_empty) {
         return Err("the file is empty: it needs a line of column names, then rows".into());
     }
     if header.len() > MAX_COLUMNS {
         return Err(format!("{} columns exceed {MAX_COLUMNS}", header.len()));
     }
-    let mut places = header.iter().enumerate().filter(|(_, name)| *name == label);
-    match (places.next(), places.next()) {
-        (Some(_), None) if header.len() < 2 => Err(format!(
-            "`{label}` is the only column: nothing to learn from"
+    let mut roles = vec![Role::Input; header.len()];
+    match wanted {
+        Wanted::Label(label) => roles[column(header, label)?] = Role::Label,
+        Wanted::Values(values) => {
+            if values.is_empty() || values.len() > MAX_CLASSES {
+                return Err(format!(
+                    "{} columns to predict: give 1 to {MAX_CLASSES}",
+                    values.len()
+                ));
+            }
+            for (number, name) in values.iter().enumerate() {
+                let place = column(header, name)?;
+                if roles[place] != Role::Input {
+                    return Err(format!("`{name:.40}` is to be predicted twice"));
+                }
+                roles[place] = Role::Target(number);
+            }
+        }
+    }
+    match roles.contains(&Role::Input) {
+        true => Ok(roles),
+        false if header.len() == 1 => Err(format!(
+            "`{:.40}` is the only column: nothing to learn from",
+            &header[0]
         )),
+        false => Err("every column is to be predicted: nothing to learn from".into()),
+    }
+}
+
+/// Where the one column of this name is.
+fn column(header: &StringRecord, wanted: &str) -> Result<usize, String> {
+    let mut places = header
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| *name == wanted);
+    match (places.next(), places.next()) {
         (Some((place, _)), None) => Ok(place),
-        (Some(_), Some(_)) => Err(format!("two columns are named `{label}`")),
+        (Some(_), Some(_)) => Err(format!("two columns are named `{wanted:.40}`")),
         (None, _) if header.len() == 1 && header[0].contains([';', '\t']) => {
             Err("the columns are not separated by commas; save the table as comma-separated".into())
         }
         (None, _) => Err(format!(
-            "no column `{label}`; the columns are {}",
+            "no column `{wanted:.40}`; the columns are {}",
             listed(header)
         )),
     }
@@ -229,36 +302,40 @@ fn listed(names: &StringRecord) -> String {
 /// Gathers rows, refusing the first that does not fit.
 struct Rows<'a> {
     header: &'a StringRecord,
-    label_column: usize,
+    roles: Vec<Role>,
+    /// How many columns are predicted.
+    width: usize,
     /// Classes by first sight; they are numbered anew when all are known.
     seen: BTreeMap<String, u32>,
-    /// Rows that are taken in whole.
-    rows: usize,
+    /// Its rows are those that are taken in whole.
     table: Table,
 }
 
 impl<'a> Rows<'a> {
-    fn new(file: &str, header: &'a StringRecord, label_column: usize) -> Self {
+    fn new(file: &str, header: &'a StringRecord, roles: Vec<Role>) -> Self {
         let named = |(place, name): (usize, &str)| match name {
             "" => format!("column {}", place + 1),
             name => name.into(),
         };
-        let features = header
+        let inputs = header
             .iter()
             .enumerate()
-            .filter(|(place, _)| *place != label_column);
+            .filter(|(place, _)| roles[*place] == Role::Input);
+        let is_target = |role: &&Role| matches!(role, Role::Target(_));
         Self {
             header,
-            label_column,
+            width: roles.iter().filter(is_target).count(),
             seen: BTreeMap::new(),
-            rows: 0,
             table: Table {
                 file: file.into(),
-                columns: features.map(named).collect(),
+                rows: 0,
+                columns: inputs.map(named).collect(),
                 values: Vec::new(),
                 labels: Vec::new(),
                 classes: Vec::new(),
+                targets: Vec::new(),
             },
+            roles,
         }
     }
 
@@ -267,37 +344,29 @@ impl<'a> Rows<'a> {
             let line = record.position().map_or(0, csv::Position::line);
             return Err(self.wrong(format!(
                 "row {} (line {line}) has {} cells, the header {}",
-                self.rows + 1,
+                self.table.rows + 1,
                 record.len(),
                 self.header.len()
             )));
         }
-        let values = self.table.values.len() + self.table.columns.len();
-        if values as u64 > MAX_VALUES {
+        let (inputs, targets) = (self.table.values.len(), self.table.targets.len());
+        let most = (inputs + self.table.columns.len()).max(targets + self.width);
+        if most as u64 > MAX_VALUES {
             return Err(self.wrong(format!("more than {MAX_VALUES} numbers")));
         }
+        self.table.targets.resize(targets + self.width, 0.0);
         for (place, cell) in record.iter().enumerate() {
-            let added = match place == self.label_column {
-                true => self.label(cell),
-                false => self.number(cell),
+            let added = match self.roles[place] {
+                Role::Input => number(cell).map(|value| self.table.values.push(value)),
+                Role::Label => self.label(cell),
+                Role::Target(which) => target(cell).map(|value| {
+                    self.table.targets[targets + which] = value;
+                }),
             };
             added.map_err(|reason| self.cell(record, place, reason))?;
         }
-        self.rows += 1;
+        self.table.rows += 1;
         Ok(())
-    }
-
-    fn number(&mut self, cell: &str) -> Result<(), String> {
-        if cell.is_empty() {
-            return Err("the value is missing; fill it in or leave the row out".into());
-        }
-        match cell.parse::<f64>() {
-            Ok(value) if value.is_finite() => {
-                self.table.values.push(value);
-                Ok(())
-            }
-            _ => Err(format!("`{cell:.40}` is not a number")),
-        }
     }
 
     fn label(&mut self, cell: &str) -> Result<(), String> {
@@ -326,11 +395,9 @@ impl<'a> Rows<'a> {
 
     /// Numbers the classes by their sorted names.
     fn finish(mut self) -> Result<Table, DataError> {
-        if self.rows < HELD_OUT {
-            return Err(self.wrong(format!(
-                "{} rows: at least {HELD_OUT} are needed",
-                self.rows
-            )));
+        let rows = self.table.rows;
+        if rows < HELD_OUT {
+            return Err(self.wrong(format!("{rows} rows: at least {HELD_OUT} are needed")));
         }
         if let [(only, _)] = self.seen.iter().collect::<Vec<_>>()[..] {
             return Err(self.wrong(format!("every label is `{only}`: two classes are needed")));
@@ -357,10 +424,29 @@ impl<'a> Rows<'a> {
     fn cell(&self, record: &StringRecord, place: usize, reason: String) -> DataError {
         DataError::Cell {
             file: self.table.file.clone(),
-            row: self.rows + 1,
+            row: self.table.rows + 1,
             line: record.position().map_or(0, csv::Position::line),
             column: self.header.get(place).unwrap_or_default().into(),
             reason,
         }
+    }
+}
+
+fn number(cell: &str) -> Result<f64, String> {
+    if cell.is_empty() {
+        return Err("the value is missing; fill it in or leave the row out".into());
+    }
+    match cell.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ => Err(format!("`{cell:.40}` is not a number")),
+    }
+}
+
+/// A number that is predicted as it is, so it must be one of f32.
+fn target(cell: &str) -> Result<f32, String> {
+    let value = number(cell)? as f32;
+    match value.is_finite() {
+        true => Ok(value),
+        false => Err(format!("`{cell:.40}` is too large to be predicted")),
     }
 }

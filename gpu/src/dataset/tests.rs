@@ -1,6 +1,12 @@
 use std::io::Write;
 
+use proptest::prelude::*;
+
 use super::*;
+
+mod hostile;
+mod tensors;
+mod text;
 
 const NAMES: [&str; 4] = [
     "train-images-idx3-ubyte",
@@ -46,6 +52,55 @@ fn load_in(folder: &Path, info: &DatasetInfo, split: Split) -> Result<Samples, D
     load(info, split, None, &|name| folder.join(name)).map(|(samples, _)| samples)
 }
 
+/// What a split holds, all of it at once.
+#[derive(Debug, Clone, PartialEq)]
+struct Whole {
+    inputs: Vec<f32>,
+    labels: Vec<u32>,
+    values: Vec<f32>,
+    /// Values of a sample, classes, values to predict, labels of a sample.
+    sizes: [usize; 4],
+}
+
+fn rows_of(samples: &Samples, rows: &[u32]) -> Whole {
+    let (mut inputs, mut labels, mut values) = (vec![7.0], vec![7], vec![7.0]);
+    samples.inputs_of(rows, &mut inputs).unwrap();
+    samples.labels_of(rows, &mut labels);
+    samples.values_of(rows, &mut values);
+    Whole {
+        inputs,
+        labels,
+        values,
+        sizes: [
+            samples.input_len(),
+            samples.classes(),
+            samples.target_width(),
+            samples.labels_per_sample(),
+        ],
+    }
+}
+
+fn whole(samples: &Samples) -> Whole {
+    rows_of(samples, &(0..samples.len() as u32).collect::<Vec<_>>())
+}
+
+impl Whole {
+    /// The same rows, picked from what was loaded whole.
+    fn picked(&self, rows: &[u32]) -> Self {
+        fn pick<T: Copy>(all: &[T], len: usize, rows: &[u32]) -> Vec<T> {
+            let of = |row: &u32| &all[*row as usize * len..(*row as usize + 1) * len];
+            rows.iter().flat_map(of).copied().collect()
+        }
+        let [input_len, _, width, labels] = self.sizes;
+        Self {
+            inputs: pick(&self.inputs, input_len, rows),
+            labels: pick(&self.labels, labels, rows),
+            values: pick(&self.values, width, rows),
+            ..*self
+        }
+    }
+}
+
 #[track_caller]
 fn says<T: std::fmt::Debug>(result: Result<T, DataError>, text: &str) {
     let error = result.unwrap_err().to_string();
@@ -59,14 +114,14 @@ fn idx_files_are_found_described_and_read() {
     assert_eq!(files, NAMES.map(|name| folder.path().join(name)));
     assert_eq!((info.train_samples, info.test_samples), (3, 2));
     assert_eq!((&info.input[..], info.classes.len()), (&[2, 2][..], 3));
-    let train = load_in(folder.path(), &info, Split::Train).unwrap();
+    let train = whole(&load_in(folder.path(), &info, Split::Train).unwrap());
     assert_eq!(train.inputs[..5], [0.0, 0.25, 0.5, 0.75, 1.0]);
     assert_eq!(
-        (&train.labels[..], train.input_len, train.classes),
-        (&[0, 2, 1][..], 4, 3)
+        (&train.labels[..], train.sizes),
+        (&[0, 2, 1][..], [4, 3, 0, 1])
     );
     let test = load_in(folder.path(), &info, Split::Test).unwrap();
-    assert_eq!((test.inputs[4], test.len()), (2.0, 2));
+    assert_eq!((whole(&test).inputs[4], test.len()), (2.0, 2));
 }
 
 #[test]
@@ -81,8 +136,8 @@ fn gzip_makes_no_difference_and_test_files_may_be_named_so() {
     let (packed_info, _) = inspect_idx(packed.path()).unwrap();
     for split in [Split::Train, Split::Test] {
         assert_eq!(
-            load_in(packed.path(), &packed_info, split).unwrap(),
-            load_in(plain.path(), &info, split).unwrap()
+            whole(&load_in(packed.path(), &packed_info, split).unwrap()),
+            whole(&load_in(plain.path(), &info, split).unwrap())
         );
     }
 }
@@ -133,6 +188,20 @@ fn broken_idx_files_are_refused() {
         (1, idx(&[4], &[0; 4]), "3 images, but 4 labels"),
         (2, idx(&[2, 1, 4], &[1; 8]), "training has [2, 2]"),
         (3, idx(&[2], &[1; 1]), "truncated"),
+        (0, idx(&[1 << 28], &[0; 99]), "begins with"),
+        (
+            0,
+            idx(&[1 << 20, 1 << 8], &[0; 99]),
+            "more than it can hold",
+        ),
+        (
+            0,
+            gzip(&idx(&[1 << 20, 1 << 8], &[0; 99])),
+            "more than it can hold",
+        ),
+        (1, gzip(&idx(&[1 << 28], &[0; 99])), "more than it can hold"),
+        (3, gzip(&[0, 0, 8]), "truncated"),
+        (2, vec![0x1f, 0x8b, 8, 4, 1, 2], "truncated"),
     ];
     for (place, bytes, text) in cases {
         let mut files = good();
@@ -179,7 +248,7 @@ fn a_description_that_differs_from_its_idx_files_is_refused() {
     let scaled = |by: f32| {
         lie(&move |i| match &mut i.format {
             DataFormat::Idx { scale, .. } => *scale = by,
-            DataFormat::Csv { .. } => unreachable!(),
+            _ => unreachable!(),
         })
     };
     says(scaled(0.0), "not above 0");
@@ -215,9 +284,9 @@ fn a_table_is_described_split_and_standardised() {
         panic!("{:?}", info.format)
     };
     assert_eq!(name, "my-table.csv");
-    let read = |split| load(&info, split, None, &|_| file.clone()).unwrap().0;
+    let read = |split| whole(&load(&info, split, None, &|_| file.clone()).unwrap().0);
     let (train, test) = (read(Split::Train), read(Split::Test));
-    assert_eq!((train.len(), test.len()), (19, 4));
+    assert_eq!((train.labels.len(), test.labels.len()), (19, 4));
     assert_eq!(read(Split::Train), train);
     for column in 0..2 {
         let values = || train.inputs.iter().skip(column).step_by(2);
@@ -229,7 +298,7 @@ fn a_table_is_described_split_and_standardised() {
         );
     }
     // Every row is in one split, with its own label: width tells the row, its parity the label.
-    let width = |samples: &Samples| -> Vec<(f32, u32)> {
+    let width = |samples: &Whole| -> Vec<(f32, u32)> {
         let widths = samples.inputs.iter().skip(1).step_by(2).copied();
         widths.zip(samples.labels.iter().copied()).collect()
     };
@@ -250,7 +319,7 @@ fn the_seed_decides_which_rows_are_held_out() {
     }
     let (second, _) = load(&info, Split::Test, None, &|_| file.clone()).unwrap();
     assert_eq!(first.len(), 10);
-    assert_ne!(first.inputs, second.inputs);
+    assert_ne!(whole(&first).inputs, whole(&second).inputs);
 }
 
 #[test]
@@ -259,15 +328,16 @@ fn rows_are_scaled_as_a_network_knows_it_and_not_anew() {
     let (info, _) = inspect_csv(&file, "kind").unwrap();
     let (train, learnt) = load(&info, Split::Train, None, &|_| file.clone()).unwrap();
     let (again, _) = load(&info, Split::Train, Some(&learnt), &|_| file.clone()).unwrap();
-    assert_eq!(again, train);
+    assert_eq!(whole(&again), whole(&train));
     // Fewer rows of the same kind have another mean; that is no reason to see them otherwise.
     let (_folder, few) = table(&flowers(10));
     let (info, _) = inspect_csv(&few, "kind").unwrap();
     let (rows, kept) = load(&info, Split::Train, Some(&learnt), &|_| few.clone()).unwrap();
     assert_eq!(kept, learnt);
     let samples = |samples: &Samples| -> Vec<Vec<u32>> {
-        let samples = samples.inputs.chunks(2);
+        let samples = whole(samples).inputs;
         samples
+            .chunks(2)
             .map(|s| s.iter().map(|v| v.to_bits()).collect())
             .collect()
     };
@@ -296,7 +366,8 @@ fn a_constant_column_becomes_zeros() {
     let (_folder, file) = table("a,b,c\n1,5,x\n2,5,y\n3,5,x\n4,5,y\n5,5,x\n");
     let (info, _) = inspect_csv(&file, "c").unwrap();
     let (train, _) = load(&info, Split::Train, None, &|_| file.clone()).unwrap();
-    assert!(train.inputs.iter().skip(1).step_by(2).all(|v| *v == 0.0));
+    let inputs = whole(&train).inputs;
+    assert!(inputs.iter().skip(1).step_by(2).all(|v| *v == 0.0));
 }
 
 #[test]
@@ -376,4 +447,172 @@ fn a_description_that_differs_from_its_table_is_refused() {
         lie(&|i| i.classes.reverse()),
         "its files have [\"iris\", \"rose\"]",
     );
+}
+
+/// What was divided at once is divided a batch at a time now: to the same bits.
+#[test]
+fn grey_values_are_scaled_to_the_bits_of_one_division() {
+    let values: Vec<u8> = (0..=255).collect();
+    let files = [
+        idx(&[64, 4], &values),
+        idx(&[64], &[[0; 32], [1; 32]].concat()),
+        idx(&[1, 4], &[9; 4]),
+        idx(&[1], &[1]),
+    ];
+    let folder = folder(&files);
+    let (mut info, _) = inspect_idx(folder.path()).unwrap();
+    if let DataFormat::Idx { scale, .. } = &mut info.format {
+        *scale = 78.6;
+    }
+    let known = Scaling::of_columns([(1.5, 3.0), (0.0, 1.0), (-2.0, 7.7), (0.1, 0.3)]);
+    for known in [None, Some(&known)] {
+        let file = |name: &str| folder.path().join(name);
+        let (samples, scaling) = load(&info, Split::Train, known, &file).unwrap();
+        let mut at_once: Vec<f32> = values.iter().map(|v| f32::from(*v)).collect();
+        scaling.samples(4, &mut at_once);
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&whole(&samples).inputs), bits(&at_once));
+    }
+}
+
+#[test]
+fn a_header_may_have_a_mark_quotes_and_line_ends_of_any_kind() {
+    let rows = "1,2,x\n3,4,\"y, or\nz\"\n5,6,x\n7,8,\"y, or\nz\"\n9,1,x\n";
+    let headers = [
+        "a,b,c\n",
+        "\u{feff}a,b,c\n",
+        "\u{feff}\"a\",\"b\",\"c\"\n",
+        " a , b,c \r\n",
+    ];
+    let mut seen: Vec<(DatasetInfo, Whole)> = Vec::new();
+    for header in headers {
+        let (_folder, file) = table(&format!("{header}{rows}"));
+        let (info, _) = inspect_csv(&file, "c").unwrap();
+        assert_eq!(info.classes, ["x", "y, or\nz"]);
+        let (train, _) = load(&info, Split::Train, None, &|_| file.clone()).unwrap();
+        seen.push((info, whole(&train)));
+    }
+    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]));
+    // A cell over two lines moves the lines below it, not the rows.
+    let (_folder, file) = table(&format!("a,b,c\n{rows}1,,x\n"));
+    says(
+        inspect_csv(&file, "c"),
+        "row 6 (line 9), column `b`: the value is missing",
+    );
+    let (_folder, file) = table(&format!("a,,c\n{rows}"));
+    assert_eq!(inspect_csv(&file, "c").unwrap().0.input, [2]);
+}
+
+fn houses(rows: usize) -> String {
+    let row = |i: usize| format!("{},{},{},{}\n", 100 * i, i % 3, 5 + i, i as f64 / 4.0);
+    let rows: String = (0..rows).map(row).collect();
+    format!("price,rooms,area,age\n{rows}")
+}
+
+#[test]
+fn columns_to_predict_stay_as_they_are() {
+    let (_folder, file) = table(&houses(20));
+    let targets = ["area", "price"].map(str::to_owned);
+    let (info, path) = inspect_csv_values(&file, &targets).unwrap();
+    assert_eq!(path, file);
+    assert_eq!((info.train_samples, info.test_samples), (16, 4));
+    assert_eq!((&info.input[..], info.outputs()), (&[2][..], 2));
+    assert_eq!((&info.values[..], info.classes.len()), (&targets[..], 0));
+    let read = |split| whole(&load(&info, split, None, &|_| file.clone()).unwrap().0);
+    let (train, test) = (read(Split::Train), read(Split::Test));
+    assert_eq!((train.sizes, train.labels.len()), ([2, 0, 2, 0], 0));
+    let mut pairs: Vec<[f32; 2]> = [train.values, test.values]
+        .concat()
+        .chunks(2)
+        .map(|pair| [pair[0], pair[1]])
+        .collect();
+    pairs.sort_by(|a, b| a[0].total_cmp(&b[0]));
+    let expected = (0..20u8).map(|i| [5.0 + f32::from(i), 100.0 * f32::from(i)]);
+    assert_eq!(pairs, expected.collect::<Vec<_>>());
+    // The split is the rows', whatever is learnt of them.
+    let (of_classes, _) = inspect_csv(&file, "rooms").unwrap();
+    assert_eq!(
+        (of_classes.train_samples, of_classes.test_samples),
+        (info.train_samples, info.test_samples)
+    );
+}
+
+#[test]
+fn what_cannot_be_predicted_is_refused() {
+    let refused = |text: &str, targets: &[&str], wanted: &str| {
+        let (_folder, file) = table(text);
+        let targets: Vec<String> = targets.iter().map(|t| (*t).to_owned()).collect();
+        says(inspect_csv_values(&file, &targets), wanted);
+    };
+    let good = houses(9);
+    refused(&good, &[], "0 columns to predict");
+    refused(
+        &good,
+        &["prize"],
+        "no column `prize`; the columns are `price`",
+    );
+    refused(
+        &good,
+        &["price", "price"],
+        "`price` is to be predicted twice",
+    );
+    refused(
+        &good,
+        &["price", "rooms", "area", "age"],
+        "every column is to be predicted",
+    );
+    refused("a\n1\n", &["a"], "only column");
+    refused("a,a,b\n1,2,3\n", &["a"], "two columns are named `a`");
+    refused(
+        &good.replace("300,0,8", ",0,8"),
+        &["price"],
+        "row 4 (line 5), column `price`: the value is missing",
+    );
+    refused(
+        &good.replace("300,0,8", "dear,0,8"),
+        &["age", "price"],
+        "row 4 (line 5), column `price`: `dear` is not a number",
+    );
+    refused(
+        &good.replace("300,0,8", "1e39,0,8"),
+        &["price"],
+        "`1e39` is too large to be predicted",
+    );
+    let (_folder, file) = table(&good);
+    let (truth, _) = inspect_csv_values(&file, &["price".into()]).unwrap();
+    let lie = |change: &dyn Fn(&mut DatasetInfo)| {
+        let mut info = truth.clone();
+        change(&mut info);
+        load(&info, Split::Train, None, &|_| file.clone())
+    };
+    lie(&|_| ()).unwrap();
+    says(
+        lie(&|i| i.values = vec!["area".into()]),
+        "values [\"area\"]",
+    );
+    says(lie(&|i| i.values.clear()), "0 classes");
+    says(lie(&|i| i.classes = i.values.clone()), "not both");
+    says(
+        lie(&|i| i.values = vec![String::new(); 10_001]),
+        "10001 values",
+    );
+}
+
+proptest! {
+    /// A batch is the rows of the whole, whatever the format and whichever the rows.
+    #[test]
+    fn a_batch_is_rows_of_the_whole(picks in prop::collection::vec(any::<prop::sample::Index>(), 0..40)) {
+        let folder = folder(&good());
+        let (idx, _) = inspect_idx(folder.path()).unwrap();
+        let (_classes, flowers) = table(&flowers(23));
+        let (csv, _) = inspect_csv(&flowers, "kind").unwrap();
+        let (_numbers, houses) = table(&houses(23));
+        let (values, _) = inspect_csv_values(&houses, &["price".into(), "age".into()]).unwrap();
+        for (info, file) in [(&idx, None), (&csv, Some(flowers)), (&values, Some(houses))] {
+            let path = |name: &str| file.clone().unwrap_or_else(|| folder.path().join(name));
+            let (samples, _) = load(info, Split::Train, None, &path).unwrap();
+            let rows: Vec<u32> = picks.iter().map(|i| i.index(samples.len()) as u32).collect();
+            prop_assert_eq!(rows_of(&samples, &rows), whole(&samples).picked(&rows));
+        }
+    }
 }

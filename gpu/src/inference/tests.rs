@@ -26,13 +26,13 @@ fn weights_of(spec: &ModelSpec) -> Vec<u8> {
     Session::new(spec, &train).unwrap().export(&BTreeMap::new())
 }
 
+fn inputs(count: usize) -> Vec<f32> {
+    (0..count * 4).map(|i| (i % 7) as f32 / 7.0).collect()
+}
+
 fn samples(count: usize) -> Samples {
-    Samples {
-        inputs: (0..count * 4).map(|i| (i % 7) as f32 / 7.0).collect(),
-        labels: (0..count).map(|i| (i % 3) as u32).collect(),
-        input_len: 4,
-        classes: 3,
-    }
+    let labels = (0..count).map(|i| (i % 3) as u32).collect();
+    Samples::labelled(inputs(count), labels, 4, 3)
 }
 
 #[test]
@@ -54,17 +54,18 @@ fn probabilities_sum_to_one_and_parts_agree_with_the_whole() {
 #[test]
 fn accuracy_counts_the_most_probable_class() {
     let model = Model::load(&spec(), &weights_of(&spec())).unwrap();
-    let mut data = samples(50);
-    let answers = model.probabilities(&data, 0..50).unwrap();
-    data.labels = answers
-        .chunks(3)
-        .map(|row| most_probable(row) as u32)
-        .collect();
-    assert_eq!(model.accuracy(&data).unwrap(), 1.0);
-    data.labels[..10]
+    let answers = model.probabilities(&samples(50), 0..50).unwrap();
+    let best = answers.chunks(3).map(|row| most_probable(row) as u32);
+    let mut labels: Vec<u32> = best.collect();
+    let accuracy = |labels: &[u32]| {
+        let data = Samples::labelled(inputs(50), labels.to_vec(), 4, 3);
+        model.accuracy(&data).unwrap()
+    };
+    assert_eq!(accuracy(&labels), 1.0);
+    labels[..10]
         .iter_mut()
         .for_each(|label| *label = (*label + 1) % 3);
-    assert_eq!(model.accuracy(&data).unwrap(), 0.8);
+    assert_eq!(accuracy(&labels), 0.8);
     assert_eq!(most_probable(&[0.2, 0.4, 0.4]), 1);
 }
 
@@ -77,13 +78,11 @@ fn what_does_not_fit_is_refused() {
     let backwards = 4..3;
     assert!(model.probabilities(&data, backwards).is_err());
     assert!(model.accuracy(&samples(0)).is_err());
-    let wide = Samples {
-        input_len: 5,
-        ..samples(5)
-    };
+    let wide = Samples::labelled(vec![0.0; 25], vec![0; 5], 5, 3);
     assert!(model.probabilities(&wide, 0..1).is_err());
-    let mut broken = samples(5);
-    broken.inputs[9] = f32::NAN;
+    let mut broken = inputs(5);
+    broken[9] = f32::NAN;
+    let broken = Samples::labelled(broken, vec![0; 5], 4, 3);
     let error = model.probabilities(&broken, 1..5).unwrap_err();
     assert!(error.to_string().contains("sample 2 "), "{error}");
     let mut other = spec();

@@ -93,28 +93,25 @@ fn every_rule() -> Vec<TrainSpec> {
     rules
 }
 
-fn samples(count: usize, input_len: usize, classes: usize) -> Samples {
+/// Random inputs and labels.
+fn drawn(count: usize, input_len: usize, classes: usize) -> (Vec<f32>, Vec<u32>) {
     let mut stream = Stream::new("test", 9, "samples");
-    Samples {
-        inputs: (0..count * input_len)
-            .map(|_| stream.signed_unit())
-            .collect(),
-        labels: (0..count)
-            .map(|_| stream.below(classes as u64) as u32)
-            .collect(),
-        input_len,
-        classes,
-    }
+    let inputs = (0..count * input_len)
+        .map(|_| stream.signed_unit())
+        .collect();
+    let label = |_| stream.below(classes as u64) as u32;
+    (inputs, (0..count).map(label).collect())
+}
+
+fn samples(count: usize, input_len: usize, classes: usize) -> Samples {
+    let (inputs, labels) = drawn(count, input_len, classes);
+    Samples::labelled(inputs, labels, input_len, classes)
 }
 
 /// Samples of this model with these labels: of a sequence, one a token.
 fn batch(model: &ModelSpec, inputs: &[f32], labels: &[u32]) -> Samples {
-    Samples {
-        inputs: inputs.to_vec(),
-        labels: labels.to_vec(),
-        input_len: model.input_len(),
-        classes: model.output_len().unwrap(),
-    }
+    let classes = model.output_len().unwrap();
+    Samples::labelled(inputs.to_vec(), labels.to_vec(), model.input_len(), classes)
 }
 
 fn all(data: &Samples) -> Vec<u32> {
@@ -336,12 +333,22 @@ fn samples_that_do_not_fit_are_refused() {
     refused(&mut session, &good, &[0, 5], "sample 5 is asked for");
     refused(&mut session, &samples(5, 7, 4), &[0], "7 values");
     refused(&mut session, &samples(5, 6, 5), &[0], "5 classes");
-    let mut odd = good.clone();
-    odd.labels.push(0);
+    let (inputs, labels) = drawn(5, 6, 4);
+    let with = |labels: Vec<u32>| Samples::labelled(inputs.clone(), labels, 6, 4);
+    let odd = with([&labels[..], &[0]].concat());
     refused(&mut session, &odd, &[0], "not 6 samples");
-    let mut high = good.clone();
-    high.labels[2] = 4;
-    refused(&mut session, &high, &[2], "label 4 of sample 2");
+    let mut high = labels;
+    high[2] = 4;
+    refused(&mut session, &with(high), &[2], "label 4 of sample 2");
+    let numbers = Samples::valued(inputs.clone(), vec![0.0; 10], 6, 2);
+    refused(&mut session, &numbers, &[0], "2 numbers to predict");
+    let ragged = Samples::valued(inputs.clone(), vec![0.0; 11], 6, 2);
+    refused(&mut session, &ragged, &[0], "11 numbers to predict");
+    let sequences = Samples::labelled(inputs.clone(), vec![0; 15], 6, 4);
+    assert_eq!((sequences.len(), sequences.labels_per_sample()), (5, 3));
+    refused(&mut session, &sequences, &[0], "a sample has 3 labels");
+    let ragged = Samples::labelled(inputs.clone(), vec![0; 11], 6, 4);
+    refused(&mut session, &ragged, &[0], "11 labels are not 2 a sample");
     session.grad_step(&good, &[0], &mut |_| ()).unwrap();
 }
 
@@ -351,12 +358,14 @@ fn what_is_not_finite_is_refused_with_step_and_layer() {
         EngineError::NotFinite { step, layer, what } => (step, layer, what),
         other => panic!("{other}"),
     };
-    let mut data = samples(5, 6, 4);
+    let data = samples(5, 6, 4);
     let mut session = Session::new(&mixed(), &adamw()).unwrap();
     step(&mut session, &data, &[0]);
     let before = session.fingerprint();
 
-    data.inputs[0] = f32::NAN;
+    let (mut inputs, labels) = drawn(5, 6, 4);
+    inputs[0] = f32::NAN;
+    let data = Samples::labelled(inputs, labels, 6, 4);
     let error = session.grad_step(&data, &[0], &mut |_| ()).unwrap_err();
     assert!(
         error.to_string().contains("step 2: output of layer 1"),
@@ -383,21 +392,12 @@ fn what_is_not_finite_is_refused_with_step_and_layer() {
 
 #[test]
 fn a_gradient_that_overflows_is_refused_where_it_does() {
-    let data = Samples {
-        inputs: vec![f32::MAX, f32::MAX],
-        labels: vec![0, 0],
-        input_len: 1,
-        classes: 2,
-    };
+    let data = Samples::labelled(vec![f32::MAX; 2], vec![0; 2], 1, 2);
     // Logits stay finite and equal while the gradient of the weight, a sum over both, does not.
     let mut session = Session::new(&model(1, &[linear(2)]), &adamw()).unwrap();
     session.committed.parameters.fill(0.0);
     session.grad_step(&data, &[0, 1], &mut |_| ()).unwrap();
-    let big = Samples {
-        inputs: vec![f32::MAX; 3],
-        labels: vec![0; 3],
-        ..data
-    };
+    let big = Samples::labelled(vec![f32::MAX; 3], vec![0; 3], 1, 2);
     let error = session
         .grad_step(&big, &[0, 1, 2], &mut |_| ())
         .unwrap_err();

@@ -118,11 +118,13 @@ mod tests {
                 file: "a.csv".into(),
                 label: "y".into(),
                 split_seed: 0,
+                targets: Vec::new(),
             },
             train_samples: 100,
             test_samples: 10,
             input: vec![4],
             classes: vec!["a".into(), "b".into()],
+            values: Vec::new(),
         };
         let spec = TaskSpec {
             name: "test".into(),

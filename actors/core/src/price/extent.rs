@@ -125,10 +125,14 @@ fn fit(model: &ModelSpec, dataset: &DatasetInfo, samples: u64) -> Result<u32, Pr
         let reason = format!("{ours:?} values a sample do not fit the dataset's {theirs:?}");
         return Err(misfit("model.input", reason));
     }
-    let classes = dataset.classes.len();
-    if model.output_len() != Some(classes) {
+    let wanted = dataset.outputs();
+    if model.output_len() != Some(wanted) {
         let outputs = model.output_len().unwrap_or(0);
-        let reason = format!("{outputs} outputs do not fit the dataset's {classes} classes");
+        let kind = match dataset.values.is_empty() {
+            true => "classes",
+            false => "values to predict",
+        };
+        let reason = format!("{outputs} outputs do not fit the dataset's {wanted} {kind}");
         return Err(misfit("model.layers", reason));
     }
     match u32::try_from(samples) {

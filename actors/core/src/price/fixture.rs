@@ -22,11 +22,13 @@ pub fn dataset() -> DatasetInfo {
             file: "digits.csv".into(),
             label: "digit".into(),
             split_seed: 0,
+            targets: Vec::new(),
         },
         train_samples: 1437,
         test_samples: 360,
         input: vec![8, 8],
         classes: (0..10).map(|n| n.to_string()).collect(),
+        values: Vec::new(),
     }
 }
 

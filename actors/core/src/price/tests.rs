@@ -72,6 +72,13 @@ fn what_does_not_fit_its_dataset_is_refused_by_field() {
     assert_eq!(field(|d| d.classes.truncate(9)), "model.layers");
     assert_eq!(field(|d| d.train_samples = 0), "dataset");
     assert_eq!(field(|d| d.train_samples = u64::MAX), "dataset");
+    let mut numbers = dataset();
+    numbers.values = std::mem::take(&mut numbers.classes);
+    Extent::of(&training(), &numbers, None).unwrap();
+    numbers.values.pop();
+    let error = Extent::of(&training(), &numbers, None).unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("the dataset's 9 values to predict"), "{said}");
 }
 
 #[test]

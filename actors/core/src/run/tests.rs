@@ -69,11 +69,13 @@ fn terms(spec: &TaskSpec) -> Terms {
             file: "a.csv".into(),
             label: "y".into(),
             split_seed: 0,
+            targets: Vec::new(),
         },
         train_samples: 100,
         test_samples: 10,
         input: vec![4],
         classes: vec!["a".into(), "b".into()],
+        values: Vec::new(),
     };
     let prices = Prices {
         unit_price: Amount::from_base_units(1_000_000_000_000),

@@ -58,11 +58,13 @@ pub fn posted(job: &Job, unit_price: Amount) -> (TaskSpec, Terms) {
             file: "samples.csv".into(),
             label: "label".into(),
             split_seed: 0,
+            targets: Vec::new(),
         },
         train_samples: samples,
         test_samples: 1,
         input: vec![INPUT],
         classes: (0..CLASSES).map(|class| class.to_string()).collect(),
+        values: Vec::new(),
     };
     let spec = spec(job);
     let prices = Prices {

@@ -21,7 +21,7 @@ signed-ticket = signed<ticket>
 ";
 
 /// Keys that a sender may leave out.
-const OPTIONAL: [&str; 22] = [
+const OPTIONAL: [&str; 24] = [
     "conditions",
     "help",
     "retry_after_ms",
@@ -44,6 +44,8 @@ const OPTIONAL: [&str; 22] = [
     "clip_norm",
     "schedule",
     "decay",
+    "targets",
+    "values",
 ];
 
 fn rules() -> BasicContext {

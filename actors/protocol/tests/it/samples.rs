@@ -12,7 +12,7 @@ use cryptomind_protocol::genesis::{
 };
 use cryptomind_protocol::hello::{Auth, Hello, HelloOk, Welcome};
 use cryptomind_protocol::item::{
-    Access, DataFormat, DatasetInfo, FileEntry, ItemKind, ItemView, Manifest, ModelInfo,
+    Access, DataFormat, DatasetInfo, FileEntry, ItemKind, ItemView, Manifest, ModelInfo, TextLevel,
 };
 use cryptomind_protocol::key::{Hash, Nonce};
 use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
@@ -377,6 +377,7 @@ fn dataset(format: DataFormat) -> DatasetInfo {
         test_samples: 360,
         input: vec![8, 8],
         classes: vec!["0".into(), "1".into()],
+        values: Vec::new(),
     }
 }
 
@@ -395,6 +396,49 @@ fn csv() -> DataFormat {
         file: "iris.csv".into(),
         label: "species".into(),
         split_seed: 7,
+        targets: Vec::new(),
+    }
+}
+
+fn text(level: TextLevel) -> DatasetInfo {
+    let format = DataFormat::Text {
+        file: "shakespeare.txt".into(),
+        level,
+        held_out_ppm: 100_000,
+    };
+    let names = match level {
+        TextLevel::Character => vec!["\n".into(), "é".into()],
+        TextLevel::Byte => (0..256).map(|byte| format!("0x{byte:02x}")).collect(),
+    };
+    DatasetInfo {
+        input: vec![64],
+        classes: names,
+        ..dataset(format)
+    }
+}
+
+fn tensors() -> DataFormat {
+    DataFormat::Safetensors {
+        train: "train.safetensors".into(),
+        test: "test.safetensors".into(),
+    }
+}
+
+/// Numbers to predict in place of classes.
+fn with_values(format: DataFormat) -> DatasetInfo {
+    DatasetInfo {
+        classes: Vec::new(),
+        values: vec!["price".into(), "area".into()],
+        ..dataset(format)
+    }
+}
+
+fn csv_values() -> DataFormat {
+    DataFormat::Csv {
+        file: "houses.csv".into(),
+        label: String::new(),
+        split_seed: 7,
+        targets: vec!["price".into(), "area".into()],
     }
 }
 
@@ -995,10 +1039,18 @@ fn items() -> Vec<Message> {
         ItemKind::Model(_),
     );
     all_variants!(
-        [idx(), csv()],
+        [idx(), csv(), text(TextLevel::Byte).format, tensors()],
         DataFormat::Idx { .. },
-        DataFormat::Csv { .. }
+        DataFormat::Csv { .. },
+        DataFormat::Text { .. },
+        DataFormat::Safetensors { .. }
     );
+    all_variants!(
+        [TextLevel::Character, TextLevel::Byte],
+        TextLevel::Character,
+        TextLevel::Byte
+    );
+    let of_data = |info| manifest(ItemKind::Dataset(info), Access::Free);
     let view = |note, manifest| {
         let view = ItemView {
             item: ITEM,
@@ -1013,6 +1065,11 @@ fn items() -> Vec<Message> {
     vec![
         view("idx", a_manifest()),
         view("csv", csv_manifest),
+        view("csv-values", of_data(with_values(csv_values()))),
+        view("text-characters", of_data(text(TextLevel::Character))),
+        view("text-bytes", of_data(text(TextLevel::Byte))),
+        view("safetensors", of_data(dataset(tensors()))),
+        view("safetensors-values", of_data(with_values(tensors()))),
         view("model", model_manifest),
         view(
             "model-bare",

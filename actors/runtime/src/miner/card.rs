@@ -4,7 +4,7 @@ mod torch;
 
 use std::fmt::Write as _;
 
-use cryptomind_protocol::item::{DataFormat, DatasetInfo, FileEntry, MODEL_FILE};
+use cryptomind_protocol::item::{DataFormat, DatasetInfo, FileEntry, MODEL_FILE, TextLevel};
 use cryptomind_protocol::model::ModelSpec;
 use cryptomind_protocol::task::{DecayGroup, Metrics, Optimizer, Schedule, TaskSpec, TrainSpec};
 use cryptomind_protocol::{ItemId, TaskId};
@@ -129,24 +129,39 @@ impl Card<'_> {
     }
 
     fn write_model(&self, text: &mut String) {
+        let (kind, names) = match self.info.values.is_empty() {
+            true => ("classes", &self.info.classes),
+            false => ("values to predict", &self.info.values),
+        };
         let _ = writeln!(
             text,
-            "## Model\n\nInput {:?}, {} parameters, {} classes: {}.\n",
+            "## Model\n\nInput {:?}, {} parameters, {} {kind}: {}.\n",
             self.model.input,
             self.model.parameter_count(),
-            self.info.classes.len(),
-            self.classes()
+            names.len(),
+            self.named(names)
         );
     }
 
-    fn classes(&self) -> String {
+    /// The first of these names. A character of a text is quoted as code quotes it, or it would not be seen.
+    fn named(&self, names: &[String]) -> String {
         const SHOWN: usize = 20;
-        let names = self.info.classes.iter().take(SHOWN).map(|c| plain(c));
-        let mut text = names.collect::<Vec<_>>().join(", ");
-        if self.info.classes.len() > SHOWN {
-            text.push_str(", …");
+        let are_characters = matches!(
+            self.info.format,
+            DataFormat::Text {
+                level: TextLevel::Character,
+                ..
+            }
+        );
+        let shown = |name: &String| match are_characters {
+            true => plain(&format!("{name:?}")),
+            false => plain(name),
+        };
+        let mut text = names.iter().take(SHOWN).map(shown).collect::<Vec<_>>();
+        if names.len() > SHOWN {
+            text.push("…".into());
         }
-        text
+        text.join(", ")
     }
 
     fn write_dataset(&self, text: &mut String) {
@@ -188,18 +203,34 @@ impl Card<'_> {
             "\n## Loading it in PyTorch\n\n```python\nimport torch\nfrom safetensors.torch import load_file\n\n\
              {}weights = load_file(\"{MODEL_FILE}\")\n\
              model.load_state_dict({{k.removeprefix(\"layers.\"): v for k, v in weights.items()}})\n\
-             model.eval()\n# Samples have the shape {:?}, {}.\n```\n",
+             model.eval()\n# {}\n```\n",
             torch::code(self.model),
-            self.model.input,
-            self.scaling()
+            self.inputs()
         );
     }
 
-    fn scaling(&self) -> String {
+    /// How samples become inputs, in a sentence.
+    fn inputs(&self) -> String {
+        let flat = format!(
+            "Samples are flattened to {} values each",
+            self.model.input_len()
+        );
         match &self.info.format {
-            DataFormat::Idx { scale, .. } => format!("divided by {scale}"),
-            DataFormat::Csv { .. } => {
-                "each less `input_shift` and divided by `input_scale` of the file's metadata".into()
+            DataFormat::Idx { scale, .. } => format!("{flat}, divided by {scale}."),
+            DataFormat::Csv { .. } => format!(
+                "{flat}, each less `input_shift` and divided by `input_scale` of the file's metadata."
+            ),
+            DataFormat::Text { level, .. } => format!(
+                "Samples are {} tokens each: {}. Answers are numbered alike.",
+                self.model.input_len(),
+                match level {
+                    TextLevel::Character =>
+                        "a character's place among all of the text, sorted by code point, from 0",
+                    TextLevel::Byte => "bytes, 0 to 255",
+                }
+            ),
+            DataFormat::Safetensors { .. } => {
+                format!("{flat}, as the tensor `inputs` has them: nothing is scaled.")
             }
         }
     }
@@ -253,6 +284,7 @@ mod tests {
             test_samples: 10,
             input: vec![8, 8],
             classes: vec!["zero".into(), "o`ne\n# x".into()],
+            values: Vec::new(),
         };
         let files = [FileEntry {
             name: "a".into(),
@@ -287,6 +319,53 @@ mod tests {
             "zero, o ne # x",
             &BlobId::new([2; 32]).to_string(),
         ] {
+            assert!(text.contains(wanted), "{wanted} is missing in:\n{text}");
+        }
+        let text_format = |level| DataFormat::Text {
+            file: "a".into(),
+            level,
+            held_out_ppm: 1,
+        };
+        let table = DataFormat::Csv {
+            file: "a".into(),
+            label: String::new(),
+            split_seed: 0,
+            targets: vec!["price".into()],
+        };
+        let tensors = DataFormat::Safetensors {
+            train: "a".into(),
+            test: "b".into(),
+        };
+        let others = [
+            (text_format(TextLevel::Character), "sorted by code point"),
+            (
+                text_format(TextLevel::Character),
+                "2 classes: \"\\n\", \"a\"",
+            ),
+            (
+                text_format(TextLevel::Byte),
+                "64 tokens each: bytes, 0 to 255",
+            ),
+            (tensors.clone(), "nothing is scaled"),
+            (tensors, "1 values to predict: price"),
+            (table, "less `input_shift`"),
+        ];
+        for (format, wanted) in others {
+            let (classes, values) = match format {
+                DataFormat::Text { .. } => (vec!["\n".into(), "a".into()], vec![]),
+                _ => (vec![], vec!["price".into()]),
+            };
+            let info = DatasetInfo {
+                format,
+                classes,
+                values,
+                ..info.clone()
+            };
+            let text = Card {
+                info: &info,
+                ..card
+            }
+            .text();
             assert!(text.contains(wanted), "{wanted} is missing in:\n{text}");
         }
     }

@@ -169,13 +169,11 @@ fn again(
     index: usize,
     round: &mut dyn FnMut(&mut [f32]),
 ) -> Result<Vec<f32>, Fault> {
-    let start = index * samples.input_len;
-    let mut one = Samples {
-        inputs: samples.inputs[start..start + samples.input_len].to_vec(),
-        labels: vec![samples.labels[index]],
-        ..*samples
-    };
-    round(&mut one.inputs);
+    let (row, mut inputs, mut labels) = ([index as u32], Vec::new(), Vec::new());
+    samples.inputs_of(&row, &mut inputs)?;
+    samples.labels_of(&row, &mut labels);
+    round(&mut inputs);
+    let one = Samples::labelled(inputs, labels, samples.input_len(), samples.classes());
     Ok(rounded.probabilities(&one, 0..1)?)
 }
 
@@ -190,11 +188,7 @@ fn is_near(row: &[f32], other: &[f32]) -> bool {
 fn load(plan: &Plan, file: &dyn Fn(&str) -> PathBuf) -> Result<(Model, Samples), Fault> {
     let model = serve::load(&plan.model, &plan.weights)?;
     // Scaled as the network learnt, not as this dataset would be: the same value means the same in both.
-    let loaded = dataset::load(&plan.info, plan.split, model.scaling(), file);
-    let (samples, _) = loaded.map_err(|e| Fault {
-        task_fault: !matches!(e, dataset::DataError::Io { .. }),
-        reason: e.to_string(),
-    })?;
+    let (samples, _) = dataset::load(&plan.info, plan.split, model.scaling(), file)?;
     Ok((model, samples))
 }
 
@@ -213,13 +207,16 @@ fn predict(
     csv: &mut String,
 ) -> Result<usize, Fault> {
     let probabilities = model.probabilities(samples, range.clone())?;
-    let rows = range.zip(probabilities.chunks_exact(model.classes()));
+    let indices: Vec<u32> = range.map(|index| index as u32).collect();
+    let mut labels = Vec::new();
+    samples.labels_of(&indices, &mut labels);
+    let rows = indices.iter().zip(&labels);
     let mut right = 0;
-    for (index, row) in rows {
+    for ((index, known), row) in rows.zip(probabilities.chunks_exact(model.classes())) {
         let label = most_probable(row);
         let name = plan.model.classes.get(label).map_or("", String::as_str);
         let _ = writeln!(csv, "{index},{label},{},{:.6}", cell(name), row[label]);
-        right += usize::from(samples.labels[index] as usize == label);
+        right += usize::from(*known as usize == label);
     }
     Ok(right)
 }

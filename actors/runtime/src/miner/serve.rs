@@ -352,12 +352,7 @@ fn forward(
     let begin = Instant::now();
     model.scale(&mut inputs);
     let count = inputs.len() / input_len.max(1);
-    let data = Samples {
-        inputs,
-        labels: vec![0; count],
-        input_len,
-        classes: model.classes(),
-    };
+    let data = Samples::labelled(inputs, vec![0; count], input_len, model.classes());
     let probabilities = model
         .probabilities(&data, 0..count)
         .map_err(|e| ErrorBody::user("bad_samples", e))?;

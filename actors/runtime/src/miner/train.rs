@@ -17,7 +17,7 @@ use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 
 use cryptomind_core::batch::{self, Epoch};
-use cryptomind_gpu::dataset::{self, Samples};
+use cryptomind_gpu::dataset::{self, DataError, Samples};
 use cryptomind_gpu::inference::Model;
 use cryptomind_gpu::session::Session;
 use cryptomind_gpu::{EngineError, Scaling};
@@ -155,6 +155,16 @@ pub struct Fault {
     pub task_fault: bool,
     /// What happened.
     pub reason: String,
+}
+
+impl From<DataError> for Fault {
+    fn from(error: DataError) -> Self {
+        Self {
+            // The files are what the catalog names, byte for byte: nobody would read them otherwise.
+            task_fault: !matches!(error, DataError::Io { .. }),
+            reason: error.to_string(),
+        }
+    }
 }
 
 impl From<EngineError> for Fault {
@@ -315,11 +325,7 @@ impl Order {
 
 fn load(plan: &Plan, split: Split) -> Result<(Samples, Scaling), Fault> {
     let file = |name: &str| plan.files.get(name).cloned().unwrap_or_default();
-    dataset::load(&plan.info, split, None, &file).map_err(|e| Fault {
-        // The files are what the catalog names, byte for byte: nobody would read them otherwise.
-        task_fault: !matches!(e, dataset::DataError::Io { .. }),
-        reason: e.to_string(),
-    })
+    Ok(dataset::load(&plan.info, split, None, &file)?)
 }
 
 fn new_session(plan: &Plan) -> Result<Session, EngineError> {

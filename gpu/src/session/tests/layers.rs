@@ -1,6 +1,6 @@
 //! Whole models of every layer: loss, outputs and gradients against plain loops in f64.
 
-use cryptomind_protocol::model::Gpt;
+use cryptomind_protocol::model::{Gpt, Loss};
 
 use super::naive::{self, Parameters};
 use super::*;
@@ -205,6 +205,84 @@ fn gradients_of_every_layer_are_the_slopes_of_the_loss() {
     for count in [2, 5] {
         check_gradients(&images(), count);
     }
+}
+
+/// Numbers and log-odds, and classes fitted as such.
+#[test]
+fn other_losses_have_their_slopes() {
+    let shapes = [
+        (Loss::MeanSquare, 3),
+        (Loss::BinaryCrossEntropy, 1),
+        (Loss::BinaryCrossEntropy, 4),
+    ];
+    for (loss, outputs) in shapes {
+        let mut model = model(6, &[linear(5), Layer::Silu {}, linear(outputs)]);
+        model.loss = loss;
+        let inputs = inputs(&model, 4);
+        let labels: Vec<u32> = (0..4).map(|i| i % outputs.max(2)).collect();
+        let width = outputs as usize;
+        let values: Vec<f32> = match width {
+            1 => labels.iter().map(|label| *label as f32).collect(),
+            _ => labels
+                .iter()
+                .flat_map(|label| (0..outputs).map(move |c| f32::from(u8::from(c == *label))))
+                .collect(),
+        };
+        let valued = Samples::valued(inputs.clone(), values.clone(), 6, width);
+        let labelled = Samples::labelled(inputs.clone(), labels, 6, width.max(2));
+        let mut session = Session::with_threads(&model, &adamw(), 1).unwrap();
+        let (loss, got) = gradients(&mut session, &valued, &all(&valued));
+        assert_eq!(
+            gradients(&mut session, &labelled, &all(&labelled)),
+            (loss, got.clone())
+        );
+        let parameters = wide(session.parameters());
+        let at = |parameters: &[f64]| {
+            naive::loss(&model, &inputs, &[], &values, &by_name(&model, parameters))
+        };
+        assert!((loss - at(&parameters)).abs() < 1e-5);
+        for (place, got) in got.iter().enumerate() {
+            let moved = |by: f64| {
+                let mut parameters = parameters.clone();
+                parameters[place] += by;
+                at(&parameters)
+            };
+            let want = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+            assert!((f64::from(*got) - want).abs() < 2e-5 * want.abs().max(1.0));
+        }
+    }
+}
+
+#[test]
+fn what_a_loss_cannot_be_fitted_to_is_refused() {
+    let by = |loss, outputs| ModelSpec {
+        loss,
+        ..model(2, &[linear(outputs)])
+    };
+    let inputs = || vec![0.5; 4];
+    let refused = |model: &ModelSpec, data: &Samples| {
+        let mut session = Session::with_threads(model, &adamw(), 1).unwrap();
+        session
+            .grad_step(data, &[0, 1], &mut |_| ())
+            .unwrap_err()
+            .to_string()
+    };
+    let numbers = Samples::valued(inputs(), vec![0.5, 2.0], 2, 1);
+    assert!(refused(&by(Loss::CrossEntropy, 2), &numbers).contains("fits numbers"));
+    assert!(refused(&by(Loss::BinaryCrossEntropy, 1), &numbers).contains("2 is to be predicted"));
+    assert!(refused(&by(Loss::MeanSquare, 2), &numbers).contains("2 outputs"));
+    let classes = Samples::labelled(inputs(), vec![0, 2], 2, 3);
+    assert!(refused(&by(Loss::BinaryCrossEntropy, 1), &classes).contains("3 classes"));
+    let two_each = Samples::labelled(inputs(), vec![0, 1, 0, 1], 2, 2);
+    assert!(refused(&by(Loss::CrossEntropy, 2), &two_each).contains("2 labels"));
+    let tokens = pooled();
+    let wrong = Samples::labelled(vec![0.0, 1.0, 2.0, 3.0, 7.0], vec![1], 5, 2);
+    let mut session = Session::with_threads(&tokens, &adamw(), 1).unwrap();
+    let error = session.grad_step(&wrong, &[0], &mut |_| ()).unwrap_err();
+    assert!(
+        error.to_string().contains("7 in sample 0 is no token"),
+        "{error}"
+    );
 }
 
 /// A parameter without a gradient would stay as it was drawn, and the loss would fall all the same.

@@ -28,11 +28,8 @@ impl Oracle {
 
     fn logits(&self, data: &Samples, batch: &[u32]) -> Candle {
         let mut inputs = Vec::new();
-        for row in batch {
-            let start = *row as usize * data.input_len;
-            inputs.extend_from_slice(&data.inputs[start..start + data.input_len]);
-        }
-        let shape = (batch.len(), data.input_len);
+        data.inputs_of(batch, &mut inputs).unwrap();
+        let shape = (batch.len(), data.input_len());
         let mut x = Candle::from_vec(inputs, shape, &Device::Cpu).unwrap();
         let mut vars = self.vars.iter();
         for layer in &self.spec.layers {
@@ -51,7 +48,8 @@ impl Oracle {
     }
 
     fn mean_loss(&self, data: &Samples, batch: &[u32]) -> Candle {
-        let labels: Vec<u32> = batch.iter().map(|row| data.labels[*row as usize]).collect();
+        let mut labels = Vec::new();
+        data.labels_of(batch, &mut labels);
         let labels = Candle::from_vec(labels, batch.len(), &Device::Cpu).unwrap();
         loss::cross_entropy(&self.logits(data, batch), &labels).unwrap()
     }

@@ -56,11 +56,13 @@ fn run(n: u8, posted: u64, asked: &[u8]) -> Run {
             file: "f".to_owned(),
             label: "l".to_owned(),
             split_seed: 1,
+            targets: Vec::new(),
         },
         train_samples: 1,
         test_samples: 1,
         input: vec![1],
         classes: vec!["a".to_owned(), "b".to_owned()],
+        values: Vec::new(),
     };
     let extent = Extent::of(&spec, &data, None).unwrap();
     let prices = Prices {

@@ -189,15 +189,13 @@ async fn the_weights_of_a_table_answer_rows_as_they_are() {
     assert!(accuracy > 0.9, "{accuracy}");
 
     let model = Model::load(&model, &weights).unwrap();
-    let mut data = Samples {
-        inputs: rows.concat(),
-        labels: rows.iter().map(|row| dear(row).into()).collect(),
-        input_len: 2,
-        classes: 2,
-    };
-    assert!(model.accuracy(&data).unwrap() < 0.8, "scaling is needed");
-    model.scale(&mut data.inputs);
-    let right = model.accuracy(&data).unwrap();
+    let labels: Vec<u32> = rows.iter().map(|row| dear(row).into()).collect();
+    let of = |inputs: Vec<f32>| Samples::labelled(inputs, labels.clone(), 2, 2);
+    let mut inputs = rows.concat();
+    let right = model.accuracy(&of(inputs.clone())).unwrap();
+    assert!(right < 0.8, "scaling is needed");
+    model.scale(&mut inputs);
+    let right = model.accuracy(&of(inputs)).unwrap();
     assert!(right > 0.9, "{right}");
 }
 
