@@ -16,6 +16,7 @@ mod crowd;
 mod disk;
 mod escrow;
 mod infer;
+mod infer_local;
 pub mod kills;
 mod latency;
 mod ledger;
@@ -23,6 +24,7 @@ mod load;
 mod market;
 mod matching;
 mod promise;
+mod quality;
 mod recovery;
 mod shapes;
 mod shown;
@@ -37,6 +39,8 @@ pub async fn run(context: &Context, command: BenchCommand) -> Result<()> {
         BenchCommand::Infer(args) => infer::run(context.output, args).await,
         BenchCommand::Promise(args) => promise::run(context.output, args).await,
         BenchCommand::Train(args) => train::run(context.output, args).await,
+        BenchCommand::InferLocal(args) => infer_local::run(context.output, args).await,
+        BenchCommand::Quality(args) => quality::run(context.output, args).await,
         BenchCommand::Kills(args) => kills::run(context.output, args).await,
     }
 }

@@ -227,6 +227,12 @@ pub enum BenchCommand {
     /// What one training step takes in this process, without a network
     #[command(after_help = examples::BENCH_TRAIN)]
     Train(BenchTrainArgs),
+    /// What a batch takes in a trained model, in this process, without a network
+    #[command(after_help = examples::BENCH_INFER_LOCAL)]
+    InferLocal(BenchTrainArgs),
+    /// How good models become that are trained on real data, and whether that is good enough
+    #[command(after_help = examples::BENCH_QUALITY)]
+    Quality(BenchQualityArgs),
     /// What a miner's self-test promises of training, and what its next tasks reach
     #[command(after_help = examples::BENCH_PROMISE)]
     Promise(BenchPromiseArgs),
@@ -317,6 +323,24 @@ pub struct BenchTrainArgs {
     /// Steps; the median counts
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub steps: u32,
+
+    /// Say where the time goes, by operation
+    #[arg(long)]
+    pub profile: bool,
+}
+
+/// What to train for quality.
+#[derive(Debug, Clone, Args)]
+pub struct BenchQualityArgs {
+    /// The folder with digits/, mnist10k/ (four IDX files each) and tinyshakespeare/input.txt
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Threads; 0: all
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=4096))]
+    pub threads: u16,
+    /// Seeds: so often each model is trained, the language model once
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub seeds: u32,
 }
 
 /// A model of `bench train`.
@@ -524,10 +548,10 @@ pub enum DatasetCommand {
     Get(GetArgs),
 }
 
-/// What to publish and how.
+/// Data of one's own: a folder with four IDX files, a CSV table, a text, or tensors.
 #[derive(Debug, Clone, Args)]
 #[command(group(ArgGroup::new("data").required(true).args(["path", "csv", "text", "safetensors"])))]
-pub struct DatasetAddArgs {
+pub struct DataArgs {
     /// A folder with four IDX files, or a CSV file
     pub path: Option<PathBuf>,
     /// A CSV file; one row in five is held out
@@ -554,6 +578,14 @@ pub struct DatasetAddArgs {
     /// A folder with train.safetensors and test.safetensors: tensors `inputs`, and `labels` or `targets`
     #[arg(long, value_name = "DIR")]
     pub safetensors: Option<PathBuf>,
+}
+
+/// What to publish and how.
+#[derive(Debug, Clone, Args)]
+pub struct DatasetAddArgs {
+    /// The data.
+    #[command(flatten)]
+    pub data: DataArgs,
     /// Its name; by default that of the file or folder
     #[arg(long)]
     pub name: Option<String>,
@@ -683,6 +715,22 @@ pub struct InferArgs {
     pub output: Option<PathBuf>,
 }
 
+/// What to train here, and on what.
+#[derive(Debug, Clone, Args)]
+pub struct RunLocalArgs {
+    /// The task file; its dataset and its budget play no part
+    pub file: PathBuf,
+    /// The data.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Threads; 0: all
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=4096))]
+    pub threads: u16,
+    /// The folder for model and checkpoint; by default one with the task's name. A checkpoint in it is gone on from
+    #[arg(long, short, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+}
+
 /// Tasks.
 #[derive(Debug, Subcommand)]
 pub enum TaskCommand {
@@ -699,6 +747,9 @@ pub enum TaskCommand {
         /// The task file
         file: PathBuf,
     },
+    /// Train on this machine, without a network: to try a model before it costs anything
+    #[command(after_help = examples::TASK_RUN_LOCAL)]
+    RunLocal(RunLocalArgs),
     /// Post a task: its whole cap is held until it ends
     #[command(after_help = examples::TASK_SUBMIT)]
     Submit {

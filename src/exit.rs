@@ -65,7 +65,7 @@ pub fn code_of(error: &ErrorBody) -> u8 {
         "interrupted" => INTERRUPTED,
         "task_cancelled" | "not_confirmed" => CANCELLED,
         "task_expired" | "task_abandoned" => NETWORK_FAILED,
-        "ledger_fault" | "ledger_diverges" | "promise_off" => INTERNAL,
+        "ledger_fault" | "ledger_diverges" | "promise_off" | "bar_missed" => INTERNAL,
         "receipt_too_large" | "receipt_damaged" | "receipt_unproven" => INTERNAL,
         _ if error.is_not_found() => NOT_FOUND,
         _ => match error.class {

@@ -20,6 +20,7 @@ mod platform;
 mod process;
 mod resolve;
 mod roles;
+mod training;
 
 use std::process::ExitCode;
 

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use cryptomind_gpu::profile::Profile;
 use cryptomind_gpu::session::Session;
 use cryptomind_protocol::ErrorBody;
 use cryptomind_protocol::task::{Optimizer, TrainSpec};
@@ -15,6 +16,7 @@ use super::usage::Usage;
 use crate::cli::BenchTrainArgs;
 use crate::exit;
 use crate::output::{Output, table};
+use crate::training;
 
 /// Steps before those that count.
 const WARM_UP: u32 = 5;
@@ -36,8 +38,33 @@ struct Report {
     params: usize,
     /// The most memory that this process had resident, MiB; nothing where the system does not say.
     peak_mib: Option<f64>,
+    /// Where the time goes, milliseconds a step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Vec<Spent>>,
     /// What the steps added to what was resident before the first one, at their peak.
     step_mib: Option<f64>,
+}
+
+/// What an operation takes in a step, milliseconds, over all places in which the model has it.
+#[derive(Debug, Serialize)]
+struct Spent {
+    operation: &'static str,
+    forward_ms: f64,
+    /// For the gradients of its parameters.
+    parameters_ms: f64,
+    /// For the gradient of its input.
+    input_ms: f64,
+}
+
+fn spent(profile: &Profile, steps: u32) -> Vec<Spent> {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3 / f64::from(steps);
+    let one = |(operation, spent): (&'static str, cryptomind_gpu::profile::Spent)| Spent {
+        operation,
+        forward_ms: ms(spent.forward),
+        parameters_ms: ms(spent.parameters),
+        input_ms: ms(spent.input),
+    };
+    profile.operations().into_iter().map(one).collect()
 }
 
 /// Runs the benchmark.
@@ -53,10 +80,7 @@ pub async fn run(output: Output, args: BenchTrainArgs) -> Result<()> {
 }
 
 fn measure(args: BenchTrainArgs) -> Result<Report, cryptomind_gpu::EngineError> {
-    let threads = match args.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads.into(),
-    };
+    let threads = training::threads(args.threads);
     let shape = Shape::of(args.model);
     let batch = shape.batch;
     let data = shape.samples();
@@ -65,6 +89,9 @@ fn measure(args: BenchTrainArgs) -> Result<Report, cryptomind_gpu::EngineError> 
     let loaded = resident();
     let (mut times, mut losses) = (Vec::new(), Vec::new());
     for step in 0..WARM_UP + args.steps {
+        if step == WARM_UP && args.profile {
+            session.start_profile();
+        }
         let begin = Instant::now();
         let loss = session.grad_step(&data, &rows, &mut |_| ())?;
         session.apply(batch)?;
@@ -84,6 +111,7 @@ fn measure(args: BenchTrainArgs) -> Result<Report, cryptomind_gpu::EngineError> 
         samples_per_s: f64::from(batch) / median.as_secs_f64(),
         first_loss: losses.first().copied().unwrap_or_default(),
         last_loss: losses.last().copied().unwrap_or_default(),
+        profile: session.profile().map(|profile| spent(profile, args.steps)),
         params: session.parameter_count(),
         peak_mib: resident().map(Usage::peak_mib),
         step_mib: resident()
@@ -122,7 +150,18 @@ impl Report {
             ("of that by the steps, MiB", mib(self.step_mib)),
         ];
         let rows = rows.map(|(what, value)| vec![what.to_owned(), value]);
-        table(&["measured", "value"], rows)
+        let mut text = table(&["measured", "value"], rows);
+        if let Some(profile) = &self.profile {
+            let row = |spent: &Spent| {
+                let times = [spent.forward_ms, spent.parameters_ms, spent.input_ms];
+                let times = times.map(|ms| format!("{ms:.3}"));
+                [vec![spent.operation.to_owned()], times.to_vec()].concat()
+            };
+            let header = ["ms a step", "forward", "parameters", "input"];
+            text.push('\n');
+            text.push_str(&table(&header, profile.iter().map(row)));
+        }
+        text
     }
 }
 
@@ -144,6 +183,7 @@ mod tests {
                 model,
                 threads: 1,
                 steps: 5,
+                profile: true,
             };
             let report = measure(args).unwrap();
             assert_eq!((report.params, report.steps), (params, 5));

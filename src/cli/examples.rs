@@ -271,7 +271,32 @@ PyTorch is what to hold it against.
 
 Examples:
   cryptomind bench train --format json
+  cryptomind bench train --model gpt --threads 2 --steps 50 --profile
   cryptomind bench train --model mlp --threads 2 --steps 200";
+
+pub const BENCH_INFER_LOCAL: &str = "\
+One model on batches of the size that `bench train` uses. The same in PyTorch's eval mode is what to hold it against.
+
+Examples:
+  cryptomind bench infer-local --format json
+  cryptomind bench infer-local --model cnn --threads 2 --steps 200";
+
+pub const BENCH_QUALITY: &str = "\
+Trains small models on real data with fixed recipes and holds what they reach on held-out samples against what
+PyTorch reaches with the same. Exit code 1 where one falls short; data that are missing are an error.
+
+Examples:
+  cryptomind bench quality --data data
+  cryptomind bench quality --data data --seeds 1 --format json";
+
+pub const TASK_RUN_LOCAL: &str = "\
+Trains what a task file says, on the processor of this machine and data of its own, to the bits that a miner of its
+kind would come to. Ctrl-C leaves a checkpoint, with which the same command goes on.
+
+Examples:
+  cryptomind task run-local digits-task.toml digits/
+  cryptomind task run-local iris-task.toml --csv iris.csv --label species
+  cryptomind task run-local gpt.toml --text input.txt --context 64 --output gpt";
 
 pub const BENCH_PROMISE: &str = "\
 Starts a whole network on this machine with one miner, which tests itself, and has it train four models on

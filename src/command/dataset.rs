@@ -4,22 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cryptomind_config::TaskFile;
-use cryptomind_gpu::dataset::{
-    DataError, inspect_csv, inspect_csv_values, inspect_idx, inspect_safetensors, inspect_text,
-};
 use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo, ItemKind, ItemView, Manifest};
 use cryptomind_protocol::{Amount, ErrorBody};
 use serde_json::json;
 
-use crate::cli::{AccessArg, DatasetAddArgs, DatasetCommand, GetArgs, LevelArg};
-use crate::command::{files, task};
+use crate::cli::{AccessArg, DatasetAddArgs, DatasetCommand, GetArgs};
+use crate::command::{data, files, task};
 use crate::context::Context;
 use crate::resolve;
-
-/// Tokens of a sample of text, where nothing is said.
-const CONTEXT: u32 = 64;
-/// Share of a text that is held out where nothing is said, millionths.
-const HELD_OUT_PPM: u32 = 100_000;
 
 /// Runs a `dataset` command.
 pub async fn run(context: &Context, command: DatasetCommand) -> Result<()> {
@@ -119,10 +111,10 @@ async fn add(context: &Context, args: DatasetAddArgs) -> Result<()> {
     let access = access(args.access, args.fee)?;
     let name = match &args.name {
         Some(name) => name.clone(),
-        None => name_of(path(&args)?),
+        None => name_of(data::path(&args.data)?),
     };
-    let asked = args.clone();
-    let inspected = tokio::task::spawn_blocking(move || inspect(&asked)).await?;
+    let asked = args.data;
+    let inspected = tokio::task::spawn_blocking(move || data::inspect(&asked)).await?;
     let (info, paths) = inspected?;
     let draft = Draft {
         name,
@@ -150,7 +142,7 @@ async fn publish(
     task_file: bool,
 ) -> Result<()> {
     let client = context.client().await?;
-    let stored = files::upload(context.output, client, named(&draft.info, paths)).await?;
+    let stored = files::upload(context.output, client, data::named(&draft.info, paths)).await?;
     let (files, receipts) = stored.into_iter().unzip();
     let manifest = Manifest {
         name: draft.name.clone(),
@@ -202,69 +194,6 @@ fn told(path: &str, info: &DatasetInfo) -> String {
     )
 }
 
-/// Where the data lie; the command line has exactly one of them.
-fn path(args: &DatasetAddArgs) -> Result<&Path, ErrorBody> {
-    let tables = args.path.as_ref().or(args.csv.as_ref());
-    let path = tables.or(args.text.as_ref()).or(args.safetensors.as_ref());
-    let none = || ErrorBody::user("no_data", "a dataset needs its files");
-    path.map(PathBuf::as_path).ok_or_else(none)
-}
-
-/// Looks into the files: a folder of IDX, a table, a text, or tensors.
-fn inspect(args: &DatasetAddArgs) -> Result<(DatasetInfo, Vec<PathBuf>), ErrorBody> {
-    let path = path(args)?;
-    if !path.exists() {
-        return Err(ErrorBody::not_found(
-            "file",
-            format!("{} is not there", path.display()),
-        ));
-    }
-    if args.safetensors.is_some() {
-        return inspect_safetensors(path).map_err(bad);
-    }
-    if args.text.is_some() {
-        let context = args.context.unwrap_or(CONTEXT);
-        let level = args.level.unwrap_or(LevelArg::Character).into();
-        let held_out_ppm = args.held_out.unwrap_or(HELD_OUT_PPM);
-        return one(inspect_text(path, context, level, held_out_ppm));
-    }
-    if path.is_dir() && args.csv.is_none() {
-        return match args.label.is_none() && args.values.is_empty() {
-            true => inspect_idx(path).map_err(bad),
-            false => Err(ErrorBody::user(
-                "label_of_folder",
-                "a folder of IDX files has its labels in a file",
-            )
-            .with_help("leave --label and --values out, or name a CSV file")),
-        };
-    }
-    match (&args.label, &args.values[..]) {
-        (Some(label), _) => one(inspect_csv(path, label)),
-        (None, []) => Err(
-            ErrorBody::user("no_label", "a CSV file needs its column of labels")
-                .with_help("add --label COLUMN, or --values COLUMN,COLUMN to predict numbers; a text is named by --text"),
-        ),
-        (None, values) => one(inspect_csv_values(path, values)),
-    }
-}
-
-fn bad(error: DataError) -> ErrorBody {
-    ErrorBody::user("bad_dataset", error)
-}
-
-fn one(
-    found: Result<(DatasetInfo, PathBuf), DataError>,
-) -> Result<(DatasetInfo, Vec<PathBuf>), ErrorBody> {
-    let (info, file) = found.map_err(bad)?;
-    Ok((info, vec![file]))
-}
-
-/// Each file under the name by which its dataset knows it.
-fn named(info: &DatasetInfo, paths: Vec<PathBuf>) -> Vec<(String, PathBuf)> {
-    let names = info.format.files().into_iter().map(str::to_owned);
-    names.zip(paths).collect()
-}
-
 /// The file's or folder's name as a name of the catalog.
 fn name_of(path: &Path) -> String {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -295,6 +224,8 @@ fn name_of(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::DataArgs;
+    use crate::command::data::{inspect, named};
     use cryptomind_protocol::task::is_name;
 
     #[test]
@@ -326,12 +257,12 @@ mod tests {
         assert_eq!(name_of(Path::new("a/Iris.csv")), "iris");
     }
 
-    fn args(line: &str, path: &Path) -> DatasetAddArgs {
+    fn args(line: &str, path: &Path) -> DataArgs {
         use clap::Parser as _;
         #[derive(clap::Parser)]
         struct Line {
             #[command(flatten)]
-            args: DatasetAddArgs,
+            args: DataArgs,
         }
         let words = line.split(' ').map(|word| match word {
             "PATH" => path.to_str().unwrap(),

@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::TaskCommand;
-use crate::command::{files, interruptible, miner, serve};
+use crate::command::{files, interruptible, miner, run_local, serve};
 use crate::context::Context;
 use crate::follow::Follow;
 use crate::output::{printable, table};
@@ -31,6 +31,8 @@ pub async fn run(context: &Context, command: TaskCommand) -> Result<()> {
             let (task, _) = interruptible(submit(context, &file)).await?;
             watch(context, task, 0).await
         }
+        // Ctrl-C leaves a checkpoint.
+        TaskCommand::RunLocal(args) => run_local::run(context, args).await,
         TaskCommand::Watch { task, from } => {
             let find = async { Ok(resolve::task(context.client().await?, &task).await?) };
             let task = interruptible(find).await?;
@@ -56,7 +58,9 @@ async fn run_short(context: &Context, command: TaskCommand) -> Result<()> {
         TaskCommand::Get { task, output } => get(context, &task, output).await,
         TaskCommand::Cancel { task } => cancel(context, &task).await,
         TaskCommand::Rate { task, stars } => rate(context, &task, stars).await,
-        TaskCommand::Watch { .. } => unreachable!("a watch is run by `run`"),
+        TaskCommand::Watch { .. } | TaskCommand::RunLocal(_) => {
+            unreachable!("it is run by `run`")
+        }
     }
 }
 
