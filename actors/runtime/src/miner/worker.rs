@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cryptomind_config::PortRange;
+use cryptomind_gpu::engine::{Cpu, Engine};
 use cryptomind_gpu::memory;
-use cryptomind_gpu::session::Session;
 use cryptomind_net::Endpoint;
 use cryptomind_net::ring::RingSocket;
 use cryptomind_protocol::frame::ALPN_SERVE;
@@ -510,15 +510,19 @@ async fn watch(
     ending
 }
 
-/// Refuses a task whose arenas do not fit; `available` is nothing where the system does not say.
+/// Refuses a task that does not fit; `available` is nothing where the system does not say.
 fn enough_memory(spec: &TaskSpec, available: Option<u64>) -> Result<(), String> {
     let Work::Train { model, train, .. } = &spec.work else {
         return Ok(());
     };
-    model.check().map_err(|e| e.to_string())?;
+    let share = train.global_batch.div_ceil(spec.miners.max(1));
+    let estimate = Cpu::default().supports(model, train, share);
+    let estimate = estimate.map_err(|e| e.to_string())?;
     // The ring's scratch and a checkpoint on its way come on top.
-    let arenas = Session::memory_bytes(model, train);
-    let needed = arenas.saturating_mul(2).saturating_add(MEMORY_SPARE);
+    let arenas = estimate.arena_bytes.saturating_mul(2);
+    let needed = arenas
+        .saturating_add(estimate.batch_bytes)
+        .saturating_add(MEMORY_SPARE);
     match available {
         Some(available) if available < needed => Err(format!(
             "too little memory: {} MiB are needed, {} MiB are free",

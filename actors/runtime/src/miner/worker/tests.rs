@@ -40,4 +40,14 @@ fn a_task_that_does_not_fit_into_memory_is_declined_with_figures() {
     assert_eq!(enough_memory(&big, None), Ok(()));
     assert_eq!(enough_memory(&task(10), Some(1 << 30)), Ok(()));
     assert!(enough_memory(&task(0), None).is_err());
+    // Few parameters, but what lies between the layers of its batch is more than a gigabyte.
+    let mut wide = task(10);
+    if let Work::Train { model, train, .. } = &mut wide.work {
+        *model = ModelSpec::cnn(vec![128, 128], &[64, 64], 64, 10);
+        train.global_batch = 256;
+    }
+    let reason = enough_memory(&wide, Some(1 << 28)).unwrap_err();
+    assert!(reason.contains("256 MiB are free"), "{reason}");
+    wide.miners = 16;
+    assert_eq!(enough_memory(&wide, Some(1 << 30)), Ok(()), "a share of it");
 }
