@@ -282,6 +282,9 @@ fn measured(metrics: &Metrics) -> String {
     if let Some(accuracy) = metrics.test_accuracy {
         let _ = write!(text, ", test accuracy {accuracy:.4}");
     }
+    if let Some(loss) = metrics.test_loss {
+        let _ = write!(text, ", test loss {loss:.4}");
+    }
     if let Some(latency) = &metrics.latency {
         let _ = write!(text, "; {}", serve::split(latency));
     }

@@ -393,6 +393,9 @@ pub struct Metrics {
     /// Share of test samples classified rightly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_accuracy: Option<f32>,
+    /// Mean loss of the test samples: of cross-entropy, nats a label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_loss: Option<f32>,
     /// Samples processed in all.
     pub samples: u64,
     /// From start to end of computing, milliseconds.

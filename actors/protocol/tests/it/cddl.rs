@@ -21,7 +21,7 @@ signed-ticket = signed<ticket>
 ";
 
 /// Keys that a sender may leave out.
-const OPTIONAL: [&str; 24] = [
+const OPTIONAL: [&str; 25] = [
     "conditions",
     "help",
     "retry_after_ms",
@@ -29,6 +29,7 @@ const OPTIONAL: [&str; 24] = [
     "node",
     "final_loss",
     "test_accuracy",
+    "test_loss",
     "max_fee",
     "latency",
     "loss",

@@ -364,6 +364,7 @@ fn metrics() -> Metrics {
     Metrics {
         final_loss: Some(0.03),
         test_accuracy: Some(0.981),
+        test_loss: None,
         samples: 43_110,
         compute_ms: 1_500,
         latency: None,
@@ -668,6 +669,14 @@ fn tasks() -> Vec<Message> {
         ),
         message("task-spec", "rated", asking(Preference::Balanced, None)),
         message("task-spec", "adamw", spec()),
+        message(
+            "metrics",
+            "test-loss",
+            Metrics {
+                test_loss: Some(1.75),
+                ..metrics()
+            },
+        ),
         message("model-spec", "", model()),
         message("model-spec", "images", image_model()),
         message("model-spec", "sequences", sequence_model()),

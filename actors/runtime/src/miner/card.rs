@@ -195,6 +195,9 @@ impl Card<'_> {
         if let Some(accuracy) = self.metrics.test_accuracy {
             let _ = writeln!(text, "- accuracy on the held-out samples {accuracy:.4}");
         }
+        if let Some(loss) = self.metrics.test_loss {
+            let _ = writeln!(text, "- loss on the held-out samples {loss:.4}");
+        }
     }
 
     fn write_loading(&self, text: &mut String) {

@@ -60,6 +60,7 @@ pub fn run(
     let metrics = Metrics {
         final_loss: None,
         test_accuracy: (!samples.is_empty()).then(|| right as f32 / samples.len() as f32),
+        test_loss: None,
         samples: samples.len() as u64,
         compute_ms: begin.elapsed().as_millis() as u64,
         latency: Some(Latency {

@@ -607,12 +607,13 @@ impl Run {
     /// Stores the result and says so.
     async fn finish(&mut self, done: &Done, uploads: Uploads) -> Result<(), Halt> {
         uploads.finish().await.map_err(failed)?;
-        let Some((weights, accuracy)) = &done.result else {
+        let Some((weights, test)) = &done.result else {
             return Err(failed("the training thread made no result"));
         };
         let metrics = Metrics {
             final_loss: done.final_loss,
-            test_accuracy: Some(*accuracy),
+            test_accuracy: test.accuracy.map(|accuracy| accuracy as f32),
+            test_loss: Some(test.loss as f32),
             samples: done.samples,
             compute_ms: done.compute_ms,
             latency: None,

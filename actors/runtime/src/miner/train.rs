@@ -20,7 +20,7 @@ use cryptomind_core::batch::{self, Epoch};
 use cryptomind_gpu::dataset::{self, DataError, Samples};
 use cryptomind_gpu::inference::Model;
 use cryptomind_gpu::session::Session;
-use cryptomind_gpu::{EngineError, Scaling};
+use cryptomind_gpu::{EngineError, Evaluation, Scaling};
 use cryptomind_net::ring::{Ring, RingError};
 use cryptomind_protocol::NodeId;
 use cryptomind_protocol::item::DatasetInfo;
@@ -144,8 +144,8 @@ pub struct Done {
     pub samples: u64,
     /// Time in legs, milliseconds.
     pub compute_ms: u64,
-    /// Weights and accuracy on the test split; rank 0 only.
-    pub result: Option<(Vec<u8>, f32)>,
+    /// Weights, and how good they are on the test split; rank 0 only.
+    pub result: Option<(Vec<u8>, Evaluation)>,
 }
 
 /// Why a thread ends before its time.
@@ -517,8 +517,11 @@ impl Bench {
             metadata.extend(self.scaling.metadata());
             let weights = self.session.export(&metadata);
             let (test, _) = load(&self.plan, Split::Test).map_err(Halt::Fault)?;
-            let accuracy = Model::load(&self.plan.model, &weights)?.accuracy(&test)?;
-            Some((weights, accuracy as f32))
+            let mut model = Model::load(&self.plan.model, &weights)?;
+            if self.plan.threads > 0 {
+                model = model.with_threads(self.plan.threads);
+            }
+            Some((weights, model.evaluate(&test)?))
         } else {
             None
         };

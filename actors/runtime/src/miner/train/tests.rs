@@ -158,7 +158,8 @@ async fn a_member_alone_trains_to_the_end() {
     assert!(last.1 < first.1 / 2.0, "{first:?} {last:?}");
     let done = heard.done.unwrap();
     assert_eq!((done.steps, done.samples), (TOTAL, 2 * 1437));
-    let (weights, accuracy) = done.result.unwrap();
+    let (weights, test) = done.result.unwrap();
+    let accuracy = test.accuracy.unwrap();
     assert!(!weights.is_empty() && accuracy > 0.7, "{accuracy}");
     assert_eq!((trainer.committed(), trainer.prepared()), (TOTAL, false));
 }
@@ -185,7 +186,8 @@ async fn the_weights_of_a_table_answer_rows_as_they_are() {
     let model = plan.model.clone();
     let mut trainer = started(plan).await;
     let done = alone(&mut trainer).await.done.unwrap();
-    let (weights, accuracy) = done.result.unwrap();
+    let (weights, test) = done.result.unwrap();
+    let accuracy = test.accuracy.unwrap();
     assert!(accuracy > 0.9, "{accuracy}");
 
     let model = Model::load(&model, &weights).unwrap();
