@@ -7,7 +7,7 @@
 //!
 //! [model]
 //! input = [8, 8]                                 # shape of one sample
-//! layers = ["linear 64", "relu", "linear 10"]    # first to last; the last is linear, one output a class
+//! layers = ["linear 64", "relu", "linear 10"]    # first to last; one output a class
 //!
 //! [train]
 //! epochs = 30
@@ -16,9 +16,9 @@
 //! max_cost = "0.5 CTM"
 //! ```
 //! A layer is one text: its name, then its sizes and options; a table holds layers of its own: `{ residual = […] }`,
-//! `{ repeat = 4, layers = […] }`. `preset = "mlp"`, `"cnn"` or `"gpt"` with their sizes stands for layers. Everything that [`TaskSpec::check`] refuses is reported
-//! at the line of the key at fault. Names of items are resolved by the caller: see
-//! [`TaskFile::into_spec`].
+//! `{ repeat = 4, layers = […] }`. `preset = "mlp"`, `"cnn"` or `"gpt"` with their sizes stands for layers. Everything
+//! that [`TaskSpec::check`] refuses is reported at the line of the key at fault. Names of items are resolved by the
+//! caller: see [`TaskFile::into_spec`].
 
 mod layer;
 mod model;
@@ -29,8 +29,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
 
-use cryptomind_protocol::item::{Access, DatasetInfo};
-use cryptomind_protocol::model::{ModelError, ModelSpec};
+use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo};
+use cryptomind_protocol::model::{Misfit, ModelError, ModelMisfit, ModelSpec};
 use cryptomind_protocol::task::{
     Conditions, Preference, Split, TaskError, TaskSpec, TrainSpec, Work, is_name,
 };
@@ -222,7 +222,7 @@ impl TaskFile {
         Ok(self.spec_with(id_of))
     }
 
-    /// Holds the model against the dataset: shapes and outputs must fit.
+    /// Holds the model against the dataset: shapes, loss, outputs and tokens must fit.
     ///
     /// # Errors
     /// What does not fit, at the line of the model's key.
@@ -236,23 +236,35 @@ impl TaskFile {
                 .at("model.input", &message)
                 .with_help(format!("write input = {:?}", info.input)));
         }
-        let outputs = info.outputs();
-        if model.output_len() != Some(outputs) {
-            let message = match info.values.is_empty() {
-                true => format!("{dataset} has {outputs} classes: one output each"),
-                false => format!("{dataset} has {outputs} values to predict: one output each"),
-            };
-            return Err(match self.layer_spans.last().cloned() {
-                Some(span) => self
-                    .document
-                    .error(span, message)
-                    .with_help(format!("write \"linear {outputs}\" as the last layer")),
-                None => self
-                    .at("model.outputs", &message)
-                    .with_help(format!("write outputs = {outputs}")),
-            });
+        model.fits(info).map_err(|e| self.unfit(info, &e))
+    }
+
+    /// What does not fit a dataset, where the file says it: at a layer, or at a size of its preset.
+    fn unfit(&self, info: &DatasetInfo, unfit: &ModelMisfit) -> ConfigError {
+        let message = format!("{}: {}", self.dataset(), unfit.reason);
+        let layer = match unfit.misfit {
+            Misfit::Tokens => self.layer_spans.first(),
+            Misfit::Positions | Misfit::Outputs => self.layer_spans.last(),
+            Misfit::Input | Misfit::Loss => None,
+        };
+        if let Some(span) = layer.cloned() {
+            let error = self.document.error(span, message);
+            return error.with_help(&unfit.cure);
         }
-        Ok(())
+        let is_text = matches!(info.format, DataFormat::Text { .. });
+        let (key, help) = match unfit.misfit {
+            Misfit::Input | Misfit::Loss => (unfit.misfit.key(), unfit.cure.clone()),
+            Misfit::Outputs | Misfit::Tokens => (
+                "model.outputs",
+                format!("write outputs = {}", info.outputs()),
+            ),
+            Misfit::Positions if is_text => ("model.preset", "write preset = \"gpt\"".into()),
+            Misfit::Positions => (
+                "model.preset",
+                "write preset = \"mlp\", or \"cnn\" for images".into(),
+            ),
+        };
+        self.at(key, &message).with_help(help)
     }
 
     fn spec_with(&self, id_of: impl Fn(&ItemRef) -> ItemId) -> TaskSpec {

@@ -193,6 +193,9 @@ A task file:
   miners = 3
   [budget]
   max_cost = \"1 CTM\"
+Other layers are written likewise: \"conv2d 32 kernel=3 padding=1\", \"max_pool 2\", \"batch_norm\", \"embedding 65 128 positions\",
+\"attention 4\", { residual = [\"relu\"] }, { repeat = 4, layers = [\"relu\"] }; or preset = \"mlp\", \"cnn\" or \"gpt\" with outputs = 10.
+loss = \"mean_square\" is for numbers. README.md has them all; config/tasks has samples.
 
 Examples:
   cryptomind task submit mlp.toml

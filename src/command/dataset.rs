@@ -173,11 +173,10 @@ async fn publish(
     Ok(())
 }
 
-/// A task file beside the user, unless one with its name is there already. None for a text: its model answers for each
-/// token, which a small network of the template does not.
+/// A task file beside the user, unless one with its name is there already.
 fn write_task(path: &str, name: &str, info: &DatasetInfo) -> Result<Option<PathBuf>, ErrorBody> {
     let file = PathBuf::from(format!("{name}-task.toml"));
-    if file.exists() || matches!(info.format, DataFormat::Text { .. }) {
+    if file.exists() {
         return Ok(None);
     }
     task::write_new(&file, &TaskFile::template(path, info, task::random_seed()?))?;
@@ -307,7 +306,11 @@ mod tests {
         assert_eq!(told("a/b", &info), said);
         let (info, _) = found("--text PATH --context 8 --level byte", &text);
         assert_eq!(info.outputs(), 256);
-        assert_eq!(write_task("a/b", "c", &info), Ok(None));
+        let name = dir.path().join("c");
+        let write = || write_task("a/b", name.to_str().unwrap(), &info).unwrap();
+        let file = TaskFile::read(&write().unwrap()).unwrap();
+        file.check_dataset(&info).unwrap();
+        assert_eq!(write(), None, "one is there already");
 
         let table = dir.path().join("t.csv");
         std::fs::write(&table, "a,b,c\n".to_owned() + &"1,2,3\n".repeat(9)).unwrap();

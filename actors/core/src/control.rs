@@ -147,7 +147,8 @@ pub struct Bounds {
 }
 
 /// A task like one that a client asked, for one miner, within the bounds; `model` is what an inference runs. Nothing where it
-/// does not fit them, or where its answer cannot be computed again: a session's depends on what its client asks.
+/// does not fit them, or where its answer cannot be computed again: a session's depends on what its client asks. Any training can be,
+/// whatever its model answers: what is compared are its weights.
 pub fn like(
     seen: &TaskSpec,
     info: &DatasetInfo,
@@ -199,15 +200,33 @@ pub fn like(
     })
 }
 
-/// Whether the answers for a split can be computed again: neither they nor the samples take more memory than a dataset's files may.
+/// Whether a model's answer to a sample is one row of class probabilities, which is what a table of predictions holds and what is
+/// judged. A sequence has many; other losses give numbers.
+fn tells_classes(model: &ModelSpec, info: &DatasetInfo) -> bool {
+    let is_one = matches!(model.output().as_deref(), Some([_]));
+    is_one && model.loss == Loss::CrossEntropy && has_a_class(info)
+}
+
+/// Whether each sample has one class: of a text each token has one, and numbers have none.
+const fn has_a_class(info: &DatasetInfo) -> bool {
+    !info.classes.is_empty() && !matches!(info.format, DataFormat::Text { .. })
+}
+
+/// Whether the answers for a split can be judged and computed again: neither they nor the samples, nor what lies between the
+/// layers, take more memory than a dataset's files may.
 fn can_infer(model: &ModelInfo, info: &DatasetInfo, split: Split, bounds: Bounds) -> bool {
+    if !tells_classes(&model.spec, info) {
+        return false;
+    }
     let samples = u128::from(info.samples(split));
     let flops = samples * u128::from(model.spec.forward_flops());
     let longest = model.classes.iter().map(|class| class.len() as u128).max();
     let answers = samples * (ANSWER_BYTES + longest.unwrap_or(0));
     let outputs = model.spec.output_len().unwrap_or(0) as u128;
     let probabilities = samples.saturating_mul(outputs).saturating_mul(VALUE_BYTES);
-    let bytes = answers.max(probabilities).max(bytes_of(info, split));
+    let between = kept_bytes(&model.spec, 1);
+    let bytes = answers.max(probabilities).max(between);
+    let bytes = bytes.max(bytes_of(info, split));
     flops <= bounds.most_flops
         && bytes <= bounds.most_bytes.into()
         && model.spec.parameter_count() <= bounds.most_parameters
@@ -223,6 +242,11 @@ fn bytes_of(info: &DatasetInfo, split: Split) -> u128 {
     let predicted = info.values.len().max(1) as u128;
     let each = values.saturating_add(predicted).saturating_mul(VALUE_BYTES);
     each.saturating_mul(info.samples(split).into())
+}
+
+/// What lies between the layers while so many samples are computed at once, bytes.
+fn kept_bytes(model: &ModelSpec, samples: u32) -> u128 {
+    u128::from(model.kept_values()) * u128::from(samples) * VALUE_BYTES
 }
 
 /// A training with a seed of its own, in as many epochs as the bounds allow; nothing where that is less than one. Clients' seeds
@@ -241,7 +265,9 @@ fn shortened(
         .checked_div(train.steps_per_epoch(info.train_samples))?;
     let epochs = epochs.min(steps.into());
     let epochs = train.epochs.min(u32::try_from(epochs).unwrap_or(u32::MAX));
-    if epochs == 0 || model.parameter_count() > bounds.most_parameters {
+    // A step computes its whole batch at once.
+    let is_large = kept_bytes(model, train.global_batch) > bounds.most_bytes.into();
+    if epochs == 0 || is_large || model.parameter_count() > bounds.most_parameters {
         return None;
     }
     Some(TrainSpec {
@@ -259,7 +285,7 @@ pub fn usual(
     bounds: Bounds,
     dice: &mut Dice,
 ) -> Option<TaskSpec> {
-    if info.classes.is_empty() || matches!(info.format, DataFormat::Text { .. }) {
+    if !has_a_class(info) {
         return None;
     }
     let hidden = Layer::linear(16 << dice.below(4));
@@ -399,6 +425,8 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
+    use cryptomind_protocol::item::TextLevel;
+    use cryptomind_protocol::model::Gpt;
     use cryptomind_protocol::task::Metrics;
 
     use super::*;
@@ -542,6 +570,69 @@ mod tests {
         let mut fits = |bounds| like(&seen, &info(), Some(&model), bounds, &mut dice).is_some();
         assert!(fits(bounds(flops, parameters)));
         assert!(!fits(bounds(flops - 1, parameters)) && !fits(bounds(flops, parameters - 1)));
+    }
+
+    /// What holds no row of class probabilities a sample would make a wrong answer of a right one.
+    #[test]
+    fn nothing_is_asked_that_cannot_be_judged() {
+        let text = DatasetInfo {
+            format: DataFormat::Text {
+                file: "a.txt".into(),
+                level: TextLevel::Character,
+                held_out_ppm: 100_000,
+            },
+            ..info()
+        };
+        let mut numbers = info();
+        numbers.values = std::mem::take(&mut numbers.classes);
+        let classifier = ModelSpec::mlp(vec![64], &[16], 10);
+        let with = |loss| ModelSpec {
+            loss,
+            ..classifier.clone()
+        };
+        let gpt = ModelSpec::gpt(Gpt {
+            vocabulary: 10,
+            context: 64,
+            width: 8,
+            heads: 2,
+            blocks: 1,
+            dropout_ppm: 0,
+        });
+        let drawn = |spec: &ModelSpec, info: &DatasetInfo| {
+            let model = ModelInfo {
+                spec: spec.clone(),
+                classes: info.classes.clone(),
+                dataset: None,
+                task: None,
+                metrics: Metrics::default(),
+            };
+            can_infer(&model, info, Split::Test, BOUNDS)
+        };
+        assert!(drawn(&classifier, &info()));
+        assert!(!drawn(&with(Loss::MeanSquare), &info()));
+        assert!(!drawn(&with(Loss::BinaryCrossEntropy), &info()));
+        assert!(!drawn(&with(Loss::MeanSquare), &numbers));
+        assert!(!drawn(&gpt, &text) && !drawn(&classifier, &text));
+        assert!(!drawn(&gpt, &info()));
+        let mut dice = Dice::new(5);
+        for info in [&text, &numbers] {
+            assert_eq!(usual(ItemId::new([1; 16]), info, BOUNDS, &mut dice), None);
+        }
+    }
+
+    #[test]
+    fn a_step_that_takes_too_much_memory_is_not_asked() {
+        let (mut dice, samples) = (Dice::new(6), info());
+        let model = ModelSpec::mlp(vec![64], &[16], 10);
+        let mut within = |global_batch| {
+            let train = TrainSpec {
+                global_batch,
+                ..TrainSpec::default()
+            };
+            shortened(&model, &train, &samples, BOUNDS, &mut dice).is_some()
+        };
+        let most = BOUNDS.most_bytes / (model.kept_values() * 4);
+        assert!(within(most as u32) && !within(most as u32 + 1));
     }
 
     #[test]

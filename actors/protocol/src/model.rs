@@ -3,6 +3,7 @@
 //! Everything that must be known before anything runs follows from it here: shapes, parameters, operations, room.
 
 mod count;
+mod fit;
 mod layer;
 mod preset;
 mod shape;
@@ -10,6 +11,7 @@ mod shape;
 use serde::{Deserialize, Serialize};
 
 pub use count::{Part, Visit};
+pub use fit::{Misfit, ModelMisfit};
 pub use layer::{BATCH_NORM_MOMENTUM, Layer, NORM_EPS, PPM, Pair};
 pub use preset::Gpt;
 

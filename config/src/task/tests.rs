@@ -1,11 +1,13 @@
 use super::*;
-use cryptomind_protocol::item::DataFormat;
-use cryptomind_protocol::model::Layer as Nn;
+use cryptomind_protocol::item::{DataFormat, TextLevel};
+use cryptomind_protocol::model::{Gpt, Layer as Nn, Loss};
 use cryptomind_protocol::task::{DecayGroup, Optimizer, Schedule};
 
 const DIGITS: &str = include_str!("../../tasks/digits.toml");
 const CSV: &str = include_str!("../../tasks/csv.toml");
 const INFER: &str = include_str!("../../tasks/infer.toml");
+const CNN: &str = include_str!("../../tasks/cnn.toml");
+const GPT: &str = include_str!("../../tasks/gpt.toml");
 
 fn dataset(input: Vec<u32>, classes: usize) -> DatasetInfo {
     DatasetInfo {
@@ -23,9 +25,48 @@ fn dataset(input: Vec<u32>, classes: usize) -> DatasetInfo {
     }
 }
 
+fn text(context: u32, tokens: usize) -> DatasetInfo {
+    let format = DataFormat::Text {
+        file: "a.txt".into(),
+        level: TextLevel::Character,
+        held_out_ppm: 100_000,
+    };
+    DatasetInfo {
+        format,
+        ..dataset(vec![context], tokens)
+    }
+}
+
+/// A dataset of numbers to predict.
+fn numbers(input: Vec<u32>, values: usize) -> DatasetInfo {
+    let mut info = dataset(input, values);
+    info.values = std::mem::take(&mut info.classes);
+    info
+}
+
+/// The digits' file with this for its layers.
+fn digits_with(model: &str) -> String {
+    let own = "layers = [\"linear 64\", \"relu\", \"linear 10\"]";
+    assert!(DIGITS.contains(own));
+    DIGITS.replacen(own, model, 1)
+}
+
+fn model_of(text: &str) -> Result<ModelSpec, ConfigError> {
+    match TaskFile::parse("t.toml", text)?.work {
+        FileWork::Train { model, .. } => Ok(model),
+        FileWork::Infer { .. } => panic!("a training task"),
+    }
+}
+
 #[test]
 fn the_samples_are_tasks() {
     let id = |item: &ItemRef| Ok(ItemId::new([item.to_string().len() as u8; 16]));
+    let cnn = TaskFile::parse("cnn.toml", CNN).unwrap();
+    cnn.check_dataset(&dataset(vec![28, 28], 10)).unwrap();
+    cnn.into_spec(id).unwrap().check().unwrap();
+    let gpt = TaskFile::parse("gpt.toml", GPT).unwrap();
+    gpt.check_dataset(&text(64, 65)).unwrap();
+    gpt.into_spec(id).unwrap().check().unwrap();
     let digits = TaskFile::parse("digits.toml", DIGITS).unwrap();
     digits.check_dataset(&dataset(vec![8, 8], 10)).unwrap();
     let spec = digits.into_spec(id).unwrap();
@@ -326,22 +367,350 @@ fn a_model_that_does_not_fit_its_dataset_is_refused() {
     assert!(classes.line_text.starts_with("layers"), "{classes}");
 }
 
+/// What a model lacks is said at the line that would have to change, in the words of that file.
+#[test]
+fn what_does_not_fit_is_shown_with_its_cure() {
+    let digits = |model: &str| digits_with(model).replacen("[8, 8]", "[64]", 1);
+    let layers = |last: &str| digits(&format!("layers = [\n\"linear 16\",\n{last}]"));
+    let preset =
+        |name: &str, outputs: u32| digits(&format!("preset = \"{name}\"\noutputs = {outputs}"));
+    let tokens = |rows: u32| {
+        digits(&format!(
+            "layers = [\n\"embedding {rows} 8\",\n\"linear 65 each\"]"
+        ))
+    };
+    let tall = "\"reshape 8 2\", \"linear 10 each\"";
+    let table = |classes| dataset(vec![64], classes);
+    let cases = [
+        (
+            layers("\"linear 10\""),
+            numbers(vec![64], 10),
+            "[model]",
+            "loss = \"mean_square\"",
+        ),
+        (
+            layers("\"linear 10\"") + "",
+            table(3),
+            "\"linear 10\"",
+            "\"linear 3\"",
+        ),
+        (layers(tall), table(10), "\"reshape", "without `each`"),
+        (
+            layers("\"linear 65\""),
+            text(64, 65),
+            "\"linear 65\"",
+            "preset = \"gpt\"",
+        ),
+        (
+            tokens(60),
+            text(64, 65),
+            "\"embedding 60",
+            "\"embedding 65 8\"",
+        ),
+        (preset("mlp", 10), table(3), "outputs", "write outputs = 3"),
+        (
+            preset("mlp", 65),
+            text(64, 65),
+            "preset",
+            "write preset = \"gpt\"",
+        ),
+        (
+            preset("gpt", 10),
+            table(10),
+            "preset",
+            "write preset = \"mlp\"",
+        ),
+        (
+            preset("gpt", 64),
+            text(64, 65),
+            "outputs",
+            "write outputs = 65",
+        ),
+        (
+            preset("mlp", 10).replacen("[model]", "[model]\nloss = \"cross_entropy\"", 1),
+            numbers(vec![64], 10),
+            "loss",
+            "loss = \"mean_square\"",
+        ),
+    ];
+    for (text, info, line, help) in cases {
+        let file = TaskFile::parse("t.toml", &text).unwrap();
+        let error = file.check_dataset(&info).unwrap_err();
+        assert!(error.line_text.starts_with(line), "{error}");
+        assert!(error.message.starts_with("ada/digits: "), "{error}");
+        let said = error.help.clone().unwrap_or_default();
+        assert!(said.contains(help), "{error}");
+    }
+}
+
+#[test]
+fn a_preset_stands_for_its_layers() {
+    let model = |text: &str| model_of(&digits_with(text)).unwrap();
+    let digits = vec![8, 8];
+    assert_eq!(
+        model("preset = \"mlp\"\noutputs = 10"),
+        ModelSpec::mlp(digits.clone(), &[128], 10)
+    );
+    assert_eq!(
+        model("preset = \"mlp\"\noutputs = 10\nhidden = [32, 16]"),
+        ModelSpec::mlp(digits.clone(), &[32, 16], 10)
+    );
+    assert_eq!(
+        model("preset = \"cnn\"\noutputs = 10"),
+        ModelSpec::cnn(digits.clone(), &[32, 64], 128, 10)
+    );
+    assert_eq!(
+        model("preset = \"cnn\"\noutputs = 10\nfilters = [4]\nhidden = 8"),
+        ModelSpec::cnn(digits, &[4], 8, 10)
+    );
+    let usual = Gpt {
+        vocabulary: 65,
+        context: 64,
+        width: 128,
+        heads: 4,
+        blocks: 4,
+        dropout_ppm: 0,
+    };
+    let gpt = |text: &str| {
+        let text = digits_with(&format!("preset = \"gpt\"\noutputs = 65\n{text}"));
+        model_of(&text.replacen("[8, 8]", "[64]", 1)).unwrap()
+    };
+    assert_eq!(gpt(""), ModelSpec::gpt(usual));
+    let small = Gpt {
+        width: 32,
+        heads: 2,
+        blocks: 1,
+        dropout_ppm: 200_000,
+        ..usual
+    };
+    let sizes = "width = 32\nheads = 2\nblocks = 1\ndropout = 0.2";
+    assert_eq!(gpt(sizes), ModelSpec::gpt(small));
+}
+
+#[test]
+fn a_preset_takes_its_own_sizes_alone() {
+    let cases = [
+        ("mlp", "filters = [4]", "`filters` is for preset = \"cnn\""),
+        ("mlp", "blocks = 2", "`blocks` is for preset = \"gpt\""),
+        ("cnn", "width = 8", "`width` is for preset = \"gpt\""),
+        ("gpt", "hidden = [8]", "\"mlp\" or \"cnn\""),
+        ("gpt", "filters = [8]", "`filters` is for preset = \"cnn\""),
+        (
+            "mlp",
+            "layers = [\"linear 3\"]",
+            "a preset has its own layers",
+        ),
+        ("mlp", "hidden = 8", "found a whole number"),
+        ("cnn", "hidden = [8]", "found a list"),
+        ("gpt", "dropout = 1.0", "is not a rate"),
+        ("gpt", "blocks = 257", "out of range"),
+        ("gpt", "blocks = 0", "out of range"),
+    ];
+    for (preset, line, says) in cases {
+        let text = digits_with(&format!("preset = \"{preset}\"\noutputs = 10\n{line}"));
+        let error = model_of(&text.replacen("[8, 8]", "[64]", 1)).expect_err(line);
+        assert!(error.to_string().contains(says), "{line}:\n{error}");
+        assert_eq!(error.line_text, line, "{error}");
+    }
+    let none = model_of(&digits_with("preset = \"mlp\"")).unwrap_err();
+    assert!(
+        none.message.contains("`model.outputs` is missing"),
+        "{none}"
+    );
+    let stray = model_of(&digits_with("layers = [\"linear 10\"]\nwidth = 8")).unwrap_err();
+    assert!(stray.message.contains("preset = \"gpt\""), "{stray}");
+    let wrong = model_of(&digits_with("preset = \"gtp\"\noutputs = 10")).unwrap_err();
+    assert!(
+        wrong.to_string().contains("did you mean \"gpt\"?"),
+        "{wrong}"
+    );
+    // Its sizes are held to the input like layers.
+    let heads = "preset = \"gpt\"\noutputs = 10\nwidth = 9\nheads = 2";
+    let odd = model_of(&digits_with(heads).replacen("[8, 8]", "[64]", 1)).unwrap_err();
+    assert!(odd.message.contains("2 heads do not divide"), "{odd}");
+    assert_eq!(odd.line_text, "preset = \"gpt\"");
+}
+
+#[test]
+fn layers_lie_in_residuals_and_repetitions() {
+    let layers = |text: &str| {
+        let file = digits_with(&format!("layers = [{text}, \"linear 10\"]"));
+        model_of(&file).unwrap().layers
+    };
+    let residual = |layers: &[Nn]| Nn::Residual {
+        layers: layers.to_vec(),
+    };
+    let (eight, relu, last) = (Nn::linear_each(8), Nn::Relu {}, Nn::linear(10));
+    assert_eq!(
+        layers("{ residual = [\"linear 8 each\", \"relu\"] }"),
+        [residual(&[eight.clone(), relu.clone()]), last.clone()]
+    );
+    let four = layers("{ repeat = 4, layers = [\"linear 8 each\", \"relu\"] }");
+    assert_eq!(four.len(), 9);
+    assert_eq!(four[6..], [eight.clone(), relu.clone(), last.clone()]);
+    let nested = "{ layers = [{ residual = [{ repeat = 2, layers = [\"relu\"] }, { residual = [\"linear 8 each\"] }] }], repeat = 2 }";
+    let branch = residual(&[relu.clone(), relu, residual(&[eight])]);
+    assert_eq!(layers(nested), [branch.clone(), branch, last]);
+}
+
+/// A wrong layer is shown at its own line, however deep it lies; what does not fit, at the table that holds it.
+#[test]
+fn what_is_wrong_among_layers_is_shown_where_it_stands() {
+    let cases = [
+        (
+            "{ residual = [\"relu\"], repeat = 2 }",
+            "a residual or a repetition",
+            1,
+        ),
+        ("{ layers = [\"relu\"] }", "a residual or a repetition", 1),
+        ("{ repeat = 2 }", "a residual or a repetition", 1),
+        (
+            "{ repeat = 2, layers = [\"relu\"], x = 1 }",
+            "a residual or a repetition",
+            1,
+        ),
+        ("{ residual = \"relu\" }", "a residual or a repetition", 1),
+        (
+            "{ repeat = \"2\", layers = [\"relu\"] }",
+            "a residual or a repetition",
+            1,
+        ),
+        ("{ repeat = 0, layers = [\"relu\"] }", "give 1 to 1024", 1),
+        (
+            "{ repeat = 1025, layers = [\"relu\"] }",
+            "give 1 to 1024",
+            1,
+        ),
+        (
+            "{ repeat = 1000, layers = [\"relu\", \"tanh\"] }",
+            "more than 1024 layers",
+            1,
+        ),
+        ("{ residual = [] }", "has no layers in it", 1),
+        (
+            "{ residual = [\"linear 7 each\"] }",
+            "which cannot be added",
+            1,
+        ),
+        (
+            "{ residual = [\n\"relu\",\n\"rleu\"] }",
+            "did you mean `relu`?",
+            3,
+        ),
+        (
+            "{ repeat = 2, layers = [\n\"relu\",\n{ residual = [\n\"tanh 3\"] }] }",
+            "no sizes",
+            4,
+        ),
+        (
+            "{ repeat = 2, layers = [\n\"relu\",\n\"attention 3\"] }",
+            "3 heads do not divide",
+            3,
+        ),
+        (
+            "\"relu\",\n{ residual = [\n\"linear 7 each\",\n\"tanh\"] }",
+            "which cannot be added",
+            2,
+        ),
+        ("\"conv2d 3 kernel=3\"", "it takes an image", 1),
+        ("\"relu\",\n\"embedding 5 5\"", "it is the first layer", 2),
+    ];
+    for (layers, says, line) in cases {
+        let text = digits_with(&format!("layers = [\n{layers},\n\"linear 10\"]"));
+        let error = model_of(&text).expect_err(layers);
+        assert!(error.to_string().contains(says), "{layers}:\n{error}");
+        let first = text.lines().position(|line| line == "layers = [").unwrap() + 1;
+        assert_eq!(error.line - first, line, "{layers}:\n{error}");
+    }
+}
+
+#[test]
+fn a_loss_is_chosen_by_its_name() {
+    let layers = "layers = [\"linear 64\", \"relu\", \"linear 10\"]";
+    let of = |loss: &str| model_of(&digits_with(&format!("loss = \"{loss}\"\n{layers}")));
+    for loss in [
+        Loss::CrossEntropy,
+        Loss::MeanSquare,
+        Loss::BinaryCrossEntropy,
+    ] {
+        assert_eq!(of(loss.name()).unwrap().loss, loss);
+    }
+    let error = of("mean_sqare").unwrap_err();
+    assert!(
+        error.to_string().contains("did you mean \"mean_square\"?"),
+        "{error}"
+    );
+    let twice = model_of(&digits_with("layers = [\n\"linear 10\",\n\"softmax\"]")).unwrap_err();
+    assert!(twice.message.contains("the loss does already"), "{twice}");
+    assert!(twice.line_text.starts_with("\"softmax\""), "{twice}");
+}
+
+/// Parses a template, which has to fit its dataset and its own check.
+fn template(info: &DatasetInfo) -> (String, TaskFile) {
+    let text = TaskFile::template("ada/some.data", info, 9_007_199_254_740_991);
+    let file = TaskFile::parse("new.toml", &text).unwrap();
+    file.check_dataset(info).unwrap();
+    assert_eq!(file.dataset().to_string(), "ada/some.data");
+    (text, file)
+}
+
 #[test]
 fn a_template_is_a_task_that_fits_its_dataset() {
     for (input, classes) in [(vec![8, 8], 10), (vec![4], 2), (vec![3, 32, 32], 1000)] {
-        let info = dataset(input, classes);
-        let text = TaskFile::template("ada/some.data", &info, 9_007_199_254_740_991);
-        let file = TaskFile::parse("new.toml", &text).unwrap();
-        file.check_dataset(&info).unwrap();
-        assert_eq!(file.dataset().to_string(), "ada/some.data");
+        let (text, file) = template(&dataset(input.clone(), classes));
+        assert_eq!(text.contains("preset = \"cnn\""), input.len() == 3);
+        assert!(file.max_cost >= "1 CTM".parse().unwrap());
     }
-    let mut numbers = dataset(vec![4], 2);
-    numbers.values = std::mem::take(&mut numbers.classes);
-    let text = TaskFile::template("ada/houses", &numbers, 1);
+    let houses = numbers(vec![4], 2);
+    let (text, _) = template(&houses);
     assert!(text.contains("2 values to predict.") && text.contains("for each value."));
-    let file = TaskFile::parse("new.toml", &text).unwrap();
-    file.check_dataset(&numbers).unwrap();
-    numbers.values.pop();
-    let error = file.check_dataset(&numbers).unwrap_err().to_string();
-    assert!(error.contains("has 1 values to predict"), "{error}");
+    assert!(text.contains("loss = \"mean_square\""), "{text}");
+    let huge = DatasetInfo {
+        train_samples: u64::from(u32::MAX),
+        ..dataset(vec![3, 512, 512], 10)
+    };
+    template(&huge);
+}
+
+#[test]
+fn a_template_for_images_has_convolutions_to_choose() {
+    for input in [vec![28, 28], vec![3, 16, 20]] {
+        let info = dataset(input, 10);
+        let (text, _) = template(&info);
+        let lines = text.lines().filter(|line| !line.starts_with("layers"));
+        let chosen: Vec<&str> = lines
+            .map(|line| match line.strip_prefix('#') {
+                Some(key) if !key.starts_with(' ') => key,
+                _ => line,
+            })
+            .collect();
+        let chosen = TaskFile::parse("new.toml", &chosen.join("\n")).unwrap();
+        chosen.check_dataset(&info).unwrap();
+        let FileWork::Train { model, .. } = chosen.work else {
+            panic!("a training task")
+        };
+        let is_conv = |layer: &&Nn| matches!(layer, Nn::Conv2d { .. });
+        assert_eq!(model.layers.iter().filter(is_conv).count(), 2);
+    }
+}
+
+#[test]
+fn a_template_for_a_text_is_a_transformer() {
+    for (context, tokens, samples) in [(64, 65, 15_700), (1, 2, 1), (256, 256, 3_000_000)] {
+        let info = DatasetInfo {
+            train_samples: samples,
+            ..text(context, tokens)
+        };
+        let (text, file) = template(&info);
+        assert!(text.contains(&format!("{tokens} tokens.")), "{text}");
+        assert_eq!(file.name, "some.data-gpt");
+        let FileWork::Train { train, .. } = &file.work else {
+            panic!("a training task")
+        };
+        let Schedule::Cosine { decay_steps, .. } = train.schedule else {
+            panic!("{:?}", train.schedule)
+        };
+        assert_eq!(u64::from(decay_steps), train.total_steps(samples));
+        assert_eq!(train.global_batch, 12);
+    }
 }

@@ -1,7 +1,7 @@
 //! What a task amounts to: how much is computed, over how many samples, and what it leaves behind.
 
 use cryptomind_protocol::item::{DatasetInfo, ModelInfo};
-use cryptomind_protocol::model::ModelSpec;
+use cryptomind_protocol::model::{ModelMisfit, ModelSpec};
 use cryptomind_protocol::serve::{MAX_CALL_BYTES, byte_len};
 use cryptomind_protocol::task::{TaskSpec, Work};
 use serde::{Deserialize, Serialize};
@@ -115,26 +115,8 @@ fn fit_call(model: &ModelSpec) -> Result<(), PriceError> {
 
 /// The samples of a split, where the model fits the dataset.
 fn fit(model: &ModelSpec, dataset: &DatasetInfo, samples: u64) -> Result<u32, PriceError> {
-    let input = dataset
-        .input
-        .iter()
-        .map(|d| u128::from(*d))
-        .product::<u128>();
-    if model.input_len() as u128 != input {
-        let (ours, theirs) = (&model.input, &dataset.input);
-        let reason = format!("{ours:?} values a sample do not fit the dataset's {theirs:?}");
-        return Err(misfit("model.input", reason));
-    }
-    let wanted = dataset.outputs();
-    if model.output_len() != Some(wanted) {
-        let outputs = model.output_len().unwrap_or(0);
-        let kind = match dataset.values.is_empty() {
-            true => "classes",
-            false => "values to predict",
-        };
-        let reason = format!("{outputs} outputs do not fit the dataset's {wanted} {kind}");
-        return Err(misfit("model.layers", reason));
-    }
+    let refuse = |e: ModelMisfit| misfit(e.misfit.key(), e.to_string());
+    model.fits(dataset).map_err(refuse)?;
     match u32::try_from(samples) {
         Ok(0) => Err(misfit("dataset", "it has no samples in this split".into())),
         Ok(samples) => Ok(samples),

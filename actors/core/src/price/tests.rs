@@ -3,7 +3,8 @@ use super::*;
 use crate::ledger::{Ledger, Op, Rules};
 use cryptomind_protocol::block::{Ending, Share};
 use cryptomind_protocol::genesis::{Allocation, FeeTable, Withholding};
-use cryptomind_protocol::item::{DatasetInfo, ModelInfo};
+use cryptomind_protocol::item::{DataFormat, DatasetInfo, ModelInfo, TextLevel};
+use cryptomind_protocol::model::{Gpt, Loss, ModelSpec};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::task::{Metrics, Reason, Split, Work};
 use cryptomind_protocol::{AccountId, ItemId, NodeId, TaskId, Timestamp};
@@ -74,11 +75,64 @@ fn what_does_not_fit_its_dataset_is_refused_by_field() {
     assert_eq!(field(|d| d.train_samples = u64::MAX), "dataset");
     let mut numbers = dataset();
     numbers.values = std::mem::take(&mut numbers.classes);
-    Extent::of(&training(), &numbers, None).unwrap();
+    let said = |loss, data: &DatasetInfo| {
+        let mut spec = training();
+        if let Work::Train { model, .. } = &mut spec.work {
+            model.loss = loss;
+        }
+        Extent::of(&spec, data, None)
+            .map(|_| ())
+            .map_err(|e| e.to_string())
+    };
+    let unfit = said(Loss::CrossEntropy, &numbers).unwrap_err();
+    assert!(unfit.starts_with("model.loss: "), "{unfit}");
+    assert!(unfit.ends_with("write loss = \"mean_square\""), "{unfit}");
+    assert_eq!(said(Loss::MeanSquare, &numbers), Ok(()));
     numbers.values.pop();
-    let error = Extent::of(&training(), &numbers, None).unwrap_err();
-    let said = error.to_string();
-    assert!(said.contains("the dataset's 9 values to predict"), "{said}");
+    let unfit = said(Loss::MeanSquare, &numbers).unwrap_err();
+    assert!(unfit.contains("9 values to predict"), "{unfit}");
+}
+
+/// A model that was trained on a text runs over another with the same tokens, and over no other.
+#[test]
+fn an_inference_is_held_to_the_same() {
+    let text = |tokens: usize| DatasetInfo {
+        format: DataFormat::Text {
+            file: "a.txt".into(),
+            level: TextLevel::Character,
+            held_out_ppm: 100_000,
+        },
+        input: vec![16],
+        classes: (0..tokens).map(|n| n.to_string()).collect(),
+        ..dataset()
+    };
+    let spec = ModelSpec::gpt(Gpt {
+        vocabulary: 20,
+        context: 16,
+        width: 8,
+        heads: 2,
+        blocks: 1,
+        dropout_ppm: 0,
+    });
+    let forward = spec.forward_flops();
+    let info = ModelInfo {
+        spec,
+        classes: text(20).classes,
+        dataset: None,
+        task: None,
+        metrics: Metrics::default(),
+    };
+    let mut task = training();
+    task.work = Work::Infer {
+        model: ItemId::new([2; 16]),
+        dataset: ItemId::new([1; 16]),
+        split: Split::Test,
+    };
+    let extent = Extent::of(&task, &text(20), Some(&info)).unwrap();
+    assert_eq!((extent.samples, extent.flops_per_sample), (360, forward));
+    for other in [text(21), dataset()] {
+        Extent::of(&task, &other, Some(&info)).unwrap_err();
+    }
 }
 
 #[test]
