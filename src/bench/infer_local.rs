@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn batches_are_timed() {
-        for (model, params) in [(TrainedModel::Mlp, 669_706), (TrainedModel::Gpt, 826_433)] {
+        for (model, params) in [(TrainedModel::Mlp, 669_706), (TrainedModel::Gpt, 825_153)] {
             let args = BenchTrainArgs {
                 model,
                 threads: 1,

@@ -176,7 +176,7 @@ mod tests {
         let models = [
             (TrainedModel::Mlp, 669_706, 10f64),
             (TrainedModel::Cnn, 421_642, 10.0),
-            (TrainedModel::Gpt, 826_433, 65.0),
+            (TrainedModel::Gpt, 825_153, 65.0),
         ];
         for (model, params, guesses) in models {
             let args = BenchTrainArgs {
