@@ -167,6 +167,9 @@ fn run_from(
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
         Err(e) => return Err(exit::file(checkpoint, &e).into()),
     };
+    if before.is_some() {
+        output.note(format!("going on from {}", checkpoint.display()))?;
+    }
     let mut shown = Shown::new(output);
     let every = u64::from(training.train.checkpoint_steps);
     let mut unwritten = None;
