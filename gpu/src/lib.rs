@@ -4,7 +4,7 @@
 //! order of [`ModelSpec::parameters`], takes the arena back once a ring has summed it over all
 //! members, and updates a shadow that becomes the state when every member has confirmed the step.
 //! [`inference::Model`] runs trained weights; [`dataset`] reads what both work on; [`devices`], [`memory`] and
-//! [`bench`] say what a machine has and how fast it is, [`selftest`] whether it computes rightly; [`agreement`] says whether two models are the same work.
+//! [`bench`] say what a machine has and how fast it is, [`selftest`] whether it computes rightly, [`determinism`] whose bits its own equal; [`agreement`] says whether two models are the same work.
 //!
 //! Every call blocks and belongs on a thread of its caller. Nothing here knows of networks, tasks
 //! or money, and no clock but those of [`bench`], [`profile`] and [`selftest`] are read. On one machine the same inputs give the
@@ -13,8 +13,8 @@
 //! [`kernel`] has the operations of a training step beyond those of a session today, forward and
 //! backward.
 //!
-//! candle is tensor type, layers of inference and oracle of the tests. The training step is planned
-//! ahead without its autograd: the products are those of `gemm`, the library below candle's, called
+//! candle is the oracle of the tests and nothing else. The training step is planned ahead without an
+//! autograd: the products are those of `gemm`, the library below candle's, called
 //! on the arenas themselves, so that a weight's gradient is written where the ring reads it.
 //!
 //! [`ModelSpec::parameters`]: cryptomind_protocol::model::ModelSpec::parameters
@@ -24,6 +24,7 @@
 pub mod agreement;
 pub mod bench;
 pub mod dataset;
+pub mod determinism;
 pub mod devices;
 pub mod digits;
 pub mod engine;
@@ -48,6 +49,8 @@ mod plan;
 mod product;
 mod random;
 mod scaling;
+#[cfg(test)]
+mod traps;
 mod weights;
 
 pub use error::EngineError;
