@@ -26,6 +26,9 @@ pub struct Estimate {
     pub arena_bytes: u64,
     /// What lies between layers for a batch, and its gradients, bytes.
     pub batch_bytes: u64,
+    /// What kernels are lent beside, bytes: more threads take more. Without what a matrix product
+    /// packs, a few MiB a thread.
+    pub scratch_bytes: u64,
     /// Floating-point operations of a step on the batch.
     pub step_flops: u64,
 }
@@ -33,7 +36,8 @@ pub struct Estimate {
 impl Estimate {
     /// All memory of a session, bytes.
     pub const fn memory_bytes(&self) -> u64 {
-        self.arena_bytes.saturating_add(self.batch_bytes)
+        let arenas = self.arena_bytes.saturating_add(self.batch_bytes);
+        arenas.saturating_add(self.scratch_bytes)
     }
 }
 
@@ -137,11 +141,12 @@ impl Engine for Cpu {
         samples: u32,
     ) -> Result<Estimate, EngineError> {
         train.check()?;
-        let batch_bytes = Network::new(model, self.threads)?.batch_bytes(samples);
+        let network = Network::new(model, self.threads)?;
         Ok(Estimate {
             parameters: model.parameter_count(),
             arena_bytes: Session::memory_bytes(model, train),
-            batch_bytes,
+            batch_bytes: network.batch_bytes(samples),
+            scratch_bytes: network.scratch_bytes(samples),
             step_flops: model.training_flops().saturating_mul(samples.into()),
         })
     }

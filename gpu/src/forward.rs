@@ -23,6 +23,30 @@ pub(crate) struct Room {
     pub(crate) tokens: Vec<u32>,
 }
 
+/// Makes a buffer this long, with any content, and gives it room for `most` values at once. A plain
+/// `resize` would double what it has, far beyond what was estimated.
+pub(crate) fn fit<T: Clone + Default>(buffer: &mut Vec<T>, len: usize, most: usize) {
+    buffer.reserve_exact(most.saturating_sub(buffer.len()));
+    buffer.resize(len, T::default());
+}
+
+/// Empties a buffer that so many values are about to be added to.
+pub(crate) fn empty<T>(buffer: &mut Vec<T>, most: usize) {
+    buffer.clear();
+    buffer.reserve_exact(most);
+}
+
+impl Room {
+    /// Bytes of its buffers, filled or not.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        let values = self.buffers.iter().map(Vec::capacity).sum::<usize>();
+        let memories = self.memories.iter().map(Memory::held_values).sum::<usize>();
+        let others = self.scratch.capacity() + self.tokens.capacity();
+        (values + memories + others) * size_of::<f32>()
+    }
+}
+
 impl Forward {
     /// Plans the buffers of a graph; with `backward`, for a backward pass too.
     pub(crate) fn new(graph: Graph, backward: bool) -> Self {
@@ -39,16 +63,19 @@ impl Forward {
         }
     }
 
-    /// Where the samples go before a pass.
-    pub(crate) fn inputs<'a>(&self, room: &'a mut Room) -> &'a mut Vec<f32> {
-        &mut room.buffers[self.plan.buffer[0]]
+    /// Where so many samples go before a pass: empty.
+    pub(crate) fn inputs<'a>(&self, room: &'a mut Room, rows: usize) -> &'a mut Vec<f32> {
+        let buffer = self.plan.buffer[0];
+        let inputs = &mut room.buffers[buffer];
+        empty(inputs, rows * self.plan.sizes[buffer]);
+        inputs
     }
 
     /// The samples that lie in the room as tokens, which are whole numbers below the vocabulary.
     pub(crate) fn take_tokens(&self, room: &mut Room) {
         if self.graph.vocabulary.is_some() {
             let inputs = &room.buffers[self.plan.buffer[0]];
-            room.tokens.clear();
+            empty(&mut room.tokens, inputs.len());
             room.tokens.extend(inputs.iter().map(|token| *token as u32));
         }
     }
@@ -78,7 +105,8 @@ impl Forward {
                 if self.plan.in_place[index] {
                     node.op.forward_in_place(pass, &mut output);
                 } else {
-                    output.resize(pass.rows * self.graph.widths[node.output], 0.0);
+                    let len = pass.rows * self.graph.widths[node.output];
+                    fit(&mut output, len, pass.rows * self.plan.sizes[to]);
                     let input = &room.buffers[from];
                     let (memory, scratch) = (&mut room.memories[index], &mut room.scratch);
                     node.op.forward(pass, input, &mut output, memory, scratch);

@@ -3,6 +3,7 @@
 use cryptomind_protocol::model::Loss;
 
 use crate::dataset::Samples;
+use crate::forward::empty;
 use crate::kernel::{add, loss};
 
 /// What is asked of samples and outputs.
@@ -38,14 +39,15 @@ pub(crate) struct Targets {
 impl Targets {
     /// Fetches those of these rows, which the samples' check let pass.
     pub(crate) fn gather(&mut self, goal: &Goal, data: &Samples, rows: &[u32]) {
+        empty(&mut self.labels, rows.len() * data.labels_per_sample());
         data.labels_of(rows, &mut self.labels);
         if goal.loss == Loss::CrossEntropy {
             return;
         }
+        empty(&mut self.values, rows.len() * goal.outputs * goal.positions);
         if data.target_width() > 0 {
             return data.values_of(rows, &mut self.values);
         }
-        self.values.clear();
         for label in &self.labels {
             match goal.outputs {
                 1 => self.values.push(*label as f32),
@@ -55,6 +57,20 @@ impl Targets {
                 }
             }
         }
+    }
+
+    /// Values of one sample: labels, and the numbers that a loss is fitted to.
+    pub(crate) fn values_of_one(goal: &Goal) -> usize {
+        match goal.loss {
+            Loss::CrossEntropy => goal.positions,
+            Loss::MeanSquare | Loss::BinaryCrossEntropy => goal.positions * (1 + goal.outputs),
+        }
+    }
+
+    /// Bytes of its buffers, filled or not.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.labels.capacity() * size_of::<u32>() + self.values.capacity() * size_of::<f32>()
     }
 
     /// The sum of the losses of these outputs, with the gradient by each. Of a sequence, the mean over its tokens.

@@ -187,6 +187,12 @@ impl Graph {
         }
     }
 
+    /// Whether a value has a gradient.
+    pub(crate) fn is_trained(&self, value: usize) -> bool {
+        // Each node makes the next value.
+        value > 0 && self.nodes[value - 1].is_trained
+    }
+
     /// The layer to which this place of the arena belongs.
     pub(crate) fn layer_at(&self, place: usize) -> usize {
         let holds = |node: &&Node| node.bucket.as_ref().is_some_and(|b| b.contains(&place));

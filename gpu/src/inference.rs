@@ -1,8 +1,8 @@
 //! Trained weights at work: the forward pass on the kernels of training, without what only a backward
 //! pass needs.
 //!
-//! A model is loaded once and shared; every call is a function of its arguments. candle's layers are
-//! the oracle of the tests.
+//! A model is loaded once and shared; every call is a function of its arguments. candle and plain loops
+//! are the oracles of the tests.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -185,7 +185,7 @@ impl Model {
     }
 
     fn gather(&self, data: &Samples, rows: &[u32], room: &mut Room) -> Result<(), EngineError> {
-        let inputs = self.forward.inputs(room);
+        let inputs = self.forward.inputs(room, rows.len());
         data.inputs_of(rows, inputs)?;
         self.forward.graph.check_tokens(inputs, rows)?;
         self.forward.take_tokens(room);

@@ -5,7 +5,7 @@
 //! members, and updates a shadow that becomes the state when every member has confirmed the step.
 //! [`inference::Model`] runs trained weights and says how good they are; [`dataset`] reads what both work on;
 //! [`devices`], [`memory`] and [`bench`] say what a machine has and how fast it is, [`selftest`] whether it computes
-//! rightly; [`agreement`] says whether two models are the same work.
+//! rightly, [`determinism`] whose bits its own equal; [`agreement`] says whether two models are the same work.
 //!
 //! From a model to its numbers: `graph` makes it a list of operations on numbered values, `plan` gives
 //! each value its buffer, `node` calls the [`kernel`] of an operation, `forward` and `network` go over
@@ -28,6 +28,7 @@
 pub mod agreement;
 pub mod bench;
 pub mod dataset;
+pub mod determinism;
 pub mod devices;
 pub mod digits;
 pub mod engine;
@@ -52,6 +53,8 @@ mod plan;
 mod product;
 mod random;
 mod scaling;
+#[cfg(test)]
+mod traps;
 mod weights;
 
 pub use error::EngineError;

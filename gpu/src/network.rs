@@ -11,9 +11,9 @@ use cryptomind_protocol::model::ModelSpec;
 use crate::dataset::Samples;
 use crate::engine::{Broken, Compute};
 use crate::error::EngineError;
-use crate::forward::{Forward, Room};
+use crate::forward::{Forward, Room, empty};
 use crate::goal::{Goal, Targets};
-use crate::gradient::Gradients;
+use crate::gradient::{Gradient, Gradients};
 use crate::graph::{Graph, Node, Op, Purpose};
 use crate::kernel::add;
 use crate::node::{Draw, Pass};
@@ -24,8 +24,8 @@ use crate::profile::{Phase, Profile, timed};
 const MAX_BUFFER_VALUES: usize = 1 << 26;
 /// The most values that lie between layers for one sample, 1 GiB.
 const MAX_SAMPLE_VALUES: u64 = 1 << 28;
-/// Gradients of the widest value that are held at once, beside those that residuals hold.
-const GRADIENTS_AT_ONCE: u64 = 2;
+/// Kernels cut a batch into parts of a number that a smaller batch may exceed, but none larger than this.
+const MOST_PARTS: usize = 64;
 
 /// What went wrong in a pass, and in which layer.
 pub(crate) struct NotFinite {
@@ -67,7 +67,8 @@ impl Network {
         model.check()?;
         let graph = Graph::new(model, Purpose::Training);
         let forward = Forward::new(graph, true);
-        let sample_values = sample_values(&forward);
+        let gradients = Gradients::new(&forward.graph);
+        let sample_values = forward.plan.values() + gradients.room();
         if sample_values > MAX_SAMPLE_VALUES {
             return Err(EngineError::TooWide {
                 values: sample_values,
@@ -78,7 +79,7 @@ impl Network {
             room: forward.room(),
             goal: forward.graph.goal(model.loss),
             forward,
-            gradients: Gradients::default(),
+            gradients,
             rows_at_once: (MAX_BUFFER_VALUES / sample_values as usize).max(1),
             threads: threads.max(1),
             profile: None,
@@ -87,10 +88,51 @@ impl Network {
         })
     }
 
-    /// What lies between layers for so many samples, and its gradients, bytes.
+    /// What lies between layers for so many samples or fewer, what operations keep of it, and its
+    /// gradients, bytes.
     pub(crate) fn batch_bytes(&self, samples: u32) -> u64 {
-        let rows = u64::from(samples).min(self.rows_at_once as u64);
-        rows.saturating_mul(sample_values(&self.forward) * size_of::<f32>() as u64)
+        let rows = self.rows(samples);
+        let Forward { graph, plan } = &self.forward;
+        let tokens = graph.vocabulary.map_or(0, |_| graph.inputs());
+        let one = plan.values()
+            + self.gradients.room()
+            + (tokens + Targets::values_of_one(&self.goal)) as u64;
+        let kept = graph.nodes.iter().map(|node| {
+            let outputs = rows * graph.widths[node.output];
+            node.op.kept(rows, outputs) as u64
+        });
+        let values = (rows as u64).saturating_mul(one) + kept.sum::<u64>();
+        let numbers = rows as u64 * size_of::<u64>() as u64;
+        values.saturating_mul(size_of::<f32>() as u64) + numbers
+    }
+
+    /// What kernels are lent beside for so many samples or fewer, bytes.
+    pub(crate) fn scratch_bytes(&self, samples: u32) -> u64 {
+        let (graph, rows) = (&self.forward.graph, self.rows(samples));
+        let of = |rows: usize| {
+            let nodes = graph.nodes.iter();
+            let needed = nodes.map(|node| {
+                let outputs = rows * graph.widths[node.output];
+                node.op.scratch(rows, outputs, self.threads)
+            });
+            needed.max().unwrap_or(0)
+        };
+        let few = (1..=rows.min(MOST_PARTS)).map(of).max();
+        of(rows).max(few.unwrap_or(0)) as u64 * size_of::<f32>() as u64
+    }
+
+    /// Samples of so many that pass at once.
+    fn rows(&self, samples: u32) -> usize {
+        (samples as usize).min(self.rows_at_once)
+    }
+
+    /// Bytes of all buffers, filled or not.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.room.held_bytes()
+            + self.gradients.held_bytes()
+            + self.targets.held_bytes()
+            + self.samples.capacity() * size_of::<u64>()
     }
 
     /// Both passes of some rows.
@@ -117,12 +159,12 @@ impl Network {
     /// Fetches the rows of a batch.
     fn gather(&mut self, step: Step<'_>) -> Result<(), EngineError> {
         let Step { data, batch, .. } = step;
-        let inputs = self.forward.inputs(&mut self.room);
+        let inputs = self.forward.inputs(&mut self.room, batch.len());
         data.inputs_of(batch, inputs)?;
         self.forward.graph.check_tokens(inputs, batch)?;
         self.forward.take_tokens(&mut self.room);
         self.targets.gather(&self.goal, data, batch);
-        self.samples.clear();
+        empty(&mut self.samples, batch.len());
         self.samples.extend(batch.iter().map(|row| u64::from(*row)));
         Ok(())
     }
@@ -132,17 +174,17 @@ impl Network {
         let graph = &self.forward.graph;
         self.gradients.clear(graph.widths.len());
         let outputs = self.forward.outputs(&self.room);
-        let mut gradient = self.gradients.lend(outputs.len());
-        let loss = self
-            .targets
-            .loss(&self.goal, outputs, &mut gradient, self.threads);
+        let width = graph.widths[graph.output];
+        let mut gradient = self.gradients.lend(width, outputs.len() / width);
+        let to = &mut gradient.values;
+        let loss = self.targets.loss(&self.goal, outputs, to, self.threads);
         self.gradients.give(graph.output, gradient);
         loss
     }
 
     /// Passes the rows again to find the layer whose output first is not finite.
     fn first_broken(&mut self, pass: Pass<'_>, step: Step<'_>) -> NotFinite {
-        let inputs = self.forward.inputs(&mut self.room);
+        let inputs = self.forward.inputs(&mut self.room, pass.rows);
         if step.data.inputs_of(step.batch, inputs).is_err() {
             inputs.clear();
             inputs.resize(pass.rows * self.forward.graph.inputs(), 0.0);
@@ -195,11 +237,12 @@ impl Network {
         }
         if let Op::Add { skip } = node.op {
             self.gradients.share(node.output, node.input);
-            if self.is_trained(skip) {
-                let (output, threads) = (node.output, pass.threads);
-                self.share(output, skip, threads);
+            if self.forward.graph.is_trained(skip) {
+                let size = (self.forward.graph.widths[skip], pass.rows);
+                let add = |both: &mut [f32], sum: &[f32]| add::add(both, sum, pass.threads);
+                self.gradients.share_sum(node.output, skip, size, add);
             }
-        } else if self.is_trained(node.input) {
+        } else if self.forward.graph.is_trained(node.input) {
             let mut profile = self.profile.take();
             let name = node.op.name();
             let lower = timed(&mut profile, name, Phase::Input, || self.lower(index, pass));
@@ -212,21 +255,8 @@ impl Network {
         Ok(())
     }
 
-    /// Makes the gradient of a sum that of its skipped part, with what others gave that already.
-    fn share(&mut self, sum: usize, skip: usize, threads: usize) {
-        let gradients = &mut self.gradients;
-        let Some(len) = gradients.get(skip).map(<[f32]>::len) else {
-            return gradients.share(sum, skip);
-        };
-        let mut both = gradients.lend(len);
-        both.copy_from_slice(gradients.get(skip).unwrap_or_default());
-        add::add(&mut both, gradients.get(sum).unwrap_or_default(), threads);
-        gradients.release(skip);
-        gradients.give(skip, both);
-    }
-
     /// The gradient by an operation's input, with what others gave it already.
-    fn lower(&mut self, index: usize, pass: Pass<'_>) -> Vec<f32> {
+    fn lower(&mut self, index: usize, pass: Pass<'_>) -> Gradient {
         let (graph, plan) = (&self.forward.graph, &self.forward.plan);
         let Node {
             op, input, output, ..
@@ -239,31 +269,24 @@ impl Network {
         };
         let mut lower = match in_place {
             Some(mut gradient) => {
-                op.gradient_in_place(pass, before, after, &mut gradient);
+                op.gradient_in_place(pass, before, after, &mut gradient.values);
                 gradient
             }
             None => {
-                let mut lower = self.gradients.lend(pass.rows * graph.widths[*input]);
+                let mut lower = self.gradients.lend(graph.widths[*input], pass.rows);
                 if let Some(upper) = self.gradients.get(*output) {
                     let (memory, scratch) = (&self.room.memories[index], &mut self.room.scratch);
-                    let to = &mut lower[..];
+                    let to = &mut lower.values[..];
                     op.input_gradient(pass, before, after, upper, to, memory, scratch);
                 }
                 lower
             }
         };
         if let Some(others) = self.gradients.get(*input) {
-            add::add(&mut lower, others, pass.threads);
+            add::add(&mut lower.values, others, pass.threads);
             self.gradients.release(*input);
         }
         lower
-    }
-
-    /// Whether a value has a gradient.
-    fn is_trained(&self, value: usize) -> bool {
-        let nodes = &self.forward.graph.nodes;
-        // Each node makes the next value.
-        value > 0 && nodes[value - 1].is_trained
     }
 }
 
@@ -334,12 +357,6 @@ impl Compute for Network {
     }
 }
 
-/// Values that lie between layers for one sample: those of the plan, and gradients.
-fn sample_values(forward: &Forward) -> u64 {
-    let widest = forward.graph.widths.iter().max().copied().unwrap_or(0) as u64;
-    forward.plan.values() + GRADIENTS_AT_ONCE * widest
-}
-
 /// Whether all values are finite. Without early exit, so that it runs on vectors.
 pub(crate) fn all_finite(values: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
@@ -350,7 +367,44 @@ pub(crate) fn all_finite(values: &[f32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::tests::layers::{
+        classed, dropping, images, pooled, sequences, without_batch_norm,
+    };
     use cryptomind_protocol::model::{Layer, Loss};
+
+    /// Dropout goes by the sample, so that parts drop what the whole does.
+    #[test]
+    fn parts_of_a_batch_add_up_in_every_layer() {
+        for model in [images(), sequences(), pooled()].map(dropping) {
+            let model = without_batch_norm(model);
+            let data = classed(&model, 11);
+            let parameters = crate::initial::parameters(&model, 2);
+            let batch: Vec<u32> = (0..11).rev().collect();
+            let run = |rows_at_once| {
+                let mut network = Network::new(&model, 2).unwrap();
+                network.rows_at_once = rows_at_once;
+                let mut gradients = vec![f32::NAN; parameters.len()];
+                let step = Step {
+                    parameters: &parameters,
+                    data: &data,
+                    batch: &batch,
+                    seed: 3,
+                    number: 4,
+                };
+                let loss = network.gradients(step, &mut gradients, &mut |_| ());
+                (loss.unwrap_or(f64::NAN), gradients)
+            };
+            let (loss, whole) = run(11);
+            for rows in [1, 2, 4, 10] {
+                let (part_loss, parts) = run(rows);
+                assert!((part_loss - loss).abs() < 1e-5 * loss, "{rows} rows");
+                for (got, want) in parts.iter().zip(&whole) {
+                    let off = (got - want).abs();
+                    assert!(off < 1e-5 * want.abs().max(1.0), "{got} for {want}");
+                }
+            }
+        }
+    }
 
     /// A batch that exceeds the buffers passes in parts; each bucket is still reported once.
     #[test]

@@ -1,5 +1,6 @@
 //! An operation of a graph on slices: which kernel computes it, forward and backward.
 
+use crate::forward::fit;
 use crate::graph::{Op, Place};
 use crate::kernel::dropout::Mask;
 use crate::kernel::norm::batch::Running;
@@ -40,12 +41,25 @@ pub(crate) struct Memory {
     sums: Vec<f32>,
 }
 
+impl Memory {
+    /// Values for which it has room.
+    #[cfg(test)]
+    pub(crate) fn held_values(&self) -> usize {
+        self.statistics.capacity() + self.places.capacity() + self.sums.capacity()
+    }
+}
+
+/// Makes a buffer just this long.
+fn sized<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) {
+    fit(buffer, len, len);
+}
+
 /// Room that is lent to kernels. Grows, and is used again.
 pub(crate) type Scratch = Vec<f32>;
 
 fn lent(scratch: &mut Scratch, needed: usize) -> &mut [f32] {
     if scratch.len() < needed {
-        scratch.resize(needed, 0.0);
+        fit(scratch, needed, needed);
     }
     &mut scratch[..needed]
 }
@@ -73,6 +87,39 @@ fn two<'a>(
 }
 
 impl Op {
+    /// Values that it keeps from its forward pass for the backward pass, beside those of the graph.
+    /// `outputs` are the values that it makes of so many rows.
+    pub(crate) fn kept(&self, rows: usize, outputs: usize) -> usize {
+        match self {
+            Self::MaxPool(_) => outputs,
+            Self::BatchNorm { shape, .. } => shape.statistics() + 2 * shape.channels,
+            Self::RowNorm { shape, .. } => shape.statistics(outputs / shape.width),
+            Self::Attention(shape) => shape.statistics(rows),
+            _ => 0,
+        }
+    }
+
+    /// Values of scratch that its kernels are lent at most, in both passes.
+    pub(crate) fn scratch(&self, rows: usize, outputs: usize, threads: usize) -> usize {
+        match self {
+            Self::Linear {
+                outputs: width,
+                bias: Some(_),
+                ..
+            } => sums::rows_scratch(outputs / width, *width),
+            Self::Conv { shape, .. } => {
+                let gradient = conv::weight_gradient_scratch(shape, rows, threads);
+                gradient.max(conv::scratch(shape, threads))
+            }
+            Self::RowNorm { shape, .. } => {
+                rows::weight_gradient_scratch(shape, outputs / shape.width)
+            }
+            Self::Attention(shape) => attention::backward_scratch(shape, rows, threads)
+                .max(attention::forward_scratch(shape, rows, threads)),
+            _ => 0,
+        }
+    }
+
     /// Writes the output for this input.
     pub(crate) fn forward(
         &self,
@@ -111,7 +158,7 @@ impl Op {
                 conv::forward(shape, input, weight, bias, output, scratch, threads);
             }
             Self::MaxPool(shape) => {
-                memory.places.resize(output.len(), 0);
+                sized(&mut memory.places, output.len());
                 pool::max_forward(shape, input, output, &mut memory.places, threads);
             }
             Self::AveragePool(shape) => pool::average_forward(shape, input, output, threads),
@@ -125,7 +172,7 @@ impl Op {
                 weight,
             } => {
                 let rows = input.len() / shape.width;
-                memory.statistics.resize(shape.statistics(rows), 0.0);
+                sized(&mut memory.statistics, shape.statistics(rows));
                 let affine = Affine {
                     weight: part(parameters, weight),
                     bias: parts(parameters, bias),
@@ -152,7 +199,7 @@ impl Op {
                 }
             }
             Self::Attention(shape) => {
-                memory.statistics.resize(shape.statistics(pass.rows), 0.0);
+                sized(&mut memory.statistics, shape.statistics(pass.rows));
                 let needed = attention::forward_scratch(shape, pass.rows, threads);
                 let scratch = lent(scratch, needed);
                 let statistics = &mut memory.statistics;
@@ -206,7 +253,7 @@ impl Op {
             bias: Some(part(pass.parameters, bias)),
         };
         if pass.is_training {
-            memory.statistics.resize(shape.statistics(), 0.0);
+            sized(&mut memory.statistics, shape.statistics());
             let statistics = &mut memory.statistics;
             batch::forward(shape, input, affine, output, statistics, pass.threads);
         } else {
@@ -269,7 +316,7 @@ impl Op {
                 variance,
                 weight,
             } => {
-                memory.sums.resize(2 * shape.channels, 0.0);
+                sized(&mut memory.sums, 2 * shape.channels);
                 // bias, running_mean, running_var, weight lie one after the other.
                 let (low, high) = gradients.split_at_mut(mean.start);
                 let (means, rest) = high.split_at_mut(mean.len());

@@ -27,6 +27,8 @@ use crate::weights::{self, Tensor};
 
 /// Named in a checkpoint's metadata; another format gets another number.
 const CHECKPOINT_FORMAT: &str = "cryptomind-checkpoint/1";
+/// The last step that a checkpoint may be of: no run does so many, and counting on from it is safe.
+const MAX_STEP: u64 = 1 << 53;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -241,9 +243,9 @@ impl Session {
             )));
         }
         let step = said("step").and_then(|step| step.parse().ok());
-        let Some(step) = step.filter(|step| *step < u64::MAX) else {
+        let Some(step) = step.filter(|step| *step <= MAX_STEP) else {
             return Err(EngineError::Weights(
-                "the checkpoint does not say its step".into(),
+                "the checkpoint does not say its step, or one that no run reaches".into(),
             ));
         };
         let mut arenas = file.values.chunks_exact(self.parameter_count());

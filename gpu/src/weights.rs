@@ -18,6 +18,8 @@ pub(crate) const MAX_HEADER_BYTES: usize = 8 << 20;
 /// Length of the length of the header, bytes.
 const PREFIX_BYTES: usize = 8;
 const VALUE_BYTES: usize = size_of::<f32>();
+/// End of the names of tensors that hold variances, of which a root is taken.
+const VARIANCE: &str = ".running_var";
 /// Values that are turned into bytes at once.
 const BLOCK_VALUES: usize = 1024;
 
@@ -165,10 +167,14 @@ fn read_tensor(
     let start = values.len();
     let floats = found.data().as_chunks::<VALUE_BYTES>().0.iter();
     values.extend(floats.map(|bytes| f32::from_le_bytes(*bytes)));
-    match values[start..].iter().position(|v| !v.is_finite()) {
-        Some(place) => Err(refuse(format!("is infinite or not a number at {place}"))),
-        None => Ok(()),
+    let values = &values[start..];
+    if let Some(place) = values.iter().position(|v| !v.is_finite()) {
+        return Err(refuse(format!("is infinite or not a number at {place}")));
     }
+    if name.ends_with(VARIANCE) && values.iter().any(|v| *v < 0.0) {
+        return Err(refuse("has a negative variance".into()));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,9 +6,12 @@ use crate::inference::Model;
 use crate::random::Stream;
 
 mod golden;
-mod layers;
+pub(crate) mod layers;
+mod memory;
 mod naive;
 mod oracle;
+mod refusal;
+mod whole;
 
 fn linear(out: u32) -> Layer {
     Layer::linear(out)

@@ -522,6 +522,7 @@ fn enough_memory(spec: &TaskSpec, available: Option<u64>) -> Result<(), String> 
     let arenas = estimate.arena_bytes.saturating_mul(2);
     let needed = arenas
         .saturating_add(estimate.batch_bytes)
+        .saturating_add(estimate.scratch_bytes)
         .saturating_add(MEMORY_SPARE);
     match available {
         Some(available) if available < needed => Err(format!(

@@ -5,8 +5,13 @@ use cryptomind_protocol::model::{Gpt, Loss};
 use super::naive::{self, Parameters};
 use super::*;
 
-/// Images through every layer of images.
-fn images() -> ModelSpec {
+/// Small images through every layer of images.
+pub(crate) fn images() -> ModelSpec {
+    images_of(7, 6)
+}
+
+/// Images of this size through every layer of images.
+pub(crate) fn images_of(height: u32, width: u32) -> ModelSpec {
     let grouped = Layer::Conv2d {
         filters: 6,
         kernel: [3, 2],
@@ -27,10 +32,10 @@ fn images() -> ModelSpec {
         padding: [0, 1],
     };
     ModelSpec::new(
-        vec![7, 6],
+        vec![height, width],
         vec![
             Layer::Reshape {
-                shape: vec![1, 7, 6],
+                shape: vec![1, height, width],
             },
             Layer::conv2d(3, 3, 1),
             Layer::Residual { layers: branch },
@@ -47,8 +52,13 @@ fn images() -> ModelSpec {
     )
 }
 
-/// Sequences through every layer of sequences.
-fn sequences() -> ModelSpec {
+/// Short sequences through every layer of sequences.
+pub(crate) fn sequences() -> ModelSpec {
+    sequences_of(4, 6)
+}
+
+/// Sequences of so many tokens, and vectors of this width, through every layer of sequences.
+pub(crate) fn sequences_of(context: u32, width: u32) -> ModelSpec {
     let seeing_all = Layer::Attention {
         heads: 3,
         causal: false,
@@ -56,8 +66,8 @@ fn sequences() -> ModelSpec {
     };
     let mut model = ModelSpec::gpt(Gpt {
         vocabulary: 5,
-        context: 4,
-        width: 6,
+        context,
+        width,
         heads: 2,
         blocks: 1,
         dropout_ppm: 0,
@@ -76,7 +86,7 @@ fn sequences() -> ModelSpec {
 }
 
 /// A class from a whole sequence: its vectors are flattened.
-fn pooled() -> ModelSpec {
+pub(crate) fn pooled() -> ModelSpec {
     let embedding = Layer::Embedding {
         rows: 7,
         width: 3,
@@ -106,7 +116,7 @@ fn pooled() -> ModelSpec {
     ModelSpec::new(vec![5], layers)
 }
 
-fn inputs(model: &ModelSpec, count: usize) -> Vec<f32> {
+pub(crate) fn inputs(model: &ModelSpec, count: usize) -> Vec<f32> {
     let mut stream = Stream::new("test", 3, "inputs");
     let values = count * model.input_len();
     match model.layers.first() {
@@ -117,20 +127,62 @@ fn inputs(model: &ModelSpec, count: usize) -> Vec<f32> {
     }
 }
 
+/// Random samples of this model, of classes.
+pub(crate) fn classed(model: &ModelSpec, count: usize) -> Samples {
+    let outputs = model.output_len().unwrap();
+    let mut stream = Stream::new("test", 5, "labels");
+    let labels: Vec<u32> = (0..count * positions(model))
+        .map(|_| stream.below(outputs as u64) as u32)
+        .collect();
+    batch(model, &inputs(model, count), &labels)
+}
+
+/// The model with each of its layers changed by `change`, or left out.
+fn changed(layers: &[Layer], change: &dyn Fn(&Layer) -> Option<Layer>) -> Vec<Layer> {
+    let one = |layer: &Layer| match layer {
+        Layer::Residual { layers } => Some(Layer::Residual {
+            layers: changed(layers, change),
+        }),
+        other => change(other),
+    };
+    layers.iter().filter_map(one).collect()
+}
+
+/// The model with a fifth dropped wherever it may drop, and before its last layer.
+pub(crate) fn dropping(model: ModelSpec) -> ModelSpec {
+    let fifth = Layer::Dropout { rate_ppm: 200_000 };
+    let drop = |layer: &Layer| match layer {
+        Layer::Dropout { .. } => Some(fifth.clone()),
+        other => Some(other.clone()),
+    };
+    let mut layers = changed(&model.layers, &drop);
+    layers.insert(layers.len() - 1, fifth.clone());
+    ModelSpec { layers, ..model }
+}
+
+/// The model without what makes samples depend on their batch.
+pub(crate) fn without_batch_norm(model: ModelSpec) -> ModelSpec {
+    let keep = |layer: &Layer| Some(layer.clone()).filter(|layer| *layer != Layer::BatchNorm {});
+    ModelSpec {
+        layers: changed(&model.layers, &keep),
+        ..model
+    }
+}
+
 /// Tokens of a sample that have outputs of their own.
-fn positions(model: &ModelSpec) -> usize {
+pub(crate) fn positions(model: &ModelSpec) -> usize {
     let output = model.output().unwrap();
     output[..output.len() - 1].iter().product::<u32>() as usize
 }
 
 /// Parameters that hide nothing: none is 0 or 1, as norms begin.
-fn stir(session: &mut Session) {
+pub(super) fn stir(session: &mut Session) {
     let mut stream = Stream::new("test", 4, "parameters");
     let parameters = session.committed.parameters.iter_mut();
     parameters.for_each(|p| *p += 0.3 * stream.signed_unit());
 }
 
-fn by_name(model: &ModelSpec, arena: &[f64]) -> Parameters {
+pub(super) fn by_name(model: &ModelSpec, arena: &[f64]) -> Parameters {
     let mut start = 0;
     let parameters = model.parameters().into_iter();
     parameters
@@ -142,7 +194,7 @@ fn by_name(model: &ModelSpec, arena: &[f64]) -> Parameters {
         .collect()
 }
 
-fn wide(values: &[f32]) -> Vec<f64> {
+pub(super) fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|v| f64::from(*v)).collect()
 }
 

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use cryptomind_protocol::model::{Layer, Loss, ModelSpec, NORM_EPS, Pair};
 
+use crate::graph::Purpose;
+
 /// A batch of values of one shape, sample by sample.
 #[derive(Clone)]
 pub(super) struct Batch {
@@ -34,7 +36,7 @@ impl Batch {
         Self { shape, values }
     }
 
-    fn last(&self) -> usize {
+    pub(super) fn last(&self) -> usize {
         *self.shape.last().unwrap()
     }
 }
@@ -175,28 +177,38 @@ fn row_norm(x: &Batch, centred: bool, path: &str, parameters: &Parameters) -> Ba
     })
 }
 
-fn batch_norm(x: &Batch, path: &str, parameters: &Parameters) -> Batch {
+fn batch_norm(x: &Batch, path: &str, parameters: &Parameters, purpose: Purpose) -> Batch {
     let get = |name: &str| named(path, name, parameters).unwrap();
     let (weight, bias) = (get("weight"), get("bias"));
-    let (channels, pixels) = (x.shape[0], x.sample() / x.shape[0]);
     let mut result = x.clone();
-    for channel in 0..channels {
-        let places: Vec<usize> = (0..x.len())
-            .flat_map(|sample| (0..pixels).map(move |p| (sample * channels + channel) * pixels + p))
-            .collect();
-        let count = places.len() as f64;
-        let mean = places.iter().map(|at| x.values[*at]).sum::<f64>() / count;
-        let variance = places
-            .iter()
-            .map(|at| (x.values[*at] - mean).powi(2))
-            .sum::<f64>()
-            / count;
+    for channel in 0..x.shape[0] {
+        let places = channel_places(x, channel);
+        let [mean, variance] = match purpose {
+            Purpose::Training => channel_moments(x, channel, 0.0),
+            Purpose::Use => ["running_mean", "running_var"].map(|name| get(name)[channel]),
+        };
         for at in places {
             let normal = (x.values[at] - mean) / (variance + f64::from(NORM_EPS)).sqrt();
             result.values[at] = normal * weight[channel] + bias[channel];
         }
     }
     result
+}
+
+/// Where a channel's values lie.
+fn channel_places(x: &Batch, channel: usize) -> Vec<usize> {
+    let (channels, pixels) = (x.shape[0], x.sample() / x.shape[0]);
+    let image = |sample| (0..pixels).map(move |p| (sample * channels + channel) * pixels + p);
+    (0..x.len()).flat_map(image).collect()
+}
+
+/// Mean and variance of a channel; `spared` is 1 for the unbiased variance.
+pub(super) fn channel_moments(x: &Batch, channel: usize, spared: f64) -> [f64; 2] {
+    let places = channel_places(x, channel);
+    let count = places.len() as f64;
+    let mean = places.iter().map(|at| x.values[*at]).sum::<f64>() / count;
+    let squares = places.iter().map(|at| (x.values[*at] - mean).powi(2));
+    [mean, squares.sum::<f64>() / (count - spared)]
 }
 
 fn conv(x: &Batch, layer: &Layer, path: &str, parameters: &Parameters) -> Batch {
@@ -242,7 +254,7 @@ fn conv(x: &Batch, layer: &Layer, path: &str, parameters: &Parameters) -> Batch 
     })
 }
 
-fn layer(x: Batch, layer: &Layer, path: &str, parameters: &Parameters) -> Batch {
+fn layer(x: Batch, layer: &Layer, path: &str, parameters: &Parameters, purpose: Purpose) -> Batch {
     let get = |name: &str| named(path, name, parameters);
     match layer {
         Layer::Linear { out, each, .. } => {
@@ -273,7 +285,7 @@ fn layer(x: Batch, layer: &Layer, path: &str, parameters: &Parameters) -> Batch 
                 vec![plane.iter().sum::<f64>() / pixels as f64]
             })
         }
-        Layer::BatchNorm {} => batch_norm(&x, path, parameters),
+        Layer::BatchNorm {} => batch_norm(&x, path, parameters, purpose),
         Layer::LayerNorm { .. } => row_norm(&x, true, path, parameters),
         Layer::RmsNorm {} => row_norm(&x, false, path, parameters),
         Layer::Embedding { width, .. } => {
@@ -299,7 +311,7 @@ fn layer(x: Batch, layer: &Layer, path: &str, parameters: &Parameters) -> Batch 
             attention(&x, *heads as usize, *causal, path, parameters)
         }
         Layer::Residual { layers } => {
-            let branch = all(x.clone(), layers, path, parameters);
+            let branch = all(x.clone(), layers, path, parameters, purpose);
             let values = branch
                 .values
                 .iter()
@@ -313,6 +325,7 @@ fn layer(x: Batch, layer: &Layer, path: &str, parameters: &Parameters) -> Batch 
         }
         // Of rate 0 here: what is dropped is the kernel's own test.
         Layer::Dropout { rate_ppm: 0 } => x,
+        Layer::Dropout { .. } if purpose == Purpose::Use => x,
         Layer::Dropout { .. } => panic!("{layer}"),
         Layer::Relu {} => x.map(|v| v.max(0.0)),
         Layer::Gelu {} => x.map(|v| v * 0.5 * (1.0 + erf(v / std::f64::consts::SQRT_2))),
@@ -335,23 +348,34 @@ fn layer(x: Batch, layer: &Layer, path: &str, parameters: &Parameters) -> Batch 
     }
 }
 
-fn all(mut x: Batch, layers: &[Layer], path: &str, parameters: &Parameters) -> Batch {
+fn all(
+    mut x: Batch,
+    layers: &[Layer],
+    path: &str,
+    parameters: &Parameters,
+    purpose: Purpose,
+) -> Batch {
     for (index, each) in layers.iter().enumerate() {
-        x = layer(x, each, &format!("{path}.{index}"), parameters);
+        x = layer(x, each, &format!("{path}.{index}"), parameters, purpose);
     }
     x
 }
 
-/// The outputs of a model in training.
-pub(super) fn outputs(model: &ModelSpec, inputs: &[f32], parameters: &Parameters) -> Batch {
+/// The outputs of a model.
+pub(super) fn outputs(
+    model: &ModelSpec,
+    inputs: &[f32],
+    parameters: &Parameters,
+    purpose: Purpose,
+) -> Batch {
     let inputs = Batch {
         shape: model.input.iter().map(|size| *size as usize).collect(),
         values: inputs.iter().map(|v| f64::from(*v)).collect(),
     };
-    all(inputs, &model.layers, "layers", parameters)
+    all(inputs, &model.layers, "layers", parameters, purpose)
 }
 
-/// The sum of the losses of a batch: of a sequence, the mean over its tokens.
+/// The sum of the losses of a batch in training: of a sequence, the mean over its tokens.
 pub(super) fn loss(
     model: &ModelSpec,
     inputs: &[f32],
@@ -359,7 +383,12 @@ pub(super) fn loss(
     targets: &[f32],
     parameters: &Parameters,
 ) -> f64 {
-    let outputs = outputs(model, inputs, parameters);
+    let outputs = outputs(model, inputs, parameters, Purpose::Training);
+    loss_of(model, &outputs, labels, targets)
+}
+
+/// The same of these outputs.
+pub(super) fn loss_of(model: &ModelSpec, outputs: &Batch, labels: &[u32], targets: &[f32]) -> f64 {
     let (rows, width) = (outputs.values.chunks(outputs.last()), outputs.last());
     let positions = outputs.sample() / width;
     let mean = |row: usize, f: &dyn Fn(f64, f64) -> f64| {
