@@ -1,7 +1,7 @@
 //! What a task amounts to: how much is computed, over how many samples, and what it leaves behind.
 
 use cryptomind_protocol::item::{DatasetInfo, ModelInfo};
-use cryptomind_protocol::model::{ModelMisfit, ModelSpec};
+use cryptomind_protocol::model::{Loss, ModelMisfit, ModelSpec};
 use cryptomind_protocol::serve::{MAX_CALL_BYTES, byte_len};
 use cryptomind_protocol::task::{TaskSpec, Work};
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,7 @@ impl Extent {
             Work::Serve { samples_max, .. } => {
                 let model = model.ok_or_else(|| misfit("model", "no such model".into()))?;
                 fit_call(&model.spec)?;
+                tells_classes_apart(&model.spec)?;
                 Ok(Self {
                     samples: *samples_max,
                     total_samples: (*samples_max).into(),
@@ -99,6 +100,20 @@ impl Extent {
     /// Floating-point operations of the whole task.
     pub fn flops(&self) -> u128 {
         u128::from(self.flops_per_sample) * u128::from(self.total_samples)
+    }
+}
+
+/// Refuses a model whose answers to calls would have no classes.
+fn tells_classes_apart(model: &ModelSpec) -> Result<(), PriceError> {
+    match model.loss {
+        Loss::CrossEntropy => Ok(()),
+        loss => Err(misfit(
+            "model",
+            format!(
+                "it was fitted by {}: calls are answered by classifiers; `model infer --dataset` runs it over a dataset",
+                loss.name()
+            ),
+        )),
     }
 }
 

@@ -36,8 +36,9 @@ pub struct Plan {
     pub split: Split,
 }
 
-/// Predictions as CSV, `index,label,class,probability`: the most probable class's number and name. Blocks; ends
-/// early when `unwanted` turns true.
+/// Predictions as CSV: `index,label,class,probability` with the most probable class's number and name, of a text that of the
+/// token after each sample; where numbers are predicted, `index` and a column for each. Blocks; ends early when
+/// `unwanted` turns true.
 pub fn run(
     plan: &Plan,
     file: &dyn Fn(&str) -> PathBuf,
@@ -46,7 +47,7 @@ pub fn run(
     let begin = Instant::now();
     let (model, samples) = load(plan, file)?;
     let loaded = Instant::now();
-    let mut csv = format!("{HEADER}\n");
+    let mut csv = format!("{}\n", header(plan, &model));
     let mut right = 0;
     for range in chunks(&samples) {
         if unwanted.load(Ordering::Relaxed) {
@@ -59,7 +60,8 @@ pub fn run(
     }
     let metrics = Metrics {
         final_loss: None,
-        test_accuracy: (!samples.is_empty()).then(|| right as f32 / samples.len() as f32),
+        test_accuracy: (!samples.is_empty() && samples.classes() > 0)
+            .then(|| right as f32 / samples.len() as f32),
         test_loss: None,
         samples: samples.len() as u64,
         compute_ms: begin.elapsed().as_millis() as u64,
@@ -199,6 +201,16 @@ fn chunks(samples: &Samples) -> impl Iterator<Item = Range<usize>> + use<> {
     starts.map(move |start| start..(start + CHUNK).min(len))
 }
 
+/// The first line: the names of classes or of values.
+fn header(plan: &Plan, model: &Model) -> String {
+    if plan.info.values.is_empty() {
+        return HEADER.to_owned();
+    }
+    let names = plan.info.values.iter().take(model.classes());
+    let names: Vec<String> = names.map(|name| cell(name)).collect();
+    format!("index,{}", names.join(","))
+}
+
 /// Adds the lines of a range, and counts the right ones.
 fn predict(
     plan: &Plan,
@@ -207,19 +219,40 @@ fn predict(
     range: Range<usize>,
     csv: &mut String,
 ) -> Result<usize, Fault> {
-    let probabilities = model.probabilities(samples, range.clone())?;
+    let answers = model.probabilities(samples, range.clone())?;
     let indices: Vec<u32> = range.map(|index| index as u32).collect();
+    let rows = indices.iter().zip(answers.chunks_exact(model.classes()));
+    if samples.classes() == 0 {
+        for (index, row) in rows {
+            let values: Vec<String> = row.iter().map(f32::to_string).collect();
+            let _ = writeln!(csv, "{index},{}", values.join(","));
+        }
+        return Ok(0);
+    }
     let mut labels = Vec::new();
     samples.labels_of(&indices, &mut labels);
-    let rows = indices.iter().zip(&labels);
+    // Of a text the last token's: the one that is not among the inputs.
+    let known = labels.chunks_exact(samples.labels_per_sample());
     let mut right = 0;
-    for ((index, known), row) in rows.zip(probabilities.chunks_exact(model.classes())) {
-        let label = most_probable(row);
+    for ((index, row), known) in rows.zip(known) {
+        let (label, probability) = decided(row);
         let name = plan.model.classes.get(label).map_or("", String::as_str);
-        let _ = writeln!(csv, "{index},{label},{},{:.6}", cell(name), row[label]);
-        right += usize::from(*known as usize == label);
+        let _ = writeln!(csv, "{index},{label},{},{probability:.6}", cell(name));
+        right += usize::from(known.last() == Some(&(label as u32)));
     }
     Ok(right)
+}
+
+/// The class that is the most probable, and how probable it is. A single output is the share of class 1 of two.
+fn decided(row: &[f32]) -> (usize, f32) {
+    match row {
+        [share] if *share > 0.5 => (1, *share),
+        [share] => (0, 1.0 - share),
+        _ => {
+            let label = most_probable(row);
+            (label, row[label])
+        }
+    }
 }
 
 /// A CSV cell (RFC 4180). A name that a spreadsheet would take for a formula is quoted with an apostrophe.
@@ -244,6 +277,71 @@ mod tests {
     use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
     use cryptomind_protocol::task::{Optimizer, TrainSpec};
     use std::collections::BTreeMap;
+
+    /// What is wanted of each kind of model: numbers as they are, one output for two classes, a text's next token.
+    #[test]
+    fn each_kind_of_model_has_its_lines() {
+        assert_eq!(decided(&[0.75]), (1, 0.75));
+        assert_eq!(decided(&[0.25]), (0, 0.75));
+        assert_eq!(decided(&[0.2, 0.5, 0.3]), (1, 0.5));
+
+        let dir = tempfile::tempdir().unwrap();
+        let table = dir.path().join("t.csv");
+        let lines: String = (0..50).map(|i| format!("{i},{}\n", 2 * i)).collect();
+        std::fs::write(&table, format!("a,b\n{lines}")).unwrap();
+        let (info, _) = dataset::inspect_csv_values(&table, &["b".into()]).unwrap();
+        let spec = ModelSpec {
+            loss: Loss::MeanSquare,
+            ..ModelSpec::mlp(vec![1], &[], 1)
+        };
+        let (csv, metrics) = answered(dir.path(), spec, info, &table);
+        assert!(csv.starts_with("index,b\n0,"), "{csv}");
+        assert_eq!((csv.lines().count(), metrics.test_accuracy), (11, None));
+
+        let text = dir.path().join("t.txt");
+        std::fs::write(&text, "abcd".repeat(100)).unwrap();
+        let level = cryptomind_protocol::item::TextLevel::Character;
+        let (info, _) = dataset::inspect_text(&text, 4, level, 250_000).unwrap();
+        let spec = ModelSpec::gpt(cryptomind_protocol::model::Gpt {
+            vocabulary: 4,
+            context: 4,
+            width: 4,
+            heads: 1,
+            blocks: 1,
+            dropout_ppm: 0,
+        });
+        let (csv, metrics) = answered(dir.path(), spec, info, &text);
+        let rows: Vec<&str> = csv.lines().skip(1).collect();
+        // Each sample begins with an a, and so does the next.
+        let right = rows.iter().filter(|row| row.contains(",0,")).count();
+        let share = right as f32 / rows.len() as f32;
+        assert_eq!(metrics.test_accuracy, Some(share), "{csv}");
+    }
+
+    /// What a model with its first weights answers to the test split of a dataset of one file.
+    fn answered(
+        dir: &std::path::Path,
+        spec: ModelSpec,
+        info: DatasetInfo,
+        data: &std::path::Path,
+    ) -> (String, Metrics) {
+        let session = Session::with_threads(&spec, &TrainSpec::default(), 1).unwrap();
+        let weights = dir.join("w.safetensors");
+        std::fs::write(&weights, session.export(&std::collections::BTreeMap::new())).unwrap();
+        let plan = Plan {
+            model: ModelInfo {
+                spec,
+                classes: info.classes.clone(),
+                dataset: None,
+                task: None,
+                metrics: Metrics::default(),
+            },
+            weights,
+            info,
+            split: Split::Test,
+        };
+        run(&plan, &|_| data.to_owned(), &AtomicBool::new(false)).unwrap()
+    }
 
     #[test]
     fn cells_cannot_break_out() {
