@@ -213,3 +213,80 @@ fn pair([height, width]: &Pair) -> String {
 const fn said(is_so: bool) -> &'static str {
     if is_so { "True" } else { "False" }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptomind_protocol::model::Gpt;
+
+    /// What PyTorch 2.15 loaded the weights of, with the same loss: the names are those of the file.
+    #[test]
+    fn a_transformer_is_written_as_its_weights_are_named() {
+        let model = ModelSpec::gpt(Gpt {
+            vocabulary: 7,
+            context: 5,
+            width: 8,
+            heads: 2,
+            blocks: 1,
+            dropout_ppm: 100_000,
+        });
+        let code = code(&model);
+        let (modules, layers) = code.split_once("model = ").unwrap();
+        for class in ["Attention", "Embedding", "Residual"] {
+            assert!(modules.contains(&format!("class {class}(")), "{modules}");
+        }
+        assert!(!modules.contains("class Flat"), "{modules}");
+        let expected = r#"torch.nn.Sequential(
+    Embedding(7, 8, 5),
+    torch.nn.Dropout(0.1),
+    Residual(
+        torch.nn.LayerNorm(8, bias=False),
+        Attention(8, 2, True, True),
+        torch.nn.Dropout(0.1),
+    ),
+    Residual(
+        torch.nn.LayerNorm(8, bias=False),
+        torch.nn.Linear(8, 32),
+        torch.nn.GELU(approximate="tanh"),
+        torch.nn.Linear(32, 8),
+        torch.nn.Dropout(0.1),
+    ),
+    torch.nn.LayerNorm(8, bias=False),
+    torch.nn.Linear(8, 7),
+)
+"#;
+        assert_eq!(layers, expected);
+    }
+
+    #[test]
+    fn a_line_is_a_layer() {
+        let layers = vec![
+            Layer::Reshape {
+                shape: vec![1, 8, 8],
+            },
+            Layer::conv2d(4, 3, 1),
+            Layer::BatchNorm {},
+            Layer::max_pool(2),
+            Layer::RmsNorm {},
+            Layer::GlobalAvgPool {},
+            Layer::BatchNorm {},
+            Layer::linear(2),
+        ];
+        let code = code(&ModelSpec::new(vec![8, 8], layers));
+        let (_, layers) = code.split_once("model = ").unwrap();
+        let lines: Vec<&str> = layers.lines().map(str::trim).collect();
+        let expected = [
+            "torch.nn.Sequential(",
+            "Reshape(1, 8, 8),",
+            "torch.nn.Conv2d(1, 4, (3, 3), stride=(1, 1), padding=(1, 1), groups=1),",
+            "torch.nn.BatchNorm2d(4),",
+            "torch.nn.MaxPool2d((2, 2), stride=(2, 2), padding=(0, 0)),",
+            "torch.nn.RMSNorm(4, eps=1e-5),",
+            "Mean(),",
+            "torch.nn.BatchNorm1d(4),",
+            "Flat(4, 2),",
+            ")",
+        ];
+        assert_eq!(lines, expected);
+    }
+}
