@@ -726,6 +726,9 @@ pub struct RunLocalArgs {
     /// Threads; 0: all
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=4096))]
     pub threads: u16,
+    /// Begin with the weights of a model file instead of drawn ones; it has the same layers
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
     /// The folder for model and checkpoint; by default one with the task's name. A checkpoint in it is gone on from
     #[arg(long, short, value_name = "DIR")]
     pub output: Option<PathBuf>,

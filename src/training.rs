@@ -36,6 +36,17 @@ pub struct Progress {
     pub samples_per_s: f64,
 }
 
+/// Whence a run begins.
+#[derive(Debug, Clone, Copy)]
+pub enum Start<'a> {
+    /// With parameters that follow from the seed.
+    Fresh,
+    /// With a model's weights.
+    Weights(&'a [u8]),
+    /// Where another run was.
+    Checkpoint(&'a [u8]),
+}
+
 /// What to do after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -55,18 +66,20 @@ pub struct Trained {
 }
 
 impl Training<'_> {
-    /// Trains, from a checkpoint where there is one, and calls `after` each step.
+    /// Trains, and calls `after` each step.
     ///
     /// # Errors
     /// What the engine refuses.
     pub fn run(
         &self,
-        checkpoint: Option<&[u8]>,
+        start: Start<'_>,
         after: &mut dyn FnMut(&Session, Progress) -> Result<Next, EngineError>,
     ) -> Result<Trained, EngineError> {
         let mut session = Session::with_threads(self.model, self.train, self.threads)?;
-        if let Some(checkpoint) = checkpoint {
-            session.restore(checkpoint)?;
+        match start {
+            Start::Fresh => {}
+            Start::Weights(weights) => session.load(weights)?,
+            Start::Checkpoint(checkpoint) => session.restore(checkpoint)?,
         }
         let samples = self.samples.len() as u64;
         let all = self.train.total_steps(samples);

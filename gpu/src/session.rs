@@ -261,6 +261,16 @@ impl Session {
         Ok(())
     }
 
+    /// Begins with weights that were trained before, as [`Session::export`] writes them: the optimizer's state is that
+    /// before the first step, and what was computed or prepared is dropped. A file that is not exactly this model's
+    /// weights is refused and changes nothing.
+    pub fn load(&mut self, weights: &[u8]) -> Result<(), EngineError> {
+        let file = weights::read(weights, &self.tensors)?;
+        self.committed = State::new(file.values, &self.rule);
+        self.phase = Phase::Idle;
+        Ok(())
+    }
+
     /// The committed parameters as safetensors under their [`ModelSpec::parameters`] names.
     /// Equal parameters and metadata give equal bytes. Readers here take a header of 8 MiB at
     /// most, so metadata should stay well below.

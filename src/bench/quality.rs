@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::cli::BenchQualityArgs;
 use crate::exit;
 use crate::output::{Output, table};
-use crate::training::{self, Next, Training};
+use crate::training::{self, Next, Start, Training};
 
 /// Tokens of a sample of the language model, and of its vocabulary's file the share that is held out, as nanoGPT has
 /// them.
@@ -193,7 +193,7 @@ impl Recipe {
             most_steps: matches!(self.bar, Bar::Loss(_)).then_some(TEXT_STEPS.into()),
             threads,
         };
-        let trained = training.run(None, &mut |_, _| Ok(Next::GoOn))?;
+        let trained = training.run(Start::Fresh, &mut |_, _| Ok(Next::GoOn))?;
         let weights = trained.weights(&data.scaling);
         let test = training::evaluate(&model, &weights, &data.test, threads)?;
         let (bar, good_enough) = self.bar.judge(&test);

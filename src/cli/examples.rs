@@ -299,7 +299,8 @@ kind would come to. Ctrl-C leaves a checkpoint, with which the same command goes
 Examples:
   cryptomind task run-local digits-task.toml digits/
   cryptomind task run-local iris-task.toml --csv iris.csv --label species
-  cryptomind task run-local gpt.toml --text input.txt --context 64 --output gpt";
+  cryptomind task run-local gpt.toml --text input.txt --context 64 --output gpt
+  cryptomind task run-local gpt.toml --text more.txt --weights gpt/model.safetensors --output gpt-more";
 
 pub const BENCH_PROMISE: &str = "\
 Starts a whole network on this machine with one miner, which tests itself, and has it train four models on

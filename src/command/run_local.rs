@@ -21,7 +21,7 @@ use crate::command::data;
 use crate::context::Context;
 use crate::exit;
 use crate::output::{Output, table};
-use crate::training::{self, Next, Progress, Trained, Training};
+use crate::training::{self, Next, Progress, Start, Trained, Training};
 
 /// Within the folder; gone when the run is done.
 const CHECKPOINT: &str = "checkpoint.safetensors";
@@ -118,7 +118,8 @@ fn train(output: Output, args: &RunLocalArgs, stop: &AtomicBool) -> Result<Repor
         threads: training::threads(args.threads),
     };
     let checkpoint = folder.join(CHECKPOINT);
-    let trained = run_from(output, &training, &checkpoint, stop)?;
+    let weights = args.weights.as_deref();
+    let trained = run_from(output, &training, &checkpoint, weights, stop)?;
     if !trained.is_whole {
         return Err(exit::interrupted(format!(
             "stopped after step {}",
@@ -155,11 +156,13 @@ fn train(output: Output, args: &RunLocalArgs, stop: &AtomicBool) -> Result<Repor
     })
 }
 
-/// Trains from a checkpoint, where one is there, and leaves one at each of the task's checkpoints and at the end.
+/// Trains from a checkpoint, where one is there, else from weights, where some are given, and leaves a checkpoint at each
+/// of the task's and at the end.
 fn run_from(
     output: Output,
     training: &Training<'_>,
     checkpoint: &Path,
+    weights: Option<&Path>,
     stop: &AtomicBool,
 ) -> Result<Trained> {
     let before = match std::fs::read(checkpoint) {
@@ -170,10 +173,17 @@ fn run_from(
     if before.is_some() {
         output.note(format!("going on from {}", checkpoint.display()))?;
     }
+    let read = |path: &Path| std::fs::read(path).map_err(|e| exit::file(path, &e));
+    let given = weights.map(read).transpose()?;
+    let start = match (&before, &given) {
+        (Some(checkpoint), _) => Start::Checkpoint(checkpoint),
+        (None, Some(weights)) => Start::Weights(weights),
+        (None, None) => Start::Fresh,
+    };
     let mut shown = Shown::new(output);
     let every = u64::from(training.train.checkpoint_steps);
     let mut unwritten = None;
-    let trained = training.run(before.as_deref(), &mut |session: &Session, progress| {
+    let trained = training.run(start, &mut |session: &Session, progress| {
         shown.progress(progress);
         if progress.step % every == 0
             && let Err(error) = write(checkpoint, &session.checkpoint())

@@ -429,6 +429,33 @@ fn models_that_cannot_run_are_refused() {
 }
 
 #[test]
+fn a_model_is_trained_on_from_its_weights() {
+    let data = samples(32, 6, 4);
+    let mut first = Session::new(&mixed(), &adamw()).unwrap();
+    (0..5).for_each(|_| step(&mut first, &data, &all(&data)));
+    let mut second = Session::new(&mixed(), &train(Optimizer::adamw(1e-3), 9)).unwrap();
+    step(&mut second, &data, &all(&data));
+    second.load(&first.export(&BTreeMap::new())).unwrap();
+    assert_eq!(
+        (second.parameters(), second.step()),
+        (first.parameters(), 0)
+    );
+    step(&mut second, &data, &all(&data));
+    assert_ne!(second.parameters(), first.parameters());
+    // Not with the moments of the run before.
+    let mut third = Session::new(&mixed(), &adamw()).unwrap();
+    third.load(&first.export(&BTreeMap::new())).unwrap();
+    step(&mut third, &data, &all(&data));
+    assert_eq!(third.parameters(), second.parameters());
+
+    let before = third.fingerprint();
+    let other = Session::new(&model(6, &[linear(4)]), &adamw()).unwrap();
+    assert!(third.load(&other.export(&BTreeMap::new())).is_err());
+    assert!(third.load(&first.checkpoint()).is_err());
+    assert_eq!(third.fingerprint(), before);
+}
+
+#[test]
 fn checkpoints_of_others_are_refused_and_change_nothing() {
     let mut session = Session::new(&mixed(), &adamw()).unwrap();
     let before = session.fingerprint();

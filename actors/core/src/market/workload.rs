@@ -32,7 +32,8 @@ pub struct Workload {
     pub checkpoint_bytes: u64,
     /// The result's files, bytes.
     pub result_bytes: u64,
-    /// Memory that a member needs for the model's state, bytes; samples and activations come on top.
+    /// Memory that a member needs for the model's state and for what lies between the layers of its share of a step, bytes;
+    /// the dataset comes on top.
     pub memory_bytes: u64,
 }
 
@@ -56,12 +57,20 @@ impl Workload {
                 let parameters = model.parameter_count().saturating_mul(F32_BYTES);
                 let state = parameters.saturating_mul(1 + train.optimizer.moments() as u64);
                 let scratch = parameters.saturating_mul(STEP_ARENAS);
+                let share = train.global_batch.div_ceil(spec.miners.max(1));
+                let between = model
+                    .kept_values()
+                    .saturating_mul(F32_BYTES)
+                    .saturating_mul(share.into());
                 Self {
                     kind: WorkKind::Train,
                     gradient_bytes: parameters,
                     checkpoints: extent.steps.div_ceil(train.checkpoint_steps.max(1).into()),
                     checkpoint_bytes: state,
-                    memory_bytes: state.saturating_mul(STATES).saturating_add(scratch),
+                    memory_bytes: state
+                        .saturating_mul(STATES)
+                        .saturating_add(scratch)
+                        .saturating_add(between),
                     ..base
                 }
             }
@@ -154,7 +163,9 @@ mod tests {
         assert_eq!(adamw.gradient_bytes, PARAMETERS * 4);
         assert_eq!(adamw.checkpoints, 5, "four of 7 steps, and the last");
         assert_eq!(adamw.checkpoint_bytes, PARAMETERS * 4 * 3);
-        assert_eq!(adamw.memory_bytes, PARAMETERS * 4 * (2 * 3 + 2));
+        let between = 5 * (4 + 2) * 4;
+        let states = PARAMETERS * 4 * (2 * 3 + 2);
+        assert_eq!(adamw.memory_bytes, states + between, "half of a step each");
     }
 
     #[test]
