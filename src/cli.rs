@@ -567,13 +567,13 @@ pub struct DataArgs {
     #[arg(long, value_name = "FILE")]
     pub text: Option<PathBuf>,
     /// Tokens of one sample of a text; by default 64
-    #[arg(long, value_name = "TOKENS", requires = "text", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "TOKENS", requires = "text", conflicts_with_all = ["path", "csv", "safetensors"], value_parser = clap::value_parser!(u32).range(1..))]
     pub context: Option<u32>,
     /// What a token of a text is; by default a character
-    #[arg(long, value_enum, requires = "text")]
+    #[arg(long, value_enum, requires = "text", conflicts_with_all = ["path", "csv", "safetensors"])]
     pub level: Option<LevelArg>,
     /// Share at a text's end that is held out; by default 0.1
-    #[arg(long, value_name = "SHARE", requires = "text", value_parser = millionths)]
+    #[arg(long, value_name = "SHARE", requires = "text", conflicts_with_all = ["path", "csv", "safetensors"], value_parser = millionths)]
     pub held_out: Option<u32>,
     /// A folder with train.safetensors and test.safetensors: tensors `inputs`, and `labels` or `targets`
     #[arg(long, value_name = "DIR")]
@@ -1064,6 +1064,11 @@ mod tests {
             "dataset add --text t.txt --held-out 1",
             "dataset add --text t.txt --held-out NaN",
             "dataset add --safetensors tensors --label a",
+            "task run-local",
+            "task run-local t.toml",
+            "task run-local t.toml digits --text t.txt",
+            "bench train --model rnn",
+            "bench quality",
             "model infer bob/mlp",
             "model infer bob/mlp --dataset ada/digits --input rows.csv",
             "model serve bob/mlp --samples 0",
