@@ -187,8 +187,12 @@ fn is_near(row: &[f32], other: &[f32]) -> bool {
     pairs.all(|(one, other)| (one - other).abs() <= apart)
 }
 
-/// The model and the samples.
+/// The model and the samples, where they fit each other.
 fn load(plan: &Plan, file: &dyn Fn(&str) -> PathBuf) -> Result<(Model, Samples), Fault> {
+    plan.model.spec.fits(&plan.info).map_err(|misfit| Fault {
+        task_fault: true,
+        reason: misfit.to_string(),
+    })?;
     let model = serve::load(&plan.model, &plan.weights)?;
     // Scaled as the network learnt, not as this dataset would be: the same value means the same in both.
     let (samples, _) = dataset::load(&plan.info, plan.split, model.scaling(), file)?;
