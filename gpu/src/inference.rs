@@ -16,7 +16,7 @@ use crate::goal::{Evaluation, Goal, Tally, Targets, largest};
 use crate::graph::{Graph, Purpose};
 use crate::kernel::activation::{self, Activation};
 use crate::kernel::softmax;
-use crate::node::{Draw, Pass};
+use crate::node::{Draw, Pass, lay_out_for_use};
 use crate::scaling::Scaling;
 use crate::weights;
 
@@ -64,8 +64,9 @@ impl Model {
     }
 
     /// A model of a checked graph with these parameters, in canonical order.
-    pub(crate) fn of_parameters(spec: &ModelSpec, parameters: Vec<f32>) -> Self {
+    pub(crate) fn of_parameters(spec: &ModelSpec, mut parameters: Vec<f32>) -> Self {
         let forward = Forward::new(Graph::new(spec, Purpose::Use), false);
+        lay_out_for_use(&forward.graph, &mut parameters);
         let values = usize::try_from(forward.plan.values()).unwrap_or(usize::MAX);
         Self {
             samples_at_once: (MAX_BLOCK_VALUES / values.max(1)).clamp(1, MAX_BLOCK_SAMPLES),

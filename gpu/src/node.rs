@@ -1,7 +1,7 @@
 //! An operation of a graph on slices: which kernel computes it, forward and backward.
 
 use crate::forward::fit;
-use crate::graph::{Op, Place};
+use crate::graph::{Graph, Op, Place};
 use crate::kernel::dropout::Mask;
 use crate::kernel::norm::batch::Running;
 use crate::kernel::norm::{Affine, AffineGradient, Seen, batch, rows};
@@ -19,7 +19,7 @@ pub(crate) struct Pass<'a> {
     pub(crate) tokens: &'a [u32],
     /// What is dropped follows from them.
     pub(crate) draw: Draw<'a>,
-    /// Whether batch norms take their batch's statistics.
+    /// Whether batch norms take their batch's statistics. Else linear weights lie as [`lay_out_for_use`] left them.
     pub(crate) is_training: bool,
     pub(crate) threads: usize,
 }
@@ -86,6 +86,27 @@ fn two<'a>(
     (Some(&mut low[first.clone()]), &mut high[..second.len()])
 }
 
+/// Transposes the weights of linear operations: products of few rows with them are twice as fast so, and in use
+/// nobody needs them otherwise.
+pub(crate) fn lay_out_for_use(graph: &Graph, parameters: &mut [f32]) {
+    for node in &graph.nodes {
+        if let Op::Linear {
+            inputs,
+            outputs,
+            weight,
+            ..
+        } = &node.op
+        {
+            let weight = &mut parameters[weight.clone()];
+            let stored = weight.to_vec();
+            for (place, value) in weight.iter_mut().enumerate() {
+                let (input, output) = (place / outputs, place % outputs);
+                *value = stored[output * inputs + input];
+            }
+        }
+    }
+}
+
 impl Op {
     /// Values that it keeps from its forward pass for the backward pass, beside those of the graph.
     /// `outputs` are the values that it makes of so many rows.
@@ -145,8 +166,12 @@ impl Op {
                     None => Update::Replace,
                 };
                 let input = Matrix::new(input, input.len() / inputs, *inputs);
-                let weight = Matrix::new(part(parameters, weight), *outputs, *inputs);
-                multiply(output, update, input, weight.transposed(), threads);
+                let weight = part(parameters, weight);
+                let weight = match pass.is_training {
+                    true => Matrix::new(weight, *outputs, *inputs).transposed(),
+                    false => Matrix::new(weight, *inputs, *outputs),
+                };
+                multiply(output, update, input, weight, threads);
             }
             Self::Conv {
                 shape,
