@@ -143,12 +143,12 @@ impl Network {
         gradients: &mut [f32],
         update: Update,
         on_bucket: &mut dyn FnMut(Range<usize>),
-    ) -> Result<f64, NotFinite> {
+    ) -> Result<f64, Broken> {
         let profile = &mut self.profile;
         self.forward.run(pass, &mut self.room, profile, |_, _| ());
         let loss = self.loss();
         if !loss.is_finite() {
-            return Err(self.first_broken(pass, step));
+            return Err(self.first_broken(pass, step)?.into());
         }
         for index in (0..self.forward.graph.nodes.len()).rev() {
             self.backward(index, pass, gradients, update, on_bucket)?;
@@ -183,12 +183,10 @@ impl Network {
     }
 
     /// Passes the rows again to find the layer whose output first is not finite.
-    fn first_broken(&mut self, pass: Pass<'_>, step: Step<'_>) -> NotFinite {
+    fn first_broken(&mut self, pass: Pass<'_>, step: Step<'_>) -> Result<NotFinite, EngineError> {
+        // Where the inputs lay, something else may lie by now.
         let inputs = self.forward.inputs(&mut self.room, pass.rows);
-        if step.data.inputs_of(step.batch, inputs).is_err() {
-            inputs.clear();
-            inputs.resize(pass.rows * self.forward.graph.inputs(), 0.0);
-        }
+        step.data.inputs_of(step.batch, inputs)?;
         let mut broken = None;
         self.forward
             .run(pass, &mut self.room, &mut None, |node, output| {
@@ -197,10 +195,10 @@ impl Network {
                 }
             });
         let last = self.forward.graph.nodes.last().map_or(0, |node| node.layer);
-        NotFinite {
+        Ok(NotFinite {
             layer: broken.unwrap_or(last),
             what: if broken.is_some() { "output" } else { "loss" },
-        }
+        })
     }
 
     /// The gradients by an operation's parameters, and by its input where anything below is trained.

@@ -1,7 +1,7 @@
 //! `bench infer-local`: what a batch takes in a trained model, in this process, without a network.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use cryptomind_gpu::EngineError;
@@ -11,7 +11,7 @@ use cryptomind_protocol::ErrorBody;
 use cryptomind_protocol::task::TrainSpec;
 use serde::Serialize;
 
-use super::shapes::Shape;
+use super::shapes::{Shape, median};
 use super::usage::Usage;
 use crate::cli::BenchTrainArgs;
 use crate::exit;
@@ -64,8 +64,7 @@ fn measure(args: BenchTrainArgs) -> Result<Report, EngineError> {
             times.push(begin.elapsed());
         }
     }
-    times.sort_unstable();
-    let median = times.get(times.len() / 2).copied().unwrap_or(Duration::MAX);
+    let median = median(times);
     Ok(Report {
         model: shape.name,
         threads,

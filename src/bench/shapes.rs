@@ -1,5 +1,7 @@
 //! The models that engines are timed with: those of PyTorch that ours are held against.
 
+use std::time::Duration;
+
 use cryptomind_gpu::dataset::Samples;
 use cryptomind_protocol::model::{Gpt, Layer, ModelSpec};
 
@@ -52,6 +54,12 @@ impl Shape {
         let input_len = self.model.input_len();
         Samples::labelled(inputs.collect(), labels.collect(), input_len, classes)
     }
+}
+
+/// The median of what was timed.
+pub(super) fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or(Duration::MAX)
 }
 
 /// From 0 to 1, without a pattern that a batch shares (Knuth's multiplicative hash of the place).

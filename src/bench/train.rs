@@ -11,7 +11,7 @@ use cryptomind_protocol::ErrorBody;
 use cryptomind_protocol::task::{Optimizer, TrainSpec};
 use serde::Serialize;
 
-use super::shapes::Shape;
+use super::shapes::{Shape, median};
 use super::usage::Usage;
 use crate::cli::BenchTrainArgs;
 use crate::exit;
@@ -101,8 +101,7 @@ fn measure(args: BenchTrainArgs) -> Result<Report, cryptomind_gpu::EngineError> 
         }
         losses.push(loss / f64::from(batch));
     }
-    times.sort_unstable();
-    let median = times.get(times.len() / 2).copied().unwrap_or(Duration::MAX);
+    let median = median(times);
     Ok(Report {
         model: shape.name,
         threads,

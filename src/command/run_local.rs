@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use cryptomind_config::task::{FileWork, TaskFile};
 use cryptomind_gpu::dataset::{self, Samples};
+use cryptomind_gpu::inference::Model;
 use cryptomind_gpu::session::Session;
 use cryptomind_gpu::{EngineError, Scaling};
 use cryptomind_protocol::ErrorBody;
@@ -109,7 +110,14 @@ fn train(output: Output, args: &RunLocalArgs, stop: &AtomicBool) -> Result<Repor
         .clone()
         .unwrap_or_else(|| work.name.clone().into());
     std::fs::create_dir_all(&folder).map_err(|e| exit::file(&folder, &e))?;
-    let (samples, scaling) = work.load(Split::Train, None)?;
+    let weights = args.weights.as_deref().map(|path| {
+        let bytes = std::fs::read(path).map_err(|e| exit::file(path, &e))?;
+        Ok::<_, ErrorBody>((Model::load(&work.model, &bytes)?.scaling().cloned(), bytes))
+    });
+    let weights = weights.transpose()?;
+    // What was learnt before was learnt of inputs that were scaled so.
+    let known = weights.as_ref().and_then(|(scaling, _)| scaling.as_ref());
+    let (samples, scaling) = work.load(Split::Train, known)?;
     let training = Training {
         model: &work.model,
         train: &work.train,
@@ -118,7 +126,7 @@ fn train(output: Output, args: &RunLocalArgs, stop: &AtomicBool) -> Result<Repor
         threads: training::threads(args.threads),
     };
     let checkpoint = folder.join(CHECKPOINT);
-    let weights = args.weights.as_deref();
+    let weights = weights.as_ref().map(|(_, bytes)| &bytes[..]);
     let trained = run_from(output, &training, &checkpoint, weights, stop)?;
     if !trained.is_whole {
         return Err(exit::interrupted(format!(
@@ -162,7 +170,7 @@ fn run_from(
     output: Output,
     training: &Training<'_>,
     checkpoint: &Path,
-    weights: Option<&Path>,
+    weights: Option<&[u8]>,
     stop: &AtomicBool,
 ) -> Result<Trained> {
     let before = match std::fs::read(checkpoint) {
@@ -173,9 +181,7 @@ fn run_from(
     if before.is_some() {
         output.note(format!("going on from {}", checkpoint.display()))?;
     }
-    let read = |path: &Path| std::fs::read(path).map_err(|e| exit::file(path, &e));
-    let given = weights.map(read).transpose()?;
-    let start = match (&before, &given) {
+    let start = match (&before, weights) {
         (Some(checkpoint), _) => Start::Checkpoint(checkpoint),
         (None, Some(weights)) => Start::Weights(weights),
         (None, None) => Start::Fresh,
