@@ -75,7 +75,7 @@ pub(crate) trait Compute: Send {
         &mut self,
         step: Step<'_>,
         gradients: &mut [f32],
-        on_bucket: &mut dyn FnMut(Range<usize>),
+        on_bucket: &mut (dyn FnMut(Range<usize>) + Send),
     ) -> Result<f64, Broken>;
 
     /// What the outputs are fitted to.

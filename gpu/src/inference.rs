@@ -18,6 +18,7 @@ use crate::kernel::activation::{self, Activation};
 use crate::kernel::softmax;
 use crate::node::{Draw, Pass, lay_out_for_use};
 use crate::scaling::Scaling;
+use crate::team::Team;
 use crate::weights;
 
 /// The most values that lie between layers at once.
@@ -33,7 +34,7 @@ pub struct Model {
     parameters: Vec<f32>,
     loss: Loss,
     samples_at_once: usize,
-    threads: usize,
+    team: Team,
     scaling: Option<Scaling>,
     /// Buffers of calls that ended.
     rooms: Mutex<Vec<Room>>,
@@ -73,7 +74,7 @@ impl Model {
             forward,
             parameters,
             loss: spec.loss,
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            team: Team::new(std::thread::available_parallelism().map_or(1, usize::from)),
             scaling: None,
             rooms: Mutex::new(Vec::new()),
         }
@@ -82,7 +83,7 @@ impl Model {
     /// The same on at most so many threads. The number changes no bit.
     pub fn with_threads(self, threads: usize) -> Self {
         Self {
-            threads: threads.max(1),
+            team: Team::new(threads),
             ..self
         }
     }
@@ -148,10 +149,10 @@ impl Model {
         match self.loss {
             Loss::CrossEntropy => {
                 let scores = own.to_vec();
-                softmax::forward(&scores, width, own, self.threads);
+                softmax::forward(&scores, width, own, self.team.threads());
             }
             Loss::BinaryCrossEntropy => {
-                activation::forward_in_place(Activation::Sigmoid, own, self.threads);
+                activation::forward_in_place(Activation::Sigmoid, own, self.team.threads());
             }
             Loss::MeanSquare => {}
         }
@@ -159,6 +160,15 @@ impl Model {
 
     /// Shows the outputs of some samples after the other.
     fn each_block(
+        &self,
+        data: &Samples,
+        range: Range<usize>,
+        see: impl FnMut(&[u32], &[f32]) + Send,
+    ) -> Result<(), EngineError> {
+        self.team.run(|| self.blocks(data, range, see))
+    }
+
+    fn blocks(
         &self,
         data: &Samples,
         range: Range<usize>,
@@ -175,7 +185,7 @@ impl Model {
                 tokens: &tokens,
                 draw: Draw::default(),
                 is_training: false,
-                threads: self.threads,
+                threads: self.team.threads(),
             };
             self.forward.run(pass, &mut room, &mut None, |_, _| ());
             room.tokens = tokens;
@@ -225,7 +235,7 @@ impl Model {
         let mut gradient = Vec::new();
         self.each_block(data, 0..data.len(), |rows, outputs| {
             targets.gather(&goal, data, rows);
-            tally.add(&goal, &targets, outputs, &mut gradient, self.threads);
+            tally.add(&goal, &targets, outputs, &mut gradient, self.team.threads());
         })?;
         let evaluation = tally.evaluation(self.loss);
         match evaluation.loss.is_finite() {

@@ -25,6 +25,7 @@ pub mod conv;
 pub mod descent;
 pub mod dropout;
 pub mod embedding;
+pub mod finite;
 pub mod loss;
 pub mod norm;
 pub mod pool;
@@ -33,7 +34,7 @@ pub mod sums;
 
 mod elementary;
 mod lanes;
-mod parallel;
+pub(crate) mod parallel;
 #[cfg(test)]
 mod testing;
 mod window;

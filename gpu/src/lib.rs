@@ -53,6 +53,7 @@ mod plan;
 mod product;
 mod random;
 mod scaling;
+mod team;
 #[cfg(test)]
 mod traps;
 mod weights;

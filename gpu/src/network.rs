@@ -16,6 +16,7 @@ use crate::goal::{Goal, Targets};
 use crate::gradient::{Gradient, Gradients};
 use crate::graph::{Graph, Node, Op, Purpose};
 use crate::kernel::add;
+use crate::kernel::finite::all_finite;
 use crate::node::{Draw, Pass};
 use crate::product::Update;
 use crate::profile::{Phase, Profile, timed};
@@ -142,7 +143,7 @@ impl Network {
         step: Step<'_>,
         gradients: &mut [f32],
         update: Update,
-        on_bucket: &mut dyn FnMut(Range<usize>),
+        on_bucket: &mut (dyn FnMut(Range<usize>) + Send),
     ) -> Result<f64, Broken> {
         let profile = &mut self.profile;
         self.forward.run(pass, &mut self.room, profile, |_, _| ());
@@ -190,7 +191,7 @@ impl Network {
         let mut broken = None;
         self.forward
             .run(pass, &mut self.room, &mut None, |node, output| {
-                if broken.is_none() && !all_finite(output) {
+                if broken.is_none() && !all_finite(output, pass.threads) {
                     broken = Some(node.layer);
                 }
             });
@@ -208,7 +209,7 @@ impl Network {
         pass: Pass<'_>,
         gradients: &mut [f32],
         update: Update,
-        on_bucket: &mut dyn FnMut(Range<usize>),
+        on_bucket: &mut (dyn FnMut(Range<usize>) + Send),
     ) -> Result<(), NotFinite> {
         let node = &self.forward.graph.nodes[index];
         if !node.is_trained {
@@ -225,7 +226,7 @@ impl Network {
             });
         }
         if let Some(bucket) = node.bucket.clone() {
-            if !all_finite(&gradients[bucket.clone()]) {
+            if !all_finite(&gradients[bucket.clone()], pass.threads) {
                 return Err(NotFinite {
                     layer: node.layer,
                     what: "gradient",
@@ -297,7 +298,7 @@ impl Compute for Network {
         &mut self,
         step: Step<'_>,
         gradients: &mut [f32],
-        on_bucket: &mut dyn FnMut(Range<usize>),
+        on_bucket: &mut (dyn FnMut(Range<usize>) + Send),
     ) -> Result<f64, Broken> {
         if step.batch.is_empty() {
             gradients.fill(0.0);
@@ -335,7 +336,7 @@ impl Compute for Network {
                 threads: self.threads,
             };
             let mut ignore = |_| ();
-            let report: &mut dyn FnMut(Range<usize>) = match index == last {
+            let report: &mut (dyn FnMut(Range<usize>) + Send) = match index == last {
                 true => on_bucket,
                 false => &mut ignore,
             };
@@ -353,13 +354,6 @@ impl Compute for Network {
     fn profile(&mut self) -> &mut Option<Profile> {
         &mut self.profile
     }
-}
-
-/// Whether all values are finite. Without early exit, so that it runs on vectors.
-pub(crate) fn all_finite(values: &[f32]) -> bool {
-    const EXPONENT: u32 = 0x7f80_0000;
-    let broken = |bits: u32| u32::from(bits & EXPONENT == EXPONENT);
-    values.iter().fold(0, |seen, v| seen | broken(v.to_bits())) == 0
 }
 
 #[cfg(test)]

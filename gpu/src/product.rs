@@ -1,15 +1,26 @@
 //! Matrix products on slices: `gemm`'s kernels, chosen at run time for the processor. The one
 //! module with `unsafe`: bounds are established here, by construction of [`Matrix`].
 //!
-//! `gemm` divides only rows and columns among threads, never the sums, so the bits of a product do
+//! Rows and columns are divided among threads, by `gemm` or here, never the sums, so the bits of a product do
 //! not depend on their number; a test holds it to that. Long sums it divides by the size of the
 //! processor's caches, but none of up to [`SLICE`] terms: longer ones are cut here into slices of so
 //! many, which are added in their order. So processors of one kind with other caches agree, too.
 
+use std::marker::PhantomData;
 use std::ops::Range;
+
+use crate::kernel::parallel::{Split, each};
 
 /// Products of fewer multiply-adds run on the calling thread: waking others costs more.
 const THREADED_FROM: usize = 48 * 48 * 256;
+
+/// Columns that belong together where they are divided here: those that `gemm` computes at once with
+/// AVX-512.
+const COLUMNS: usize = 48;
+
+/// The fewest rows whose columns are divided here. Of less than 256 values, `gemm` makes each sum in
+/// another order, which must not depend on threads.
+const ROWS: usize = 8;
 
 /// The most terms that `gemm` sums as one, whatever the caches.
 const SLICE: usize = 512;
@@ -87,11 +98,17 @@ impl<'a> Matrix<'a> {
 
 /// Where a product goes: a row-major matrix whose rows start every `distance` values.
 pub(crate) struct Place<'a> {
-    values: &'a mut [f32],
+    start: *mut f32,
     rows: usize,
     columns: usize,
     distance: usize,
+    /// The values are its own: of each row from its start so many as it has columns.
+    values: PhantomData<&'a mut [f32]>,
 }
+
+// SAFETY: it is an exclusive borrow of its values, which no other place has.
+#[allow(unsafe_code)]
+unsafe impl Send for Place<'_> {}
 
 impl<'a> Place<'a> {
     /// The place of a `rows` × `columns` product whose rows start every `distance` values.
@@ -103,11 +120,29 @@ impl<'a> Place<'a> {
     ) -> Self {
         check_lines(values.len(), rows, columns, distance);
         Self {
-            values,
+            start: values.as_mut_ptr(),
             rows,
             columns,
             distance,
+            values: PhantomData,
         }
+    }
+}
+
+/// An item is [`COLUMNS`] columns, the last one has what is left, too.
+impl Split for Place<'_> {
+    fn split(self, items: usize, _threads: usize) -> (Self, Self) {
+        let middle = (items * COLUMNS).min(self.columns);
+        let left = Self {
+            columns: middle,
+            ..self
+        };
+        let right = Self {
+            start: self.start.wrapping_add(middle),
+            columns: self.columns - middle,
+            ..self
+        };
+        (left, right)
     }
 }
 
@@ -155,19 +190,39 @@ pub(crate) fn multiply_into(
     b: Matrix<'_>,
     threads: usize,
 ) {
+    let work = a.rows * a.columns * b.columns;
+    if threads <= 1 || work < THREADED_FROM {
+        return multiply_slices(&mut out, update, a, b, gemm::Parallelism::None);
+    }
+    // Such a `b` is packed first, which takes long where few rows use it, and `gemm` does it on one thread.
+    if b.transposed && (ROWS..b.columns).contains(&a.rows) {
+        let items = (b.columns / COLUMNS).max(1);
+        return each(threads, items, out, |items, mut out| {
+            let start = items.start * COLUMNS;
+            let b = b.columns(start..start + out.columns);
+            multiply_slices(&mut out, update, a, b, gemm::Parallelism::None);
+        });
+    }
+    multiply_slices(&mut out, update, a, b, gemm::Parallelism::Rayon(threads));
+}
+
+/// The product of sums of any length, in slices.
+fn multiply_slices(
+    out: &mut Place<'_>,
+    update: Update,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    parallelism: gemm::Parallelism,
+) {
     assert_eq!(a.columns, b.rows, "inner sizes agree");
     let terms = a.columns;
-    multiply_slice(
-        &mut out,
-        update,
-        a.columns(0..terms.min(SLICE)),
-        b.rows(0..terms.min(SLICE)),
-        threads,
-    );
+    let first = 0..terms.min(SLICE);
+    let (left, right) = (a.columns(first.clone()), b.rows(first));
+    multiply_slice(out, update, left, right, parallelism);
     for start in (SLICE..terms).step_by(SLICE) {
         let slice = start..terms.min(start + SLICE);
-        let (a, b) = (a.columns(slice.clone()), b.rows(slice));
-        multiply_slice(&mut out, Update::Add, a, b, threads);
+        let (left, right) = (a.columns(slice.clone()), b.rows(slice));
+        multiply_slice(out, Update::Add, left, right, parallelism);
     }
 }
 
@@ -178,7 +233,7 @@ fn multiply_slice(
     update: Update,
     a: Matrix<'_>,
     b: Matrix<'_>,
-    threads: usize,
+    parallelism: gemm::Parallelism,
 ) {
     assert_eq!(a.columns, b.rows, "inner sizes agree");
     assert_eq!(
@@ -188,23 +243,20 @@ fn multiply_slice(
     );
     let (a_row, a_column) = a.strides();
     let (b_row, b_column) = b.strides();
-    let parallelism = match a.rows * a.columns * b.columns {
-        work if threads > 1 && work >= THREADED_FROM => gemm::Parallelism::Rayon(threads),
-        _ => gemm::Parallelism::None,
-    };
     // SAFETY: `gemm` reads a[i, k] for i < a.rows, k < a.columns at i·a_row + k·a_column, b alike,
     // and writes (reads, to add) out[i, j] at i·out.distance + j for i < a.rows, j < b.columns, which
     // are out.rows and out.columns. `Matrix` and `Place` are made by `spaced` alone, where
     // `check_lines` established that (lines − 1)·distance + length is inside the slice, of `a` and
     // `b` as of `out`; `transposed` exchanges the roles of the two indices with their strides, and
     // `columns` and `rows` leave off values before those that are left, and none of these.
-    // `out` is borrowed exclusively, and its rows do not overlap.
+    // `out` is borrowed exclusively, its rows do not overlap, and `split` gives each part columns
+    // that the other has not.
     unsafe {
         gemm::gemm(
             a.rows,
             b.columns,
             a.columns,
-            out.values.as_mut_ptr(),
+            out.start,
             1,
             out.distance as isize,
             update == Update::Add,
@@ -328,7 +380,7 @@ mod tests {
             for range in [0..SLICE, SLICE..2 * SLICE, 2 * SLICE..k] {
                 let (a, b) = (a.columns(range.clone()), b.rows(range));
                 let mut slice = Place::spaced(&mut slices, m, n, n);
-                multiply_slice(&mut slice, Update::Add, a, b, 1);
+                multiply_slice(&mut slice, Update::Add, a, b, gemm::Parallelism::None);
             }
             assert!(whole == slices);
         }
@@ -341,6 +393,9 @@ mod tests {
             (512, 784, 128),
             (128, 784, 512),
             (257, 131, 1031),
+            (ROWS, 1200, 512),
+            (ROWS - 1, 1200, 512),
+            (9, 250, 1031),
         ] {
             let (a, b) = (values("a", m * k), values("b", k * n));
             let (a, b) = (Matrix::new(&a, m, k), Matrix::new(&b, n, k).transposed());

@@ -20,9 +20,11 @@ use crate::dataset::Samples;
 use crate::engine::{Broken, Compute};
 use crate::error::EngineError;
 use crate::initial;
-use crate::network::{Network, NotFinite, Step, all_finite};
+use crate::kernel::finite::all_finite;
+use crate::network::{Network, NotFinite, Step};
 use crate::optimizer::{Rule, State};
 use crate::profile::Profile;
+use crate::team::Team;
 use crate::weights::{self, Tensor};
 
 /// Named in a checkpoint's metadata; another format gets another number.
@@ -40,6 +42,7 @@ enum Phase {
 /// A model in training.
 pub struct Session {
     network: Box<dyn Compute>,
+    team: Team,
     rule: Rule,
     /// Whence the randomness of its steps comes.
     seed: u64,
@@ -72,6 +75,7 @@ impl Session {
         let committed = State::new(initial::parameters(model, train.seed), &rule);
         Ok(Self {
             network,
+            team: Team::new(threads),
             rule,
             seed: train.seed,
             tensors,
@@ -120,7 +124,7 @@ impl Session {
         &mut self,
         data: &Samples,
         batch: &[u32],
-        on_bucket: &mut dyn FnMut(Range<usize>),
+        on_bucket: &mut (dyn FnMut(Range<usize>) + Send),
     ) -> Result<f64, EngineError> {
         if self.phase == Phase::Prepared {
             return Err(EngineError::Order(
@@ -136,8 +140,10 @@ impl Session {
             seed: self.seed,
             number: self.committed.step,
         };
-        let gradients = &mut self.gradients;
-        let loss = self.network.gradients(step, gradients, on_bucket);
+        let (network, gradients) = (&mut self.network, &mut self.gradients);
+        let loss = self
+            .team
+            .run(|| network.gradients(step, gradients, on_bucket));
         let loss = loss.map_err(|broken| match broken {
             Broken::NotFinite(broken) => self.refuse(broken),
             Broken::Engine(error) => error,
@@ -163,14 +169,22 @@ impl Session {
             Phase::Idle => return Err(EngineError::Order("no gradients: call grad_step first")),
             Phase::Prepared => return Err(EngineError::Order("the step is prepared already")),
         }
-        self.check_finite(&self.gradients, "gradient")?;
-        self.rule.apply(
-            &self.committed,
-            &self.gradients,
-            global_count,
-            &mut self.shadow,
-        );
-        self.check_finite(&self.shadow.parameters, "updated parameter")?;
+        let (committed, shadow) = (&self.committed, &mut self.shadow);
+        let (rule, gradients) = (&self.rule, &self.gradients[..]);
+        let threads = self.team.threads();
+        let (computed, updated) = self.team.run(|| {
+            let computed = all_finite(gradients, threads);
+            if computed {
+                rule.apply(committed, gradients, global_count, shadow);
+            }
+            (computed, all_finite(&shadow.parameters, threads))
+        });
+        if !computed {
+            return Err(self.not_finite(&self.gradients, "gradient"));
+        }
+        if !updated {
+            return Err(self.not_finite(&self.shadow.parameters, "updated parameter"));
+        }
         self.phase = Phase::Prepared;
         Ok(())
     }
@@ -312,13 +326,11 @@ impl Session {
         Ok(())
     }
 
-    fn check_finite(&self, arena: &[f32], what: &'static str) -> Result<(), EngineError> {
-        if all_finite(arena) {
-            return Ok(());
-        }
+    /// Which layer's part of an arena is not finite.
+    fn not_finite(&self, arena: &[f32], what: &'static str) -> EngineError {
         let place = arena.iter().position(|v| !v.is_finite()).unwrap_or(0);
         let layer = self.network.graph().layer_at(place);
-        Err(self.refuse(NotFinite { layer, what }))
+        self.refuse(NotFinite { layer, what })
     }
 
     fn refuse(&self, broken: NotFinite) -> EngineError {
