@@ -49,9 +49,10 @@ impl Gradients {
                 op, input, output, ..
             } = node;
             if let Op::Add { skip } = op {
-                self.share(*output, *input);
-                if graph.is_trained(*skip) {
-                    self.share_sum(*output, *skip, (graph.widths[*skip], 0), |_, _| ());
+                for part in [*input, *skip] {
+                    if graph.is_trained(part) {
+                        self.share_sum(*output, part, (graph.widths[part], 0), |_, _| ());
+                    }
                 }
             } else if graph.is_trained(*input) {
                 let own = op.has_gradient_in_place().then(|| self.take(*output));
@@ -114,32 +115,32 @@ impl Gradients {
         self.uses.push(1);
     }
 
-    /// Makes the gradient of one value that of two others too.
-    pub(crate) fn share(&mut self, from: usize, to: usize) {
+    /// Makes the gradient of one value that of another too, which has none yet.
+    fn share(&mut self, from: usize, to: usize) {
         if let Some(buffer) = self.of[from] {
             self.of[to] = Some(buffer);
             self.uses[buffer] += 1;
         }
     }
 
-    /// Makes the gradient of a sum that of its skipped part; to what others gave that already, `add`
-    /// adds it. `size` is that of the part: values of a sample, and samples.
+    /// Makes the gradient of a sum that of one of its parts; to what others gave that already, as both
+    /// parts may be one value, `add` adds it. `size` is that of the part: values of a sample, and samples.
     pub(crate) fn share_sum(
         &mut self,
         sum: usize,
-        skip: usize,
+        part: usize,
         (width, rows): (usize, usize),
         add: impl FnOnce(&mut [f32], &[f32]),
     ) {
-        if self.of[skip].is_none() {
-            return self.share(sum, skip);
+        if self.of[part].is_none() {
+            return self.share(sum, part);
         }
         let mut both = self.lend(width, rows);
         both.values
-            .copy_from_slice(self.get(skip).unwrap_or_default());
+            .copy_from_slice(self.get(part).unwrap_or_default());
         add(&mut both.values, self.get(sum).unwrap_or_default());
-        self.release(skip);
-        self.give(skip, both);
+        self.release(part);
+        self.give(part, both);
     }
 
     /// The gradient of a value.

@@ -235,11 +235,12 @@ impl Network {
             on_bucket(bucket);
         }
         if let Op::Add { skip } = node.op {
-            self.gradients.share(node.output, node.input);
-            if self.forward.graph.is_trained(skip) {
-                let size = (self.forward.graph.widths[skip], pass.rows);
-                let add = |both: &mut [f32], sum: &[f32]| add::add(both, sum, pass.threads);
-                self.gradients.share_sum(node.output, skip, size, add);
+            for part in [node.input, skip] {
+                if self.forward.graph.is_trained(part) {
+                    let size = (self.forward.graph.widths[part], pass.rows);
+                    let add = |both: &mut [f32], sum: &[f32]| add::add(both, sum, pass.threads);
+                    self.gradients.share_sum(node.output, part, size, add);
+                }
             }
         } else if self.forward.graph.is_trained(node.input) {
             let mut profile = self.profile.take();

@@ -259,6 +259,24 @@ fn gradients_of_every_layer_are_the_slopes_of_the_loss() {
     }
 }
 
+/// Both parts of a sum may be one value, which may have a gradient from elsewhere already.
+#[test]
+fn a_branch_that_changes_nothing_doubles_its_gradient() {
+    let within = |layers: Vec<Layer>| Layer::Residual { layers };
+    let nothing = || within(vec![Layer::Flatten {}]);
+    let branches = [
+        vec![nothing()],
+        vec![within(vec![nothing()])],
+        vec![within(vec![nothing(), Layer::linear(3)])],
+        vec![within(vec![Layer::linear(3), nothing()]), nothing()],
+        vec![within(vec![within(vec![nothing()]), Layer::Tanh {}])],
+    ];
+    for branch in branches {
+        let ends = [vec![Layer::linear(3)], branch, vec![Layer::linear(2)]];
+        check_gradients(&ModelSpec::new(vec![2], ends.concat()), 3);
+    }
+}
+
 /// Numbers and log-odds, and classes fitted as such.
 #[test]
 fn other_losses_have_their_slopes() {
