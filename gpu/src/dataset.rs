@@ -244,6 +244,10 @@ fn wrong(file: &str, reason: String) -> DataError {
 fn short(file: &str, error: io::Error) -> DataError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => wrong(file, "is truncated".into()),
+        // So a gzip file says that its bytes are not what was packed.
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
+            wrong(file, format!("is corrupt: {error}"))
+        }
         _ => DataError::Io {
             file: file.into(),
             source: error,

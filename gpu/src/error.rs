@@ -39,7 +39,7 @@ pub enum EngineError {
         step: u64,
         /// The layer where it was first seen, counted from 0; shown counted from 1.
         layer: usize,
-        /// `output`, `loss`, `gradient` or `updated parameter`.
+        /// `output`, `loss`, `gradient`, `updated parameter` or `optimizer's state`.
         what: &'static str,
     },
     /// Calls in an order that makes no step.

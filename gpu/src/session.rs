@@ -172,21 +172,37 @@ impl Session {
         let (committed, shadow) = (&self.committed, &mut self.shadow);
         let (rule, gradients) = (&self.rule, &self.gradients[..]);
         let threads = self.team.threads();
-        let (computed, updated) = self.team.run(|| {
-            let computed = all_finite(gradients, threads);
-            if computed {
+        let finite = |arena: &[f32]| all_finite(arena, threads);
+        let is_whole = self.team.run(|| {
+            finite(gradients) && {
                 rule.apply(committed, gradients, global_count, shadow);
+                finite(&shadow.parameters) && shadow.moments.iter().all(|moment| finite(moment))
             }
-            (computed, all_finite(&shadow.parameters, threads))
         });
-        if !computed {
-            return Err(self.not_finite(&self.gradients, "gradient"));
-        }
-        if !updated {
-            return Err(self.not_finite(&self.shadow.parameters, "updated parameter"));
+        if !is_whole {
+            return Err(self.broken_update());
         }
         self.phase = Phase::Prepared;
         Ok(())
+    }
+
+    /// Of the gradients or of what they made, the first layer's that is not finite.
+    fn broken_update(&self) -> EngineError {
+        let moments = self.shadow.moments.iter();
+        let arenas = [
+            (&self.gradients, "gradient"),
+            (&self.shadow.parameters, "updated parameter"),
+        ];
+        let moments = moments.map(|moment| (moment, "optimizer's state"));
+        let mut broken = arenas
+            .into_iter()
+            .chain(moments)
+            .filter_map(|(arena, what)| {
+                let place = arena.iter().position(|v| !v.is_finite())?;
+                Some((self.network.graph().layer_at(place), what))
+            });
+        let (layer, what) = broken.next().unwrap_or((0, "update"));
+        self.refuse(NotFinite { layer, what })
     }
 
     /// Makes the prepared step the committed one; does nothing where none is prepared.
@@ -324,13 +340,6 @@ impl Session {
             )));
         }
         Ok(())
-    }
-
-    /// Which layer's part of an arena is not finite.
-    fn not_finite(&self, arena: &[f32], what: &'static str) -> EngineError {
-        let place = arena.iter().position(|v| !v.is_finite()).unwrap_or(0);
-        let layer = self.network.graph().layer_at(place);
-        self.refuse(NotFinite { layer, what })
     }
 
     fn refuse(&self, broken: NotFinite) -> EngineError {

@@ -296,8 +296,10 @@ fn whole(reason: String) -> ModelError {
 
 /// Layers, those inside of others counted too.
 fn count(layers: &[Layer]) -> usize {
-    let inner = layers.iter().map(|layer| count(layer.inner()));
-    inner.fold(layers.len(), usize::saturating_add)
+    layers
+        .iter()
+        .map(Layer::count)
+        .fold(0, usize::saturating_add)
 }
 
 /// Values of a layer's tensors, within bounds.

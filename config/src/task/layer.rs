@@ -50,12 +50,20 @@ pub(super) fn list(items: &[(Value, Range<usize>)]) -> Converted<Vec<Placed>> {
             None => problem.at(span.clone()),
         })?;
         layers.extend(found);
-        if layers.len() > MAX_LAYERS {
-            let problem = problem(format!("more than {MAX_LAYERS} layers"));
-            return Err(problem.at(span.clone()));
+        if count(&layers) > MAX_LAYERS {
+            return Err(too_many().at(span.clone()));
         }
     }
     Ok(layers)
+}
+
+fn count(layers: &[Placed]) -> usize {
+    let counts = layers.iter().map(|(layer, _)| layer.count());
+    counts.fold(0, usize::saturating_add)
+}
+
+fn too_many() -> Problem {
+    problem(format!("more than {MAX_LAYERS} layers"))
 }
 
 /// The layers that one entry of a list stands for.
@@ -88,12 +96,11 @@ fn table(fields: &[(String, Value)], span: &Range<usize>) -> Converted<Vec<Place
                 )));
             }
             let layers = list(items)?;
-            Ok(layers
-                .iter()
-                .cycle()
-                .take(times.saturating_mul(layers.len()).min(MAX_LAYERS + 1))
-                .cloned()
-                .collect())
+            // Before they are made: repetitions of repetitions multiply.
+            match times.saturating_mul(count(&layers)) {
+                0..=MAX_LAYERS => Ok(vec![layers; times].concat()),
+                _ => Err(too_many()),
+            }
         }
         _ => Err(
             problem("a table among the layers is a residual or a repetition")

@@ -586,6 +586,11 @@ fn what_is_wrong_among_layers_is_shown_where_it_stands() {
             "more than 1024 layers",
             1,
         ),
+        (
+            "{ repeat = 100, layers = [{ residual = [{ repeat = 100, layers = [{ residual = [{ repeat = 1000, layers = [\"relu\"] }] }] }] }] }",
+            "more than 1024 layers",
+            1,
+        ),
         ("{ residual = [] }", "has no layers in it", 1),
         (
             "{ residual = [\"linear 7 each\"] }",

@@ -47,7 +47,12 @@ pub(super) enum Targets {
         largest: u32,
     },
     /// Numbers, samples × width.
-    Values { values: Vec<f32>, width: usize },
+    Values {
+        values: Vec<f32>,
+        width: usize,
+        /// The first of them that is no share, 0 to 1, so that a batch need not be looked through.
+        no_share: Option<f32>,
+    },
     /// The token after each of a window.
     Next { tokens: Arc<Tokens>, classes: usize },
 }
@@ -56,6 +61,16 @@ impl Targets {
     /// One label a sample.
     pub(super) fn labels(labels: Vec<u32>, classes: usize) -> Self {
         Self::sequences(labels, 1, classes)
+    }
+
+    /// `width` numbers a sample.
+    pub(super) fn values(values: Vec<f32>, width: usize) -> Self {
+        let is_share = |value: &f32| (0.0..=1.0).contains(value);
+        Self::Values {
+            no_share: values.iter().copied().find(|value| !is_share(value)),
+            values,
+            width,
+        }
     }
 
     /// `each` labels a sample.
@@ -82,8 +97,11 @@ impl Samples {
     /// Samples of numbers that are predicted: `values` are row-major, samples × `width`. The rest is as in
     /// [`Samples::labelled`].
     pub fn valued(inputs: Vec<f32>, values: Vec<f32>, input_len: usize, width: usize) -> Self {
-        let targets = Targets::Values { values, width };
-        Self::new(Inputs::Values(inputs), targets, input_len)
+        Self::new(
+            Inputs::Values(inputs),
+            Targets::values(values, width),
+            input_len,
+        )
     }
 
     /// Windows of `context` tokens, each a class below `classes`.
@@ -110,7 +128,7 @@ impl Samples {
     pub fn len(&self) -> usize {
         match &self.targets {
             Targets::Labels { labels, each, .. } => labels.len() / each,
-            Targets::Values { values, width } => values.len() / (*width).max(1),
+            Targets::Values { values, width, .. } => values.len() / (*width).max(1),
             Targets::Next { tokens, .. } => tokens.windows(self.input_len),
         }
     }
@@ -193,7 +211,7 @@ impl Samples {
     /// Fills `into` with the numbers to predict of these rows, rows × [`Samples::target_width`].
     pub fn values_of(&self, rows: &[u32], into: &mut Vec<f32>) {
         into.clear();
-        if let Targets::Values { values, width } = &self.targets {
+        if let Targets::Values { values, width, .. } = &self.targets {
             let add = |row: &u32| into.extend_from_slice(part(values, *row, *width));
             rows.iter().for_each(add);
         }
@@ -214,7 +232,9 @@ impl Samples {
     pub(crate) fn check(&self, goal: &Goal) -> Result<(), EngineError> {
         self.check_inputs(goal)?;
         let checked = match &self.targets {
-            Targets::Values { values, width } => check_values(values, *width, goal),
+            Targets::Values {
+                width, no_share, ..
+            } => check_values(*no_share, *width, goal),
             Targets::Labels {
                 labels,
                 each,
@@ -250,10 +270,12 @@ impl Samples {
             ));
         }
         match &self.targets {
-            Targets::Values { values, width } if values.len() != samples * width => Err(format!(
-                "{} numbers to predict are not {width} a sample",
-                values.len()
-            )),
+            Targets::Values { values, width, .. } if values.len() != samples * width => {
+                Err(format!(
+                    "{} numbers to predict are not {width} a sample",
+                    values.len()
+                ))
+            }
             Targets::Labels { labels, each, .. } if labels.len() != samples * each => {
                 Err(format!("{} labels are not {each} a sample", labels.len()))
             }
@@ -280,7 +302,7 @@ fn check_labels(each: usize, classes: usize, goal: &Goal) -> Result<(), String> 
 }
 
 /// Whether a goal takes such numbers.
-fn check_values(values: &[f32], width: usize, goal: &Goal) -> Result<(), String> {
+fn check_values(no_share: Option<f32>, width: usize, goal: &Goal) -> Result<(), String> {
     let outputs = goal.outputs * goal.positions;
     if goal.loss == Loss::CrossEntropy {
         return Err(format!(
@@ -292,8 +314,7 @@ fn check_values(values: &[f32], width: usize, goal: &Goal) -> Result<(), String>
             "a sample has {width} numbers to predict, the model has {outputs} outputs"
         ));
     }
-    let is_share = |value: &&f32| !(0.0..=1.0).contains(*value);
-    match values.iter().find(is_share) {
+    match no_share {
         Some(value) if goal.loss == Loss::BinaryCrossEntropy => Err(format!(
             "{value} is to be predicted, but the loss takes 0 to 1: loss = \"mean_square\" fits any numbers"
         )),

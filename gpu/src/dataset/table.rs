@@ -202,10 +202,7 @@ impl Table {
         }
         let width = self.targets.len() / self.rows.max(1);
         let of_row = |row: &usize| &self.targets[row * width..(row + 1) * width];
-        Targets::Values {
-            values: rows.iter().flat_map(of_row).copied().collect(),
-            width,
-        }
+        Targets::values(rows.iter().flat_map(of_row).copied().collect(), width)
     }
 
     fn too_large(&self, column: usize) -> DataError {

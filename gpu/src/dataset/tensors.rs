@@ -44,10 +44,7 @@ pub(super) fn load(
             let classes = info.classes.len();
             Targets::labels(part.labels(classes)?, classes)
         }
-        Predicted::Values { width, .. } => Targets::Values {
-            values: part.values()?,
-            width,
-        },
+        Predicted::Values { width, .. } => Targets::values(part.values()?, width),
     };
     let scaling = known.cloned().unwrap_or_else(Scaling::none);
     let input_len = part.input_len;

@@ -166,6 +166,11 @@ fn broken_idx_files_are_refused() {
     wrong_type[2] = 0x0d;
     let mut cut_gzip = gzip(&good()[0]);
     cut_gzip.truncate(cut_gzip.len() - 9);
+    let packed = gzip(&good()[0]);
+    let (mut wrong_sum, mut wrong_stream) = (packed.clone(), packed);
+    let sum = wrong_sum.len() - 8;
+    wrong_sum[sum] ^= 1;
+    wrong_stream[10] = 0xff;
     let mut bomb = good()[0].clone();
     bomb.resize(100 << 20, 0);
     let cases = [
@@ -174,6 +179,8 @@ fn broken_idx_files_are_refused() {
         (0, good()[0][..10].to_vec(), "truncated"),
         (0, good()[0][..20].to_vec(), "truncated"),
         (0, cut_gzip, "truncated"),
+        (0, wrong_sum, "corrupt"),
+        (0, wrong_stream, "corrupt"),
         (0, gzip(&bomb), "goes on after its 12 values"),
         (0, [good()[0].clone(), vec![1]].concat(), "goes on"),
         (0, huge, "exceed"),

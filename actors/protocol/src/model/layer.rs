@@ -241,6 +241,12 @@ impl Layer {
             _ => &[],
         }
     }
+
+    /// How many layers it is, with those inside it.
+    pub fn count(&self) -> usize {
+        let inner = self.inner().iter().map(Self::count);
+        inner.fold(1, usize::saturating_add)
+    }
 }
 
 /// As in a task file: `conv2d 32 kernel=3 padding=1`.

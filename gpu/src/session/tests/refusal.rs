@@ -196,6 +196,23 @@ fn a_loss_that_overflows_is_refused() {
     assert_eq!(session.step(), 1);
 }
 
+/// A gradient whose square is infinite would stop its parameter for ever, and nobody could read the checkpoint.
+#[test]
+fn an_optimizer_s_state_that_overflows_is_refused() {
+    let model = ModelSpec {
+        loss: Loss::MeanSquare,
+        ..model(1, &[linear(1)])
+    };
+    let mut session = Session::with_threads(&model, &adamw(), 2).unwrap();
+    let before = session.fingerprint();
+    let data = Samples::valued(vec![2e13], vec![0.0], 1, 1);
+    session.grad_step(&data, &[0], &mut |_| ()).unwrap();
+    let refused = session.apply(1).map_err(broken);
+    assert_eq!(refused, Err((1, 0, "optimizer's state")));
+    assert_eq!(session.fingerprint(), before);
+    assert!(!session.is_prepared());
+}
+
 /// A stranger's checkpoint may say any step.
 #[test]
 fn the_last_step_of_all_is_no_panic() {
