@@ -23,6 +23,19 @@ pub enum EngineError {
         /// Values that an engine takes.
         limit: u64,
     },
+    /// A layer needs more memory for one sample than an engine takes.
+    #[error(
+        "layer {}: {values} values of scratch for one sample; an engine takes {limit} at most: a smaller kernel or image helps",
+        layer + 1
+    )]
+    LayerTooWide {
+        /// The layer, counted from 0; shown counted from 1.
+        layer: usize,
+        /// Values that it needs.
+        values: u64,
+        /// Values that an engine takes.
+        limit: u64,
+    },
     /// The samples do not fit the model, or the batch does not fit the samples.
     #[error("data: {0}")]
     Data(String),
@@ -60,7 +73,8 @@ impl EngineError {
     /// Whether the task itself is at fault, so that no other miner could do it either.
     pub const fn is_task_fault(&self) -> bool {
         match self {
-            Self::Model(_) | Self::Train(_) | Self::TooWide { .. } => true,
+            Self::Model(_) | Self::Train(_) => true,
+            Self::TooWide { .. } | Self::LayerTooWide { .. } => true,
             Self::Data(_) | Self::NotFinite { .. } => true,
             // The files are what the catalog names, byte for byte: nobody would read them otherwise.
             Self::Samples(error) => !matches!(error, DataError::Io { .. }),
@@ -74,7 +88,9 @@ impl From<EngineError> for ErrorBody {
         let (class, code) = match &error {
             EngineError::Model(_) => (ErrorClass::User, "invalid_model"),
             EngineError::Train(_) => (ErrorClass::User, "invalid_task"),
-            EngineError::TooWide { .. } => (ErrorClass::User, "model_too_large"),
+            EngineError::TooWide { .. } | EngineError::LayerTooWide { .. } => {
+                (ErrorClass::User, "model_too_large")
+            }
             EngineError::Data(_) => (ErrorClass::User, "data_mismatch"),
             EngineError::Samples(_) => (ErrorClass::User, "invalid_dataset"),
             EngineError::NotFinite { .. } => (ErrorClass::Task, "not_finite"),

@@ -1,10 +1,16 @@
 //! A graph's forward pass in the buffers of its plan.
 
+use crate::error::EngineError;
 use crate::graph::{Graph, Node, Op};
 use crate::kernel::add;
 use crate::node::{Memory, Pass, Scratch};
 use crate::plan::Plan;
 use crate::profile::{Phase, Profile, timed};
+
+/// The most values that lie between layers for one sample, 1 GiB.
+const MAX_SAMPLE_VALUES: u64 = 1 << 28;
+/// The most values of scratch that a thread takes for one sample, 256 MiB.
+const MAX_SCRATCH_VALUES: u64 = 1 << 26;
 
 /// A graph with its plan: what many passes share.
 pub(crate) struct Forward {
@@ -52,6 +58,30 @@ impl Forward {
     pub(crate) fn new(graph: Graph, backward: bool) -> Self {
         let plan = Plan::new(&graph, backward);
         Self { graph, plan }
+    }
+
+    /// Refuses a model that one sample takes too much room in, of which its buffers, and others' beside
+    /// them, take so many values.
+    pub(crate) fn check_room(&self, values: u64) -> Result<(), EngineError> {
+        let nodes = self.graph.nodes.iter();
+        let scratch = nodes.map(|node| {
+            let outputs = self.graph.widths[node.output];
+            (node.op.scratch(1, outputs, 1) as u64, node.layer)
+        });
+        match scratch.max() {
+            Some((values, layer)) if values > MAX_SCRATCH_VALUES => {
+                Err(EngineError::LayerTooWide {
+                    layer,
+                    values,
+                    limit: MAX_SCRATCH_VALUES,
+                })
+            }
+            _ if values > MAX_SAMPLE_VALUES => Err(EngineError::TooWide {
+                values,
+                limit: MAX_SAMPLE_VALUES,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Buffers, empty yet.

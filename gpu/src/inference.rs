@@ -60,16 +60,17 @@ impl Model {
         let scaling = Scaling::read(&file.metadata, spec.input_len())?;
         Ok(Self {
             scaling,
-            ..Self::of_parameters(spec, file.values)
+            ..Self::of_parameters(spec, file.values)?
         })
     }
 
     /// A model of a checked graph with these parameters, in canonical order.
-    pub(crate) fn of_parameters(spec: &ModelSpec, mut parameters: Vec<f32>) -> Self {
+    fn of_parameters(spec: &ModelSpec, mut parameters: Vec<f32>) -> Result<Self, EngineError> {
         let forward = Forward::new(Graph::new(spec, Purpose::Use), false);
+        forward.check_room(forward.plan.values())?;
         lay_out_for_use(&forward.graph, &mut parameters);
         let values = usize::try_from(forward.plan.values()).unwrap_or(usize::MAX);
-        Self {
+        Ok(Self {
             samples_at_once: (MAX_BLOCK_VALUES / values.max(1)).clamp(1, MAX_BLOCK_SAMPLES),
             forward,
             parameters,
@@ -77,7 +78,7 @@ impl Model {
             team: Team::new(std::thread::available_parallelism().map_or(1, usize::from)),
             scaling: None,
             rooms: Mutex::new(Vec::new()),
-        }
+        })
     }
 
     /// The same on at most so many threads. The number changes no bit.

@@ -23,8 +23,6 @@ use crate::profile::{Phase, Profile, timed};
 
 /// The most values that lie between layers at once, 256 MiB: larger batches pass in parts.
 const MAX_BUFFER_VALUES: usize = 1 << 26;
-/// The most values that lie between layers for one sample, 1 GiB.
-const MAX_SAMPLE_VALUES: u64 = 1 << 28;
 /// Kernels cut a batch into parts of a number that a smaller batch may exceed, but none larger than this.
 const MOST_PARTS: usize = 64;
 
@@ -70,12 +68,7 @@ impl Network {
         let forward = Forward::new(graph, true);
         let gradients = Gradients::new(&forward.graph);
         let sample_values = forward.plan.values() + gradients.room();
-        if sample_values > MAX_SAMPLE_VALUES {
-            return Err(EngineError::TooWide {
-                values: sample_values,
-                limit: MAX_SAMPLE_VALUES,
-            });
-        }
+        forward.check_room(sample_values)?;
         Ok(Self {
             room: forward.room(),
             goal: forward.graph.goal(model.loss),

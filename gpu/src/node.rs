@@ -334,33 +334,8 @@ impl Op {
                 let scratch = lent(scratch, needed);
                 conv::weight_gradient(shape, input, upper, weight, update, scratch, threads);
             }
-            Self::BatchNorm {
-                shape,
-                bias,
-                mean,
-                variance,
-                weight,
-            } => {
-                sized(&mut memory.sums, 2 * shape.channels);
-                // bias, running_mean, running_var, weight lie one after the other.
-                let (low, high) = gradients.split_at_mut(mean.start);
-                let (means, rest) = high.split_at_mut(mean.len());
-                let (variances, rest) = rest.split_at_mut(variance.len());
-                let gradient = AffineGradient {
-                    weight: &mut rest[..weight.len()],
-                    bias: Some(&mut low[bias.clone()]),
-                };
-                let seen = Seen {
-                    input,
-                    statistics: &memory.statistics,
-                };
-                let sums = &mut memory.sums;
-                batch::weight_gradient(shape, seen, upper, gradient, update, sums, threads);
-                let sums = Running {
-                    mean: means,
-                    variance: variances,
-                };
-                batch::moments(shape, &memory.statistics, pass.rows, update, sums);
+            Self::BatchNorm { .. } => {
+                self.batch_norm_gradient(pass, input, upper, gradients, update, memory);
             }
             Self::RowNorm {
                 shape,
@@ -394,6 +369,48 @@ impl Op {
             }
             _ => {}
         }
+    }
+
+    fn batch_norm_gradient(
+        &self,
+        pass: Pass<'_>,
+        input: &[f32],
+        upper: &[f32],
+        gradients: &mut [f32],
+        update: Update,
+        memory: &mut Memory,
+    ) {
+        let Self::BatchNorm {
+            shape,
+            bias,
+            mean,
+            variance,
+            weight,
+        } = self
+        else {
+            return;
+        };
+        sized(&mut memory.sums, 2 * shape.channels);
+        // bias, running_mean, running_var, weight lie one after the other.
+        let (low, high) = gradients.split_at_mut(mean.start);
+        let (means, rest) = high.split_at_mut(mean.len());
+        let (variances, rest) = rest.split_at_mut(variance.len());
+        let gradient = AffineGradient {
+            weight: &mut rest[..weight.len()],
+            bias: Some(&mut low[bias.clone()]),
+        };
+        let statistics = &memory.statistics;
+        let (sums, seen) = (&mut memory.sums, Seen { input, statistics });
+        batch::weight_gradient(shape, seen, upper, gradient, update, sums, pass.threads);
+        let running = Running {
+            mean: part(pass.parameters, mean),
+            variance: part(pass.parameters, variance),
+        };
+        let sums = Running {
+            mean: means,
+            variance: variances,
+        };
+        batch::moments(shape, statistics, running, pass.rows, update, sums);
     }
 
     /// Writes the gradient by its input. After [`Op::own_gradient`].

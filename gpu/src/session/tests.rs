@@ -426,6 +426,41 @@ fn models_that_cannot_run_are_refused() {
         Session::new(&wide, &adamw()),
         Err(EngineError::TooWide { .. })
     ));
+    // A small file that asks for 16 GiB of patches of one row.
+    let row = Layer::Conv2d {
+        filters: 1,
+        kernel: [1, 4096],
+        stride: [1, 1],
+        padding: [0, 2048],
+        groups: 1,
+        bias: false,
+    };
+    let pool = Layer::GlobalAvgPool {};
+    let patches = ModelSpec::new(vec![1, 1, 1 << 20], vec![row, pool, linear(2)]);
+    assert!(matches!(
+        Session::new(&patches, &adamw()),
+        Err(EngineError::LayerTooWide { layer: 0, .. })
+    ));
+    let values = crate::initial::parameters(&patches, 1);
+    let file = weights::write(&weights::tensors(&patches), &[&values], &BTreeMap::new());
+    assert!(matches!(
+        Model::load(&patches, &file),
+        Err(EngineError::LayerTooWide { layer: 0, .. })
+    ));
+    // In use, values that no layer reads any more give room to others, but those of residuals stay.
+    let mut deep = vec![Layer::Gelu {}];
+    for _ in 0..3 {
+        deep = vec![Layer::Sigmoid {}, Layer::Residual { layers: deep }];
+    }
+    deep.extend([Layer::GlobalAvgPool {}, linear(2)]);
+    let deep = ModelSpec::new(vec![1, 9000, 8200], deep);
+    let values = crate::initial::parameters(&deep, 1);
+    let file = weights::write(&weights::tensors(&deep), &[&values], &BTreeMap::new());
+    let refused = Model::load(&deep, &file).err();
+    assert!(
+        matches!(refused, Some(EngineError::TooWide { .. })),
+        "{refused:?}"
+    );
 }
 
 #[test]

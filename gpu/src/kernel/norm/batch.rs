@@ -114,15 +114,18 @@ fn channel_statistics(shape: &BatchNorm, input: &[f32], channel: usize) -> [f32;
     });
     let squares = squares.sum::<f64>();
     let variance = (squares / count) as f32;
+    // Of one value there is none, see `moments`.
     let unbiased = (squares / (count - 1.0).max(1.0)) as f32;
     [mean, inverse_deviation(variance, shape.eps), unbiased]
 }
 
 /// Writes, or adds, a batch's means and unbiased variances times its samples: what running statistics
-/// follow once it is summed over all parts of a batch and divided by their samples.
+/// follow once it is summed over all parts of a batch and divided by their samples. One value a channel
+/// has no unbiased variance: for such a part the running ones stay as they are.
 pub fn moments(
     shape: &BatchNorm,
     statistics: &[f32],
+    running: Running<&[f32]>,
     samples: usize,
     update: Update,
     sums: Running<&mut [f32]>,
@@ -136,13 +139,19 @@ pub fn moments(
     assert_eq!(sums.variance.len(), shape.channels, "a variance, too");
     let (statistics, _) = statistics.as_chunks::<STATISTICS>();
     let weight = samples as f32;
+    let is_one_value = samples * shape.pixels == 1;
     let sums = sums.mean.iter_mut().zip(sums.variance);
-    for ((mean, variance), [batch_mean, _, batch_variance]) in sums.zip(statistics) {
+    for (channel, (mean, variance)) in sums.enumerate() {
+        let [of_mean, _, of_variance] = statistics[channel];
+        let (of_mean, of_variance) = match is_one_value {
+            true => (running.mean[channel], running.variance[channel]),
+            false => (of_mean, of_variance),
+        };
         if update == Update::Replace {
             (*mean, *variance) = (0.0, 0.0);
         }
-        *mean += batch_mean * weight;
-        *variance += batch_variance * weight;
+        *mean += of_mean * weight;
+        *variance += of_variance * weight;
     }
 }
 
@@ -461,19 +470,27 @@ mod tests {
             let want = gradient(&case.bias, &case.upper, |b| exact(&shape, &x, &w, b, &m));
             assert_close(&by_bias, &twice(&want), 1e-5);
 
+            let (before_mean, before_variance) = (vec![0.3; channels], vec![0.7; channels]);
             let (mut mean, mut variance) = (vec![f32::NAN; channels], vec![f32::NAN; channels]);
             for update in [Update::Replace, Update::Add] {
                 let sums = Running {
                     mean: &mut mean[..],
                     variance: &mut variance[..],
                 };
-                super::moments(&shape, &statistics, batch, update, sums);
+                let running = Running {
+                    mean: &before_mean[..],
+                    variance: &before_variance[..],
+                };
+                super::moments(&shape, &statistics, running, batch, update, sums);
             }
-            let (weight, unbiased) = (2.0 * batch as f64, n / (n - 1.0).max(1.0));
-            let want: Vec<f64> = m.iter().map(|(mean, _)| weight * mean).collect();
-            assert_close(&mean, &want, 1e-5);
-            let want: Vec<f64> = m.iter().map(|(_, v)| weight * unbiased * v).collect();
-            assert_close(&variance, &want, 1e-5);
+            let weight = 2.0 * batch as f64;
+            let of = |(mean, variance): &(f64, f64)| match n > 1.0 {
+                true => (weight * mean, weight * variance * n / (n - 1.0)),
+                false => (weight * 0.3, weight * 0.7),
+            };
+            let (of_mean, of_variance): (Vec<f64>, Vec<f64>) = m.iter().map(of).unzip();
+            assert_close(&mean, &of_mean, 1e-5);
+            assert_close(&variance, &of_variance, 1e-5);
             let mut output = vec![f32::NAN; x.len()];
             let affine = Affine {
                 weight: &case.weight,
