@@ -229,7 +229,7 @@ pub enum BenchCommand {
     Train(BenchTrainArgs),
     /// What a batch takes in a trained model, in this process, without a network
     #[command(after_help = examples::BENCH_INFER_LOCAL)]
-    InferLocal(BenchTrainArgs),
+    InferLocal(BenchInferLocalArgs),
     /// How good models become that are trained on real data, and whether that is good enough
     #[command(after_help = examples::BENCH_QUALITY)]
     Quality(BenchQualityArgs),
@@ -327,6 +327,22 @@ pub struct BenchTrainArgs {
     /// Say where the time goes, by operation
     #[arg(long)]
     pub profile: bool,
+}
+
+/// How to measure a batch in use.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct BenchInferLocalArgs {
+    /// Which model
+    #[arg(long, value_enum, default_value_t = TrainedModel::Mlp)]
+    pub model: TrainedModel,
+
+    /// Threads; 0: all
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=4096))]
+    pub threads: u16,
+
+    /// Batches; the median counts
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub steps: u32,
 }
 
 /// What to train for quality.

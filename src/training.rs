@@ -19,6 +19,8 @@ pub struct Training<'a> {
     pub model: &'a ModelSpec,
     pub train: &'a TrainSpec,
     pub samples: &'a Samples,
+    /// What checkpoints are to be of; without it, any that fits is gone on from.
+    pub run: Option<String>,
     /// At most so many steps; by default all epochs.
     pub most_steps: Option<u64>,
     pub threads: usize,
@@ -76,6 +78,9 @@ impl Training<'_> {
         after: &mut dyn FnMut(&Session, Progress) -> Result<Next, EngineError>,
     ) -> Result<Trained, EngineError> {
         let mut session = Session::with_threads(self.model, self.train, self.threads)?;
+        if let Some(run) = &self.run {
+            session.of_run(run.clone());
+        }
         match start {
             Start::Fresh => {}
             Start::Weights(weights) => session.load(weights)?,
@@ -126,6 +131,11 @@ impl Trained {
     /// Optimizer state and all: what a run goes on from.
     pub fn checkpoint(&self) -> Vec<u8> {
         self.session.checkpoint()
+    }
+
+    /// Steps done, in all processes that it took.
+    pub fn step(&self) -> u64 {
+        self.session.step()
     }
 
     /// The model's file, which says how its inputs were scaled.

@@ -20,6 +20,7 @@ use cryptomind_protocol::task::Split;
 use crate::scaling::Scaling;
 
 mod idx;
+mod records;
 mod rows;
 mod samples;
 mod table;

@@ -3,7 +3,8 @@
 //! Training scales by what its dataset says: columns of a table by mean and deviation of the training rows, grey values by
 //! the largest. Whoever calls the network later has neither, so the numbers go with the weights: as two entries of the
 //! safetensors file's metadata, `input_shift` and `input_scale`, each a JSON list of one number for all values of a sample
-//! or of one a value. A file without them is of a network that takes values as they are.
+//! or of one a value. Of a file without them nobody knows: calls pass its network
+//! values as they are, and tasks over a dataset scale as the dataset proposes.
 
 use std::collections::{BTreeMap, HashMap};
 

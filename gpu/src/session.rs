@@ -44,6 +44,8 @@ pub struct Session {
     network: Box<dyn Compute>,
     team: Team,
     rule: Rule,
+    /// What its checkpoints say they are of.
+    run: Option<String>,
     /// Whence the randomness of its steps comes.
     seed: u64,
     /// Name and shape of each parameter, canonical order.
@@ -77,6 +79,7 @@ impl Session {
             network,
             team: Team::new(threads),
             rule,
+            run: None,
             seed: train.seed,
             tensors,
             gradients: vec![0.0; committed.parameters.len()],
@@ -92,6 +95,12 @@ impl Session {
         let moments = train.optimizer.moments() as u64;
         let arenas = 1 + 2 * (1 + moments);
         model.parameter_count() * size_of::<f32>() as u64 * arenas
+    }
+
+    /// Its checkpoints say from now on that they are of this run, and it takes none of another. By default any of the same
+    /// model and optimizer is taken.
+    pub fn of_run(&mut self, run: String) {
+        self.run = Some(run);
     }
 
     /// Notes from now on where the time of its steps goes.
@@ -249,10 +258,12 @@ impl Session {
     /// The committed state as safetensors: parameters, optimiser state, step. Equal states give
     /// equal bytes.
     pub fn checkpoint(&self) -> Vec<u8> {
-        let metadata = BTreeMap::from([
+        let run = self.run.iter().map(|run| ("run".to_owned(), run.clone()));
+        let mut metadata = BTreeMap::from([
             ("format".to_owned(), CHECKPOINT_FORMAT.to_owned()),
             ("step".to_owned(), self.committed.step.to_string()),
         ]);
+        metadata.extend(run);
         let moments = self.committed.moments.iter();
         let arenas: Vec<&[f32]> = std::iter::once(&self.committed.parameters)
             .chain(moments)
@@ -261,7 +272,7 @@ impl Session {
         weights::write(&self.state_tensors(), &arenas, &metadata)
     }
 
-    /// Takes over the state of a checkpoint of the same model and optimizer; what was computed or
+    /// Takes over the state of a checkpoint of the same model and optimizer, and of the same run where one was named; what was computed or
     /// prepared is dropped. A file that is not exactly such a checkpoint is refused and changes nothing.
     pub fn restore(&mut self, checkpoint: &[u8]) -> Result<(), EngineError> {
         let file = weights::read(checkpoint, &self.state_tensors())?;
@@ -271,6 +282,11 @@ impl Session {
             return Err(EngineError::Weights(format!(
                 "a checkpoint says format {CHECKPOINT_FORMAT}, this file says {found:.80}"
             )));
+        }
+        if self.run.is_some() && said("run") != self.run.as_deref() {
+            return Err(EngineError::Weights(
+                "the checkpoint is of another run: of another model, schedule, seed or dataset, or begun with other weights".into(),
+            ));
         }
         let step = said("step").and_then(|step| step.parse().ok());
         let Some(step) = step.filter(|step| *step <= MAX_STEP) else {

@@ -10,6 +10,7 @@
 //! - [`liars`]: miners that lie are found by control tasks, and pay for it;
 //! - [`life`]: a task whose miners are killed or stopped, or whose client is gone;
 //! - [`ledger`]: payments, proofs, copies and audits by the commands;
+//! - [`local`]: training without a network: what a run leaves, goes on from, and refuses;
 //! - [`processes`]: the demo, and nodes that die as in a power cut and are started again;
 //! - [`reconnect`]: 500 miners are back soon after their coordinator;
 //! - [`selftest`]: a miner shows that it computes rightly, and how fast, before it joins;
@@ -28,6 +29,7 @@ mod layers;
 mod ledger;
 mod liars;
 mod life;
+mod local;
 mod nodes;
 mod processes;
 mod reconnect;

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::shapes::{Shape, median};
 use super::usage::Usage;
-use crate::cli::BenchTrainArgs;
+use crate::cli::BenchInferLocalArgs;
 use crate::exit;
 use crate::output::{Output, table};
 use crate::training;
@@ -38,7 +38,7 @@ struct Report {
 }
 
 /// Runs the benchmark.
-pub async fn run(output: Output, args: BenchTrainArgs) -> Result<()> {
+pub async fn run(output: Output, args: BenchInferLocalArgs) -> Result<()> {
     let measuring = tokio::task::spawn_blocking(move || measure(args));
     let measured = tokio::select! {
         measured = measuring => measured?.map_err(ErrorBody::from)?,
@@ -49,7 +49,7 @@ pub async fn run(output: Output, args: BenchTrainArgs) -> Result<()> {
     Ok(())
 }
 
-fn measure(args: BenchTrainArgs) -> Result<Report, EngineError> {
+fn measure(args: BenchInferLocalArgs) -> Result<Report, EngineError> {
     let threads = training::threads(args.threads);
     let shape = Shape::of(args.model);
     let data = shape.samples();
@@ -102,11 +102,10 @@ mod tests {
     #[test]
     fn batches_are_timed() {
         for (model, params) in [(TrainedModel::Mlp, 669_706), (TrainedModel::Gpt, 825_153)] {
-            let args = BenchTrainArgs {
+            let args = BenchInferLocalArgs {
                 model,
                 threads: 1,
                 steps: 3,
-                profile: false,
             };
             let report = measure(args).unwrap();
             assert_eq!((report.params, report.steps), (params, 3));

@@ -187,6 +187,7 @@ impl Recipe {
     fn row(&self, data: &Loaded, seed: u64, threads: usize) -> Result<Row, ErrorBody> {
         let (model, train) = self.plan(&data.info, seed);
         let training = Training {
+            run: None,
             model: &model,
             train: &train,
             samples: &data.train,

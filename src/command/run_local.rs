@@ -1,11 +1,14 @@
 //! `task run-local`: train what a task file says on this machine.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use cryptomind_blob::HashTree;
 use cryptomind_config::task::{FileWork, TaskFile};
 use cryptomind_gpu::dataset::{self, Samples};
 use cryptomind_gpu::inference::Model;
@@ -52,13 +55,25 @@ pub async fn run(context: &Context, args: RunLocalArgs) -> Result<()> {
     let report = tokio::select! {
         report = &mut training => report??,
         _ = tokio::signal::ctrl_c() => {
-            // The step at hand ends first, and its state is kept.
             stop.store(true, Ordering::Relaxed);
-            training.await??
+            output.note("stopping after the step at hand, whose state is kept; again: at once")?;
+            tokio::select! {
+                report = training => report??,
+                // The thread ends with the process; files are written whole or not at all.
+                _ = tokio::signal::ctrl_c() => return Err(exit::interrupted("stopped at once").into()),
+            }
         }
     };
     context.output.value(&report, || report.table())?;
     Ok(())
+}
+
+/// Refuses to go on where that is not wanted any more.
+fn go_on(stop: &AtomicBool) -> Result<()> {
+    match stop.load(Ordering::Relaxed) {
+        true => Err(exit::interrupted("stopped before the first step").into()),
+        false => Ok(()),
+    }
 }
 
 /// What a task file and data of one's own come to.
@@ -101,6 +116,21 @@ impl Work {
         };
         Ok(dataset::load(&self.info, split, known, &file)?)
     }
+
+    /// A name for the run of this work on these very data, begun with these weights: whatever changes a bit of its
+    /// checkpoints changes it.
+    fn run(&self, weights: Option<&[u8]>) -> Result<String> {
+        let content = |(_, path): &(String, PathBuf)| {
+            let tree = File::open(path).and_then(HashTree::of_reader);
+            tree.map(|tree| tree.root())
+                .map_err(|e| exit::file(path, &e))
+        };
+        let files = self.files.iter().map(content);
+        let files = files.collect::<Result<Vec<_>, _>>()?;
+        let weights = weights.map(|bytes| HashTree::of_bytes(bytes).root());
+        let all = serde_json::to_vec(&(&self.model, &self.train, &self.info, files, weights))?;
+        Ok(HashTree::of_bytes(&all).root().to_string())
+    }
 }
 
 fn train(output: Output, args: &RunLocalArgs, stop: &AtomicBool) -> Result<Report> {
@@ -117,8 +147,15 @@ fn train(output: Output, args: &RunLocalArgs, stop: &AtomicBool) -> Result<Repor
     let weights = weights.transpose()?;
     // What was learnt before was learnt of inputs that were scaled so.
     let known = weights.as_ref().and_then(|(scaling, _)| scaling.as_ref());
+    if weights.is_some() && known.is_none() {
+        output
+            .note("the weights do not say how their inputs were scaled: as these data propose")?;
+    }
+    go_on(stop)?;
     let (samples, scaling) = work.load(Split::Train, known)?;
+    go_on(stop)?;
     let training = Training {
+        run: Some(work.run(weights.as_ref().map(|(_, bytes)| &bytes[..]))?),
         model: &work.model,
         train: &work.train,
         samples: &samples,
@@ -141,7 +178,10 @@ fn train(output: Output, args: &RunLocalArgs, stop: &AtomicBool) -> Result<Repor
     }
     let weights = trained.weights(&scaling);
     let model = folder.join(MODEL_FILE);
-    std::fs::write(&model, &weights).map_err(|e| exit::file(&model, &e))?;
+    if model.exists() {
+        output.note(format!("{} is replaced", model.display()))?;
+    }
+    write(&model, &weights)?;
     let (held_out, _) = work.load(Split::Test, Some(&scaling))?;
     let test = training::evaluate(&work.model, &weights, &held_out, training.threads)?;
     // Only now: until the model is there, the checkpoint is all there is.
@@ -154,7 +194,7 @@ fn train(output: Output, args: &RunLocalArgs, stop: &AtomicBool) -> Result<Repor
     Ok(Report {
         model,
         parameters: work.model.parameter_count(),
-        steps: work.train.total_steps(samples.len() as u64),
+        steps: trained.step(),
         samples_per_s: trained.progress.map(|progress| progress.samples_per_s),
         final_loss: trained.progress.map(|progress| progress.loss),
         test_loss: test.loss,
@@ -202,8 +242,8 @@ fn run_from(
             false => Next::GoOn,
         })
     });
-    let trained = trained.map_err(|error| refused(error, checkpoint, before.is_some()))?;
     shown.end();
+    let trained = trained.map_err(|error| refused(error, checkpoint, before.is_some()))?;
     if let Some(error) = unwritten {
         return Err(error.into());
     }
@@ -211,11 +251,11 @@ fn run_from(
     Ok(trained)
 }
 
-/// A checkpoint of another model or data is the likeliest reason where there is one.
+/// Where there is a checkpoint, it is what was refused: weights were read before.
 fn refused(error: EngineError, checkpoint: &Path, is_resumed: bool) -> ErrorBody {
     match (&error, is_resumed) {
         (EngineError::Weights(_), true) => ErrorBody::from(error).with_help(format!(
-            "{} is of another run: name another --output, or remove it",
+            "name another --output for this run, or remove {}",
             checkpoint.display()
         )),
         _ => error.into(),
@@ -225,16 +265,21 @@ fn refused(error: EngineError, checkpoint: &Path, is_resumed: bool) -> ErrorBody
 /// Whole or not at all: a checkpoint that was cut off would be worse than the one before.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), ErrorBody> {
     let part = path.with_extension("part");
-    std::fs::write(&part, bytes)
-        .and_then(|()| std::fs::rename(&part, path))
-        .map_err(|e| exit::file(path, &e))
+    let written = File::create(&part).and_then(|mut file| {
+        file.write_all(bytes)?;
+        // Or a power cut might leave the name without the bytes.
+        file.sync_all()?;
+        std::fs::rename(&part, path)
+    });
+    written.map_err(|e| exit::file(path, &e))
 }
 
 /// Progress on the screen: a bar on a terminal, lines elsewhere.
 struct Shown {
     output: Output,
     bar: Option<indicatif::ProgressBar>,
-    last: Instant,
+    /// When the last line was written.
+    last: Option<Instant>,
 }
 
 impl Shown {
@@ -242,7 +287,7 @@ impl Shown {
         Self {
             output,
             bar: None,
-            last: Instant::now(),
+            last: None,
         }
     }
 
@@ -260,8 +305,8 @@ impl Shown {
                 .get_or_insert_with(|| self.output.bar(steps, template));
             bar.set_message(format!("loss {loss:.4}, {samples_per_s:.0} samples/s"));
             bar.set_position(step);
-        } else if self.last.elapsed() >= LINE_EVERY {
-            self.last = Instant::now();
+        } else if self.last.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
+            self.last = Some(Instant::now());
             // A line that cannot be written is no reason to stop.
             let _ = self.output.note(format!(
                 "step {step} of {steps}, loss {loss:.4}, {samples_per_s:.0} samples/s"

@@ -10,6 +10,7 @@ use cryptomind_protocol::item::{DataFormat, DatasetInfo};
 use cryptomind_protocol::task::Split;
 use csv::StringRecord;
 
+use super::records::Bounded;
 use super::samples::{Inputs, Targets};
 use super::{DataError, MAX_CLASSES, MAX_VALUES, Samples, agree, open, plain_name, shown};
 use crate::random::Stream;
@@ -136,7 +137,7 @@ impl Table {
         let mut reader = csv::ReaderBuilder::new()
             .trim(csv::Trim::All)
             .flexible(true)
-            .from_reader(std::io::Read::take(source, MAX_BYTES));
+            .from_reader(Bounded::new(std::io::Read::take(source, MAX_BYTES)));
         let unreadable = |e: csv::Error| wrong(format!("cannot be read as CSV: {e}"));
         let header = reader.headers().map_err(unreadable)?.clone();
         let roles = roles(&header, wanted).map_err(wrong)?;
