@@ -21,6 +21,7 @@ use cryptomind_protocol::task::{Optimizer, TrainSpec};
 
 use crate::bench::{ENDURANCE, PACES, Stepper, mflops, pace};
 use crate::dataset::Samples;
+use crate::determinism;
 use crate::error::EngineError;
 use crate::filling::fill;
 use crate::inference::most_probable;
@@ -143,6 +144,9 @@ pub fn run(challenge: u64, extent: Extent, say: Progress<'_>) -> Result<Work, En
         paces.push(pace(shape, threads, extent.pace())?);
     }
     let endurance = endured(extent.endure(), threads, &mut |done| say("endurance", done))?;
+    // After the machine grew hot: one that is not sound shows it now.
+    let class = determinism::class(threads)?;
+    let determinism_class = (class == determinism::class(1)?).then_some(class);
     Ok(Work {
         challenge,
         products,
@@ -151,6 +155,7 @@ pub fn run(challenge: u64, extent: Extent, say: Progress<'_>) -> Result<Work, En
         trainings,
         paces,
         endurance,
+        determinism_class,
     })
 }
 

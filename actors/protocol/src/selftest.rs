@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::key::Hash;
 use crate::signed::Payload;
 use crate::speed::Step;
 use crate::{NodeId, Timestamp};
@@ -82,6 +83,10 @@ pub struct Work {
     pub paces: Vec<Pace>,
     /// How fast it stays.
     pub endurance: Endurance,
+    /// The hash of a fixed computation: machines with equal ones compute equal bits. Nothing where it came out otherwise
+    /// on one thread than on all, and in reports of older releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub determinism_class: Option<Hash>,
 }
 
 /// A product.

@@ -7,7 +7,7 @@ use super::lanes::{self, on_vectors};
 use super::parallel::{self, Rows, each, worth};
 
 /// How much of its distance to a batch's statistic a running one goes, as PyTorch's batch norm.
-const FOLLOW: f32 = 0.1;
+const FOLLOW: f32 = cryptomind_protocol::model::BATCH_NORM_MOMENTUM;
 /// Most gradients whose squares are summed in one go.
 const SQUARES_AT_ONCE: usize = 1 << 12;
 

@@ -238,7 +238,19 @@ fn judge(report: &Work) -> Vec<Check> {
         training,
         paces,
         endurance(report),
+        determinism(report),
     ]
+}
+
+fn determinism(report: &Work) -> Check {
+    let class = report.determinism_class;
+    let found = class.map_or_else(|| "other bits".into(), |class| format!("class {class}"));
+    right(
+        "bits",
+        "the same on one thread as on all, after the heat",
+        class.is_some(),
+        found,
+    )
 }
 
 fn right(name: &'static str, needed: &'static str, is_right: bool, found: String) -> Check {
@@ -268,6 +280,7 @@ fn endurance(report: &Work) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cryptomind_protocol::key::Hash;
     use cryptomind_protocol::selftest::{Endurance, Filled};
 
     fn report() -> Work {
@@ -295,6 +308,7 @@ mod tests {
                 first_mflops: 10_000,
                 last_mflops: 9_000,
             },
+            determinism_class: Some(Hash::new([7; 32])),
         }
     }
 
@@ -306,6 +320,8 @@ mod tests {
             "{good:?}"
         );
         let (mut product, mut memory, mut loss, mut hot) = (report(), report(), report(), report());
+        let mut bits = report();
+        bits.determinism_class = None;
         memory.filled.right = false;
         product.products[0].right = false;
         loss.trainings[0].loss = f32::NAN;
@@ -315,6 +331,7 @@ mod tests {
             (memory, "filled", Verdict::Bad),
             (loss, "training", Verdict::Bad),
             (hot, "endurance", Verdict::Notice),
+            (bits, "bits", Verdict::Bad),
         ] {
             let checks = judge(&report);
             let odd: Vec<_> = checks

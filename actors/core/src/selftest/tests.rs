@@ -52,6 +52,7 @@ fn report() -> Report {
                 first_mflops: 8_000,
                 last_mflops: 8_000,
             },
+            determinism_class: None,
         },
     }
 }

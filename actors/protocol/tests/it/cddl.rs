@@ -21,7 +21,7 @@ signed-ticket = signed<ticket>
 ";
 
 /// Keys that a sender may leave out.
-const OPTIONAL: [&str; 25] = [
+const OPTIONAL: [&str; 26] = [
     "conditions",
     "help",
     "retry_after_ms",
@@ -47,6 +47,7 @@ const OPTIONAL: [&str; 25] = [
     "decay",
     "targets",
     "values",
+    "determinism_class",
 ];
 
 fn rules() -> BasicContext {

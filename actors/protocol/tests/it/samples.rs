@@ -152,6 +152,7 @@ fn selftest() -> selftest::Report {
                 first_mflops: 26_000,
                 last_mflops: 25_000,
             },
+            determinism_class: None,
         },
     }
 }
@@ -528,6 +529,9 @@ fn basics() -> Vec<Message> {
     all.push(message("signed-ticket", "", get_ticket()));
     all.push(message("probe-ticket", "", probe_ticket()));
     all.push(message("selftest-report", "", selftest()));
+    let mut classed = selftest();
+    classed.work.determinism_class = Some(Hash::new([7; 32]));
+    all.push(message("selftest-report", "classed", classed));
     all
 }
 
