@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use crate::nodes::within;
 use crate::processes::{TURN, cryptomind};
 
-/// Long enough that nobody ends between its first line of progress and a signal.
+/// Long enough that none ends between its first line of progress and a signal; four an epoch.
 const STEPS: u64 = 400_000;
 
 /// A folder with a table that two lines divide into classes, as moved by `shift`.
@@ -31,8 +31,9 @@ fn task(folder: &Path, seed: u64) {
     let text = format!(
         "kind = \"train\"\nname = \"sides\"\ndataset = \"ann/sides\"\n\
          [model]\ninput = [2]\nlayers = [\"linear 4\", \"tanh\", \"linear 2\"]\n\
-         [train]\nepochs = {STEPS}\nglobal_batch = 32\noptimizer = \"adamw\"\nlr = 0.001\nseed = {seed}\n\
-         checkpoint_steps = 100000\n[group]\nminers = 1\n[budget]\nmax_cost = \"0.1 CTM\"\n"
+         [train]\nepochs = {}\nglobal_batch = 8\noptimizer = \"adamw\"\nlr = 0.001\nseed = {seed}\n\
+         checkpoint_steps = 100000\n[group]\nminers = 1\n[budget]\nmax_cost = \"0.1 CTM\"\n",
+        STEPS / 4
     );
     std::fs::write(folder.join("task.toml"), text).unwrap();
 }

@@ -15,13 +15,13 @@ pub(crate) trait Split: Sized + Send {
 }
 
 /// `width` values an item; the last item may have fewer.
-pub(crate) struct Rows<'a, T> {
-    pub(crate) values: &'a mut [T],
-    pub(crate) width: usize,
+pub(super) struct Rows<'a, T> {
+    pub(super) values: &'a mut [T],
+    pub(super) width: usize,
 }
 
 impl<'a, T> Rows<'a, T> {
-    pub(crate) fn new(values: &'a mut [T], width: usize) -> Self {
+    pub(super) fn new(values: &'a mut [T], width: usize) -> Self {
         Self { values, width }
     }
 }
@@ -35,19 +35,19 @@ impl<T: Send> Split for Rows<'_, T> {
 }
 
 /// `width` values a thread, whatever its items.
-pub(crate) struct Scratch<'a> {
-    pub(crate) values: &'a mut [f32],
-    pub(crate) width: usize,
+pub(super) struct Scratch<'a> {
+    pub(super) values: &'a mut [f32],
+    pub(super) width: usize,
 }
 
 impl<'a> Scratch<'a> {
-    pub(crate) fn new(values: &'a mut [f32], width: usize) -> Self {
+    pub(super) fn new(values: &'a mut [f32], width: usize) -> Self {
         Self { values, width }
     }
 }
 
 /// As much of the scratch as is needed.
-pub(crate) fn lend(scratch: &mut [f32], needed: usize) -> &mut [f32] {
+pub(super) fn lend(scratch: &mut [f32], needed: usize) -> &mut [f32] {
     assert!(
         scratch.len() >= needed,
         "there is the scratch that was asked for"
@@ -87,7 +87,7 @@ impl<A: Split, B: Split, C: Split> Split for (A, B, C) {
 }
 
 /// As many of these threads as are worth waking for so many values.
-pub(crate) fn worth(threads: usize, values: usize) -> usize {
+pub(super) fn worth(threads: usize, values: usize) -> usize {
     threads.min(values / VALUES_PER_THREAD).max(1)
 }
 
@@ -124,7 +124,7 @@ fn divide<P: Split>(
 
 /// The sum of `work` over ranges of at most `most` items, each with its part of the outputs. Items
 /// are halved until they are so few, whatever the number of threads, and halves are added.
-pub(crate) fn sum<P: Split>(
+pub(super) fn sum<P: Split>(
     threads: usize,
     items: usize,
     most: usize,
@@ -160,25 +160,25 @@ fn sum_range<P: Split>(
 
 /// Items taken together where a sum over them is to have an order that does not depend on threads.
 #[derive(Clone, Copy)]
-pub(crate) struct Chunks {
+pub(super) struct Chunks {
     items: usize,
     size: usize,
 }
 
 impl Chunks {
     /// At most `most` chunks of equal size, the last one perhaps smaller.
-    pub(crate) fn new(items: usize, most: usize) -> Self {
+    pub(super) fn new(items: usize, most: usize) -> Self {
         let size = items.div_ceil(most.max(1)).max(1);
         Self { items, size }
     }
 
     /// Number of chunks.
-    pub(crate) fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.items.div_ceil(self.size)
     }
 
     /// The items of a chunk.
-    pub(crate) fn items(&self, chunk: usize) -> Range<usize> {
+    pub(super) fn items(&self, chunk: usize) -> Range<usize> {
         chunk * self.size..((chunk + 1) * self.size).min(self.items)
     }
 }
