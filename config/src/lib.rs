@@ -33,7 +33,9 @@ pub use convert::PortRange;
 pub use coordinator::{Allocations, Coordinator, Faucet, Limits, Market, Network};
 pub use error::ConfigError;
 pub use layers::{Layers, Loaded, Origin, Settings, load};
-pub use miner::{Asking, Cache, Compute, Idle, Miner, Probe, ProbePort, Ring, Selftest};
+pub use miner::{
+    Asking, Cache, Compute, Idle, Miner, Probe, ProbePort, Ring, RingProfile, Selftest,
+};
 pub use node::{CoordinatorNode, MinerNode, StorageNode};
 pub use reader::Reader;
 pub use rental::Card;

@@ -46,6 +46,13 @@ pub struct Compute {
     pub max_memory: Option<u64>,
 }
 
+/// Words for `ring.profile`.
+const PROFILES: [(&str, Option<RingProfile>); 3] = [
+    ("auto", None),
+    ("loopback", Some(RingProfile::Loopback)),
+    ("lan", Some(RingProfile::Lan)),
+];
+
 /// `[ring]`: where other miners of a group reach this one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ring {
@@ -53,6 +60,17 @@ pub struct Ring {
     pub host: Option<String>,
     /// UDP ports that may be bound; by default any free one.
     pub ports: Option<PortRange>,
+    /// How packets travel to other miners; by default as the path to each allows.
+    pub profile: Option<RingProfile>,
+}
+
+/// How packets of a ring travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RingProfile {
+    /// As large as one machine takes them from itself.
+    Loopback,
+    /// As large as an Ethernet frame.
+    Lan,
 }
 
 /// `[probe]`: whether, and where, other miners measure their links to this one.
@@ -238,6 +256,7 @@ impl Settings for Miner {
         let ring = Ring {
             host: reader.optional("ring.host", host),
             ports: reader.optional("ring.ports", |e| parsed(e, "7710-7719")),
+            profile: reader.choice("ring.profile", None, &PROFILES),
         };
         let probe = Probe {
             listen: reader.take("probe.listen", ProbePort::default(), |e| {

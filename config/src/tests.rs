@@ -316,6 +316,7 @@ fn a_miner_needs_a_coordinator_and_possible_values() {
         |text: &str| refused::<Miner>(&format!("coordinator = \"{}\"\n{text}", coordinator()));
     for (text, says) in [
         ("[ring]\nports = \"9-8\"", "the lower first"),
+        ("[ring]\nprofile = \"wifi\"", "not one of"),
         ("[ring]\nhost = \"example.org:7700\"", "without a port"),
         ("[idle]\ncommand = \"xmrig\"", "write a list of texts"),
         ("[idle]\ncommand = [\"xmrig\", 3]", "found a whole number"),
@@ -338,6 +339,7 @@ fn sizes_lists_and_numbers_come_from_the_environment_too() {
         ("CRYPTOMIND_CACHE_MAX_BYTES", "3 GiB".into()),
         ("CRYPTOMIND_IDLE_COMMAND", "[\"a\", \"b c\"]".into()),
         ("CRYPTOMIND_RING_PORTS", "7710".into()),
+        ("CRYPTOMIND_RING_PROFILE", "lan".into()),
         ("CRYPTOMIND_PROBE_LISTEN", "off".into()),
         (
             "CRYPTOMIND_NODE_ACCOUNT",
@@ -356,6 +358,7 @@ fn sizes_lists_and_numbers_come_from_the_environment_too() {
         miner.ring.ports.map(|p| (p.first, p.last)),
         Some((7710, 7710))
     );
+    assert_eq!(miner.ring.profile, Some(RingProfile::Lan));
     assert_eq!(miner.probe.listen, ProbePort::Off);
     assert_eq!(miner.node.account, Some(AccountId::new(ACCOUNT)));
 

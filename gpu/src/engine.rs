@@ -4,11 +4,10 @@
 //! (seed, tensor, step, sample), so that members with different engines train one model. Buffers and kernels are each
 //! engine's own: that boundary is [`Compute`].
 
-use std::ops::Range;
-
 use cryptomind_protocol::model::ModelSpec;
 use cryptomind_protocol::task::TrainSpec;
 
+use crate::bucket::OnBucket;
 use crate::devices::{self, DeviceInfo, Interface};
 use crate::error::EngineError;
 use crate::goal::Goal;
@@ -70,12 +69,12 @@ pub(crate) trait Compute: Send {
     fn graph(&self) -> &Graph;
 
     /// The sum of the losses of these samples; `gradients` receives the sums of the gradients, and `on_bucket` the
-    /// range of each layer when it is final, last layer first.
+    /// bucket of each layer when it is final, last layer first.
     fn gradients(
         &mut self,
         step: Step<'_>,
         gradients: &mut [f32],
-        on_bucket: &mut (dyn FnMut(Range<usize>) + Send),
+        on_bucket: OnBucket<'_>,
     ) -> Result<f64, Broken>;
 
     /// What the outputs are fitted to.

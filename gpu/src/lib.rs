@@ -40,6 +40,7 @@ pub mod profile;
 pub mod selftest;
 pub mod session;
 
+mod bucket;
 mod filling;
 mod forward;
 mod goal;
@@ -58,6 +59,7 @@ mod team;
 mod traps;
 mod weights;
 
+pub use bucket::{Bucket, OnBucket};
 pub use error::EngineError;
 pub use goal::Evaluation;
 pub use scaling::Scaling;

@@ -4,10 +4,9 @@
 //! Talks to [`crate::forward`], [`crate::node`] and the kernels below them; [`crate::session`] owns
 //! the arenas. Not an autograd: the graph is known before the step, each operation with its derivative.
 
-use std::ops::Range;
-
 use cryptomind_protocol::model::ModelSpec;
 
+use crate::bucket::{Bucket, OnBucket};
 use crate::dataset::Samples;
 use crate::engine::{Broken, Compute};
 use crate::error::EngineError;
@@ -136,7 +135,7 @@ impl Network {
         step: Step<'_>,
         gradients: &mut [f32],
         update: Update,
-        on_bucket: &mut (dyn FnMut(Range<usize>) + Send),
+        on_bucket: OnBucket<'_>,
     ) -> Result<f64, Broken> {
         let profile = &mut self.profile;
         self.forward.run(pass, &mut self.room, profile, |_, _| ());
@@ -202,7 +201,7 @@ impl Network {
         pass: Pass<'_>,
         gradients: &mut [f32],
         update: Update,
-        on_bucket: &mut (dyn FnMut(Range<usize>) + Send),
+        on_bucket: OnBucket<'_>,
     ) -> Result<(), NotFinite> {
         let node = &self.forward.graph.nodes[index];
         if !node.is_trained {
@@ -225,7 +224,11 @@ impl Network {
                     what: "gradient",
                 });
             }
-            on_bucket(bucket);
+            let values = &gradients[bucket.clone()];
+            on_bucket(Bucket {
+                range: bucket,
+                values,
+            });
         }
         if let Op::Add { skip } = node.op {
             for part in [node.input, skip] {
@@ -292,14 +295,15 @@ impl Compute for Network {
         &mut self,
         step: Step<'_>,
         gradients: &mut [f32],
-        on_bucket: &mut (dyn FnMut(Range<usize>) + Send),
+        on_bucket: OnBucket<'_>,
     ) -> Result<f64, Broken> {
         if step.batch.is_empty() {
             gradients.fill(0.0);
             let nodes = self.graph().nodes.iter().rev();
-            nodes
-                .filter_map(|node| node.bucket.clone())
-                .for_each(on_bucket);
+            for range in nodes.filter_map(|node| node.bucket.clone()) {
+                let values = &gradients[range.clone()];
+                on_bucket(Bucket { range, values });
+            }
             return Ok(0.0);
         }
         let mut loss = 0.0;
@@ -329,8 +333,8 @@ impl Compute for Network {
                 is_training: true,
                 threads: self.threads,
             };
-            let mut ignore = |_| ();
-            let report: &mut (dyn FnMut(Range<usize>) + Send) = match index == last {
+            let mut ignore = |_: Bucket<'_>| ();
+            let report: OnBucket<'_> = match index == last {
                 true => on_bucket,
                 false => &mut ignore,
             };
@@ -409,7 +413,7 @@ mod tests {
             let mut gradients = vec![f32::NAN; parameters.len()];
             let mut buckets = Vec::new();
             let batch: Vec<u32> = (0..10).collect();
-            let done = &mut |bucket| buckets.push(bucket);
+            let done = &mut |bucket: Bucket<'_>| buckets.push(bucket.range);
             let loss = network.gradients(
                 Step {
                     parameters: &parameters,

@@ -10,12 +10,12 @@
 //! and how gradients travel.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::model::ModelSpec;
 use cryptomind_protocol::task::TrainSpec;
 
+use crate::bucket::OnBucket;
 use crate::dataset::Samples;
 use crate::engine::{Broken, Compute};
 use crate::error::EngineError;
@@ -124,8 +124,8 @@ impl Session {
     }
 
     /// Computes the *sums* over these samples of the loss, which is returned, and of the gradients,
-    /// which fill the arena. `on_bucket` is told each range of the arena that is final, last layer
-    /// first; together they are the whole arena. An empty batch gives zeros.
+    /// which fill the arena. `on_bucket` is given each part of the arena that is final, last layer
+    /// first; together they are the whole arena. It must not block: the other layers wait for it. An empty batch gives zeros.
     ///
     /// Refused: a prepared step, samples that do not fit the model, a loss or gradient that is not
     /// finite (the arena is then to be ignored).
@@ -133,7 +133,7 @@ impl Session {
         &mut self,
         data: &Samples,
         batch: &[u32],
-        on_bucket: &mut (dyn FnMut(Range<usize>) + Send),
+        on_bucket: OnBucket<'_>,
     ) -> Result<f64, EngineError> {
         if self.phase == Phase::Prepared {
             return Err(EngineError::Order(

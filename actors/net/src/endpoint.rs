@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cryptomind_protocol::frame::ALPN_RING;
 use cryptomind_protocol::{ErrorBody, GenesisHash, NodeAddress, SecretKey};
 use quinn::crypto::rustls::HandshakeData;
 use tokio::sync::Semaphore;
@@ -16,6 +17,7 @@ use crate::fault;
 use crate::hello::{self, Refusal, Server};
 use crate::limits::Limits;
 use crate::reset;
+use crate::ring::profile::{LARGEST_PAYLOAD, Profile};
 use crate::tls::{self, Certificate};
 use crate::transport;
 
@@ -101,9 +103,15 @@ fn listen(
     at: SocketAddr,
     key: &SecretKey,
     config: quinn::ServerConfig,
+    largest_payload: u16,
 ) -> std::io::Result<quinn::Endpoint> {
     let (socket, runtime) = socket(at)?;
-    quinn::Endpoint::new(reset::endpoint_config(key), Some(config), socket, runtime)
+    let mut settings = reset::endpoint_config(key);
+    if largest_payload > 0 {
+        let set = settings.max_udp_payload_size(largest_payload);
+        set.map_err(std::io::Error::other)?;
+    }
+    quinn::Endpoint::new(settings, Some(config), socket, runtime)
 }
 
 impl Endpoint {
@@ -128,7 +136,10 @@ impl Endpoint {
     ) -> Result<Self, ErrorBody> {
         let certificate = Certificate::make(alpns).map_err(ErrorBody::internal)?;
         let config = certificate.config.as_ref().clone();
-        let main = listen(bind, &key, config).map_err(|e| cannot_bind(bind, &e))?;
+        let is_ring = alpns.contains(&ALPN_RING);
+        let largest_payload = if is_ring { LARGEST_PAYLOAD } else { 0 };
+        let main =
+            listen(bind, &key, config, largest_payload).map_err(|e| cannot_bind(bind, &e))?;
         let door = Door {
             key,
             network,
@@ -167,29 +178,28 @@ impl Endpoint {
         alpn: &'static str,
         key: &SecretKey,
     ) -> Result<Connection, ErrorBody> {
-        tokio::time::timeout(DIAL_LIMIT, self.dial_now(to, alpn, key))
-            .await
-            .unwrap_or_else(|_| Err(fault::unreachable(to, "no answer within 5 s")))
+        self.dial_by(to, alpn, key, None).await
     }
 
-    async fn dial_now(
+    /// As [`Endpoint::dial`], with settings for this path where it is a ring's.
+    pub(crate) async fn dial_by(
         &self,
         to: &NodeAddress,
         alpn: &'static str,
         key: &SecretKey,
+        profile: Option<Profile>,
     ) -> Result<Connection, ErrorBody> {
-        let quic = self.reach(to, alpn).await?;
-        let proven = hello::call(&quic, to.node, alpn, key).await?;
-        transport::after_auth(&quic, SERVER_STREAMS);
-        let deadline = Limits::default().frame_deadline;
-        Ok(Connection::new(
-            quic,
-            proven.peer,
-            proven.network,
-            alpn,
-            deadline,
-            None,
-        ))
+        let dialling = async {
+            let quic = self.reach(to, alpn, profile).await?;
+            let proven = hello::call(&quic, to.node, alpn, key).await?;
+            transport::after_auth(&quic, SERVER_STREAMS);
+            let deadline = Limits::default().frame_deadline;
+            let (peer, network) = (proven.peer, proven.network);
+            Ok(Connection::new(quic, peer, network, alpn, deadline, None))
+        };
+        tokio::time::timeout(DIAL_LIMIT, dialling)
+            .await
+            .unwrap_or_else(|_| Err(fault::unreachable(to, "no answer within 5 s")))
     }
 
     /// TLS with the first of the host's addresses that answers.
@@ -197,11 +207,17 @@ impl Endpoint {
         &self,
         to: &NodeAddress,
         alpn: &'static str,
+        profile: Option<Profile>,
     ) -> Result<quinn::Connection, ErrorBody> {
         let config = tls::client_config(alpn).map_err(ErrorBody::internal)?;
         let mut attempts = JoinSet::new();
         for (nth, address) in (0..).zip(resolve(to).await?) {
-            let connecting = (self.socket_for(address)?, config.clone(), to.clone());
+            let mut config = config.clone();
+            if alpn == ALPN_RING {
+                let profile = profile.unwrap_or_else(|| Profile::of(address));
+                config.transport_config(transport::ring(profile));
+            }
+            let connecting = (self.socket_for(address)?, config, to.clone());
             attempts.spawn(async move {
                 tokio::time::sleep(ADDRESS_STAGGER * nth).await;
                 let (socket, config, to) = connecting;

@@ -1,48 +1,61 @@
 //! The ring: the miners of a group sum gradients with their neighbours, over the protocol `cryptomind-ring/1`.
 //!
-//! Rank r dials rank r+1. After the hello exchange the dialler opens a one-way stream for data, whose first frame
-//! is a [`Link`](cryptomind_protocol::ring::Link), and one for pings; the acceptor answers with a ping stream of its own,
-//! which is its yes. Collectives follow [`cryptomind_core::ring`]: of each hop, sending and receiving run at the same
+//! Each rank dials those that it sends to: the next one where sums go around, all others where they go direct. After the
+//! hello exchange the dialler opens a one-way stream for data, whose first frame is a
+//! [`Link`](cryptomind_protocol::ring::Link), and one for pings; the acceptor answers with a ping stream of its own,
+//! which is its yes. Collectives follow [`cryptomind_core::ring`]: sending and receiving run at the same
 //! time, and every frame says its place, so that whatever is not expected is [`RingError::OutOfStep`] and never a
 //! wrong sum.
 //!
 //! States: a [`RingSocket`] listens for as long as it lives and joins one ring at a time; a [`Ring`] works until its first
-//! error, and every call after that fails at once with the same error.
+//! error, and every call after that fails at once with the same error. Both live on a thread of their own, which ends with
+//! them; their calls may come from any runtime, and from threads without one.
 //!
-//! Liveness: each link is pinged both ways every 250 ms by tasks of their own. A neighbour that says nothing for
-//! 1.5 s ends the ring, also in the middle of a read or write. Who finds a fault closes both links with the
+//! Liveness: each link is pinged both ways every 250 ms. A neighbour that says nothing for
+//! 1.5 s ends the ring, also in the middle of a read or write. Who finds a fault closes all its links with the
 //! culprit's rank, and its neighbours pass it on: all members name the same one.
-//!
-//! Pings are answered on the runtime's threads: whoever computes does so on a thread of its own, or its neighbours
-//! take it for dead.
 //!
 //! What it is not: it picks no members, starts no attempt, and does not know what the values mean.
 //!
 //! Close codes of ring links: 0x10000 + rank, that rank has left in good order; 0x20000 + rank, that rank is to blame.
 
+mod blocks;
 mod collective;
 mod door;
+mod driver;
 mod error;
-mod fold;
 mod health;
+mod home;
 mod link;
+mod member;
+pub(crate) mod profile;
+mod wire;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cryptomind_protocol::frame::ALPN_RING;
+use cryptomind_protocol::ring::Wire;
 use cryptomind_protocol::{ErrorBody, GenesisHash, NodeAddress, NodeId, SecretKey, TaskId};
-use tokio::task::JoinHandle;
+use futures_util::future::try_join_all;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-pub use collective::{COLLECTIVE_LIMIT, Ring};
+pub use collective::Buffer;
+pub use driver::COLLECTIVE_LIMIT;
 pub use error::RingError;
+pub use member::{Ring, Sent, Summing};
+pub use profile::Profile;
 
 use crate::endpoint::Endpoint;
 use crate::limits::Limits;
 use door::Door;
+use driver::Driver;
 use error::Place;
 use health::Health;
+use home::Home;
 use link::{Next, Previous};
 
 /// After a dial that failed for now, the next one follows this much later.
@@ -63,110 +76,171 @@ pub struct RingPlan {
     pub members: Vec<NodeId>,
     /// `host:port` of their ring sockets by rank.
     pub addresses: Vec<String>,
+    /// The coarsest format that sums will travel in, the same for all members: it says who dials whom.
+    pub wire: Wire,
+    /// How packets travel to those that this node dials; by where they are, where nothing is said.
+    pub profile: Option<Profile>,
     /// Time for the whole ring to close.
     pub limit: Duration,
 }
 
-/// A UDP socket on which a ring's neighbour arrives. It serves one attempt after another; dropping it leaves rings
+impl RingPlan {
+    /// How many ranks ahead the farthest is that this node sends to.
+    fn farthest(&self) -> usize {
+        match self.wire {
+            Wire::F32 | Wire::Bf16 => 1,
+            Wire::Int8 => self.members.len() - 1,
+        }
+    }
+}
+
+/// A UDP socket on which a ring's neighbours arrive. It serves one attempt after another; dropping it leaves rings
 /// that were joined as they are.
 pub struct RingSocket {
+    socket: Arc<Socket>,
+    home: Home,
+    listening: JoinHandle<()>,
+}
+
+/// What joining a ring takes.
+struct Socket {
     endpoint: Endpoint,
     key: SecretKey,
     network: GenesisHash,
     door: Door,
-    listening: JoinHandle<()>,
 }
 
 impl RingSocket {
     /// Binds the socket and listens, as the node with `key`. Port 0 is an ephemeral one.
     ///
     /// # Errors
-    /// `cannot_bind`; `internal` where no certificate can be made.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
+    /// `cannot_bind`; `internal` where no certificate can be made, or no thread.
     pub fn bind(addr: SocketAddr, key: SecretKey, network: GenesisHash) -> Result<Self, ErrorBody> {
         let limits = Limits {
-            max_connections: 64,
-            max_per_address: 16,
-            max_per_loopback: 64,
+            max_connections: 256,
+            max_per_address: 64,
+            max_per_loopback: 256,
             max_streams: 0,
             ..Limits::default()
         };
-        let endpoint = Endpoint::serve(addr, key.clone(), network, &[ALPN_RING], limits)?;
-        let door = Door::new();
-        let listening = tokio::spawn(door.clone().listen(endpoint.clone()));
-        Ok(Self {
+        let own = key.clone();
+        let home = Home::start(move || Endpoint::serve(addr, own, network, &[ALPN_RING], limits))?;
+        let (door, endpoint) = (Door::new(), home.endpoint().clone());
+        let listening = home.handle().spawn(door.clone().listen(endpoint.clone()));
+        let socket = Socket {
             endpoint,
             key,
             network,
             door,
+        };
+        Ok(Self {
+            socket: Arc::new(socket),
+            home,
             listening,
         })
     }
 
     /// Where the socket is bound.
     pub fn local_addr(&self) -> SocketAddr {
-        self.endpoint.local_addr()
+        self.socket.endpoint.local_addr()
     }
 
-    /// Links with both neighbours and returns when the whole ring is closed, or after `plan.limit` with an error. A
+    /// Stops its thread in the middle of everything, for ever.
+    #[cfg(test)]
+    pub(crate) fn freeze(&self) {
+        self.home.handle().spawn(async {
+            loop {
+                std::thread::park();
+            }
+        });
+    }
+
+    /// Links with all neighbours and returns when the whole ring is closed, or after `plan.limit` with an error. A
     /// ring of one is closed at once. Joining again, for the next attempt, makes the last attempt's late diallers
-    /// strangers.
+    /// strangers. Dropping the future gives it up.
     ///
     /// # Errors
     /// [`RingError::Plan`] where the plan makes no sense, [`RingError::Timeout`] where somebody did not come in time, and
     /// what a collective may end with.
     pub async fn join(&self, plan: RingPlan) -> Result<Ring, RingError> {
+        let mut joining = JoinSet::new();
+        let (socket, home) = (self.socket.clone(), self.home.clone());
+        joining.spawn_on(socket.join(plan, home), self.home.handle());
+        match joining.join_next().await {
+            Some(Ok(joined)) => joined,
+            _ => Err(RingError::Ended),
+        }
+    }
+}
+
+impl Drop for RingSocket {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+impl Socket {
+    async fn join(self: Arc<Self>, plan: RingPlan, home: Home) -> Result<Ring, RingError> {
         let deadline = Instant::now() + plan.limit;
         let place = Place::of(&plan, NodeId::of_key(&self.key.public()))?;
         if place.world() == 1 {
             return Ok(Ring::alone());
         }
-        let next = next_address(&plan, &place)?;
+        let addresses = addresses_ahead(&plan, &place)?;
         let health = Health::new(place);
         let links = tokio::try_join!(
-            self.reach_next(&plan, &next, &health, deadline),
-            self.await_previous(&plan, &health, deadline)
+            self.reach_all(&plan, &addresses, &health, deadline),
+            self.await_all(&plan, &health, deadline)
         );
         let (next, previous) = links.map_err(|error| health.fail(error))?;
-        let mut ring = Ring::new(self.endpoint.clone(), health.clone(), next, previous);
-        match tokio::time::timeout_at(deadline, ring.barrier()).await {
-            Ok(closed) => closed.map(|()| ring),
+        let endpoint = self.endpoint.clone();
+        let mut driver = Driver::new(endpoint, health.clone(), plan.attempt, next, previous);
+        match tokio::time::timeout_at(deadline, driver.barrier()).await {
+            Ok(closed) => closed.map(|()| Ring::start(home, health, driver)),
             Err(_) => Err(health.fail(late("the ring did not close", &plan, None))),
         }
     }
 
-    /// Dials the next rank until it says yes.
-    async fn reach_next(
+    /// Dials all ranks that this one sends to, the nearest first in the answer.
+    async fn reach_all(
         &self,
         plan: &RingPlan,
-        to: &NodeAddress,
+        to: &[NodeAddress],
+        health: &Health,
+        deadline: Instant,
+    ) -> Result<Vec<Next>, RingError> {
+        let reaching = (1..)
+            .zip(to)
+            .map(|(distance, to)| self.reach(plan, (distance, to), health, deadline));
+        try_join_all(reaching).await
+    }
+
+    /// Dials a rank until it says yes.
+    async fn reach(
+        &self,
+        plan: &RingPlan,
+        (distance, to): (usize, &NodeAddress),
         health: &Health,
         deadline: Instant,
     ) -> Result<Next, RingError> {
+        let rank = health.place().ahead(distance);
         let dialling = async {
             loop {
                 let dialled = self.dial(plan, to, health).await;
                 match dialled {
                     Ok(link) => return Ok(link),
                     Err(error) if error.class == cryptomind_protocol::ErrorClass::Auth => {
-                        return Err(health.place().broken(health.place().next(), error.message));
+                        return Err(health.place().broken(rank, error.message));
                     }
-                    Err(error) => tracing::debug!(%error, "the next rank is not there yet"),
+                    Err(error) => tracing::debug!(%error, rank, "a rank is not there yet"),
                 }
                 tokio::time::sleep(REDIAL).await;
             }
         };
+        let what = format!("rank {rank} did not take the link");
         tokio::time::timeout_at(deadline, dialling)
             .await
-            .unwrap_or_else(|_| {
-                Err(late(
-                    "the next rank did not take the link",
-                    plan,
-                    Some(to.node),
-                ))
-            })
+            .unwrap_or_else(|_| Err(late(&what, plan, Some(to.node))))
     }
 
     async fn dial(
@@ -175,7 +249,10 @@ impl RingSocket {
         to: &NodeAddress,
         health: &Health,
     ) -> Result<Next, ErrorBody> {
-        let connection = self.endpoint.dial(to, ALPN_RING, &self.key).await?;
+        let dialled = self
+            .endpoint
+            .dial_by(to, ALPN_RING, &self.key, plan.profile);
+        let connection = dialled.await?;
         if connection.network() != self.network {
             return Err(ErrorBody::auth(
                 "wrong_network",
@@ -187,41 +264,39 @@ impl RingSocket {
         Ok(link)
     }
 
-    /// Waits until the rank before arrives.
-    async fn await_previous(
+    /// Waits until all ranks have arrived that send to this one, the nearest first in the answer.
+    async fn await_all(
         &self,
         plan: &RingPlan,
         health: &Health,
         deadline: Instant,
-    ) -> Result<Previous, RingError> {
-        let from = health.place().node(health.place().previous());
-        let mut arrivals = self.door.expect(plan, health.place());
-        let waiting = async {
-            // The door keeps its end until the next attempt is expected, which takes this socket's join.
-            while let Some(arrival) = arrivals.recv().await {
-                match Previous::welcome(arrival).await {
-                    Ok(link) => {
-                        health.adopt(link.quic());
-                        return Ok(link);
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, "the rank before broke off; it will dial again")
-                    }
-                }
-            }
-            Err(RingError::Plan {
-                reason: "another attempt was joined on this socket".into(),
-            })
+    ) -> Result<Vec<Previous>, RingError> {
+        let place = health.place();
+        let mut arrivals = self.door.expect(plan, place);
+        let mut here: BTreeMap<usize, Previous> = BTreeMap::new();
+        let missing = |here: &BTreeMap<usize, Previous>| {
+            (1..=plan.farthest()).find(|distance| !here.contains_key(distance))
         };
-        tokio::time::timeout_at(deadline, waiting)
-            .await
-            .unwrap_or_else(|_| Err(late("the rank before did not dial", plan, Some(from))))
-    }
-}
-
-impl Drop for RingSocket {
-    fn drop(&mut self) {
-        self.listening.abort();
+        while let Some(next) = missing(&here) {
+            let rank = place.behind(next);
+            let what = format!("rank {rank} did not dial");
+            let arrival = tokio::time::timeout_at(deadline, arrivals.recv())
+                .await
+                .map_err(|_| late(&what, plan, Some(place.node(rank))))?;
+            // The door keeps its end until the next attempt is expected, which takes this socket's join.
+            let arrival = arrival.ok_or_else(|| RingError::Plan {
+                reason: "another attempt was joined on this socket".into(),
+            })?;
+            let distance = place.distance_behind(arrival.link.rank as usize);
+            match Previous::welcome(arrival).await {
+                Ok(link) => {
+                    health.adopt(link.quic());
+                    here.insert(distance, link);
+                }
+                Err(error) => tracing::debug!(%error, "a rank broke off; it will dial again"),
+            }
+        }
+        Ok(here.into_values().collect())
     }
 }
 
@@ -233,12 +308,14 @@ fn late(what: &str, plan: &RingPlan, suspect: Option<NodeId>) -> RingError {
     }
 }
 
-fn next_address(plan: &RingPlan, place: &Place) -> Result<NodeAddress, RingError> {
-    let node = place.node(place.next());
-    let text = &plan.addresses[place.next()];
-    format!("cm://{node}@{text}")
-        .parse()
-        .map_err(|_| RingError::Plan {
+fn addresses_ahead(plan: &RingPlan, place: &Place) -> Result<Vec<NodeAddress>, RingError> {
+    let address = |distance| {
+        let rank = place.ahead(distance);
+        let (node, text) = (place.node(rank), &plan.addresses[rank]);
+        let parsed = format!("cm://{node}@{text}").parse();
+        parsed.map_err(|_| RingError::Plan {
             reason: format!("`{text}` is no host:port of a ring socket"),
         })
+    };
+    (1..=plan.farthest()).map(address).collect()
 }

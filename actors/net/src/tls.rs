@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use cryptomind_protocol::frame::ALPN_RING;
 use cryptomind_protocol::key::Hash;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, ServerConfig};
@@ -16,7 +17,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::NoServerSessionStorage;
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{CipherSuite, DigitallySignedStruct, Error, SignatureScheme, SupportedCipherSuite};
 
 use crate::transport;
 
@@ -127,7 +128,10 @@ pub(crate) fn peer_key_hash(connection: &quinn::Connection) -> Option<Hash> {
 
 /// Settings of a caller that wants to speak `alpn`.
 pub(crate) fn client_config(alpn: &'static str) -> Result<ClientConfig, CertificateError> {
-    let provider = provider();
+    let provider = match alpn {
+        ALPN_RING => ring_provider(),
+        _ => provider(),
+    };
     let mut tls = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(CertificateError::new)?
@@ -145,6 +149,35 @@ pub(crate) fn client_config(alpn: &'static str) -> Result<ClientConfig, Certific
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
+}
+
+/// Gradients are sealed with AES-128, which is the cheapest where the processor knows AES: a server takes what its caller
+/// likes best.
+fn ring_provider() -> Arc<CryptoProvider> {
+    let mut provider = ring::default_provider();
+    let is_aes_128 =
+        |suite: &SupportedCipherSuite| suite.suite() == CipherSuite::TLS13_AES_128_GCM_SHA256;
+    if has_aes() {
+        provider
+            .cipher_suites
+            .sort_by_key(|suite| !is_aes_128(suite));
+    }
+    Arc::new(provider)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_aes() -> bool {
+    std::arch::is_x86_feature_detected!("aes")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn has_aes() -> bool {
+    std::arch::is_aarch64_feature_detected!("aes")
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const fn has_aes() -> bool {
+    false
 }
 
 /// Accepts any certificate of a server that proves to hold its key.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ring::Wire;
 use crate::task::{TaskError, value};
 
 /// How parameters follow gradients.
@@ -114,6 +115,9 @@ pub struct TrainSpec {
     /// Which parameters weight decay is for. Left out where it is for all.
     #[serde(default, skip_serializing_if = "DecayGroup::is_all")]
     pub decay: DecayGroup,
+    /// How gradients travel between the members of a group. Left out where they travel whole.
+    #[serde(default, skip_serializing_if = "Wire::is_exact")]
+    pub wire: Wire,
 }
 
 impl Default for TrainSpec {
@@ -128,6 +132,7 @@ impl Default for TrainSpec {
             clip_norm: None,
             schedule: Schedule::Constant,
             decay: DecayGroup::All,
+            wire: Wire::F32,
         }
     }
 }

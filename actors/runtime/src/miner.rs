@@ -18,9 +18,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cryptomind_config::Miner;
+use cryptomind_config::{Miner, RingProfile};
 use cryptomind_gpu::memory;
 use cryptomind_net::Endpoint;
+use cryptomind_net::ring::Profile;
 use cryptomind_protocol::node::Capacity;
 use cryptomind_protocol::selftest::Report;
 use cryptomind_protocol::speed::Engine;
@@ -118,6 +119,13 @@ pub async fn start(config: MinerConfig) -> Result<MinerNode, ErrorBody> {
 }
 
 /// What the machine has and how fast it is.
+const fn profile(named: RingProfile) -> Profile {
+    match named {
+        RingProfile::Loopback => Profile::Loopback,
+        RingProfile::Lan => Profile::Lan,
+    }
+}
+
 fn capacity(report: &Report, max_memory: Option<u64>) -> Capacity {
     Capacity {
         threads: report.machine.threads,
@@ -173,6 +181,7 @@ impl Parts {
             memory_max: compute.max_memory,
             ring_host: ring.host,
             ring_ports: ring.ports,
+            ring_profile: ring.profile.map(profile),
             key,
         });
         let (dialler, listen) = (endpoint.clone(), probe.listen);

@@ -1,6 +1,7 @@
 use super::*;
 use cryptomind_protocol::item::{DataFormat, TextLevel};
 use cryptomind_protocol::model::{Gpt, Layer as Nn, Loss};
+use cryptomind_protocol::ring::Wire;
 use cryptomind_protocol::task::{DecayGroup, Optimizer, Schedule};
 
 const DIGITS: &str = include_str!("../../tasks/digits.toml");
@@ -156,6 +157,7 @@ fn what_is_wrong_is_shown_where_it_stands() {
         ),
         ("\nlr = 0.001", "\nclip_norm = 0", "not above 0"),
         ("\nlr = 0.001", "\ndecay = \"some\"", "not one of"),
+        ("\nlr = 0.001", "\nwire = \"int4\"", "not one of"),
         (
             "\nlr = 0.001",
             "\nwarmup_steps = 9",
@@ -251,6 +253,8 @@ fn every_way_to_train_can_be_written() {
             min_lr: 1e-4,
         }
     );
+    let coarse = training("wire = \"int8\"\n").unwrap();
+    assert_eq!((usual.wire, coarse.wire), (Wire::F32, Wire::Int8));
     let step = training("schedule = \"step\"\nstep_every = 30\n").unwrap();
     assert_eq!(
         step.schedule,

@@ -1,5 +1,6 @@
 //! The section `[train]` of a task file.
 
+use cryptomind_protocol::ring::Wire;
 use cryptomind_protocol::task::{DecayGroup, Optimizer, Schedule, TrainSpec};
 
 use crate::convert::{decimal, truth, whole};
@@ -35,6 +36,12 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<TrainSpec> {
     let schedule = schedule(reader);
     let decays = [("all", DecayGroup::All), ("matrices", DecayGroup::Matrices)];
     let decay = reader.choice("train.decay", usual.decay, &decays);
+    let wires = [
+        ("f32", Wire::F32),
+        ("bf16", Wire::Bf16),
+        ("int8", Wire::Int8),
+    ];
+    let wire = reader.choice("train.wire", usual.wire, &wires);
     Some(TrainSpec {
         epochs: epochs?,
         global_batch,
@@ -44,6 +51,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<TrainSpec> {
         clip_norm,
         schedule: schedule?,
         decay,
+        wire,
     })
 }
 

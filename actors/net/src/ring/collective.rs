@@ -1,317 +1,315 @@
-//! A closed ring at work: sums and barriers.
+//! A collective of one rank as a machine without sockets: what it sends next, and what received bytes mean.
+//!
+//! States: a place in the schedule for sending and one for receiving. Sending goes on as far as what is sent has come,
+//! block by block, so a segment is on its way to the next rank while its rest still comes from the one before. Values are
+//! folded in place: what overwrites a value was made of it, so it was sent before.
+//!
+//! Not here: links, timers, and who is to blame.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::Duration;
 
-use cryptomind_core::ring::{self, Kind};
-use cryptomind_protocol::ring::SegmentHeader;
-use cryptomind_protocol::{ErrorBody, codec, frame};
-use quinn::SendStream;
-use tokio::task::JoinSet;
+use cryptomind_core::ring::{Hop, Kind, Schedule};
+use cryptomind_protocol::codec;
+use cryptomind_protocol::frame::{self, LENGTH_BYTES};
+use cryptomind_protocol::ring::{SegmentHeader, Wire};
 
-use super::error::{Place, RingError};
-use super::fold::{Fold, append};
-use super::health::Health;
-use super::link::{Heard, Next, Previous};
-use crate::connection::Connection;
-use crate::endpoint::Endpoint;
-use crate::stream::{FrameError, FrameReader};
+use super::wire::{self, NotFinite, Reader, VALUES_AT_ONCE};
 
-/// A collective in which some member takes no part for this long has failed, although all answer pings.
-pub const COLLECTIVE_LIMIT: Duration = Duration::from_secs(120);
-/// Leaving waits for this long at most until the next rank has everything, and again until both were told.
-const LEAVE_LIMIT: Duration = Duration::from_millis(500);
-/// Values that are turned into bytes and written at a time: 64 KiB.
-const VALUES_AT_ONCE: usize = 16 * 1024;
-/// The segment number of a barrier's frames, which no all-reduce has.
+/// Largest header frame: a handful of small numbers.
+pub(super) const MAX_HEADER: usize = 256;
+/// What [`Collective::send`] writes at most.
+pub(super) const BLOCK_BYTES: usize = MAX_HEADER + VALUES_AT_ONCE * size_of::<f32>();
+/// The segment number of a barrier's frames, which no sum has.
 const BARRIER: u32 = u32::MAX;
 
-/// A closed ring. It belongs to the runtime in which it was joined. Dropping it without [`Ring::leave`] may lose what
-/// the next rank has not read yet.
-pub struct Ring {
-    /// Nothing in a ring of one.
-    links: Option<Links>,
+/// Values that all ranks sum.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Buffer {
+    /// This rank's before, and everybody's sum after.
+    pub values: Vec<f32>,
+    /// What earlier sums rounded off on this rank, value by value, and after the sum what they and this one did. Empty where
+    /// nobody keeps it. Only [`Wire::Int8`] uses it.
+    pub residual: Vec<f32>,
 }
 
-struct Links {
-    endpoint: Endpoint,
-    health: Arc<Health>,
-    out: Outgoing,
-    incoming: Incoming,
-    /// Number of the next collective.
-    sequence: u64,
-    /// Hop at which this member is.
+impl Buffer {
+    /// These values, and nothing owed.
+    pub const fn of(values: Vec<f32>) -> Self {
+        let residual = Vec::new();
+        Self { values, residual }
+    }
+}
+
+/// Received bytes that a collective does not go on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// A frame for another place.
+    OutOfStep {
+        expected: SegmentHeader,
+        got: SegmentHeader,
+    },
+    /// No frame.
+    Malformed(String),
+    /// A value that is no number, or infinite.
+    NotFinite,
+    /// And it is this rank's own.
+    OwnNotFinite,
+    /// A sum of finite values is not.
+    Overflow,
+}
+
+/// One collective of one rank, under way.
+pub(super) struct Collective {
+    schedule: Schedule,
+    /// What all its frames have in common.
+    header: SegmentHeader,
+    buffer: Buffer,
+    /// What was collected of others' values of the own segment; empty where nothing is collected.
+    collected: Vec<f32>,
+    sending: Sending,
+    receiving: Receiving,
+}
+
+#[derive(Default)]
+struct Sending {
     hop: usize,
-    /// A call is under way; still set at the next call where that one was dropped.
-    busy: bool,
-    /// Pings and watches of both links; they end with the ring.
-    _watches: JoinSet<()>,
+    /// Values of the hop's segment that were sent; nothing where its header was not.
+    done: Option<usize>,
 }
 
-struct Outgoing {
-    _connection: Connection,
-    stream: SendStream,
-    buffer: Vec<u8>,
-    sent: u64,
+struct Receiving {
+    hop: usize,
+    head: Vec<u8>,
+    /// Once the header was read.
+    segment: Option<Reader>,
+    /// Values that have come, by hop.
+    progress: Vec<usize>,
 }
 
-struct Incoming {
-    _connection: Connection,
-    reader: FrameReader,
-    heard: Heard,
-}
-
-/// What all members do together.
-enum Collective<'a> {
-    Sum(&'a mut [f32]),
-    Barrier,
-}
-
-impl Ring {
-    pub(super) const fn alone() -> Self {
-        Self { links: None }
-    }
-
-    pub(super) fn new(
-        endpoint: Endpoint,
-        health: Arc<Health>,
-        next: Next,
-        previous: Previous,
+impl Collective {
+    pub(super) fn sum(
+        place: (u32, u64),
+        (rank, world): (usize, usize),
+        wire: Wire,
+        buffer: Buffer,
     ) -> Self {
-        let place = health.place();
-        let (to, stream, watch_next) = next.split(place.next());
-        let (from, reader, watch_previous) = previous.split(place.previous());
-        let incoming = Incoming {
-            _connection: from,
-            reader,
-            heard: watch_previous.heard.clone(),
+        let way = match wire {
+            Wire::F32 | Wire::Bf16 => Schedule::ring,
+            Wire::Int8 => Schedule::direct,
         };
-        let out = Outgoing {
-            _connection: to,
-            stream,
-            buffer: Vec::new(),
-            sent: 0,
-        };
-        let mut watches = JoinSet::new();
-        watches.spawn(watch_next.run(health.clone()));
-        watches.spawn(watch_previous.run(health.clone()));
-        let links = Links {
-            endpoint,
-            health,
-            out,
-            incoming,
-            sequence: 0,
+        Self::new(place, way(rank, world, buffer.values.len()), wire, buffer)
+    }
+
+    pub(super) fn barrier(place: (u32, u64), (rank, world): (usize, usize)) -> Self {
+        let schedule = Schedule::barrier(rank, world);
+        let mut barrier = Self::new(place, schedule, Wire::F32, Buffer::default());
+        barrier.header.segment = BARRIER;
+        barrier
+    }
+
+    fn new(
+        (attempt, sequence): (u32, u64),
+        schedule: Schedule,
+        wire: Wire,
+        buffer: Buffer,
+    ) -> Self {
+        let collects = schedule.hops.iter().find(|hop| is_collecting(hop));
+        let collected = collects.map_or(0, |hop| schedule.segments[hop.receive].len());
+        let header = SegmentHeader {
+            attempt,
+            sequence,
             hop: 0,
-            busy: false,
-            _watches: watches,
+            segment: 0,
+            values: 0,
+            wire,
         };
-        Self { links: Some(links) }
-    }
-
-    /// Replaces `values` by their sum over all members, with the same bits everywhere. All members must call it with the
-    /// same number of values, in the same order among their calls. In a ring of one it does nothing.
-    ///
-    /// # Errors
-    /// Any [`RingError`]; the values are then half-summed and of no use. Dropping the future ends the ring.
-    pub async fn all_reduce(&mut self, values: &mut [f32]) -> Result<(), RingError> {
-        match &mut self.links {
-            Some(links) => links.run(Collective::Sum(values)).await,
-            None => Ok(()),
+        let progress = vec![0; schedule.hops.len()];
+        Self {
+            schedule,
+            header,
+            buffer,
+            collected: vec![0.0; collected],
+            sending: Sending::default(),
+            receiving: Receiving {
+                hop: 0,
+                head: Vec::new(),
+                segment: None,
+                progress,
+            },
         }
     }
 
-    /// Returns when every member has called it.
-    ///
-    /// # Errors
-    /// Any [`RingError`]. Dropping the future ends the ring.
-    pub async fn barrier(&mut self) -> Result<(), RingError> {
-        match &mut self.links {
-            Some(links) => links.run(Collective::Barrier).await,
-            None => Ok(()),
-        }
+    /// How many ranks ahead the next bytes go; nothing when all are sent.
+    pub(super) fn sends_to(&self) -> Option<usize> {
+        self.schedule
+            .hops
+            .get(self.sending.hop)
+            .map(|hop| hop.distance)
     }
 
-    /// Leaves in good order: what was sent arrives, and the neighbours learn at once. Takes a second at most.
-    pub async fn leave(self) {
-        if let Some(links) = self.links {
-            links.leave().await;
-        }
-    }
-
-    /// Bytes that were sent to the next rank, headers included and QUIC's own not.
-    pub fn sent_bytes(&self) -> u64 {
-        self.links.as_ref().map_or(0, |links| links.out.sent)
-    }
-}
-
-impl Links {
-    async fn run(&mut self, collective: Collective<'_>) -> Result<(), RingError> {
-        if let Some(error) = self.health.failure() {
-            return Err(error);
-        }
-        if std::mem::replace(&mut self.busy, true) {
-            return Err(self.health.fail(RingError::Interrupted));
-        }
-        let health = self.health.clone();
-        let done = tokio::select! {
-            biased;
-            done = self.hops(collective) => done,
-            error = health.failed() => Err(error),
-            () = tokio::time::sleep(COLLECTIVE_LIMIT) => Err(self.stuck()),
+    /// How many ranks behind the next bytes come from, and how many at most belong to this collective; nothing
+    /// when all are there.
+    pub(super) fn receives(&self) -> Option<(usize, usize)> {
+        let hop = self.schedule.hops.get(self.receiving.hop)?;
+        let missing = match &self.receiving.segment {
+            Some(reader) => reader.missing(self.schedule.segments[hop.receive].len()),
+            None => missing_of_header(&self.receiving.head),
         };
-        self.busy = false;
-        self.sequence += 1;
-        done.map_err(|error| self.health.fail(error))
+        Some((hop.distance, missing))
     }
 
-    /// At the first hop only the rank before can be missing; later it may be anyone before that.
-    fn stuck(&self) -> RingError {
-        let place = self.health.place();
-        RingError::Timeout {
-            what: format!("hop {} of a collective was not done", self.hop),
-            ms: COLLECTIVE_LIMIT.as_millis() as u64,
-            suspect: (self.hop == 0).then(|| place.node(place.previous())),
-        }
+    /// Hop at which it waits for bytes.
+    pub(super) const fn hop(&self) -> usize {
+        self.receiving.hop
     }
 
-    async fn hops(&mut self, collective: Collective<'_>) -> Result<(), RingError> {
-        match collective {
-            Collective::Sum(values) => self.sum(values).await,
-            Collective::Barrier => self.barrier().await,
-        }
-    }
-
-    async fn sum(&mut self, values: &mut [f32]) -> Result<(), RingError> {
-        let (rank, world) = (self.health.place().rank(), self.health.place().world());
-        let segments = ring::segments(values.len(), world);
-        for number in 0..ring::hops(world) {
-            let hop = ring::hop(rank, world, number);
-            let (send, own) = two(values, &segments[hop.send], &segments[hop.receive]);
-            let fold = Fold::new(own, hop.kind);
-            self.hop(number, (hop.send as u32, send), (hop.receive as u32, fold))
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// N−1 hops of empty frames, each sent when the one before has come. The first that comes says that the rank
-    /// before has entered, the second that the one before it has, and so on around the ring.
-    async fn barrier(&mut self) -> Result<(), RingError> {
-        for number in 0..self.health.place().world() - 1 {
-            let nothing = Fold::new(&mut [], Kind::Gather);
-            self.hop(number, (BARRIER, &[]), (BARRIER, nothing)).await?;
-        }
-        Ok(())
-    }
-
-    /// Sends a segment and receives one, at the same time.
-    async fn hop(
-        &mut self,
-        number: usize,
-        (send, values): (u32, &[f32]),
-        (receive, fold): (u32, Fold<'_>),
-    ) -> Result<(), RingError> {
-        self.hop = number;
-        let header = |segment, values| SegmentHeader {
-            sequence: self.sequence,
-            hop: number as u32,
-            segment,
-            values: values as u32,
-        };
-        let sent = header(send, values.len());
-        let expected = header(receive, fold.missing() / size_of::<f32>());
-        let place = self.health.place();
-        tokio::try_join!(
-            self.out.send(place, &sent, values),
-            self.incoming.receive(place, &expected, fold)
-        )?;
-        Ok(())
-    }
-
-    async fn leave(mut self) {
-        if self.health.failure().is_none() && self.out.stream.finish().is_ok() {
-            // A next rank that is gone, or takes too long, is not waited for.
-            let _ = tokio::time::timeout(LEAVE_LIMIT, self.out.stream.stopped()).await;
-        }
-        self.health.close(self.health.place().leave_code(), "left");
-        self.endpoint.idle(LEAVE_LIMIT).await;
-    }
-}
-
-/// Two different segments of the same values, to read one while the other is written.
-fn two<'a>(
-    values: &'a mut [f32],
-    send: &Range<usize>,
-    own: &Range<usize>,
-) -> (&'a [f32], &'a mut [f32]) {
-    let [send, own] = values.get_disjoint_mut([send.clone(), own.clone()]).expect(
-        "the segments of a schedule do not overlap, and a rank never sends what it receives",
-    );
-    (send, own)
-}
-
-impl Outgoing {
-    /// The header and the first values go in one write, so a small segment is one packet train without a pause.
-    async fn send(
-        &mut self,
-        place: &Place,
-        header: &SegmentHeader,
-        values: &[f32],
-    ) -> Result<(), RingError> {
-        self.buffer.clear();
+    /// The buffer, once all is sent and received.
+    pub(super) fn into_buffer(self) -> Buffer {
         self.buffer
-            .extend_from_slice(&frame::wrap(&codec::encode(header)));
-        let mut blocks = values.chunks(VALUES_AT_ONCE);
-        loop {
-            append(&mut self.buffer, blocks.next().unwrap_or_default());
-            let written = self.stream.write_all(&self.buffer).await;
-            written.map_err(|e| place.write_failed(&e))?;
-            self.sent += self.buffer.len() as u64;
-            self.buffer.clear();
-            if blocks.len() == 0 {
-                return Ok(());
-            }
-        }
-    }
-}
-
-impl Incoming {
-    async fn receive(
-        &mut self,
-        place: &Place,
-        expected: &SegmentHeader,
-        mut fold: Fold<'_>,
-    ) -> Result<(), RingError> {
-        self.header(place, expected).await?;
-        while fold.missing() > 0 {
-            let chunk = self.reader.stream.read_chunk(fold.missing(), true).await;
-            let chunk = chunk.map_err(|e| place.read_failed(&e))?;
-            let chunk = chunk.ok_or_else(|| place.left(place.previous()))?;
-            fold.take(&chunk.bytes);
-            self.heard.now();
-        }
-        Ok(())
     }
 
-    async fn header(&mut self, place: &Place, expected: &SegmentHeader) -> Result<(), RingError> {
-        let from = place.previous();
-        let header = self.reader.next().await.map_err(|e| match e {
-            FrameError::Read(e) => place.read_failed(&e),
-            other => place.broken(from, ErrorBody::from(other).message),
-        })?;
-        let header = header.ok_or_else(|| place.left(from))?;
-        let got: SegmentHeader = codec::decode(&header)
-            .map_err(|e| place.broken(from, format!("a header is malformed: {e}")))?;
-        self.heard.now();
-        if got == *expected {
-            return Ok(());
+    fn header_of(&self, number: usize, segment: usize) -> SegmentHeader {
+        let is_barrier = self.header.segment == BARRIER;
+        SegmentHeader {
+            hop: number as u32,
+            segment: if is_barrier { BARRIER } else { segment as u32 },
+            values: self.schedule.segments[segment].len() as u32,
+            ..self.header
         }
-        Err(RingError::OutOfStep {
-            rank: from as u32,
-            node: place.node(from),
-            expected: *expected,
-            got,
+    }
+
+    /// Writes what can be sent now to the beginning of `bytes`, which are [`BLOCK_BYTES`], and returns how many they are: a
+    /// block at most, and of one hop. None where the next values are still to come, or all are sent.
+    pub(super) fn send(&mut self, bytes: &mut [u8]) -> usize {
+        let number = self.sending.hop;
+        let Some(&hop) = self.schedule.hops.get(number) else {
+            return 0;
+        };
+        let segment = self.schedule.segments[hop.send].clone();
+        let done = self.sending.done.unwrap_or(0);
+        let upto = segment.len().min(done + VALUES_AT_ONCE);
+        if !self.is_there(&hop, upto) {
+            return 0;
+        }
+        let mut written = 0;
+        if self.sending.done.is_none() {
+            let header = frame::wrap(&codec::encode(&self.header_of(number, hop.send)));
+            bytes[..header.len()].copy_from_slice(&header);
+            written = header.len();
+        }
+        written += self.write(
+            segment.start + done..segment.start + upto,
+            &mut bytes[written..],
+        );
+        self.sending = match upto == segment.len() {
+            true => Sending {
+                hop: number + 1,
+                done: None,
+            },
+            false => Sending {
+                hop: number,
+                done: Some(upto),
+            },
+        };
+        written
+    }
+
+    /// Whether the first so many values of the hop's segment may be sent. Of a segment without values, its frame must have
+    /// come.
+    fn is_there(&self, hop: &Hop, values: usize) -> bool {
+        hop.after.is_none_or(|after| {
+            after < self.receiving.hop || (0 < values && values <= self.receiving.progress[after])
         })
     }
+
+    fn write(&mut self, place: Range<usize>, bytes: &mut [u8]) -> usize {
+        let Buffer { values, residual } = &mut self.buffer;
+        let owed = match residual.is_empty() {
+            true => &mut [],
+            false => &mut residual[place.clone()],
+        };
+        wire::write(self.header.wire, &mut values[place], owed, bytes)
+    }
+
+    /// Takes bytes from whom [`Collective::receives`] names, at most as many as it says.
+    pub(super) fn receive(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
+        let number = self.receiving.hop;
+        let Some(&hop) = self.schedule.hops.get(number) else {
+            return Ok(());
+        };
+        let segment = self.schedule.segments[hop.receive].clone();
+        match &mut self.receiving.segment {
+            None => {
+                self.receiving.head.extend_from_slice(bytes);
+                if missing_of_header(&self.receiving.head) > 0 {
+                    return too_long(&self.receiving.head);
+                }
+                let head = std::mem::take(&mut self.receiving.head);
+                self.check(&head[LENGTH_BYTES..], self.header_of(number, hop.receive))?;
+                self.receiving.segment = Some(Reader::new(self.header.wire, hop.kind));
+            }
+            Some(reader) => {
+                let own = &mut self.buffer.values[segment.clone()];
+                // Only the own segment is collected.
+                let collected = match hop.kind {
+                    Kind::Gather => &mut [],
+                    _ => &mut self.collected[..],
+                };
+                reader.take(bytes, own, collected).map_err(Unfit::from)?;
+                self.receiving.progress[number] = reader.done();
+            }
+        }
+        if self.receives() == Some((hop.distance, 0)) {
+            self.receiving.segment = None;
+            self.receiving.hop += 1;
+        }
+        Ok(())
+    }
+
+    fn check(&self, head: &[u8], expected: SegmentHeader) -> Result<(), Unfit> {
+        let got: SegmentHeader =
+            codec::decode(head).map_err(|e| Unfit::Malformed(e.to_string()))?;
+        match got == expected {
+            true => Ok(()),
+            false => Err(Unfit::OutOfStep { expected, got }),
+        }
+    }
 }
+
+const fn is_collecting(hop: &Hop) -> bool {
+    matches!(hop.kind, Kind::Collect)
+}
+
+/// Bytes of a header frame that are still to come, as far as they are known.
+fn missing_of_header(head: &[u8]) -> usize {
+    match head.first_chunk::<LENGTH_BYTES>() {
+        None => LENGTH_BYTES - head.len(),
+        Some(length) => {
+            let length = frame::length(*length, MAX_HEADER).unwrap_or(MAX_HEADER);
+            (LENGTH_BYTES + length).saturating_sub(head.len())
+        }
+    }
+}
+
+fn too_long(head: &[u8]) -> Result<(), Unfit> {
+    let Some(length) = head.first_chunk::<LENGTH_BYTES>() else {
+        return Ok(());
+    };
+    let length = frame::length(*length, MAX_HEADER);
+    length
+        .map(drop)
+        .map_err(|e| Unfit::Malformed(e.to_string()))
+}
+
+impl From<NotFinite> for Unfit {
+    fn from(found: NotFinite) -> Self {
+        match found {
+            NotFinite::Received => Self::NotFinite,
+            NotFinite::Own => Self::OwnNotFinite,
+            NotFinite::Sum => Self::Overflow,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

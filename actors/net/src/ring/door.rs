@@ -1,4 +1,5 @@
-//! The door of a ring socket: who dials is let in where it is the rank before, in this task and attempt.
+//! The door of a ring socket: who dials is let in where it is a rank that sends to this node, in this task
+//! and attempt.
 //!
 //! Members start at different times, so a neighbour may come before this node knows its plan: it waits at the door
 //! for a while. Everybody else is closed with a reason, and the ring within hears nothing of it.
@@ -18,19 +19,18 @@ use crate::close::Close;
 use crate::endpoint::{Endpoint, Pending};
 
 /// Callers in their handshake at a time.
-const MAX_ARRIVING: usize = 32;
+const MAX_ARRIVING: usize = 64;
 /// Callers that wait for a plan at a time.
-const MAX_WAITING: usize = 8;
+const MAX_WAITING: usize = 32;
 /// How long they wait.
 const WAIT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Whom this node expects: the rank before it, in its present plan.
+/// Whom this node expects, in its present plan.
 #[derive(Clone)]
 struct Expected {
     task: TaskId,
     attempt: u32,
-    rank: u32,
-    node: NodeId,
+    callers: Vec<(u32, NodeId)>,
     arrivals: mpsc::Sender<Arrival>,
 }
 
@@ -48,10 +48,7 @@ fn judge(expected: Option<&Expected>, caller: NodeId, link: &Link) -> Verdict {
     if link.task != expected.task || link.attempt > expected.attempt {
         // For a plan that is still on its way here.
         Verdict::Wait
-    } else if link.attempt == expected.attempt
-        && link.rank == expected.rank
-        && caller == expected.node
-    {
+    } else if link.attempt == expected.attempt && expected.callers.contains(&(link.rank, caller)) {
         Verdict::LetIn
     } else {
         Verdict::Refuse
@@ -73,15 +70,18 @@ impl Door {
         }
     }
 
-    /// From now on lets in the rank before `place`, in this task and attempt. A caller that breaks off may dial
-    /// again, so there may be several arrivals.
+    /// From now on lets in the ranks that send to `place`, in this task and attempt. A caller that breaks off may dial
+    /// again, so there may be more arrivals than ranks.
     pub(super) fn expect(&self, plan: &RingPlan, place: &Place) -> mpsc::Receiver<Arrival> {
-        let (arrivals, arrived) = mpsc::channel(2);
+        let distances = 1..=plan.farthest();
+        let (arrivals, arrived) = mpsc::channel(2 * plan.farthest());
+        let callers = distances.map(|distance| place.behind(distance));
         self.expected.send_replace(Some(Expected {
             task: plan.task,
             attempt: plan.attempt,
-            rank: place.previous() as u32,
-            node: place.node(place.previous()),
+            callers: callers
+                .map(|rank| (rank as u32, place.node(rank)))
+                .collect(),
             arrivals,
         }));
         arrived
@@ -156,14 +156,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_rank_before_in_this_attempt_is_let_in() {
+    fn only_expected_ranks_in_this_attempt_are_let_in() {
         let (before, other) = (NodeId::new([1; 32]), NodeId::new([2; 32]));
         let (task, elsewhere) = (TaskId::new([1; 16]), TaskId::new([2; 16]));
         let expected = Expected {
             task,
             attempt: 5,
-            rank: 3,
-            node: before,
+            callers: vec![(3, before), (1, other)],
             arrivals: mpsc::channel(1).0,
         };
         let verdict = |caller, task, attempt, rank| {
@@ -175,6 +174,7 @@ mod tests {
             judge(Some(&expected), caller, &link)
         };
         assert_eq!(verdict(before, task, 5, 3), Verdict::LetIn);
+        assert_eq!(verdict(other, task, 5, 1), Verdict::LetIn);
         assert_eq!(verdict(other, task, 5, 3), Verdict::Refuse);
         assert_eq!(verdict(before, task, 5, 2), Verdict::Refuse);
         assert_eq!(verdict(before, task, 4, 3), Verdict::Refuse);

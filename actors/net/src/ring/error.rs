@@ -4,6 +4,7 @@ use cryptomind_protocol::NodeId;
 use cryptomind_protocol::ring::SegmentHeader;
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 
+use super::collective::Unfit;
 use super::{MAX_WORLD, RingPlan};
 use crate::close::{Close, readable};
 use crate::fault;
@@ -70,9 +71,20 @@ pub enum RingError {
         /// Why.
         reason: String,
     },
-    /// A call was dropped in the middle, so this member's place in the ring is lost.
-    #[error("an earlier call on this ring was cancelled in the middle")]
-    Interrupted,
+    /// A value is no number, or infinite. Every member looks at what comes, so the one that sent it made it, or let it pass.
+    #[error("rank {rank} ({node}) has a value that is not finite")]
+    NotFinite {
+        /// Its rank.
+        rank: u32,
+        /// Who it is.
+        node: NodeId,
+    },
+    /// A sum of finite values is too large for one: nobody's fault but the task's.
+    #[error("the sum of the members' values overflows")]
+    Overflow,
+    /// The ring was left, or its thread is gone.
+    #[error("the ring was left")]
+    Ended,
 }
 
 impl RingError {
@@ -81,9 +93,10 @@ impl RingError {
         match self {
             Self::Silent { node, .. }
             | Self::OutOfStep { node, .. }
+            | Self::NotFinite { node, .. }
             | Self::Broken { node, .. } => Some(*node),
             Self::Timeout { suspect, .. } => *suspect,
-            Self::Left { .. } | Self::Plan { .. } | Self::Interrupted => None,
+            Self::Left { .. } | Self::Plan { .. } | Self::Overflow | Self::Ended => None,
         }
     }
 }
@@ -127,12 +140,19 @@ impl Place {
         self.rank
     }
 
-    pub(super) fn next(&self) -> usize {
-        (self.rank + 1) % self.world()
+    /// The rank so many places ahead.
+    pub(super) fn ahead(&self, distance: usize) -> usize {
+        (self.rank + distance) % self.world()
     }
 
-    pub(super) fn previous(&self) -> usize {
-        (self.rank + self.world() - 1) % self.world()
+    /// The rank so many places behind.
+    pub(super) fn behind(&self, distance: usize) -> usize {
+        (self.rank + self.world() - distance) % self.world()
+    }
+
+    /// How many places behind this one that rank is.
+    pub(super) fn distance_behind(&self, rank: usize) -> usize {
+        (self.rank + self.world() - rank % self.world()) % self.world()
     }
 
     pub(super) fn node(&self, rank: usize) -> NodeId {
@@ -206,17 +226,37 @@ impl Place {
         }
     }
 
-    pub(super) fn write_failed(&self, error: &WriteError) -> RingError {
+    pub(super) fn write_failed(&self, to: usize, error: &WriteError) -> RingError {
         match error {
-            WriteError::ConnectionLost(e) => self.lost(self.next(), e),
-            other => self.broken(self.next(), other.to_string()),
+            WriteError::ConnectionLost(e) => self.lost(to, e),
+            other => self.broken(to, other.to_string()),
         }
     }
 
-    pub(super) fn read_failed(&self, error: &ReadError) -> RingError {
+    pub(super) fn read_failed(&self, from: usize, error: &ReadError) -> RingError {
         match error {
-            ReadError::ConnectionLost(e) => self.lost(self.previous(), e),
-            other => self.broken(self.previous(), other.to_string()),
+            ReadError::ConnectionLost(e) => self.lost(from, e),
+            other => self.broken(from, other.to_string()),
+        }
+    }
+
+    /// What bytes from a rank mean that a collective does not go on with.
+    pub(super) fn unfit(&self, from: usize, unfit: Unfit) -> RingError {
+        let (rank, node) = (from as u32, self.node(from));
+        match unfit {
+            Unfit::OutOfStep { expected, got } => RingError::OutOfStep {
+                rank,
+                node,
+                expected,
+                got,
+            },
+            Unfit::Malformed(why) => self.broken(from, format!("a header is malformed: {why}")),
+            Unfit::NotFinite => RingError::NotFinite { rank, node },
+            Unfit::OwnNotFinite => RingError::NotFinite {
+                rank: self.rank as u32,
+                node: self.node(self.rank),
+            },
+            Unfit::Overflow => RingError::Overflow,
         }
     }
 }
@@ -226,6 +266,7 @@ mod tests {
     use std::time::Duration;
 
     use cryptomind_protocol::TaskId;
+    use cryptomind_protocol::ring::Wire;
 
     use super::*;
 
@@ -240,6 +281,8 @@ mod tests {
             rank: 1,
             members: vec![node(0), node(1), node(2), node(3)],
             addresses: vec!["127.0.0.1:1".into(); 4],
+            wire: Wire::F32,
+            profile: None,
             limit: Duration::from_secs(1),
         }
     }
@@ -270,7 +313,7 @@ mod tests {
         assert_eq!(told(&place.silent(3, 1500)).suspect(), Some(node(3)));
         assert_eq!(told(&place.broken(2, "x")).suspect(), Some(node(2)));
         assert_eq!(told(&place.left(2)), place.left(2));
-        assert_eq!(told(&RingError::Interrupted), place.left(1));
+        assert_eq!(told(&RingError::Ended), place.left(1));
         // Codes that no member sends are the neighbour's own fault.
         for code in [7, LEFT + 4, BLAME + 9, 3 * LEFT, u64::MAX >> 2] {
             assert_eq!(place.closed(0, code, "?").suspect(), Some(node(0)));

@@ -65,6 +65,15 @@ impl Health {
         }
     }
 
+    /// UDP payload bytes that left on all links.
+    pub(super) fn udp_sent(&self) -> u64 {
+        let connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        connections.iter().map(|c| c.stats().udp_tx.bytes).sum()
+    }
+
     pub(super) fn failure(&self) -> Option<RingError> {
         self.failure.borrow().clone()
     }
@@ -77,6 +86,6 @@ impl Health {
         ended
             .ok()
             .and_then(|slot| slot.clone())
-            .unwrap_or(RingError::Interrupted)
+            .unwrap_or(RingError::Ended)
     }
 }

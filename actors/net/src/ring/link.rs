@@ -10,6 +10,7 @@ use quinn::{RecvStream, SendStream};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::RingPlan;
+use super::collective::MAX_HEADER;
 use super::error::RingError;
 use super::health::Health;
 use crate::close::Close;
@@ -17,24 +18,22 @@ use crate::connection::Connection;
 use crate::fault;
 use crate::stream::{self, FrameReader};
 
-/// Largest header frame on a data stream: a handful of small numbers.
-const MAX_HEADER: usize = 256;
 /// Time for the first frames of a link.
 const INTRODUCTION_LIMIT: Duration = Duration::from_secs(3);
 /// A timer that fires this late was held up here, which says nothing about the neighbour.
 const HELD_UP: Duration = Duration::from_millis(PING_MS);
 
-/// The link that this node has dialled.
+/// A link that this node has dialled.
 pub(super) struct Next {
     connection: Connection,
-    pub(super) data: SendStream,
+    data: SendStream,
     pings: Pings,
 }
 
-/// The link that the rank before has dialled.
+/// A link that a rank behind has dialled.
 pub(super) struct Previous {
     connection: Connection,
-    pub(super) data: FrameReader,
+    data: RecvStream,
     pings: Pings,
 }
 
@@ -65,8 +64,8 @@ async fn accept_stream(connection: &Connection) -> Result<RecvStream, ErrorBody>
 }
 
 impl Next {
-    /// Says which ring this link is for, and waits until the next rank says yes. The caller sets the limit: the
-    /// next rank may not know of the ring yet.
+    /// Says which ring this link is for, and waits until the rank ahead says yes. The caller sets the limit: that
+    /// rank may not know of the ring yet.
     pub(super) async fn introduce(
         connection: Connection,
         plan: &RingPlan,
@@ -137,7 +136,7 @@ impl Previous {
             let receive = accept_stream(&arrival.connection).await?;
             Ok::<_, ErrorBody>(Self {
                 connection: arrival.connection,
-                data: arrival.data,
+                data: arrival.data.stream,
                 pings: Pings { send, receive },
             })
         })
@@ -148,7 +147,7 @@ impl Previous {
         self.connection.quic()
     }
 
-    pub(super) fn split(self, rank: usize) -> (Connection, FrameReader, Watch) {
+    pub(super) fn split(self, rank: usize) -> (Connection, RecvStream, Watch) {
         let watch = Watch::new(self.connection.clone(), self.pings, rank);
         (self.connection, self.data, watch)
     }

@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cryptomind_protocol::frame::ALPN_RING;
-use cryptomind_protocol::ring::Link;
+use cryptomind_protocol::ring::{Link, Wire};
 use cryptomind_protocol::{NodeId, TaskId};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use futures_util::future::join_all as all;
+
 use super::{NETWORK, SOON, address, key, loopback, node};
-use crate::ring::{Ring, RingError, RingPlan, RingSocket};
+use crate::ring::{Buffer, Ring, RingError, RingPlan, RingSocket};
 use crate::{Connection, Endpoint};
 
 const TASK: TaskId = TaskId::new([5; 16]);
@@ -37,6 +39,8 @@ fn plan(sockets: &[RingSocket]) -> RingPlan {
             .iter()
             .map(|socket| socket.local_addr().to_string())
             .collect(),
+        wire: Wire::F32,
+        profile: None,
         limit: SOON,
     }
 }
@@ -60,30 +64,6 @@ async fn join_all(sockets: &[RingSocket], plan: &RingPlan) -> Vec<Ring> {
     rings
 }
 
-/// Runs the futures at the same time; results in their order.
-async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    let mut running: Vec<_> = futures.into_iter().map(|f| (Box::pin(f), None)).collect();
-    std::future::poll_fn(|context| {
-        for (future, output) in &mut running {
-            if output.is_none()
-                && let std::task::Poll::Ready(done) = future.as_mut().poll(context)
-            {
-                *output = Some(done);
-            }
-        }
-        if running.iter().all(|(_, output)| output.is_some()) {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-    running
-        .into_iter()
-        .filter_map(|(_, output)| output)
-        .collect()
-}
-
 fn values(rank: usize, len: usize) -> Vec<f32> {
     (0..len)
         .map(|at| ((rank * 7919 + at * 104_729) % 1009) as f32 * 0.37 - 150.0)
@@ -104,28 +84,31 @@ fn promised(world: usize, len: usize) -> Vec<u32> {
     sums
 }
 
+/// Sums in the exact format.
+async fn sum(ring: &Ring, values: Vec<f32>) -> Result<Vec<f32>, RingError> {
+    let summed = ring.sum(Wire::F32, Buffer::of(values)).await;
+    summed.map(|buffer| buffer.values)
+}
+
 async fn leave_all(rings: Vec<Ring>) {
     all(rings.into_iter().map(Ring::leave)).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn every_world_sums_right_and_bit_equal() {
     for world in 1..=4 {
         let sockets = sockets(world);
-        let mut rings = join_all(&sockets, &plan(&sockets)).await;
+        let rings = join_all(&sockets, &plan(&sockets)).await;
         for len in [0, 1, 2, 3, 5, 1_000, 300_007] {
-            let mut buffers: Vec<_> = (0..world).map(|rank| values(rank, len)).collect();
-            let calls = rings.iter_mut().zip(&mut buffers);
-            for done in all(calls.map(|(ring, buffer)| ring.all_reduce(buffer))).await {
-                done.unwrap();
-            }
+            let sums = rings.iter().enumerate();
+            let sums = sums.map(|(rank, ring)| sum(ring, values(rank, len)));
             let expected = promised(world, len);
-            for buffer in &buffers {
-                let bits: Vec<_> = buffer.iter().map(|value| value.to_bits()).collect();
+            for summed in all(sums).await {
+                let bits: Vec<_> = summed.unwrap().iter().map(|v| v.to_bits()).collect();
                 assert_eq!(bits, expected, "{world} ranks, {len} values");
             }
         }
-        let sent: Vec<_> = rings.iter().map(Ring::sent_bytes).collect();
+        let sent: Vec<_> = rings.iter().map(|ring| ring.sent().frame_bytes).collect();
         assert!(
             sent.iter().all(|bytes| (*bytes > 0) == (world > 1)),
             "{sent:?}"
@@ -134,17 +117,121 @@ async fn every_world_sums_right_and_bit_equal() {
     }
 }
 
+/// Coarse formats: near the exact sum, and the same bits everywhere.
+#[tokio::test]
+async fn every_wire_format_gives_all_ranks_the_same_bits() {
+    for (wire, world) in Wire::ALL
+        .into_iter()
+        .flat_map(|w| (2..=4).map(move |n| (w, n)))
+    {
+        let sockets = sockets(world);
+        let plan = RingPlan {
+            wire,
+            ..plan(&sockets)
+        };
+        let rings = join_all(&sockets, &plan).await;
+        for len in [1, 3, 700, 100_003] {
+            let sums = rings.iter().enumerate().map(|(rank, ring)| {
+                let residual = vec![0.0; len];
+                let values = values(rank, len);
+                ring.sum(wire, Buffer { values, residual })
+            });
+            let sums: Vec<Buffer> = all(sums).await.into_iter().map(Result::unwrap).collect();
+            for other in &sums[1..] {
+                let bits = |buffer: &Buffer| {
+                    buffer
+                        .values
+                        .iter()
+                        .map(|v| v.to_bits())
+                        .collect::<Vec<_>>()
+                };
+                assert_eq!(bits(other), bits(&sums[0]), "{wire}, {world} ranks");
+            }
+            // Sums are below 4 · 223: a part in 128 of that a rounding in bf16, a part in 254 in int8.
+            let exact = promised(world, len).into_iter().map(f32::from_bits);
+            let furthest = exact
+                .zip(&sums[0].values)
+                .map(|(exact, sum)| (exact - sum).abs())
+                .fold(0.0, f32::max);
+            let allowed = match wire {
+                Wire::F32 => 0.0,
+                Wire::Bf16 => world as f32 * 3.5,
+                Wire::Int8 => world as f32 * 3.5,
+            };
+            assert!(furthest <= allowed, "{wire}: {furthest}");
+        }
+        leave_all(rings).await;
+    }
+}
+
+/// Buckets are started one after another, and nobody waits for one before the next.
+#[tokio::test]
+async fn sums_that_are_started_together_are_done_in_their_order() {
+    let sockets = sockets(3);
+    let rings = join_all(&sockets, &plan(&sockets)).await;
+    let started: Vec<_> = rings
+        .iter()
+        .map(|ring| {
+            let bucket = |at: usize| ring.sum(Wire::F32, Buffer::of(vec![at as f32; 100 * at]));
+            (0..20).map(bucket).collect::<Vec<_>>()
+        })
+        .collect();
+    for (at, summing) in started.into_iter().flatten().enumerate() {
+        let at = at % 20;
+        let summed = summing.await.unwrap().values;
+        assert_eq!(summed, vec![3.0 * at as f32; 100 * at]);
+    }
+    leave_all(rings).await;
+}
+
+#[tokio::test]
+async fn the_rank_that_sends_what_is_no_number_is_named_by_all() {
+    for (wire, bad) in [
+        (Wire::F32, f32::NAN),
+        (Wire::Bf16, f32::INFINITY),
+        (Wire::Int8, f32::NAN),
+    ] {
+        let sockets = sockets(3);
+        let plan = RingPlan {
+            wire,
+            ..plan(&sockets)
+        };
+        let rings = join_all(&sockets, &plan).await;
+        let sums = rings.iter().enumerate().map(|(rank, ring)| {
+            let mut values = values(rank, 3_000);
+            if rank == 1 {
+                values.fill(bad);
+            }
+            ring.sum(wire, Buffer::of(values))
+        });
+        for summed in all(sums).await {
+            let error = summed.unwrap_err();
+            assert_eq!(error.suspect(), Some(node(1)), "{wire}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sum_that_overflows_is_nobodys_fault() {
+    let sockets = sockets(3);
+    let rings = join_all(&sockets, &plan(&sockets)).await;
+    let sums = rings.iter().map(|ring| sum(ring, vec![f32::MAX; 9]));
+    for summed in all(sums).await {
+        let error = summed.unwrap_err();
+        assert_eq!(error.suspect(), None, "{error}");
+    }
+}
+
 /// Each member leaves as soon as it has its own sum: what it sent last must still arrive.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn leaving_right_after_a_sum_takes_nothing_from_the_others() {
     let sockets = sockets(3);
     let mut plan = plan(&sockets);
     for attempt in 1..=5 {
         plan.attempt = attempt;
         let rings = join_all(&sockets, &plan).await;
-        let calls = rings.into_iter().enumerate().map(async |(rank, mut ring)| {
-            let mut buffer = values(rank, 50_000);
-            let done = ring.all_reduce(&mut buffer).await;
+        let calls = rings.into_iter().enumerate().map(async |(rank, ring)| {
+            let done = sum(&ring, values(rank, 50_000)).await;
             ring.leave().await;
             done
         });
@@ -163,7 +250,7 @@ async fn a_barrier_waits_for_the_last_member() {
         let mut gone = Some(gone);
         let mut members = JoinSet::new();
         let again = join_again(&sockets, last).await;
-        for (rank, mut ring) in again.into_iter().enumerate() {
+        for (rank, ring) in again.into_iter().enumerate() {
             let entered = entered.clone();
             let wait = (rank == last).then(|| gone.take().unwrap());
             members.spawn(async move {
@@ -200,82 +287,20 @@ async fn join_again(sockets: &[RingSocket], attempt: usize) -> Vec<Ring> {
     join_all(sockets, &plan).await
 }
 
-/// A member on a thread of its own that can be frozen whole: its sockets stay open and it says nothing more, as if
-/// its machine had lost power.
-struct Freezable {
-    at: std::net::SocketAddr,
-    plan: oneshot::Sender<RingPlan>,
-    freeze: oneshot::Sender<()>,
-    thread: std::thread::JoinHandle<()>,
-}
-
-impl Freezable {
-    fn start(rank: usize) -> Self {
-        let (tell, told) = std::sync::mpsc::channel();
-        let (plan, planned) = oneshot::channel();
-        let (freeze, frozen) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            let mut builder = tokio::runtime::Builder::new_current_thread();
-            let runtime = builder.enable_all().build().unwrap();
-            runtime.block_on(async {
-                let socket = socket(rank);
-                tell.send(socket.local_addr()).unwrap();
-                let plan = planned.await.unwrap();
-                let ring = socket.join(for_rank(&plan, rank)).await.unwrap();
-                frozen.await.unwrap();
-                // Dropping them would say goodbye.
-                std::mem::forget((ring, socket));
-            });
-            // Nobody drives it any more, and its tasks are not dropped either.
-            std::mem::forget(runtime);
-        });
-        Self {
-            at: told.recv().unwrap(),
-            plan,
-            freeze,
-            thread,
-        }
-    }
-
-    fn freeze(freeze: oneshot::Sender<()>, thread: std::thread::JoinHandle<()>) {
-        freeze.send(()).unwrap();
-        thread.join().unwrap();
-    }
-}
-
 /// In a ring of `world`, rank 1 freezes while the others sum `len` values. All must name it, in time.
 async fn others_name_a_frozen_member(world: usize, len: usize) {
-    let Freezable {
-        at,
-        plan: tell_plan,
-        freeze,
-        thread,
-    } = Freezable::start(1);
-    let others: Vec<_> = (0..world).filter(|rank| *rank != 1).collect();
-    let sockets: Vec<_> = others.iter().map(|rank| socket(*rank)).collect();
-    let address_of = |rank: usize| match others.iter().position(|other| *other == rank) {
-        Some(at) => sockets[at].local_addr().to_string(),
-        None => at.to_string(),
-    };
-    let plan = RingPlan {
-        task: TASK,
-        attempt: 1,
-        rank: 0,
-        members: (0..world).map(|rank| node(rank as u8)).collect(),
-        addresses: (0..world).map(address_of).collect(),
-        limit: SOON,
-    };
-    tell_plan.send(plan.clone()).unwrap();
-    let joins = others.iter().zip(&sockets);
-    let rings = all(joins.map(|(rank, socket)| socket.join(for_rank(&plan, *rank)))).await;
-    Freezable::freeze(freeze, thread);
+    let sockets = sockets(world);
+    let mut rings = join_all(&sockets, &plan(&sockets)).await;
+    let _frozen = rings.remove(1);
+    // Its sockets stay open and it says nothing more, as if its machine had lost power.
+    sockets[1].freeze();
     let since = Instant::now();
-    let calls = others.iter().zip(rings).map(async |(rank, ring)| {
-        let mut ring = ring.unwrap();
-        let error = ring.all_reduce(&mut values(*rank, len)).await.unwrap_err();
+    let others = (0..world).filter(|rank| *rank != 1).zip(rings);
+    let calls = others.map(async |(rank, ring)| {
+        let error = sum(&ring, values(rank, len)).await.unwrap_err();
         let noticed = since.elapsed();
         // And from then on at once.
-        assert_eq!(ring.all_reduce(&mut []).await, Err(error.clone()));
+        assert_eq!(sum(&ring, vec![]).await, Err(error.clone()));
         assert_eq!(ring.barrier().await, Err(error.clone()));
         (error, noticed)
     });
@@ -285,13 +310,13 @@ async fn others_name_a_frozen_member(world: usize, len: usize) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn all_others_name_a_member_that_fell_silent_while_they_read() {
     others_name_a_frozen_member(4, 100).await;
 }
 
 /// Far more than all windows take: the rank before the silent one is blocked in its write.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn all_others_name_a_member_that_fell_silent_while_they_write() {
     others_name_a_frozen_member(3, 12_000_000).await;
 }
@@ -302,8 +327,8 @@ async fn a_member_that_leaves_is_known_at_once_and_under_no_suspicion() {
     let mut rings = join_all(&sockets, &plan(&sockets)).await;
     let leaver = rings.remove(2);
     let since = Instant::now();
-    let calls = rings.iter_mut().map(async |ring| {
-        let error = ring.all_reduce(&mut [1.0; 64]).await.unwrap_err();
+    let calls = rings.iter().map(async |ring| {
+        let error = sum(ring, vec![1.0; 64]).await.unwrap_err();
         (error, since.elapsed())
     });
     let (ended, ()) = tokio::join!(all(calls), leaver.leave());
@@ -317,13 +342,11 @@ async fn a_member_that_leaves_is_known_at_once_and_under_no_suspicion() {
 #[tokio::test]
 async fn members_that_disagree_are_out_of_step_and_never_summed() {
     let sockets = sockets(3);
-    let mut rings = join_all(&sockets, &plan(&sockets)).await;
-    let lens = [30, 30, 33];
-    let calls = rings.iter_mut().zip(lens);
-    let ended =
-        all(calls.map(async |(ring, len)| ring.all_reduce(&mut vec![1.0; len]).await)).await;
+    let rings = join_all(&sockets, &plan(&sockets)).await;
+    let calls = rings.iter().zip([30, 30, 33]);
+    let ended = all(calls.map(|(ring, len)| sum(ring, vec![1.0; len]))).await;
     assert!(ended.iter().all(Result::is_err), "{ended:?}");
-    let out_of_step = |done: &Result<(), RingError>| matches!(done, Err(RingError::OutOfStep { expected, got, .. }) if expected.values != got.values);
+    let out_of_step = |done: &Result<_, RingError>| matches!(done, Err(RingError::OutOfStep { expected, got, .. }) if expected.values != got.values);
     assert!(ended.iter().any(out_of_step), "{ended:?}");
 }
 
@@ -331,34 +354,31 @@ async fn members_that_disagree_are_out_of_step_and_never_summed() {
 async fn a_barrier_does_not_pass_for_a_sum() {
     let sockets = sockets(2);
     let mut rings = join_all(&sockets, &plan(&sockets)).await;
-    let (mut second, mut first) = (rings.pop().unwrap(), rings.pop().unwrap());
-    let mut nothing = [];
-    let (sum, barrier) = tokio::join!(first.all_reduce(&mut nothing), second.barrier());
+    let (second, first) = (rings.pop().unwrap(), rings.pop().unwrap());
+    let (sum, barrier) = tokio::join!(sum(&first, vec![]), second.barrier());
     assert!(sum.is_err() && barrier.is_err());
-    let mut ended = [sum, barrier].into_iter();
+    let mut ended = [sum.map(drop), barrier].into_iter();
     assert!(ended.any(|done| matches!(done, Err(RingError::OutOfStep { .. }))));
 }
 
 #[tokio::test]
-async fn a_cancelled_call_ends_the_ring() {
+async fn a_sum_that_nobody_waits_for_is_done_all_the_same() {
+    let sockets = sockets(2);
+    let rings = join_all(&sockets, &plan(&sockets)).await;
+    drop(rings[0].sum(Wire::F32, Buffer::of(vec![1.0; 8])));
+    assert_eq!(sum(&rings[1], vec![2.0; 8]).await, Ok(vec![3.0; 8]));
+    leave_all(rings).await;
+}
+
+#[tokio::test]
+async fn a_dropped_ring_is_a_member_that_left() {
     let sockets = sockets(2);
     let mut rings = join_all(&sockets, &plan(&sockets)).await;
-    let (mut second, mut first) = (rings.pop().unwrap(), rings.pop().unwrap());
-    {
-        let mut values = [1.0; 8];
-        let mut call = Box::pin(first.all_reduce(&mut values));
-        // Polled once, then dropped: the other member has not entered.
-        assert!(
-            tokio::time::timeout(Duration::ZERO, &mut call)
-                .await
-                .is_err()
-        );
-    }
-    assert_eq!(first.barrier().await, Err(RingError::Interrupted));
-    let error = second
-        .all_reduce(&mut [1.0; 8])
-        .await
-        .and(second.barrier().await);
+    let (second, first) = (rings.pop().unwrap(), rings.pop().unwrap());
+    let under_way = first.sum(Wire::F32, Buffer::of(vec![1.0; 8]));
+    drop(first);
+    assert_eq!(under_way.await, Err(RingError::Ended));
+    let error = second.barrier().await;
     assert!(
         matches!(error, Err(RingError::Left { rank: 0, .. })),
         "{error:?}"
@@ -385,7 +405,7 @@ async fn knock(
 async fn strangers_are_refused_and_disturb_nobody() {
     let sockets = sockets(3);
     let plan = plan(&sockets);
-    let mut rings = join_all(&sockets, &plan).await;
+    let rings = join_all(&sockets, &plan).await;
     let link = |attempt, rank| Link {
         task: TASK,
         attempt,
@@ -402,12 +422,8 @@ async fn strangers_are_refused_and_disturb_nobody() {
         let knocking = knock(sockets[0].local_addr(), node(0), as_key, &link).await;
         let reason = knocking.unwrap().closed().await;
         assert!(reason.contains("no neighbour"), "{reason}");
-        let calls = rings.iter_mut().map(async |ring| {
-            let mut ones = [1.0; 7];
-            ring.all_reduce(&mut ones).await.map(|()| ones)
-        });
-        for done in all(calls).await {
-            assert_eq!(done, Ok([3.0; 7]));
+        for done in all(rings.iter().map(|ring| sum(ring, vec![1.0; 7]))).await {
+            assert_eq!(done, Ok(vec![3.0; 7]));
         }
     }
 }

@@ -21,7 +21,7 @@ signed-ticket = signed<ticket>
 ";
 
 /// Keys that a sender may leave out.
-const OPTIONAL: [&str; 26] = [
+const OPTIONAL: [&str; 27] = [
     "conditions",
     "help",
     "retry_after_ms",
@@ -45,6 +45,7 @@ const OPTIONAL: [&str; 26] = [
     "clip_norm",
     "schedule",
     "decay",
+    "wire",
     "targets",
     "values",
     "determinism_class",

@@ -24,7 +24,7 @@ use cryptomind_protocol::probe::{self, Echo, LinkReport, Peer};
 use cryptomind_protocol::rating::{
     Bar, Evidence, EvidenceKey, EvidenceRecord, Odds, RatingParts, RatingView,
 };
-use cryptomind_protocol::ring::{Link, SegmentHeader};
+use cryptomind_protocol::ring::{Link, SegmentHeader, Wire};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::selftest;
 use cryptomind_protocol::serve::{self, Acknowledgement, Answered};
@@ -752,14 +752,25 @@ fn training_rules() -> Vec<Message> {
             decay,
             ..train(optimizer)
         };
-        let work = Work::Train {
-            dataset: ITEM,
-            model: model(),
-            train,
-        };
-        message("task-spec", name, TaskSpec { work, ..spec() })
+        message("task-spec", name, trained_by(train))
     };
-    names.into_iter().zip(rules).map(message_of).collect()
+    let coarse = TrainSpec {
+        wire: Wire::Int8,
+        ..train(Optimizer::adamw(1e-3))
+    };
+    let rules = names.into_iter().zip(rules).map(message_of);
+    rules
+        .chain([message("task-spec", "coarse", trained_by(coarse))])
+        .collect()
+}
+
+fn trained_by(train: TrainSpec) -> TaskSpec {
+    let work = Work::Train {
+        dataset: ITEM,
+        model: model(),
+        train,
+    };
+    TaskSpec { work, ..spec() }
 }
 
 fn quote() -> Quote {
@@ -2004,16 +2015,17 @@ fn rings() -> Vec<Message> {
         attempt: 1,
         rank: 2,
     };
-    let segment = SegmentHeader {
+    let segment = |wire| SegmentHeader {
+        attempt: 7,
         sequence: 1 << 40,
         hop: 3,
         segment: 2,
         values: 1603,
+        wire,
     };
-    vec![
-        message("ring-link", "", link),
-        message("ring-segment", "", segment),
-    ]
+    let segments = Wire::ALL.map(|wire| message("ring-segment", &wire.to_string(), segment(wire)));
+    let link = [message("ring-link", "", link)];
+    link.into_iter().chain(segments).collect()
 }
 
 fn requests() -> Vec<Message> {

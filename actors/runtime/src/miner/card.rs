@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use cryptomind_protocol::item::{DataFormat, DatasetInfo, FileEntry, MODEL_FILE, TextLevel};
 use cryptomind_protocol::model::ModelSpec;
+use cryptomind_protocol::ring::Wire;
 use cryptomind_protocol::task::{DecayGroup, Metrics, Optimizer, Schedule, TaskSpec, TrainSpec};
 use cryptomind_protocol::{ItemId, TaskId};
 
@@ -95,7 +96,11 @@ fn refinements(train: &TrainSpec) -> Vec<String> {
         DecayGroup::All => None,
         DecayGroup::Matrices => Some("weight decay of matrices only".to_owned()),
     };
-    [rate, clip, decay].into_iter().flatten().collect()
+    let wire = match train.wire {
+        Wire::F32 => None,
+        wire => Some(format!("gradients between miners in {wire}")),
+    };
+    [rate, clip, decay, wire].into_iter().flatten().collect()
 }
 
 /// A name as one line of Markdown: what comes from others must not write a card of its own.
@@ -261,6 +266,7 @@ mod tests {
                 factor: 0.5,
             },
             decay: DecayGroup::Matrices,
+            wire: Wire::Int8,
         };
         let dataset = ItemId::new([1; 16]);
         let spec = TaskSpec {
@@ -314,7 +320,7 @@ mod tests {
         for wanted in [
             "# digits-mlp\n",
             "seed 42",
-            "- lr times 0.5 every 7 steps\n- gradients clipped at norm 0.5\n- weight decay of matrices only\n",
+            "- lr times 0.5 every 7 steps\n- gradients clipped at norm 0.5\n- weight decay of matrices only\n- gradients between miners in int8\n",
             "0.9750",
             "    Flat(64, 32),\n    torch.nn.ReLU(),\n    Flat(32, 2),\n",
             "class Flat(torch.nn.Linear)",

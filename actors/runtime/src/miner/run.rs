@@ -19,6 +19,7 @@ use cryptomind_net::Endpoint;
 use cryptomind_net::ring::{RingPlan, RingSocket};
 use cryptomind_protocol::item::{CARD_FILE, FileEntry, MODEL_FILE, ModelInfo, PREDICTIONS_FILE};
 use cryptomind_protocol::node::{Match, Report};
+use cryptomind_protocol::ring::Wire;
 use cryptomind_protocol::task::{Activity, Latency, Metrics, ResultFile, Work};
 use cryptomind_protocol::transaction::StoredReceipt;
 use cryptomind_protocol::{BlobId, ErrorBody, ErrorClass, NodeId, TaskId};
@@ -468,6 +469,14 @@ impl Run {
             .map_err(|e| failed(format!("{}: {e}", path.display())))
     }
 
+    /// How gradients travel.
+    fn wire(&self) -> Wire {
+        match &self.matched.spec.work {
+            Work::Train { train, .. } => train.wire,
+            Work::Infer { .. } | Work::Serve { .. } => Wire::F32,
+        }
+    }
+
     /// Closes the ring. Dropping the second part has the thread leave it.
     async fn join(&self, socket: RingSocket) -> Result<(Leg, watch::Sender<bool>), Halt> {
         let matched = &self.matched;
@@ -477,6 +486,8 @@ impl Run {
             rank: matched.rank,
             members: matched.members.iter().map(|m| m.node).collect(),
             addresses: matched.ring_addresses.clone(),
+            wire: self.wire(),
+            profile: self.context.ring_profile,
             limit: JOIN_LIMIT,
         };
         let ring = socket.join(plan).await.map_err(|e| Halt::Broken {

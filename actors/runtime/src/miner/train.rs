@@ -4,8 +4,9 @@
 //! run, over all attempts; the run ([`super::run`]) hands it a [`Leg`] an attempt, a closed ring and the way out of it, and
 //! hears [`Event`]s. Between legs the thread holds its state and waits.
 //!
-//! A step: the share of the global batch → gradient sums → the ring adds them up, with loss and count as two more values →
-//! `apply` into the shadow → barrier → commit. Whatever breaks before the barrier leaves the committed state as it was.
+//! A step: the share of the global batch → gradient sums, which the ring adds up while others are still computed
+//! ([`exchange`]) → `apply` into the shadow → the ring adds up loss and count, and is through when every member has come so
+//! far → commit. Whatever breaks before that leaves the committed state as it was.
 //! Nothing here knows of tasks' money, of storage or of the coordinator. When the run is gone, so is this thread: its
 //! channels are closed, and a collective in progress is left at once.
 
@@ -21,26 +22,26 @@ use cryptomind_gpu::dataset::{self, DataError, Samples};
 use cryptomind_gpu::inference::Model;
 use cryptomind_gpu::session::Session;
 use cryptomind_gpu::{EngineError, Evaluation, Scaling};
-use cryptomind_net::ring::{Ring, RingError};
+use cryptomind_net::ring::{Buffer, Ring, RingError};
 use cryptomind_protocol::NodeId;
 use cryptomind_protocol::item::DatasetInfo;
 use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::model::ModelSpec;
+use cryptomind_protocol::ring::Wire;
 use cryptomind_protocol::task::{Split, TrainSpec};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 mod alone;
+mod exchange;
 
 pub(crate) use alone::alone;
+use exchange::Exchange;
 
 /// Progress is told at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Events that may wait for the run. A checkpoint holds its bytes, so it is few.
 const EVENTS: usize = 8;
-/// Values that ride behind the gradients: the loss sum and the number of samples.
-const RIDERS: usize = 2;
-
 /// Entry of a weights file's header, which PyTorch's readers look for.
 pub(super) const FORMAT: (&str, &str) = ("format", "pt");
 
@@ -258,7 +259,13 @@ impl From<EngineError> for Halt {
 
 impl From<RingError> for Halt {
     fn from(error: RingError) -> Self {
-        Self::Broken(error)
+        match error {
+            RingError::Overflow => Self::Fault(Fault {
+                task_fault: true,
+                reason: error.to_string(),
+            }),
+            error => Self::Broken(error),
+        }
     }
 }
 
@@ -292,8 +299,7 @@ struct Bench {
     /// How the samples are scaled.
     scaling: Scaling,
     order: Order,
-    /// Gradients and riders as the ring reduces them; empty until there is one.
-    scratch: Vec<f32>,
+    exchange: Exchange,
     last_loss: Option<f32>,
     computed: Duration,
     /// Of this leg, without waiting for others.
@@ -346,7 +352,7 @@ impl Bench {
         let session = new_session(&plan)?;
         plan.committed.store(0, Ordering::SeqCst);
         Ok(Self {
-            scratch: Vec::new(),
+            exchange: Exchange::new(plan.train.wire, session.parameter_count()),
             plan,
             session,
             samples,
@@ -375,9 +381,15 @@ impl Bench {
     fn stand(&mut self, footing: Footing) -> Result<(), Halt> {
         match footing {
             Footing::Stay => self.session.discard(),
-            Footing::Commit => self.session.commit(),
-            Footing::Begin => self.session = new_session(&self.plan)?,
-            Footing::Restore(state) => self.session.restore(&state)?,
+            Footing::Commit => self.commit(),
+            Footing::Begin => {
+                self.session = new_session(&self.plan)?;
+                self.exchange.forget();
+            }
+            Footing::Restore(state) => {
+                self.session.restore(&state)?;
+                self.exchange.forget();
+            }
         }
         self.show();
         Ok(())
@@ -438,16 +450,16 @@ impl Bench {
 
     /// One step, to its commit. Returns the samples of the global batch.
     fn step(&mut self, leg: &mut Leg) -> Result<u64, Halt> {
-        let begin = Instant::now();
         let (mine, global) = self.batch(leg.rank, leg.world);
-        let loss = self.session.grad_step(&self.samples, &mine, &mut |_| {})?;
+        let loss = self.gradients(leg, &mine)?;
+        let begin = Instant::now();
+        self.session.apply(global)?;
+        self.prepared.store(true, Ordering::SeqCst);
         self.busy += begin.elapsed();
-        let riders = [loss as f32, mine.len() as f32];
-        let [loss, count] = match leg.world {
-            // Its sums are those of the group.
-            1 => riders,
-            _ => self.sum_up(leg, riders)?,
-        };
+        let own = vec![loss as f32, mine.len() as f32];
+        let confirmed = leg.ring.sum(Wire::F32, Buffer::of(own));
+        let sums = within(&self.runtime, &mut leg.leave, confirmed)?;
+        let (loss, count) = (sums.values[0], sums.values[1]);
         // Exact: a batch has at most 2^20 samples, and f32 holds whole numbers to 2^24.
         if count != global as f32 {
             return Err(Halt::Fault(Fault {
@@ -455,37 +467,37 @@ impl Bench {
                 reason: format!("the group computed {count} of {global} samples"),
             }));
         }
-        let begin = Instant::now();
-        self.session.apply(global)?;
-        self.prepared.store(true, Ordering::SeqCst);
-        self.busy += begin.elapsed();
-        within(&self.runtime, &mut leg.leave, leg.ring.barrier())?;
-        self.session.commit();
+        self.commit();
         self.last_loss = Some(loss / count);
         self.show();
         Ok(u64::from(global))
     }
 
-    /// Puts the group's gradients in the place of this member's, and answers the group's riders.
-    fn sum_up(&mut self, leg: &mut Leg, own: [f32; RIDERS]) -> Result<[f32; RIDERS], Halt> {
+    /// Puts the sums of the group's gradients in the arena, and returns this member's loss.
+    fn gradients(&mut self, leg: &mut Leg, mine: &[u32]) -> Result<f64, Halt> {
         let begin = Instant::now();
-        let parameters = self.session.parameter_count();
-        self.scratch.resize(parameters + RIDERS, 0.0);
-        let (gradients, riders) = self.scratch.split_at_mut(parameters);
-        gradients.copy_from_slice(self.session.gradients());
-        riders.copy_from_slice(&own);
+        let (ring, exchange) = (&leg.ring, &mut self.exchange);
+        let is_alone = leg.world == 1;
+        exchange.begin();
+        let loss = self.session.grad_step(&self.samples, mine, &mut |bucket| {
+            if !is_alone {
+                exchange.add(ring, bucket);
+            }
+        })?;
+        exchange.finish(ring);
         self.busy += begin.elapsed();
-        within(
-            &self.runtime,
-            &mut leg.leave,
-            leg.ring.all_reduce(&mut self.scratch),
-        )?;
-        let begin = Instant::now();
-        let (gradients, riders) = self.scratch.split_at(parameters);
-        self.session.gradients().copy_from_slice(gradients);
-        let sums = [riders[0], riders[1]];
-        self.busy += begin.elapsed();
-        Ok(sums)
+        for (parts, summing) in self.exchange.take_under_way() {
+            let sums = within(&self.runtime, &mut leg.leave, summing)?;
+            let begin = Instant::now();
+            self.exchange.put(parts, sums, self.session.gradients());
+            self.busy += begin.elapsed();
+        }
+        Ok(loss)
+    }
+
+    fn commit(&mut self) {
+        self.session.commit();
+        self.exchange.commit();
     }
 
     /// This rank's share of the next step's batch, and the length of the whole batch.

@@ -17,7 +17,7 @@ use cryptomind_config::PortRange;
 use cryptomind_gpu::engine::{Cpu, Engine};
 use cryptomind_gpu::memory;
 use cryptomind_net::Endpoint;
-use cryptomind_net::ring::RingSocket;
+use cryptomind_net::ring::{Profile, RingSocket};
 use cryptomind_protocol::frame::ALPN_SERVE;
 use cryptomind_protocol::node::{Command, Match, Position, Report, Request};
 use cryptomind_protocol::task::{Activity, TaskSpec, Work};
@@ -70,6 +70,8 @@ pub struct Context {
     pub ring_host: Option<String>,
     /// Ports for the ring, where the owner says so.
     pub ring_ports: Option<PortRange>,
+    /// How packets of the ring travel, where the owner says so.
+    pub ring_profile: Option<Profile>,
 }
 
 /// Where this miner is, seen from its connection to the coordinator.

@@ -64,6 +64,8 @@ async fn rings(world: u32) -> Vec<Ring> {
             .map(|r| NodeId::of_key(&key(r).public()))
             .collect(),
         addresses: sockets.iter().map(|s| s.local_addr().to_string()).collect(),
+        wire: Wire::Int8,
+        profile: None,
         limit: PATIENCE,
     };
     let joins = sockets.into_iter().zip(0..).map(|(socket, rank)| {
@@ -201,25 +203,59 @@ async fn the_weights_of_a_table_answer_rows_as_they_are() {
     assert!(right > 0.9, "{right}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn three_members_agree_at_every_checkpoint() {
-    let (dir, info) = digits();
-    let mut trainers = Vec::new();
-    for (ring, rank) in rings(3).await.into_iter().zip(0..) {
-        let trainer = started(plan(dir.path(), &info, 3e-3)).await;
-        let (leg, stay) = leg(ring, rank, 3);
+/// A group that trains from the beginning to the end: what each of its members said.
+async fn group(world: u32, plan: impl Fn() -> Plan) -> Vec<Heard> {
+    let mut hearing = Vec::new();
+    for (ring, rank) in rings(world).await.into_iter().zip(0..) {
+        let mut trainer = started(plan()).await;
+        let (leg, stay) = leg(ring, rank, world);
         trainer.train(leg);
-        trainers.push((trainer, stay));
+        hearing.push(tokio::spawn(async move {
+            let heard = hear(&mut trainer).await;
+            drop(stay);
+            heard
+        }));
     }
-    let mut heard = Vec::new();
-    for (trainer, _) in &mut trainers {
-        heard.push(hear(trainer).await);
+    let mut all = Vec::new();
+    for heard in hearing {
+        all.push(heard.await.unwrap());
     }
-    assert_eq!(heard[0].checkpoints.len(), 5);
-    for other in &heard[1..] {
-        assert_eq!(heard[0].checkpoints, other.checkpoints);
-        assert!(other.states.is_empty() && other.progress.is_empty());
-        assert!(other.done.as_ref().unwrap().result.is_none());
+    all
+}
+
+fn accuracy(heard: &[Heard]) -> f64 {
+    let done = heard[0].done.as_ref().unwrap();
+    done.result.as_ref().unwrap().1.accuracy.unwrap()
+}
+
+/// In every wire format.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_agree_at_every_checkpoint_and_learn_what_one_alone_learns() {
+    let (dir, info) = digits();
+    let plan = |wire| {
+        let mut plan = plan(dir.path(), &info, 2e-2);
+        (plan.train.wire, plan.train.checkpoint_steps) = (wire, 1);
+        plan
+    };
+    let alone = accuracy(&group(1, || plan(Wire::F32)).await);
+    for (world, wire) in [
+        (2, Wire::F32),
+        (3, Wire::F32),
+        (3, Wire::Bf16),
+        (3, Wire::Int8),
+    ] {
+        let heard = group(world, || plan(wire)).await;
+        assert_eq!(heard[0].checkpoints.len() as u64, TOTAL);
+        for other in &heard[1..] {
+            assert_eq!(heard[0].checkpoints, other.checkpoints, "{wire}");
+            assert!(other.states.is_empty() && other.progress.is_empty());
+            assert!(other.done.as_ref().unwrap().result.is_none());
+        }
+        let together = accuracy(&heard);
+        assert!(
+            (together - alone).abs() <= 0.02,
+            "{wire}: {together}, alone {alone}"
+        );
     }
 }
 

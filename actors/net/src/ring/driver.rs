@@ -1,0 +1,309 @@
+//! What carries a closed ring's collectives out, on the ring's own thread: one after another, in the order of the calls.
+//!
+//! It moves bytes between the streams and the [`Collective`], which knows what they mean. Sending and receiving wait at the same
+//! time, in one task: what has come is folded, and what became ready by it is on its way, before anything else is looked at.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cryptomind_protocol::ring::Wire;
+use quinn::{RecvStream, SendStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::blocks::Blocks;
+use super::collective::{Buffer, Collective, Unfit};
+use super::error::{Place, RingError};
+use super::health::Health;
+use super::link::{Heard, Next, Previous};
+use crate::connection::Connection;
+use crate::endpoint::Endpoint;
+
+/// A collective in which some member takes no part for this long has failed, although all answer pings.
+pub const COLLECTIVE_LIMIT: Duration = Duration::from_secs(120);
+/// Leaving waits for this long at most until the others have everything, and again until all were told.
+const LEAVE_LIMIT: Duration = Duration::from_millis(500);
+/// Pieces that are taken from a stream at a time, a packet's each.
+const PIECES: usize = 32;
+/// Bytes that [`Driver::raw`] writes at a time.
+const RAW_BLOCK: usize = 64 * 1024;
+
+/// Answers a job.
+pub(super) type Answer<T> = oneshot::Sender<Result<T, RingError>>;
+
+/// What a driver does next.
+pub(super) enum Job {
+    Sum(Wire, Buffer, Answer<Buffer>),
+    Barrier(Answer<()>),
+    /// Moves these bytes to the next rank, as all do, where nobody looks at them: how fast that is bounds every sum.
+    Raw(Bytes, Answer<()>),
+    Leave(oneshot::Sender<()>),
+}
+
+/// All links of a closed ring.
+pub(super) struct Driver {
+    endpoint: Endpoint,
+    health: Arc<Health>,
+    attempt: u32,
+    /// By distance, the nearest first.
+    ahead: Vec<Outgoing>,
+    behind: Vec<Incoming>,
+    /// Number of the next collective.
+    sequence: u64,
+    sent: Arc<AtomicU64>,
+    blocks: Blocks,
+    /// Pings and watches of all links; they end with the ring.
+    _watches: JoinSet<()>,
+}
+
+struct Outgoing {
+    _connection: Connection,
+    stream: SendStream,
+}
+
+struct Incoming {
+    _connection: Connection,
+    stream: RecvStream,
+    /// What was read beyond what was asked for.
+    early: VecDeque<Bytes>,
+    heard: Heard,
+}
+
+impl Driver {
+    /// Of links by distance, the nearest first.
+    pub(super) fn new(
+        endpoint: Endpoint,
+        health: Arc<Health>,
+        attempt: u32,
+        next: Vec<Next>,
+        previous: Vec<Previous>,
+    ) -> Self {
+        let place = health.place();
+        let mut watches = JoinSet::new();
+        let mut ahead = Vec::new();
+        for (distance, link) in (1..).zip(next) {
+            let (connection, stream, watch) = link.split(place.ahead(distance));
+            watches.spawn(watch.run(health.clone()));
+            ahead.push(Outgoing {
+                _connection: connection,
+                stream,
+            });
+        }
+        let mut behind = Vec::new();
+        for (distance, link) in (1..).zip(previous) {
+            let (connection, stream, watch) = link.split(place.behind(distance));
+            behind.push(Incoming {
+                _connection: connection,
+                stream,
+                early: VecDeque::new(),
+                heard: watch.heard.clone(),
+            });
+            watches.spawn(watch.run(health.clone()));
+        }
+        Self {
+            endpoint,
+            health,
+            attempt,
+            ahead,
+            behind,
+            sequence: 0,
+            sent: Arc::default(),
+            blocks: Blocks::default(),
+            _watches: watches,
+        }
+    }
+
+    /// Bytes that were sent, headers included and QUIC's own not.
+    pub(super) fn sent(&self) -> Arc<AtomicU64> {
+        self.sent.clone()
+    }
+
+    /// Does what it is told until it is told to leave. Whoever drops the other end of `jobs` aborts it too.
+    pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        while let Some(job) = jobs.recv().await {
+            // Who does not wait for the answer any more does not need it.
+            match job {
+                Job::Sum(wire, buffer, answer) => {
+                    let _ = answer.send(self.sum(wire, buffer).await);
+                }
+                Job::Barrier(answer) => {
+                    let _ = answer.send(self.barrier().await);
+                }
+                Job::Raw(data, answer) => {
+                    let _ = answer.send(self.raw(data).await);
+                }
+                Job::Leave(left) => {
+                    self.leave().await;
+                    let _ = left.send(());
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn sum(&mut self, wire: Wire, buffer: Buffer) -> Result<Buffer, RingError> {
+        let at = (self.attempt, self.sequence);
+        let mut sum = Collective::sum(at, self.rank_of_world(), wire, buffer);
+        self.carry_out(&mut sum).await?;
+        Ok(sum.into_buffer())
+    }
+
+    pub(super) async fn barrier(&mut self) -> Result<(), RingError> {
+        let at = (self.attempt, self.sequence);
+        let mut barrier = Collective::barrier(at, self.rank_of_world());
+        self.carry_out(&mut barrier).await
+    }
+
+    fn rank_of_world(&self) -> (usize, usize) {
+        let place = self.health.place();
+        (place.rank(), place.world())
+    }
+
+    async fn carry_out(&mut self, collective: &mut Collective) -> Result<(), RingError> {
+        self.sequence += 1;
+        let health = self.health.clone();
+        if let Some(error) = health.failure() {
+            return Err(error);
+        }
+        let carried = tokio::select! {
+            biased;
+            carried = self.carry(collective) => Some(carried),
+            error = health.failed() => Some(Err(error)),
+            () = tokio::time::sleep(COLLECTIVE_LIMIT) => None,
+        };
+        let carried = carried.unwrap_or_else(|| Err(stuck(health.place(), collective)));
+        carried.map_err(|error| health.fail(error))
+    }
+
+    async fn carry(&mut self, collective: &mut Collective) -> Result<(), RingError> {
+        let place = self.health.place();
+        let (mut block, mut to) = (Bytes::new(), 0);
+        loop {
+            if block.is_empty() {
+                to = collective.sends_to().unwrap_or(1);
+                block = self.blocks.fill(|bytes| collective.send(bytes));
+                self.sent.fetch_add(block.len() as u64, Ordering::Relaxed);
+            }
+            let from = collective.receives().map(|(distance, _)| distance);
+            if block.is_empty() && from.is_none() {
+                return Ok(());
+            }
+            let outgoing = &mut self.ahead[to - 1].stream;
+            let incoming = &mut self.behind[from.unwrap_or(1) - 1];
+            tokio::select! {
+                biased;
+                read = incoming.fill(), if from.is_some() => {
+                    let from = place.behind(from.unwrap_or(1));
+                    read.map_err(|e| place.read_failed(from, &e))?
+                        .ok_or_else(|| place.left(from))?;
+                    incoming.feed(collective).map_err(|unfit| place.unfit(from, unfit))?;
+                }
+                written = outgoing.write_chunks(std::slice::from_mut(&mut block)), if !block.is_empty() => {
+                    written.map_err(|e| place.write_failed(place.ahead(to), &e))?;
+                }
+            }
+        }
+    }
+
+    async fn raw(&mut self, mut data: Bytes) -> Result<(), RingError> {
+        let bytes = data.len();
+        let health = self.health.clone();
+        let place = health.place();
+        let (next, previous) = (place.ahead(1), place.behind(1));
+        let (ahead, behind) = (&mut self.ahead[0].stream, &mut self.behind[0]);
+        let write = async {
+            while !data.is_empty() {
+                let now = data.split_to(data.len().min(RAW_BLOCK));
+                let written = ahead.write_chunk(now).await;
+                written.map_err(|e| place.write_failed(next, &e))?;
+            }
+            Ok(())
+        };
+        let moved = tokio::select! {
+            biased;
+            moved = async { tokio::try_join!(write, behind.skip(bytes, place, previous)).map(|_| ()) } => moved,
+            error = health.failed() => Err(error),
+        };
+        moved.map_err(|error| health.fail(error))
+    }
+
+    async fn leave(&mut self) {
+        if self.health.failure().is_none() {
+            let taken = async {
+                for link in &mut self.ahead {
+                    if link.stream.finish().is_ok() {
+                        // A rank that is gone is not waited for.
+                        let _ = link.stream.stopped().await;
+                    }
+                }
+            };
+            let _ = tokio::time::timeout(LEAVE_LIMIT, taken).await;
+        }
+        self.health.close(self.health.place().leave_code(), "left");
+        self.endpoint.idle(LEAVE_LIMIT).await;
+    }
+}
+
+/// At the first hop only the rank behind can be missing; later it may be anyone before that.
+fn stuck(place: &Place, collective: &Collective) -> RingError {
+    let first = collective.receives().filter(|_| collective.hop() == 0);
+    RingError::Timeout {
+        what: format!("hop {} of a collective was not done", collective.hop()),
+        ms: COLLECTIVE_LIMIT.as_millis() as u64,
+        suspect: first.map(|(distance, _)| place.node(place.behind(distance))),
+    }
+}
+
+impl Incoming {
+    /// Waits until there is something to feed; nothing where the stream has ended.
+    async fn fill(&mut self) -> Result<Option<()>, quinn::ReadError> {
+        if !self.early.is_empty() {
+            return Ok(Some(()));
+        }
+        let mut pieces = [const { Bytes::new() }; PIECES];
+        let read = self.stream.read_chunks(&mut pieces).await?;
+        self.heard.now();
+        Ok(read.map(|count| self.early.extend(pieces.into_iter().take(count))))
+    }
+
+    /// Feeds what is there and belongs to the present link's part of the collective.
+    fn feed(&mut self, collective: &mut Collective) -> Result<(), Unfit> {
+        let Some((distance, _)) = collective.receives() else {
+            return Ok(());
+        };
+        while let Some((from, most)) = collective.receives()
+            && from == distance
+            && let Some(first) = self.early.front_mut()
+        {
+            let piece = first.split_to(first.len().min(most));
+            if first.is_empty() {
+                self.early.pop_front();
+            }
+            collective.receive(&piece)?;
+        }
+        Ok(())
+    }
+
+    /// Reads so many bytes and forgets them.
+    async fn skip(&mut self, bytes: usize, place: &Place, from: usize) -> Result<(), RingError> {
+        let mut left = bytes;
+        while left > 0 {
+            let read = self.fill().await.map_err(|e| place.read_failed(from, &e))?;
+            read.ok_or_else(|| place.left(from))?;
+            while left > 0
+                && let Some(first) = self.early.front_mut()
+            {
+                let now = first.len().min(left);
+                left -= now;
+                let _ = first.split_to(now);
+                if first.is_empty() {
+                    self.early.pop_front();
+                }
+            }
+        }
+        Ok(())
+    }
+}

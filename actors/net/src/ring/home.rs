@@ -1,0 +1,67 @@
+//! The thread on which a ring socket and its rings live: packets, pings and sums, and nothing else.
+//!
+//! A runtime of one thread of its own: whoever computes cannot keep pings from being answered, and packets wait for no other
+//! thread's locks. It ends when the socket and all its rings are dropped, once peers were told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cryptomind_protocol::ErrorBody;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+use crate::endpoint::Endpoint;
+
+/// The thread's end waits for this long at most until peers were told.
+const FAREWELL_LIMIT: Duration = Duration::from_millis(500);
+
+/// Keeps the thread alive. Clones are the same one.
+#[derive(Clone)]
+pub(super) struct Home(Arc<Inner>);
+
+struct Inner {
+    handle: Handle,
+    endpoint: Endpoint,
+    /// Dropped with the rest, which the thread waits for.
+    _end: oneshot::Sender<()>,
+}
+
+impl Home {
+    /// Starts the thread with an endpoint that is made on it.
+    pub(super) fn start(
+        endpoint: impl FnOnce() -> Result<Endpoint, ErrorBody>,
+    ) -> Result<Self, ErrorBody> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(ErrorBody::internal)?;
+        let handle = runtime.handle().clone();
+        let endpoint = {
+            let _inside = handle.enter();
+            endpoint()?
+        };
+        let (end, ended) = oneshot::channel::<()>();
+        let last = endpoint.clone();
+        let life = async move {
+            // An error says that the other end is gone.
+            let _ = ended.await;
+            last.idle(FAREWELL_LIMIT).await;
+        };
+        std::thread::Builder::new()
+            .name("ring".into())
+            .spawn(move || runtime.block_on(life))
+            .map_err(ErrorBody::internal)?;
+        Ok(Self(Arc::new(Inner {
+            handle,
+            endpoint,
+            _end: end,
+        })))
+    }
+
+    /// To start work on the thread.
+    pub(super) fn handle(&self) -> &Handle {
+        &self.0.handle
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.0.endpoint
+    }
+}

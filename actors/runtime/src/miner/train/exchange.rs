@@ -1,0 +1,125 @@
+//! A step's gradients on their way around the ring: they leave as the backward pass makes them, and come back as sums.
+//!
+//! Small buckets travel together, since each collective costs the ring's round trip; the backward pass does not wait for any.
+//! Nothing is written to the session before all sums are there. What a coarse wire format rounds off is kept here, as
+//! part of the state after the step: it counts once the step is committed.
+
+use cryptomind_gpu::Bucket;
+use cryptomind_net::ring::{Buffer, Ring, Summing};
+use cryptomind_protocol::ring::Wire;
+
+/// Values that travel together at least, but for a step's last: 1 MiB of f32. A smaller bundle costs more in round trips than
+/// an earlier start saves.
+const BUNDLE: usize = 256 * 1024;
+
+/// Bundles of a member, from step to step.
+pub(super) struct Exchange {
+    wire: Wire,
+    /// What was rounded off on this member and not sent yet, as of the committed step and of the next one; empty where
+    /// nothing is.
+    owed: Vec<f32>,
+    owed_next: Vec<f32>,
+    filling: Bundle,
+    under_way: Vec<(Vec<Part>, Summing)>,
+    /// Memory of earlier bundles.
+    spare: Vec<Bundle>,
+}
+
+/// Buckets that travel together.
+#[derive(Default)]
+struct Bundle {
+    parts: Vec<Part>,
+    buffer: Buffer,
+}
+
+type Part = std::ops::Range<usize>;
+
+impl Exchange {
+    /// For a model with so many parameters.
+    pub(super) fn new(wire: Wire, parameters: usize) -> Self {
+        let owed = match wire {
+            Wire::Int8 => vec![0.0; parameters],
+            Wire::F32 | Wire::Bf16 => Vec::new(),
+        };
+        Self {
+            wire,
+            owed_next: owed.clone(),
+            owed,
+            filling: Bundle::default(),
+            under_way: Vec::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// Forgets what an earlier step left behind, such as one whose ring broke.
+    pub(super) fn begin(&mut self) {
+        self.under_way.clear();
+        self.filling = self.spare.pop().unwrap_or_default().emptied();
+    }
+
+    /// Takes a copy of a bucket, and starts the bundle that it fills. Does not block.
+    pub(super) fn add(&mut self, ring: &Ring, bucket: Bucket<'_>) {
+        let buffer = &mut self.filling.buffer;
+        buffer.values.extend_from_slice(bucket.values);
+        if !self.owed.is_empty() {
+            let owed = &self.owed[bucket.range.clone()];
+            buffer.residual.extend_from_slice(owed);
+        }
+        self.filling.parts.push(bucket.range);
+        if self.filling.buffer.values.len() >= BUNDLE {
+            self.start(ring);
+        }
+    }
+
+    /// Starts what is left.
+    pub(super) fn finish(&mut self, ring: &Ring) {
+        if !self.filling.parts.is_empty() {
+            self.start(ring);
+        }
+    }
+
+    fn start(&mut self, ring: &Ring) {
+        let next = self.spare.pop().unwrap_or_default().emptied();
+        let Bundle { parts, buffer } = std::mem::replace(&mut self.filling, next);
+        self.under_way.push((parts, ring.sum(self.wire, buffer)));
+    }
+
+    /// The sums that are under way, in the order in which they end.
+    pub(super) fn take_under_way(&mut self) -> Vec<(Vec<Part>, Summing)> {
+        std::mem::take(&mut self.under_way)
+    }
+
+    /// Writes a bundle's sums to their places in the arena, and keeps what was rounded off.
+    pub(super) fn put(&mut self, parts: Vec<Part>, buffer: Buffer, arena: &mut [f32]) {
+        let mut at = 0;
+        for part in &parts {
+            let place = at..at + part.len();
+            at = place.end;
+            arena[part.clone()].copy_from_slice(&buffer.values[place.clone()]);
+            if !self.owed.is_empty() {
+                self.owed_next[part.clone()].copy_from_slice(&buffer.residual[place]);
+            }
+        }
+        self.spare.push(Bundle { parts, buffer });
+    }
+
+    /// The step is committed.
+    pub(super) fn commit(&mut self) {
+        std::mem::swap(&mut self.owed, &mut self.owed_next);
+    }
+
+    /// Nothing is owed: the state was taken from elsewhere.
+    pub(super) fn forget(&mut self) {
+        self.owed.fill(0.0);
+    }
+}
+
+impl Bundle {
+    /// The same memory without anything in it.
+    fn emptied(mut self) -> Self {
+        self.parts.clear();
+        self.buffer.values.clear();
+        self.buffer.residual.clear();
+        self
+    }
+}
