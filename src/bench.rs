@@ -26,6 +26,7 @@ mod matching;
 mod promise;
 mod quality;
 mod recovery;
+mod ring;
 mod shapes;
 mod shown;
 mod train;
@@ -38,6 +39,8 @@ pub async fn run(context: &Context, command: BenchCommand) -> Result<()> {
         BenchCommand::Market(args) => market::run(context.output, args).await,
         BenchCommand::Infer(args) => infer::run(context.output, args).await,
         BenchCommand::Promise(args) => promise::run(context.output, args).await,
+        BenchCommand::Ring(args) => ring::run(context.output, args).await,
+        BenchCommand::RingMember(args) => ring::member(args).await,
         BenchCommand::Train(args) => train::run(context.output, args).await,
         BenchCommand::InferLocal(args) => infer_local::run(context.output, args).await,
         BenchCommand::Quality(args) => quality::run(context.output, args).await,

@@ -6,11 +6,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser as _;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use cryptomind_protocol::item::TextLevel;
 use cryptomind_protocol::price::{PriceClass, PriceRing};
+use cryptomind_protocol::ring::Wire;
 use cryptomind_protocol::task::Split;
 use cryptomind_protocol::{AccountId, Amount, GenesisHash, NodeAddress, ReceiptId};
+use serde::{Deserialize, Serialize};
 
 mod examples;
 
@@ -224,6 +227,12 @@ pub enum BenchCommand {
     /// Calls to a model on a miner: how long one takes beyond the forward pass, and how many a second
     #[command(after_help = examples::BENCH_INFER)]
     Infer(BenchInferArgs),
+    /// How fast the miners of a group sum their gradients, each in a process of its own
+    #[command(after_help = examples::BENCH_RING)]
+    Ring(BenchRingArgs),
+    /// One rank of `bench ring`
+    #[command(hide = true)]
+    RingMember(RingMemberArgs),
     /// What one training step takes in this process, without a network
     #[command(after_help = examples::BENCH_TRAIN)]
     Train(BenchTrainArgs),
@@ -307,6 +316,119 @@ pub struct BenchInferArgs {
     /// The folder of the network's data; a fresh one by default. It is kept
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+/// How to measure sums.
+#[derive(Debug, Clone, Args)]
+pub struct BenchRingArgs {
+    /// Ranks, each a process of its own
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=64).map(usize::from))]
+    pub world: usize,
+
+    /// The buffer that is summed, MiB of f32
+    #[arg(long, default_value_t = 64.0, value_parser = mebibytes)]
+    pub mib: f64,
+
+    /// The format in which values travel
+    #[arg(long, value_enum, default_value_t = WireName::F32)]
+    pub wire: WireName,
+
+    /// How packets travel
+    #[arg(long, value_enum, default_value_t = RingProfileName::Auto)]
+    pub profile: RingProfileName,
+
+    /// Sums that count; the median is shown
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rounds: u32,
+
+    /// Two ranks in network namespaces of their own, on a link of this rate (needs root, iproute2 and iperf3)
+    #[arg(long, value_enum, value_name = "RATE")]
+    pub netns: Option<LinkRate>,
+}
+
+/// The most that `bench ring` sums.
+const MAX_MIB: f64 = 4096.0;
+
+fn mebibytes(text: &str) -> Result<f64, String> {
+    let mib: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    match mib > 0.0 && mib <= MAX_MIB {
+        true => Ok(mib),
+        false => Err(format!("{text} MiB are not above 0 and at most {MAX_MIB}")),
+    }
+}
+
+/// A format of values between ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WireName {
+    /// Exact
+    F32,
+    /// Half the bytes, eight significant bits
+    Bf16,
+    /// A quarter of the bytes, a scale for each 512 values
+    Int8,
+}
+
+impl From<WireName> for Wire {
+    fn from(name: WireName) -> Self {
+        match name {
+            WireName::F32 => Self::F32,
+            WireName::Bf16 => Self::Bf16,
+            WireName::Int8 => Self::Int8,
+        }
+    }
+}
+
+/// How packets of a ring travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RingProfileName {
+    /// By where the other end is
+    Auto,
+    /// Packets of up to 65,000 bytes
+    Loopback,
+    /// Packets of an Ethernet frame
+    Lan,
+}
+
+/// The rate of a shaped link, each way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LinkRate {
+    /// 0.1 Gbit/s
+    #[value(name = "100mbit")]
+    Mbit100,
+    /// 1 Gbit/s
+    #[value(name = "1gbit")]
+    Gbit1,
+}
+
+impl LinkRate {
+    /// In tc's words.
+    pub const fn tc(self) -> &'static str {
+        match self {
+            Self::Mbit100 => "100mbit",
+            Self::Gbit1 => "1gbit",
+        }
+    }
+
+    /// In Gbit/s.
+    pub const fn gbit_s(self) -> f64 {
+        match self {
+            Self::Mbit100 => 0.1,
+            Self::Gbit1 => 1.0,
+        }
+    }
+}
+
+/// One rank of `bench ring`.
+#[derive(Debug, Clone, Args)]
+pub struct RingMemberArgs {
+    /// Which
+    #[arg(long)]
+    pub rank: usize,
+
+    /// The address of its socket
+    #[arg(long)]
+    pub listen: std::net::IpAddr,
 }
 
 /// How to measure training.

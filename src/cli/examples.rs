@@ -268,6 +268,17 @@ pub const NETWORK: &str = "\
 Examples:
   cryptomind network status --format json";
 
+pub const BENCH_RING: &str = "\
+`bus_gib_s` is what nccl-tests call bus bandwidth: S/t · 2(N-1)/N for a buffer of S bytes of f32, whatever it travels in.
+`raw_gib_s` is what the same QUIC streams move both ways at once where nobody looks at the bytes, in turn with the sums;
+`of_raw` is what sums move over that. `wire_bytes_ratio` is all UDP payload that a rank sent over the least that it must.
+
+Examples:
+  cryptomind bench ring --format json
+  cryptomind bench ring --world 4 --mib 64 --wire int8 --profile lan
+  cryptomind bench ring --world 4 --mib 0.0009765625 --rounds 200
+  sudo cryptomind bench ring --netns 1gbit --wire bf16";
+
 pub const BENCH_TRAIN: &str = "\
 One model, AdamW, f32, on values that mean nothing: the time of a step does not depend on them. The same step in
 PyTorch is what to hold it against.

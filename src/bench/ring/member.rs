@@ -1,0 +1,213 @@
+//! A rank of `bench ring`, in its own process: one line in, two lines out, as JSON.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cryptomind_net::ring::{Buffer, Profile, Ring, RingError, RingPlan, RingSocket};
+use cryptomind_protocol::key::Hash;
+use cryptomind_protocol::ring::Wire;
+use cryptomind_protocol::{ErrorBody, GenesisHash, NodeId, TaskId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::key;
+use crate::cli::RingProfileName;
+
+/// Sums before those that count.
+const WARM_UP: u32 = 3;
+/// Time for all processes to meet.
+const JOIN_LIMIT: Duration = Duration::from_secs(20);
+const NETWORK: GenesisHash = GenesisHash::new([0; 32]);
+const TASK: TaskId = TaskId::new([0; 16]);
+
+/// The first line that a rank writes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Address {
+    pub(super) address: String,
+}
+
+/// The line that it reads.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    /// Of all ranks.
+    pub(super) addresses: Vec<String>,
+    pub(super) values: usize,
+    pub(super) wire: Wire,
+    pub(super) profile: RingProfileName,
+    pub(super) rounds: u32,
+}
+
+/// The second line that it writes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Timed {
+    /// Each sum, milliseconds.
+    pub(super) sum_ms: Vec<f64>,
+    /// As many bytes each way without a look at them, in turn with the sums.
+    pub(super) raw_ms: Vec<f64>,
+    /// Of UDP, sent for all sums that were timed.
+    pub(super) udp_bytes: u64,
+    /// Of the bits of all sums.
+    pub(super) bits: Hash,
+    /// The largest error of a value, over the largest value.
+    pub(super) error: f64,
+}
+
+/// Runs until it has answered, or whoever started it is gone.
+pub(super) async fn run(rank: usize, listen: IpAddr) -> Result<(), ErrorBody> {
+    let socket = RingSocket::bind((listen, 0).into(), key(rank), NETWORK)?;
+    let address = socket.local_addr().to_string();
+    say(&Address { address })?;
+    let mut lines = input();
+    let line = lines.recv().await;
+    let line = line.ok_or_else(|| ErrorBody::internal("nobody said what to do"))?;
+    let order: Order = serde_json::from_str(&line).map_err(ErrorBody::internal)?;
+    tokio::select! {
+        timed = sum(rank, &socket, &order) => say(&timed?),
+        _ = lines.recv() => Err(ErrorBody::internal("whoever started it is gone")),
+    }
+}
+
+/// The lines of standard input, which end with whoever started this process.
+fn input() -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel(1);
+    // It waits in a read that nothing ends but the process.
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+// Its standard output is a pipe to the process that measures.
+#[allow(clippy::print_stdout)]
+fn say<T: Serialize>(value: &T) -> Result<(), ErrorBody> {
+    let line = serde_json::to_string(value).map_err(ErrorBody::internal)?;
+    println!("{line}");
+    Ok(())
+}
+
+async fn sum(rank: usize, socket: &RingSocket, order: &Order) -> Result<Timed, ErrorBody> {
+    let world = order.addresses.len();
+    let ring = socket.join(plan(rank, order)).await.map_err(failed)?;
+    let own: Vec<f32> = (0..order.values).map(|at| value(rank, at)).collect();
+    let mut bench = Bench {
+        raw: vec![0; order.wire.bytes(order.values) * 2 * (world - 1) / world].into(),
+        ring,
+        order,
+        buffer: Buffer::of(own.clone()),
+        own,
+    };
+    let mut timed = Timed {
+        sum_ms: Vec::new(),
+        raw_ms: Vec::new(),
+        udp_bytes: 0,
+        bits: Hash::new([0; 32]),
+        error: 0.0,
+    };
+    for _ in 0..WARM_UP {
+        bench.raw().await.map_err(failed)?;
+        bench.sum().await.map_err(failed)?;
+    }
+    let error = error(world, &bench.buffer.values);
+    for _ in 0..order.rounds {
+        timed.raw_ms.push(bench.raw().await.map_err(failed)?);
+        let before = bench.ring.sent().udp_bytes;
+        timed.sum_ms.push(bench.sum().await.map_err(failed)?);
+        timed.udp_bytes += bench.ring.sent().udp_bytes - before;
+        timed.bits = bits(timed.bits, &bench.buffer.values);
+    }
+    bench.ring.leave().await;
+    Ok(Timed { error, ..timed })
+}
+
+fn failed(error: RingError) -> ErrorBody {
+    ErrorBody::internal(error)
+}
+
+fn plan(rank: usize, order: &Order) -> RingPlan {
+    let world = order.addresses.len();
+    RingPlan {
+        task: TASK,
+        attempt: 1,
+        rank: rank as u32,
+        members: (0..world)
+            .map(|rank| NodeId::of_key(&key(rank).public()))
+            .collect(),
+        addresses: order.addresses.clone(),
+        wire: order.wire,
+        profile: match order.profile {
+            RingProfileName::Auto => None,
+            RingProfileName::Loopback => Some(Profile::Loopback),
+            RingProfileName::Lan => Some(Profile::Lan),
+        },
+        limit: JOIN_LIMIT,
+    }
+}
+
+struct Bench<'a> {
+    ring: Ring,
+    order: &'a Order,
+    own: Vec<f32>,
+    buffer: Buffer,
+    raw: Bytes,
+}
+
+impl Bench<'_> {
+    /// Everybody's values, from the same beginning on all ranks. Milliseconds.
+    async fn sum(&mut self) -> Result<f64, RingError> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.values.copy_from_slice(&self.own);
+        self.ring.barrier().await?;
+        let begin = Instant::now();
+        self.buffer = self.ring.sum(self.order.wire, buffer).await?;
+        Ok(ms(begin))
+    }
+
+    async fn raw(&mut self) -> Result<f64, RingError> {
+        self.ring.barrier().await?;
+        let begin = Instant::now();
+        self.ring.raw(self.raw.clone()).await?;
+        Ok(ms(begin))
+    }
+}
+
+fn ms(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// Values of either sign and several magnitudes, which add up without loss in f64.
+fn value(rank: usize, at: usize) -> f32 {
+    let noise = (at as u64 * 2_654_435_761 + rank as u64 * 40_503) % 65_521;
+    (noise as f32 / 65_521.0 - 0.5) * ((at % 7) as f32 + 0.1)
+}
+
+/// The largest error, over the largest sum.
+fn error(world: usize, sums: &[f32]) -> f64 {
+    let exact = |at| {
+        (0..world)
+            .map(|rank| f64::from(value(rank, at)))
+            .sum::<f64>()
+    };
+    let (mut worst, mut largest) = (0.0f64, f64::MIN_POSITIVE);
+    for (at, sum) in sums.iter().enumerate() {
+        let exact = exact(at);
+        worst = worst.max((exact - f64::from(*sum)).abs());
+        largest = largest.max(exact.abs());
+    }
+    worst / largest
+}
+
+/// The hash of the bits before and of these.
+fn bits(before: Hash, values: &[f32]) -> Hash {
+    let bytes: Vec<u8> = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let mut all = before.as_bytes().to_vec();
+    all.extend_from_slice(Hash::of(&bytes).as_bytes());
+    Hash::of(&all)
+}
