@@ -8,17 +8,19 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
 use cryptomind_core::ring::{Hop, Kind, Schedule};
 use cryptomind_protocol::codec;
 use cryptomind_protocol::frame::{self, LENGTH_BYTES};
 use cryptomind_protocol::ring::{SegmentHeader, Wire};
 
+use super::blocks::Blocks;
 use super::wire::{self, NotFinite, Reader, VALUES_AT_ONCE};
 
 /// Largest header frame: a handful of small numbers.
 pub(super) const MAX_HEADER: usize = 256;
-/// What [`Collective::send`] writes at most.
-pub(super) const BLOCK_BYTES: usize = MAX_HEADER + VALUES_AT_ONCE * size_of::<f32>();
+/// What [`Collective::send`] gives at most.
+pub(super) const BLOCK_BYTES: usize = VALUES_AT_ONCE * size_of::<f32>();
 /// The segment number of a barrier's frames, which no sum has.
 const BARRIER: u32 = u32::MAX;
 
@@ -75,6 +77,8 @@ struct Sending {
     hop: usize,
     /// Values of the hop's segment that were sent; nothing where its header was not.
     done: Option<usize>,
+    /// Blocks of the segment, where the next hop sends the same to another rank: rounded once, it is the same for all.
+    made: Vec<Bytes>,
 }
 
 struct Receiving {
@@ -178,40 +182,60 @@ impl Collective {
         }
     }
 
-    /// Writes what can be sent now to the beginning of `bytes`, which are [`BLOCK_BYTES`], and returns how many they are: a
-    /// block at most, and of one hop. None where the next values are still to come, or all are sent.
-    pub(super) fn send(&mut self, bytes: &mut [u8]) -> usize {
-        let number = self.sending.hop;
-        let Some(&hop) = self.schedule.hops.get(number) else {
-            return 0;
+    /// What can be sent now: a header, or a block of values. Nothing where the next values are still to come, or all are
+    /// sent.
+    pub(super) fn send(&mut self, blocks: &Blocks) -> Bytes {
+        let Some(&hop) = self.schedule.hops.get(self.sending.hop) else {
+            return Bytes::new();
         };
         let segment = self.schedule.segments[hop.send].clone();
         let done = self.sending.done.unwrap_or(0);
         let upto = segment.len().min(done + VALUES_AT_ONCE);
         if !self.is_there(&hop, upto) {
-            return 0;
+            return Bytes::new();
         }
-        let mut written = 0;
-        if self.sending.done.is_none() {
-            let header = frame::wrap(&codec::encode(&self.header_of(number, hop.send)));
-            bytes[..header.len()].copy_from_slice(&header);
-            written = header.len();
-        }
-        written += self.write(
-            segment.start + done..segment.start + upto,
-            &mut bytes[written..],
-        );
-        self.sending = match upto == segment.len() {
-            true => Sending {
-                hop: number + 1,
-                done: None,
-            },
-            false => Sending {
-                hop: number,
-                done: Some(upto),
-            },
+        let (bytes, done) = match self.sending.done {
+            None => (self.header(&hop), 0),
+            Some(done) => {
+                let place = segment.start + done..segment.start + upto;
+                (self.block(done / VALUES_AT_ONCE, place, blocks), upto)
+            }
         };
-        written
+        self.sending.done = Some(done);
+        if done == segment.len() {
+            self.next_hop();
+        }
+        bytes
+    }
+
+    fn header(&self, hop: &Hop) -> Bytes {
+        let header = self.header_of(self.sending.hop, hop.send);
+        frame::wrap(&codec::encode(&header)).into()
+    }
+
+    fn block(&mut self, number: usize, place: Range<usize>, blocks: &Blocks) -> Bytes {
+        if let Some(made) = self.sending.made.get(number) {
+            return made.clone();
+        }
+        let block = blocks.fill(|bytes| self.write(place, bytes));
+        if self.repeats() {
+            self.sending.made.push(block.clone());
+        }
+        block
+    }
+
+    /// Whether the next hop sends what this one does.
+    fn repeats(&self) -> bool {
+        let send = |number: usize| self.schedule.hops.get(number).map(|hop| hop.send);
+        send(self.sending.hop) == send(self.sending.hop + 1)
+    }
+
+    fn next_hop(&mut self) {
+        if !self.repeats() {
+            self.sending.made.clear();
+        }
+        self.sending.hop += 1;
+        self.sending.done = None;
     }
 
     /// Whether the first so many values of the hop's segment may be sent. Of a segment without values, its frame must have

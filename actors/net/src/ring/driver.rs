@@ -184,7 +184,7 @@ impl Driver {
         loop {
             if block.is_empty() {
                 to = collective.sends_to().unwrap_or(1);
-                block = self.blocks.fill(|bytes| collective.send(bytes));
+                block = collective.send(&self.blocks);
                 self.sent.fetch_add(block.len() as u64, Ordering::Relaxed);
             }
             let from = collective.receives().map(|(distance, _)| distance);
