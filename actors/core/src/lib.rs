@@ -40,4 +40,5 @@ pub mod selftest;
 pub mod serve;
 pub mod simulation;
 pub mod state_hash;
+pub mod succession;
 pub mod transaction;

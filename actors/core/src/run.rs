@@ -175,6 +175,13 @@ pub struct Paused {
     pub prepared: bool,
 }
 
+impl Paused {
+    /// Whether this member has the state after `step` steps, which no other is further than.
+    pub const fn reaches(&self, step: u64) -> bool {
+        self.committed == step || (self.committed + 1 == step && self.prepared)
+    }
+}
+
 /// A member vouches for a checkpoint.
 struct Vouched {
     node: NodeId,
