@@ -29,6 +29,7 @@ pub mod exposure;
 pub mod journal;
 pub mod ledger;
 pub mod market;
+pub mod member;
 pub mod merkle;
 pub mod posting;
 pub mod price;

@@ -21,6 +21,7 @@
 //! | any with a group | a member that leaves: the pause as above, without it | as above | it is let go, the rest form the next attempt | it may go; the rest go on | what it earned is its own |
 //! | any with a group | a member's connection | [`AWAY_LIMIT_MS`] after it broke, or after the coordinator came back | the member is told where the group stands | it is lost | what it earned is its own |
 //! | any with a group | news of a member that came back without the run's state | [`RETURN_LIMIT_MS`] | its report was on its way, and counts | it is lost, and asked anew | what it earned is its own |
+//! | any with a group | the coordinator, that is away: the members may form the next attempt, see [`crate::succession`] | – | [`Input::Succeeded`]: matched, as that attempt, where no other was granted; else who is in it is lost | a majority goes on, the rest waits | unchanged |
 //! | any with a group | a group that gets anywhere | [`MAX_FRUITLESS_ATTEMPTS`] without progress, [`MAX_ATTEMPTS_A_CHECKPOINT`] without a verified checkpoint | – | all are lost, the task begins again | unchanged |
 //! | waiting again | a further group; whoever failed and is back is chosen before others | [`Limits::offer_window_ms`], [`Limits::wait_ms`]; [`MAX_EXECUTIONS`] groups in all, [`MAX_STRIKES`] failures of one miner | matched | abandoned, or expired | settled |
 //! | any | the client | none: nothing waits for the client | `Cancel`: cancelled, settled; where somebody serves, closing | the task goes on to its end | settled as for all others |
@@ -43,7 +44,8 @@
 //! with all work verified, until the result is there; *settled* is each of the last five.
 //!
 //! **Invariants**: a run settles once; what it earned never shrinks and never exceeds the price of the
-//! work; a new attempt is granted here alone, so two halves of a group never both go on. Timers do not count while the
+//! work; a new attempt is granted here, or formed by a strict majority of the last one's members and adopted here, so two
+//! halves of a group never both earn. Timers do not count while the
 //! coordinator is away, nor over a step of its clock.
 //!
 //! **Is not**: the choice of a group (that is [`crate::market`]), nor money (that is [`crate::ledger`]).
@@ -62,7 +64,9 @@ use crate::market::waits::WaitRecord;
 use crate::market::{Offer, Surroundings};
 use crate::price::Terms;
 use crate::serve::Shown;
+use crate::succession::Decision;
 
+mod adopt;
 mod blame;
 mod checkpoint;
 mod choice;
@@ -167,7 +171,7 @@ pub struct Seat {
 }
 
 /// Where a paused member stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paused {
     /// Steps that are committed there.
     pub committed: u64,
@@ -256,6 +260,9 @@ pub struct Run {
     pub window_ends: Timestamp,
     /// The group by rank.
     pub seats: Vec<Seat>,
+    /// Who was in it by rank when the attempt began: only a strict majority of these can form the next one by themselves.
+    #[serde(default)]
+    pub group: Vec<NodeId>,
     /// Nodes that failed this task, once a failure.
     pub strikes: Vec<NodeId>,
     /// Failures that may be the task's own fault.
@@ -365,6 +372,13 @@ pub enum Input {
         shown: Option<Shown>,
         /// Whether its door is closed.
         left: bool,
+    },
+    /// A member says that its group formed the next attempt without the coordinator. Its votes' signatures are checked.
+    Succeeded {
+        /// Who.
+        node: NodeId,
+        /// What was decided.
+        decision: Box<Decision>,
     },
     /// The client cancels.
     Cancel,
@@ -490,6 +504,7 @@ impl Run {
             barred: Vec::new(),
             window_ends: now,
             seats: Vec::new(),
+            group: Vec::new(),
             strikes: Vec::new(),
             charges: Vec::new(),
             leaves: Vec::new(),
@@ -569,6 +584,9 @@ impl Run {
                 shown,
                 left,
             } => self.served((node, attempt), shown.as_ref(), left, now, &mut effects),
+            Input::Succeeded { node, decision } => {
+                self.succeeded(node, &decision, now, &mut effects);
+            }
             Input::Cancel => self.cancel(now, &mut effects),
             Input::HoldExpired(payments) => self.hold_expired(payments, now, &mut effects),
             Input::ClockSet => self.restart_timers(now),
@@ -692,9 +710,11 @@ impl Run {
         self.unverified_attempts += 1;
         // Whoever went back has to get there again before it can confirm it again.
         self.heard_since = None;
+        self.group = self.nodes();
+        // What lies beyond is computed anew, by another group: its sums may round otherwise, so nothing said of it holds.
         let start = self.start_step;
-        let reached = |c: &PendingCheckpoint| c.stored.is_some() && c.step <= start;
-        if !self.checkpoints.iter().any(reached) {
+        self.checkpoints.retain(|c| c.step <= start);
+        if !self.checkpoints.iter().any(|c| c.stored.is_some()) {
             self.stored_since = None;
         }
         self.faults.clear();
