@@ -28,7 +28,7 @@ use cryptomind_protocol::task::ResultFile;
 use cryptomind_protocol::{NodeId, TaskId, Timestamp};
 
 use crate::run::{PAUSE_LIMIT_MS, Paused};
-use crate::succession::{self, Decision, Message, Standing, Succession};
+use crate::succession::{self, Coordinator, Decision, Message, Standing, Succession};
 
 mod attempt;
 mod rest;
@@ -37,8 +37,9 @@ mod rest;
 pub const COORDINATOR_LIMIT_MS: u64 = 600_000;
 /// How long a member that is done keeps its state, in case the group must form again.
 pub const FAREWELL_LIMIT_MS: u64 = 120_000;
-/// How long a coordinator that has a connection may leave a broken ring unanswered before it counts as away.
-pub const ORDER_LIMIT_MS: u64 = 1_500;
+/// How long a coordinator to which there is a connection may leave a broken ring unanswered before it counts as away: a
+/// connection to a dead one lasts for seconds. Where it was slow, it adopts what the members formed meanwhile.
+pub const ORDER_LIMIT_MS: u64 = 250;
 /// What a group gets to fetch its data and join.
 pub const JOIN_LIMIT_MS: u64 = 600_000;
 /// What members get to join that have the state already, and have just spoken: as long as a neighbour may be silent.
@@ -290,6 +291,10 @@ pub struct Member {
     is_connected: bool,
     /// Until when the coordinator has to answer, where it owes an answer.
     order_by: Option<Timestamp>,
+    /// Whether it answers, as far as is known.
+    is_heard: bool,
+    /// Whether it called the next attempt.
+    is_called: bool,
     is_loaded: bool,
     fetched_bytes: u64,
     /// Where it stood when it last came to rest.
@@ -321,6 +326,8 @@ impl Member {
             phase: Phase::Preparing,
             is_connected: true,
             order_by: None,
+            is_heard: true,
+            is_called: false,
             is_loaded: false,
             fetched_bytes: 0,
             at: Paused::default(),
@@ -354,7 +361,7 @@ impl Member {
         }
         match input {
             Input::Order(order) => self.ordered(order, now, &mut effects),
-            Input::Connected(is_connected) => self.connected(is_connected, &mut effects),
+            Input::Connected(is_connected) => self.connected(is_connected, now, &mut effects),
             Input::Heard {
                 from,
                 attempt,
@@ -364,7 +371,7 @@ impl Member {
             Input::Tick => self.tick(now, &mut effects),
             of_attempt => self.happened(of_attempt, now, &mut effects),
         }
-        self.look_for_coordinator(now);
+        self.look_for_coordinator(now, &mut effects);
         effects
     }
 
@@ -381,11 +388,11 @@ impl Member {
     }
 
     fn ordered(&mut self, order: Order, now: Timestamp, effects: &mut Vec<Effect>) {
-        self.order_by = None;
+        (self.order_by, self.is_heard) = (None, true);
         match order {
             Order::Stop { reason } => self.end(Ending::Stopped(reason), effects),
             Order::Pause { attempt } if attempt > self.place.attempt => {
-                self.pause = Some(attempt);
+                (self.pause, self.is_called) = (Some(attempt), true);
                 self.order_by = Some(now.plus_ms(PAUSE_LIMIT_MS + ORDER_LIMIT_MS));
                 self.halt(now, effects);
             }
@@ -399,19 +406,29 @@ impl Member {
     }
 
     /// What it could not say is said when the coordinator is back.
-    fn connected(&mut self, is_connected: bool, effects: &mut Vec<Effect>) {
-        self.is_connected = is_connected;
-        self.order_by = None;
+    fn connected(&mut self, is_connected: bool, now: Timestamp, effects: &mut Vec<Effect>) {
+        (self.is_connected, self.is_heard) = (is_connected, true);
+        (self.order_by, self.is_called) = (None, false);
         let rests = matches!(self.phase, Phase::Resting { .. });
         if let Some(report) = self.broken.take_if(|_| is_connected && rests) {
             self.report(report, effects);
+            self.order_by = Some(now.plus_ms(ORDER_LIMIT_MS));
         }
     }
 
     /// A coordinator that leaves a broken ring unanswered is as good as away.
-    fn look_for_coordinator(&mut self, now: Timestamp) {
-        let is_heard = self.order_by.is_none_or(|by| now < by);
-        self.succession.defer(self.is_connected && is_heard, now);
+    fn look_for_coordinator(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let is_silent = self.order_by.is_some_and(|by| now >= by);
+        if is_silent {
+            (self.order_by, self.is_heard) = (None, false);
+        }
+        let seen = match self.is_connected && self.is_heard {
+            false => Coordinator::Away,
+            true if self.is_called => Coordinator::Decides,
+            true => Coordinator::Awaited,
+        };
+        let next = self.succession.see(seen, now);
+        self.agree(next, now, effects);
     }
 
     fn tick(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {

@@ -17,7 +17,7 @@
 //! | running, all work verified | the result, from the first rank | [`STALL_LIMIT_MS`] after the last news | finished | the first rank is lost, the next one delivers | all work is earned already |
 //! | running, serving | an acknowledgement of more samples | [`IDLE_LIMIT_MS`] after the last one | `Earn`; the timer starts anew; the last sample, or the client's last word, finishes it | closing, to be finished | the client's word counts |
 //! | running, closing | the newest acknowledgement, from the one that serves | [`CLOSE_LIMIT_MS`] after the client cancelled, or fell idle | `Earn`, then cancelled or finished | cancelled or finished all the same | settled |
-//! | regrouping | `Paused` of each member | [`PAUSE_LIMIT_MS`]; [`SUSPECT_LIMIT_MS`] for who is suspected, once all others have answered | matched, as the next attempt | the silent are lost | unchanged |
+//! | regrouping | `Paused` of each member | [`PAUSE_LIMIT_MS`]; [`REST_LIMIT_MS`] for whose ring broke, [`SUSPECT_LIMIT_MS`] for who is suspected or has no connection any more, once all others have answered | matched, as the next attempt | the silent are lost | unchanged |
 //! | any with a group | a member that leaves: the pause as above, without it | as above | it is let go, the rest form the next attempt | it may go; the rest go on | what it earned is its own |
 //! | any with a group | a member's connection | [`AWAY_LIMIT_MS`] after it broke, or after the coordinator came back | the member is told where the group stands | it is lost | what it earned is its own |
 //! | any with a group | news of a member that came back without the run's state | [`RETURN_LIMIT_MS`] | its report was on its way, and counts | it is lost, and asked anew | what it earned is its own |
@@ -90,6 +90,8 @@ use blame::{Fault, Loss};
 pub const PAUSE_LIMIT_MS: u64 = 5_000;
 /// How long a suspected member may still answer once all others have.
 pub const SUSPECT_LIMIT_MS: u64 = 300;
+/// How long a member that has come to rest by itself has to answer a pause: it computes nothing that it would have to end first.
+pub const REST_LIMIT_MS: u64 = 1_500;
 /// How long a member may be without a connection to the coordinator before it counts as lost.
 pub const AWAY_LIMIT_MS: u64 = 10_000;
 /// How long a member that came back without the run's state has for a report that was still on its way. Then it counts as
@@ -157,6 +159,9 @@ pub struct Seat {
     pub leaving: Option<String>,
     /// Whether a neighbour found it silent.
     pub suspected: bool,
+    /// Whether its ring broke in this attempt: it has come to rest.
+    #[serde(default)]
+    pub rests: bool,
     /// Its answer to the present pause.
     pub paused: Option<Paused>,
     /// What it computes with.
@@ -724,7 +729,8 @@ impl Run {
         self.deadline = now.plus_ms(self.limits.prepare_ms);
         self.reason = "the group prepares".to_owned();
         for seat in &mut self.seats {
-            (seat.ready, seat.suspected, seat.paused) = (false, false, None);
+            (seat.ready, seat.suspected, seat.rests) = (false, false, false);
+            seat.paused = None;
         }
         let members = self.seats.iter().map(|seat| seat.member.clone()).collect();
         let (attempt, start_step) = (self.attempt, self.start_step);
@@ -813,8 +819,11 @@ impl Run {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
+        let pauses = self.state == TaskState::Regrouping;
         if let Some(seat) = self.seat(node) {
             seat.away_since = seat.away_since.or(Some(now));
+            // It has been silent for as long as a connection may be.
+            seat.suspected |= pauses;
         }
         self.gone_if_leaving(node, now, effects);
         // It will not answer: perhaps it was the last that was waited for.
@@ -877,6 +886,9 @@ impl Run {
             Report::RingBroken {
                 suspect, reason, ..
             } => {
+                if let Some(seat) = self.seat(node) {
+                    seat.rests = true;
+                }
                 self.ring_broken(suspect, &reason, now, effects);
             }
             Report::Paused {
@@ -987,6 +999,7 @@ impl Seat {
             returned: None,
             leaving: None,
             suspected: false,
+            rests: false,
             paused: None,
         }
     }

@@ -10,14 +10,14 @@
 //! | state | waits for | timer | when it comes | when nobody answers |
 //! |---|---|---|---|---|
 //! | at rest | its turn to call a ballot, by rank | [`STAGGER_MS`] | its ballot | – |
-//! | gathering | promises of all | [`GATHER_MS`]; [`BUSY_LIMIT_MS`] for who says that it comes | it proposes | with a strict majority it proposes, without one it backs off |
+//! | gathering | promises of all | [`GATHER_MS`] for who was found silent, [`SILENCE_LIMIT_MS`] for others; [`BUSY_LIMIT_MS`] for who says that it comes | it proposes | with a strict majority it proposes, without one it backs off |
 //! | proposing | votes of a strict majority | [`BALLOT_LIMIT_MS`] | decided | it backs off |
 //! | backing off | another's ballot | twice as long each time, [`MAX_BACKOFF_MS`] at most | it answers that | the next ballot; the member ends it all, see [`crate::member`] |
-//! | deferring | the coordinator | – | its order | – |
+//! | deferring | the coordinator | the member's, see [`crate::member`] | its order | it takes part |
 //!
 //! **Invariants**: at most one successor of an attempt is ever decided, whatever is lost, late or told twice. A successor has a strict
 //! majority of the attempt's members; exactly half never goes on by itself. Where a member stands does not change from its first promise
-//! on. Whoever has a connection to the coordinator neither promises nor votes; its orders bind whoever voted, too.
+//! on. Whoever hears the coordinator neither promises nor votes; its orders bind whoever voted, too.
 //! A member that lost this state has lost the run's state with it, and must not take part again.
 //!
 //! **Is not**: a failure detector (the ring's links are), nor the last word: [`crate::run`] may have granted another attempt.
@@ -36,8 +36,10 @@ mod proof;
 
 use ballot::Own;
 
-/// How long a ballot waits for members that say nothing: three sendings. With two round trips it fits in half a second.
-pub const GATHER_MS: u64 = 3 * RESEND_MS;
+/// How long a ballot waits for members that were found silent: two sendings. With two round trips it fits in half a second.
+pub const GATHER_MS: u64 = 2 * RESEND_MS;
+/// How long it waits for members that say nothing, of whom nobody has said so.
+pub const SILENCE_LIMIT_MS: u64 = 1_000;
 /// How long a ballot waits for members that are there and finish what they compute.
 pub const BUSY_LIMIT_MS: u64 = 5_000;
 /// Unanswered messages of a ballot are sent again this often.
@@ -46,7 +48,7 @@ pub const RESEND_MS: u64 = 50;
 pub const STAGGER_MS: u64 = 60;
 /// What a ballot without an answer gets before it is given up.
 pub const BALLOT_LIMIT_MS: u64 = 400;
-/// How long nobody is asked again after a member that has a connection said so.
+/// How long nobody is asked again where the coordinator decides, or only it can.
 pub const DEFER_MS: u64 = 1_000;
 /// The longest pause between two ballots of a member, but for as much again by chance.
 pub const MAX_BACKOFF_MS: u64 = 1_600;
@@ -81,6 +83,19 @@ pub struct Standing {
     pub at: Paused,
     /// Where its ring socket for the next attempt listens.
     pub ring_address: String,
+    /// Whom it found silent.
+    pub suspect: Option<NodeId>,
+}
+
+/// The coordinator, as a member sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coordinator {
+    /// There is no connection, or it leaves a broken ring unanswered: the members decide.
+    Away,
+    /// There is a connection, and its word may come.
+    Awaited,
+    /// It has called the next attempt.
+    Decides,
 }
 
 /// What members agree on: the attempt that follows.
@@ -129,7 +144,7 @@ pub enum Message {
         /// In this ballot.
         ballot: Ballot,
     },
-    /// It comes to rest, and will promise then.
+    /// It comes to rest, or waits a moment for the coordinator, and will promise then.
     Coming {
         /// In answer to this ballot.
         ballot: Ballot,
@@ -159,7 +174,7 @@ pub enum Message {
         /// It.
         promised: Ballot,
     },
-    /// It has a connection: the coordinator decides.
+    /// The coordinator has called the next attempt, and decides.
     Deferred {
         /// In answer to this ballot.
         ballot: Ballot,
@@ -193,7 +208,9 @@ pub struct Succession {
     rank: usize,
     dice: Dice,
     standing: Option<Standing>,
-    defers: bool,
+    coordinator: Coordinator,
+    /// A ballot that waits for this member's word, and whose.
+    asked: Option<(Ballot, NodeId)>,
     promised: Ballot,
     accepted: Option<(Ballot, Successor)>,
     /// The highest round heard of.
@@ -215,7 +232,8 @@ impl Succession {
             rank,
             dice: Dice::new(seed),
             standing: None,
-            defers: false,
+            coordinator: Coordinator::Awaited,
+            asked: None,
             promised: Ballot::default(),
             accepted: None,
             round: 0,
@@ -236,28 +254,27 @@ impl Succession {
         self.decision.as_ref()
     }
 
-    /// This member has come to rest. Whoever is suspected is not expected to call a ballot.
-    pub fn rest(
-        &mut self,
-        standing: Standing,
-        suspect: Option<NodeId>,
-        now: Timestamp,
-    ) -> Vec<Effect> {
+    /// This member has come to rest. Whoever it suspects is not expected to call a ballot.
+    pub fn rest(&mut self, standing: Standing, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.standing.is_none() {
             self.standing = Some(standing);
-            self.answer_who_waits(&mut effects, now);
-            self.take_turn(suspect, now);
+            self.answer_who_waits(now, &mut effects);
+            self.take_turn(now);
         }
         effects
     }
 
-    /// Whether this member has a connection to the coordinator, and so takes no part.
-    pub fn defer(&mut self, defers: bool, now: Timestamp) {
-        if self.defers != defers {
-            (self.defers, self.own, self.next) = (defers, None, None);
-            self.take_turn(None, now);
+    /// How this member sees the coordinator from now on. Only where it is away does it take part.
+    pub fn see(&mut self, coordinator: Coordinator, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.coordinator != coordinator {
+            self.coordinator = coordinator;
+            (self.own, self.next) = (None, None);
+            self.answer_who_waits(now, &mut effects);
+            self.take_turn(now);
         }
+        effects
     }
 
     /// Takes another member's word.
@@ -309,21 +326,18 @@ impl Succession {
         if !self.admits(from, ballot, now, effects) {
             return;
         }
-        match &self.standing {
-            Some(standing) => {
-                let (standing, accepted) = (standing.clone(), self.accepted.clone());
-                let promise = Message::Promise {
-                    ballot,
-                    standing,
-                    accepted,
-                };
-                self.send(from, promise, now, effects);
-            }
-            None => {
-                effects.push(Effect::Rest);
-                self.send(from, Message::Coming { ballot }, now, effects);
-            }
-        }
+        let Some(standing) = self.standing.clone() else {
+            self.asked = Some((ballot, from));
+            effects.push(Effect::Rest);
+            return self.send(from, Message::Coming { ballot }, now, effects);
+        };
+        let accepted = self.accepted.clone();
+        let promise = Message::Promise {
+            ballot,
+            standing,
+            accepted,
+        };
+        self.send(from, promise, now, effects);
     }
 
     fn propose(
@@ -359,7 +373,13 @@ impl Succession {
         let promised = self.promised;
         let refusal = match &self.decision {
             Some(decision) => Some(Message::Decided(decision.clone())),
-            None if self.defers => Some(Message::Deferred { ballot }),
+            None if self.coordinator == Coordinator::Decides => Some(Message::Deferred { ballot }),
+            None if self.coordinator == Coordinator::Awaited => {
+                let before = self.asked.map(|(before, _)| before);
+                self.asked = self.asked.filter(|_| before > Some(ballot));
+                self.asked.get_or_insert((ballot, from));
+                Some(Message::Coming { ballot })
+            }
             None if ballot < promised => Some(Message::Refused { ballot, promised }),
             None => None,
         };
@@ -378,24 +398,23 @@ impl Succession {
         true
     }
 
-    /// A ballot was called before this member came to rest.
-    fn answer_who_waits(&mut self, effects: &mut Vec<Effect>, now: Timestamp) {
-        let (ballot, caller) = (self.promised, self.promised.rank as usize);
-        if ballot != Ballot::default()
-            && let Some(caller) = self.members.get(caller).copied()
-        {
+    /// A ballot was called before this member came to rest, or before it gave the coordinator up.
+    fn answer_who_waits(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if let Some((ballot, caller)) = self.asked.take() {
             self.prepare(caller, ballot, now, effects);
         }
     }
 
-    fn take_turn(&mut self, suspect: Option<NodeId>, now: Timestamp) {
-        if self.standing.is_none() || self.defers || self.decision.is_some() || self.next.is_some()
-        {
+    fn take_turn(&mut self, now: Timestamp) {
+        let is_open = self.decision.is_none() && self.next.is_none();
+        let Some(standing) = self.standing.as_ref().filter(|_| is_open) else {
             return;
+        };
+        if self.coordinator == Coordinator::Away {
+            let before = self.members[..self.rank].iter();
+            let turn = before.filter(|node| Some(**node) != standing.suspect);
+            self.next = Some(now.plus_ms(turn.count() as u64 * STAGGER_MS));
         }
-        let before = &self.members[..self.rank];
-        let turn = before.iter().filter(|node| Some(**node) != suspect).count() as u64;
-        self.next = Some(now.plus_ms(turn * STAGGER_MS));
     }
 
     fn back_off(&mut self, least_ms: u64, now: Timestamp) {

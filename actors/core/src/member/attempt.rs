@@ -55,7 +55,7 @@ impl Member {
         self.succession = successor_of(self.task, &place, self.seed);
         self.place = place;
         (self.pause, self.bound, self.broken) = (None, None, None);
-        (self.suspect, self.order_by) = (None, None);
+        (self.suspect, self.order_by, self.is_called) = (None, None, false);
         if self.is_loaded {
             self.stand(effects);
         } else {

@@ -55,8 +55,12 @@ impl Member {
             };
             effects.push(Effect::Report { attempt, report });
         }
-        let standing = Standing { at, ring_address };
-        let next = self.succession.rest(standing, self.suspect, now);
+        let standing = Standing {
+            at,
+            ring_address,
+            suspect: self.suspect,
+        };
+        let next = self.succession.rest(standing, now);
         self.agree(next, now, effects);
     }
 

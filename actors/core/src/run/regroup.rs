@@ -5,8 +5,8 @@ use cryptomind_protocol::{Amount, NodeId, Timestamp};
 
 use super::blame::{Fault, Loss};
 use super::{
-    Effect, MAX_ATTEMPTS_A_CHECKPOINT, MAX_EXECUTIONS, MAX_FRUITLESS_ATTEMPTS, PAUSE_LIMIT_MS, Run,
-    SUSPECT_LIMIT_MS, Seat, work_after,
+    Effect, MAX_ATTEMPTS_A_CHECKPOINT, MAX_EXECUTIONS, MAX_FRUITLESS_ATTEMPTS, PAUSE_LIMIT_MS,
+    REST_LIMIT_MS, Run, SUSPECT_LIMIT_MS, Seat, work_after,
 };
 use crate::succession::agreed_step;
 
@@ -43,11 +43,14 @@ impl Run {
     /// Goes on once every member has answered, or those that can be waited for have.
     pub(super) fn regroup_if_answered(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let waited_ms = now.ms_since(self.paused_at);
-        let given_up = |suspected: bool| suspected && waited_ms >= SUSPECT_LIMIT_MS;
+        let given_up = |seat: &Seat| {
+            (seat.suspected && waited_ms >= SUSPECT_LIMIT_MS)
+                || (seat.rests && waited_ms >= REST_LIMIT_MS)
+        };
         let settled = self
             .seats
             .iter()
-            .all(|s| s.paused.is_some() || s.leaving.is_some() || given_up(s.suspected));
+            .all(|s| s.paused.is_some() || s.leaving.is_some() || given_up(s));
         if !settled && now < self.deadline {
             return;
         }

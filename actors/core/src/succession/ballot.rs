@@ -18,22 +18,29 @@ pub(super) struct Own {
 
 impl Own {
     /// Until when it waits for whoever has not promised.
-    fn gathers_until(&self) -> Timestamp {
-        let awaited = self.coming.iter().any(|n| !self.promises.contains_key(n));
-        let limit = if awaited { BUSY_LIMIT_MS } else { GATHER_MS };
-        self.since.plus_ms(limit)
+    fn gathers_until(&self, members: &[NodeId]) -> Timestamp {
+        let promises = self.promises.values();
+        let suspects: Vec<_> = promises.filter_map(|(s, _)| s.suspect).collect();
+        let limit = |node: &NodeId| match node {
+            node if self.promises.contains_key(node) => 0,
+            node if self.coming.contains(node) => BUSY_LIMIT_MS,
+            node if suspects.contains(node) => GATHER_MS,
+            _ => SILENCE_LIMIT_MS,
+        };
+        let longest = members.iter().map(limit).max();
+        self.since.plus_ms(longest.unwrap_or_default())
     }
 
-    fn ends(&self) -> Timestamp {
+    fn ends(&self, members: &[NodeId]) -> Timestamp {
         let limit = self.since.plus_ms(BALLOT_LIMIT_MS);
         match self.proposed {
-            None => limit.max(self.gathers_until()),
+            None => limit.max(self.gathers_until(members)),
             Some(_) => limit,
         }
     }
 
-    pub(super) fn next_timer(&self) -> Timestamp {
-        self.resend.min(self.ends())
+    pub(super) const fn next_timer(&self) -> Timestamp {
+        self.resend
     }
 
     fn silent(&self, members: &[NodeId]) -> Vec<NodeId> {
@@ -80,7 +87,7 @@ impl Succession {
     pub(super) fn tend(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.propose_if_gathered(now, effects);
         let Some(own) = &mut self.own else { return };
-        if now >= own.ends() {
+        if now >= own.ends(&self.members) {
             return self.back_off(0, now);
         }
         if now >= own.resend {
@@ -136,8 +143,8 @@ impl Succession {
         let Some(own) = self.own.as_ref().filter(|own| own.proposed.is_none()) else {
             return;
         };
-        let complete = own.promises.len() == self.members.len();
-        if !complete && (now < own.gathers_until() || !self.is_majority(own.promises.len())) {
+        let is_over = now >= own.gathers_until(&self.members);
+        if !is_over || !self.is_majority(own.promises.len()) {
             return;
         }
         let Some(successor) = self.compose(own) else {

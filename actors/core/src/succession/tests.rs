@@ -21,6 +21,7 @@ struct Group {
     dice: Dice,
     loss: u64,
     delay_ms: u64,
+    suspect: Option<usize>,
     members: Vec<Option<Succession>>,
     standings: Vec<Paused>,
     mail: Vec<(Timestamp, usize, usize, Message)>,
@@ -45,6 +46,7 @@ impl Group {
             dice: Dice::new(seed),
             loss: 0,
             delay_ms: 10,
+            suspect: None,
             members: (0..world).map(member).collect(),
             standings: standings.to_vec(),
             mail: Vec::new(),
@@ -56,9 +58,10 @@ impl Group {
         let standing = Standing {
             at: self.standings[rank],
             ring_address: format!("h:{rank}"),
+            suspect: self.suspect.map(node),
         };
         let member = self.members[rank].as_mut().unwrap();
-        let effects = member.rest(standing, None, self.now);
+        let effects = member.rest(standing, self.now);
         self.carry_out(rank, effects);
     }
 
@@ -88,6 +91,12 @@ impl Group {
                 }
             }
         }
+    }
+
+    fn see(&mut self, rank: usize, coordinator: Coordinator) {
+        let now = self.now;
+        let effects = self.members[rank].as_mut().unwrap().see(coordinator, now);
+        self.carry_out(rank, effects);
     }
 
     fn live(&mut self, ms: u64) {
@@ -126,6 +135,7 @@ fn a_majority_goes_on_from_the_furthest_step_within_half_a_second() {
     for seed in 0..50 {
         let mut group = Group::new(&[at(7, true), at(8, false), at(0, false)], seed);
         group.members[2] = None;
+        group.suspect = Some(2);
         group.rest_all(&[0, 1]);
         group.live(500);
         let decisions = group.decisions();
@@ -161,17 +171,29 @@ fn who_still_trains_is_called_to_rest_and_waited_for() {
 }
 
 #[test]
-fn who_has_a_connection_keeps_all_others_waiting_for_the_coordinator() {
+fn who_hears_the_coordinator_keeps_all_others_waiting_for_it() {
+    for seen in [Coordinator::Decides, Coordinator::Awaited] {
+        let mut group = Group::new(&[at(5, true); 3], 4);
+        group.see(1, seen);
+        group.rest_all(&[0, 1, 2]);
+        group.live(4_000);
+        assert!(group.decisions().is_empty());
+        group.see(1, Coordinator::Away);
+        group.live(4_000);
+        assert_eq!(group.decisions().len(), 3);
+    }
+}
+
+#[test]
+fn whose_connection_is_about_to_be_given_up_is_waited_for() {
     let mut group = Group::new(&[at(5, true); 3], 4);
-    let now = group.now;
-    group.members[1].as_mut().unwrap().defer(true, now);
+    group.see(2, Coordinator::Awaited);
     group.rest_all(&[0, 1, 2]);
-    group.live(5_000);
-    assert!(group.decisions().is_empty());
-    let now = group.now;
-    group.members[1].as_mut().unwrap().defer(false, now);
-    group.live(4_000);
-    assert_eq!(group.decisions().len(), 3);
+    group.live(300);
+    group.see(2, Coordinator::Away);
+    group.live(200);
+    let members = group.decisions()[0].successor.members.len();
+    assert_eq!((group.decisions().len(), members), (3, 3));
 }
 
 #[test]
