@@ -42,7 +42,7 @@ pub const GATHER_MS: u64 = 2 * RESEND_MS;
 pub const SILENCE_LIMIT_MS: u64 = 1_000;
 /// How long a ballot waits for members that are there and finish what they compute.
 pub const BUSY_LIMIT_MS: u64 = 5_000;
-/// Unanswered messages of a ballot are sent again this often.
+/// A ballot says again what it says this often, so that others see that its caller lives.
 pub const RESEND_MS: u64 = 50;
 /// A rank waits this much longer than the one before it, lest ballots meet.
 pub const STAGGER_MS: u64 = 60;

@@ -43,12 +43,11 @@ impl Own {
         self.resend
     }
 
-    fn silent(&self, members: &[NodeId]) -> Vec<NodeId> {
-        let answered = |node: &NodeId| match self.proposed {
-            None => self.promises.contains_key(node),
-            Some(_) => self.votes.contains_key(node),
-        };
-        members.iter().filter(|n| !answered(n)).copied().collect()
+    /// Whoever is told again: while it gathers everybody, or those that promised would take it for dead.
+    fn addressees(&self, members: &[NodeId]) -> Vec<NodeId> {
+        let has_voted = |node: &&NodeId| self.votes.contains_key(node);
+        let rest = members.iter().filter(|node| !has_voted(node));
+        rest.copied().collect()
     }
 
     fn message(&self) -> Message {
@@ -83,7 +82,7 @@ impl Succession {
         self.tend(now, effects);
     }
 
-    /// Sends again what is unanswered, goes on, or gives up.
+    /// Says again what it says, goes on, or gives up.
     pub(super) fn tend(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.propose_if_gathered(now, effects);
         let Some(own) = &mut self.own else { return };
@@ -98,8 +97,8 @@ impl Succession {
 
     fn send_all(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let Some(own) = &self.own else { return };
-        let (message, silent) = (own.message(), own.silent(&self.members));
-        for node in silent {
+        let (message, addressees) = (own.message(), own.addressees(&self.members));
+        for node in addressees {
             self.send(node, message.clone(), now, effects);
         }
     }

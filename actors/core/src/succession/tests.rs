@@ -33,13 +33,10 @@ impl Group {
         let world = standings.len();
         let nodes: Vec<_> = (0..world).map(node).collect();
         let member = |rank| {
-            Some(Succession::new(
-                TASK,
-                3,
-                nodes.clone(),
-                rank,
-                seed + rank as u64,
-            ))
+            let seed = seed + rank as u64;
+            let mut member = Succession::new(TASK, 3, nodes.clone(), rank, seed);
+            member.see(Coordinator::Away, Timestamp::from_ms(0));
+            Some(member)
         };
         Self {
             now: Timestamp::from_ms(0),
