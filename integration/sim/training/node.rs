@@ -206,6 +206,11 @@ impl World {
     }
 
     pub fn commanded(&mut self, node: usize, command: Command) {
+        if matches!(command, Command::Order(Order::Stop { .. })) {
+            // As the worker does it: the coordinator wants no more news of this run.
+            self.nodes[node].outbox.clear();
+            self.nodes[node].is_asking = false;
+        }
         match command {
             Command::Announce => {
                 if self.nodes[node].member.is_none() {

@@ -30,8 +30,11 @@ impl Run {
         self.excuse_absence(away_since, now);
         if self.may_adopt(decision) {
             self.adopt(&decision.successor, now, effects);
-        } else if decision.attempt == self.attempt && self.is_group(&decision.successor) {
-            effects.push(Effect::Match { only: Some(node) });
+        } else if decision.attempt == self.attempt && self.is_granted(&decision.successor) {
+            // Where the group forms again, it hears its place in the attempt after this one.
+            if self.state != TaskState::Regrouping {
+                effects.push(Effect::Match { only: Some(node) });
+            }
         } else if decision.attempt >= self.attempt {
             let reason = "it went on with others, and another group was granted meanwhile";
             self.lose(vec![Loss::new(node, reason, Fault::Nobodys)], now, effects);
@@ -52,12 +55,17 @@ impl Run {
             && steps.contains(&successor.start_step)
     }
 
-    /// Whether a successor is the present attempt.
-    fn is_group(&self, successor: &Successor) -> bool {
-        let addresses = self.seats.iter().map(|seat| &seat.ring_address);
-        self.nodes() == successor.members
-            && addresses.eq(&successor.ring_addresses)
+    /// Whether a successor is the present attempt, as it began: members may be lost since.
+    fn is_granted(&self, successor: &Successor) -> bool {
+        let told = successor.members.iter().zip(&successor.ring_addresses);
+        let told: Vec<_> = told.collect();
+        let mut seats = self
+            .seats
+            .iter()
+            .map(|seat| (&seat.member.node, &seat.ring_address));
+        self.group == successor.members
             && self.start_step == successor.start_step
+            && seats.all(|seat| told.contains(&seat))
     }
 
     fn adopt(&mut self, successor: &Successor, now: Timestamp, effects: &mut Vec<Effect>) {

@@ -126,6 +126,26 @@ fn several_attempts_are_caught_up_with_one_by_one() {
     assert_eq!(world.lost, [node(2)]);
 }
 
+/// One of them is lost before all others have told of it.
+#[test]
+fn who_tells_late_of_what_was_adopted_keeps_its_seat() {
+    let mut world = at_step(4);
+    let first = decision(&world, 2, &[1, 2, 3], 5);
+    succeeded(&mut world, 1, &first);
+    let reason = "it lost its state".to_owned();
+    let failed = Report::Failed {
+        task_fault: false,
+        reason,
+    };
+    world.report(3, failed);
+    assert_eq!(world.run.state, TaskState::Regrouping);
+    succeeded(&mut world, 2, &first);
+    assert_eq!(world.run.nodes(), [node(1), node(2)]);
+    let second = decision(&world, 3, &[1, 2], 6);
+    succeeded(&mut world, 2, &second);
+    assert_eq!((world.run.attempt, world.run.start_step), (3, 6));
+}
+
 /// The coordinator went on with the one that it reached: the others' work is not the group's.
 #[test]
 fn it_is_refused_where_another_attempt_was_granted() {
