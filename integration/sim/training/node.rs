@@ -214,7 +214,9 @@ impl World {
         match command {
             Command::Announce => {
                 if self.nodes[node].member.is_none() {
-                    let ring_address = self.bind(node);
+                    // Asked again, it says the same again.
+                    let open = self.nodes[node].offer.clone();
+                    let ring_address = open.unwrap_or_else(|| self.bind(node));
                     self.nodes[node].offer = Some(ring_address.clone());
                     self.say(node, Request::Offer { ring_address });
                 }
