@@ -34,6 +34,7 @@ use cryptomind_protocol::{
 mod miners;
 mod reasons;
 mod settlements;
+mod training;
 
 const SEEDS: u64 = 500;
 const DAY_MS: u64 = 24 * 3_600_000;

@@ -17,10 +17,11 @@
 //! | running, all work verified | the result, from the first rank | [`STALL_LIMIT_MS`] after the last news | finished | the first rank is lost, the next one delivers | all work is earned already |
 //! | running, serving | an acknowledgement of more samples | [`IDLE_LIMIT_MS`] after the last one | `Earn`; the timer starts anew; the last sample, or the client's last word, finishes it | closing, to be finished | the client's word counts |
 //! | running, closing | the newest acknowledgement, from the one that serves | [`CLOSE_LIMIT_MS`] after the client cancelled, or fell idle | `Earn`, then cancelled or finished | cancelled or finished all the same | settled |
-//! | regrouping | `Paused` of each member | [`PAUSE_LIMIT_MS`]; [`SUSPECT_LIMIT_MS`] for who is suspected, once all others have answered | matched, as the next attempt | the silent are lost | unchanged |
+//! | regrouping | `Paused` of each member | [`PAUSE_LIMIT_MS`]; [`REST_LIMIT_MS`] for whose ring broke, [`SUSPECT_LIMIT_MS`] for who is suspected or has no connection any more, once all others have answered | matched, as the next attempt | the silent are lost | unchanged |
 //! | any with a group | a member that leaves: the pause as above, without it | as above | it is let go, the rest form the next attempt | it may go; the rest go on | what it earned is its own |
 //! | any with a group | a member's connection | [`AWAY_LIMIT_MS`] after it broke, or after the coordinator came back | the member is told where the group stands | it is lost | what it earned is its own |
 //! | any with a group | news of a member that came back without the run's state | [`RETURN_LIMIT_MS`] | its report was on its way, and counts | it is lost, and asked anew | what it earned is its own |
+//! | any with a group | the coordinator, that is away: the members may form the next attempt, see [`crate::succession`] | – | [`Input::Succeeded`]: matched, as that attempt, where no other was granted; else who is in it is lost | a majority goes on, the rest waits | unchanged |
 //! | any with a group | a group that gets anywhere | [`MAX_FRUITLESS_ATTEMPTS`] without progress, [`MAX_ATTEMPTS_A_CHECKPOINT`] without a verified checkpoint | – | all are lost, the task begins again | unchanged |
 //! | waiting again | a further group; whoever failed and is back is chosen before others | [`Limits::offer_window_ms`], [`Limits::wait_ms`]; [`MAX_EXECUTIONS`] groups in all, [`MAX_STRIKES`] failures of one miner | matched | abandoned, or expired | settled |
 //! | any | the client | none: nothing waits for the client | `Cancel`: cancelled, settled; where somebody serves, closing | the task goes on to its end | settled as for all others |
@@ -43,7 +44,8 @@
 //! with all work verified, until the result is there; *settled* is each of the last five.
 //!
 //! **Invariants**: a run settles once; what it earned never shrinks and never exceeds the price of the
-//! work; a new attempt is granted here alone, so two halves of a group never both go on. Timers do not count while the
+//! work; a new attempt is granted here, or formed by a strict majority of the last one's members and adopted here, so two
+//! halves of a group never both earn. Timers do not count while the
 //! coordinator is away, nor over a step of its clock.
 //!
 //! **Is not**: the choice of a group (that is [`crate::market`]), nor money (that is [`crate::ledger`]).
@@ -62,7 +64,9 @@ use crate::market::waits::WaitRecord;
 use crate::market::{Offer, Surroundings};
 use crate::price::Terms;
 use crate::serve::Shown;
+use crate::succession::Decision;
 
+mod adopt;
 mod blame;
 mod checkpoint;
 mod choice;
@@ -86,6 +90,8 @@ use blame::{Fault, Loss};
 pub const PAUSE_LIMIT_MS: u64 = 5_000;
 /// How long a suspected member may still answer once all others have.
 pub const SUSPECT_LIMIT_MS: u64 = 300;
+/// How long a member that has come to rest by itself has to answer a pause: it computes nothing that it would have to end first.
+pub const REST_LIMIT_MS: u64 = 1_500;
 /// How long a member may be without a connection to the coordinator before it counts as lost.
 pub const AWAY_LIMIT_MS: u64 = 10_000;
 /// How long a member that came back without the run's state has for a report that was still on its way. Then it counts as
@@ -153,6 +159,9 @@ pub struct Seat {
     pub leaving: Option<String>,
     /// Whether a neighbour found it silent.
     pub suspected: bool,
+    /// Whether its ring broke in this attempt: it has come to rest.
+    #[serde(default)]
+    pub rests: bool,
     /// Its answer to the present pause.
     pub paused: Option<Paused>,
     /// What it computes with.
@@ -167,12 +176,19 @@ pub struct Seat {
 }
 
 /// Where a paused member stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paused {
     /// Steps that are committed there.
     pub committed: u64,
     /// Whether the next step is computed there and waits for the others' word.
     pub prepared: bool,
+}
+
+impl Paused {
+    /// Whether this member has the state after `step` steps, which no other is further than.
+    pub const fn reaches(&self, step: u64) -> bool {
+        self.committed == step || (self.committed + 1 == step && self.prepared)
+    }
 }
 
 /// A member vouches for a checkpoint.
@@ -249,6 +265,9 @@ pub struct Run {
     pub window_ends: Timestamp,
     /// The group by rank.
     pub seats: Vec<Seat>,
+    /// Who was in it by rank when the attempt began: only a strict majority of these can form the next one by themselves.
+    #[serde(default)]
+    pub group: Vec<NodeId>,
     /// Nodes that failed this task, once a failure.
     pub strikes: Vec<NodeId>,
     /// Failures that may be the task's own fault.
@@ -358,6 +377,13 @@ pub enum Input {
         shown: Option<Shown>,
         /// Whether its door is closed.
         left: bool,
+    },
+    /// A member says that its group formed the next attempt without the coordinator. Its votes' signatures are checked.
+    Succeeded {
+        /// Who.
+        node: NodeId,
+        /// What was decided.
+        decision: Box<Decision>,
     },
     /// The client cancels.
     Cancel,
@@ -483,6 +509,7 @@ impl Run {
             barred: Vec::new(),
             window_ends: now,
             seats: Vec::new(),
+            group: Vec::new(),
             strikes: Vec::new(),
             charges: Vec::new(),
             leaves: Vec::new(),
@@ -562,6 +589,9 @@ impl Run {
                 shown,
                 left,
             } => self.served((node, attempt), shown.as_ref(), left, now, &mut effects),
+            Input::Succeeded { node, decision } => {
+                self.succeeded(node, &decision, now, &mut effects);
+            }
             Input::Cancel => self.cancel(now, &mut effects),
             Input::HoldExpired(payments) => self.hold_expired(payments, now, &mut effects),
             Input::ClockSet => self.restart_timers(now),
@@ -685,9 +715,11 @@ impl Run {
         self.unverified_attempts += 1;
         // Whoever went back has to get there again before it can confirm it again.
         self.heard_since = None;
+        self.group = self.nodes();
+        // What lies beyond is computed anew, by another group: its sums may round otherwise, so nothing said of it holds.
         let start = self.start_step;
-        let reached = |c: &PendingCheckpoint| c.stored.is_some() && c.step <= start;
-        if !self.checkpoints.iter().any(reached) {
+        self.checkpoints.retain(|c| c.step <= start);
+        if !self.checkpoints.iter().any(|c| c.stored.is_some()) {
             self.stored_since = None;
         }
         self.faults.clear();
@@ -697,7 +729,8 @@ impl Run {
         self.deadline = now.plus_ms(self.limits.prepare_ms);
         self.reason = "the group prepares".to_owned();
         for seat in &mut self.seats {
-            (seat.ready, seat.suspected, seat.paused) = (false, false, None);
+            (seat.ready, seat.suspected, seat.rests) = (false, false, false);
+            seat.paused = None;
         }
         let members = self.seats.iter().map(|seat| seat.member.clone()).collect();
         let (attempt, start_step) = (self.attempt, self.start_step);
@@ -786,8 +819,11 @@ impl Run {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
+        let pauses = self.state == TaskState::Regrouping;
         if let Some(seat) = self.seat(node) {
             seat.away_since = seat.away_since.or(Some(now));
+            // It has been silent for as long as a connection may be.
+            seat.suspected |= pauses;
         }
         self.gone_if_leaving(node, now, effects);
         // It will not answer: perhaps it was the last that was waited for.
@@ -850,6 +886,9 @@ impl Run {
             Report::RingBroken {
                 suspect, reason, ..
             } => {
+                if let Some(seat) = self.seat(node) {
+                    seat.rests = true;
+                }
                 self.ring_broken(suspect, &reason, now, effects);
             }
             Report::Paused {
@@ -960,6 +999,7 @@ impl Seat {
             returned: None,
             leaving: None,
             suspected: false,
+            rests: false,
             paused: None,
         }
     }

@@ -5,9 +5,10 @@ use cryptomind_protocol::{Amount, NodeId, Timestamp};
 
 use super::blame::{Fault, Loss};
 use super::{
-    Effect, MAX_ATTEMPTS_A_CHECKPOINT, MAX_EXECUTIONS, MAX_FRUITLESS_ATTEMPTS, PAUSE_LIMIT_MS, Run,
-    SUSPECT_LIMIT_MS, Seat, work_after,
+    Effect, MAX_ATTEMPTS_A_CHECKPOINT, MAX_EXECUTIONS, MAX_FRUITLESS_ATTEMPTS, PAUSE_LIMIT_MS,
+    REST_LIMIT_MS, Run, SUSPECT_LIMIT_MS, Seat, work_after,
 };
+use crate::succession::agreed_step;
 
 impl Run {
     pub(super) fn ring_broken(
@@ -42,11 +43,14 @@ impl Run {
     /// Goes on once every member has answered, or those that can be waited for have.
     pub(super) fn regroup_if_answered(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let waited_ms = now.ms_since(self.paused_at);
-        let given_up = |suspected: bool| suspected && waited_ms >= SUSPECT_LIMIT_MS;
+        let given_up = |seat: &Seat| {
+            (seat.suspected && waited_ms >= SUSPECT_LIMIT_MS)
+                || (seat.rests && waited_ms >= REST_LIMIT_MS)
+        };
         let settled = self
             .seats
             .iter()
-            .all(|s| s.paused.is_some() || s.leaving.is_some() || given_up(s.suspected));
+            .all(|s| s.paused.is_some() || s.leaving.is_some() || given_up(s));
         if !settled && now < self.deadline {
             return;
         }
@@ -78,21 +82,11 @@ impl Run {
             || self.unverified_attempts >= MAX_ATTEMPTS_A_CHECKPOINT
     }
 
-    /// The step that the survivors go on from: the furthest that one of them committed, for then all
-    /// have prepared it. If one has not, they go back to the last verified checkpoint.
+    /// The step that the survivors go on from: see [`agreed_step`]. Where they have none in common, they go back to the last
+    /// verified checkpoint.
     fn agreed_step(&self) -> u64 {
-        let paused = || self.seats.iter().filter_map(|seat| seat.paused);
-        let furthest = paused()
-            .map(|p| p.committed)
-            .max()
-            .unwrap_or(self.verified_step);
-        let reaches = paused()
-            .all(|p| p.committed == furthest || (p.committed + 1 == furthest && p.prepared));
-        if reaches {
-            furthest
-        } else {
-            self.verified_step
-        }
+        let paused = self.seats.iter().filter_map(|seat| seat.paused);
+        agreed_step(paused).unwrap_or(self.verified_step)
     }
 
     fn all_leave(&self) -> bool {

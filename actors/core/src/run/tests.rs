@@ -18,6 +18,7 @@ use crate::market::Ability;
 use crate::price::{Extent, ItemUse, Prices};
 use crate::rating::{NEWCOMER_LOW_MILLI, withheld_ppm};
 
+mod adopt;
 mod blame;
 mod choice;
 mod demand;

@@ -5,8 +5,8 @@ use cryptomind_protocol::{NodeId, Timestamp};
 
 use super::blame::{Fault, Loss};
 use super::{
-    AWAY_LIMIT_MS, CONFIRM_LIMIT_MS, Effect, RETURN_LIMIT_MS, Run, STALL_LIMIT_MS, STORE_LIMIT_MS,
-    SUSPECT_LIMIT_MS, Seat,
+    AWAY_LIMIT_MS, CONFIRM_LIMIT_MS, Effect, REST_LIMIT_MS, RETURN_LIMIT_MS, Run, STALL_LIMIT_MS,
+    STORE_LIMIT_MS, SUSPECT_LIMIT_MS, Seat,
 };
 use crate::market::Surroundings;
 
@@ -155,11 +155,12 @@ impl Run {
         let complete = self.offers.len() >= self.spec.miners as usize;
         let answers = complete || !self.asked.is_empty();
         let window = (waiting && answers).then_some(self.window_ends);
-        let suspects =
-            (self.state == TaskState::Regrouping).then(|| self.paused_at.plus_ms(SUSPECT_LIMIT_MS));
+        let pauses = self.state == TaskState::Regrouping;
+        let limits = [SUSPECT_LIMIT_MS, REST_LIMIT_MS].map(|ms| self.paused_at.plus_ms(ms));
+        let silent = limits.into_iter().filter(|_| pauses);
         let checkpoint = self.confirm_until().or_else(|| self.store_until());
         away.chain(window)
-            .chain(suspects)
+            .chain(silent)
             .chain(checkpoint.filter(|_| running))
             .chain(self.late_at())
             .chain([self.deadline, self.ends()])

@@ -280,6 +280,36 @@ fn who_is_suspected_and_silent_is_not_waited_for() {
     assert_eq!(world.run.state, TaskState::Matched);
 }
 
+/// It said itself that its ring broke, so it computes nothing that it would have to end first.
+#[test]
+fn who_rests_and_is_silent_is_not_waited_for_long() {
+    let mut world = World::new();
+    world.match_three();
+    [2, 3].iter().for_each(|n| world.report(*n, broken(None)));
+    paused(&mut world, 1, 0);
+    paused(&mut world, 2, 0);
+    wait(&mut world, REST_LIMIT_MS - 1);
+    blamed(&world, &[]);
+    world.pass(1);
+    blamed(&world, &[3]);
+    assert_eq!(world.run.state, TaskState::Matched);
+}
+
+/// It was silent for as long as a connection may be.
+#[test]
+fn whose_connection_breaks_in_a_pause_is_suspected() {
+    let mut world = World::new();
+    world.match_three();
+    world.report(2, broken(None));
+    paused(&mut world, 1, 0);
+    paused(&mut world, 2, 0);
+    wait(&mut world, SUSPECT_LIMIT_MS);
+    world.feed(Input::Disconnected(node(3)));
+    world.pass(1);
+    blamed(&world, &[3]);
+    assert_eq!(world.run.state, TaskState::Matched);
+}
+
 #[test]
 fn a_pause_that_nobody_answers_begins_again() {
     let mut world = World::new();

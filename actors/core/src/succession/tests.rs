@@ -1,0 +1,269 @@
+//! Members on a network that loses, delays and repeats; whatever happens, one successor at most.
+
+use super::*;
+
+const TASK: TaskId = TaskId::new([1; 16]);
+
+fn node(n: usize) -> NodeId {
+    NodeId::new([n as u8 + 1; 32])
+}
+
+fn at(committed: u64, prepared: bool) -> Paused {
+    Paused {
+        committed,
+        prepared,
+    }
+}
+
+/// Members, and the messages between them.
+struct Group {
+    now: Timestamp,
+    dice: Dice,
+    loss: u64,
+    delay_ms: u64,
+    suspect: Option<usize>,
+    members: Vec<Option<Succession>>,
+    standings: Vec<Paused>,
+    mail: Vec<(Timestamp, usize, usize, Message)>,
+    decided: Vec<Option<(Timestamp, Decision)>>,
+}
+
+impl Group {
+    fn new(standings: &[Paused], seed: u64) -> Self {
+        let world = standings.len();
+        let nodes: Vec<_> = (0..world).map(node).collect();
+        let member = |rank| {
+            let seed = seed + rank as u64;
+            let mut member = Succession::new(TASK, 3, nodes.clone(), rank, seed);
+            member.see(Coordinator::Away, Timestamp::from_ms(0));
+            Some(member)
+        };
+        Self {
+            now: Timestamp::from_ms(0),
+            dice: Dice::new(seed),
+            loss: 0,
+            delay_ms: 10,
+            suspect: None,
+            members: (0..world).map(member).collect(),
+            standings: standings.to_vec(),
+            mail: Vec::new(),
+            decided: vec![None; world],
+        }
+    }
+
+    fn rest(&mut self, rank: usize) {
+        let standing = Standing {
+            at: self.standings[rank],
+            ring_address: format!("h:{rank}"),
+            suspect: self.suspect.map(node),
+        };
+        let member = self.members[rank].as_mut().unwrap();
+        let effects = member.rest(standing, self.now);
+        self.carry_out(rank, effects);
+    }
+
+    fn rest_all(&mut self, ranks: &[usize]) {
+        ranks.iter().for_each(|rank| self.rest(*rank));
+    }
+
+    fn carry_out(&mut self, from: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send { to, message } => {
+                    let to = to.as_bytes()[0] as usize - 1;
+                    for _ in 0..1 + u64::from(self.dice.below(10) == 0) {
+                        if self.dice.below(100) >= self.loss {
+                            let delay = self.dice.below(self.delay_ms) + 1;
+                            let at = self.now.plus_ms(delay);
+                            self.mail.push((at, from, to, message.clone()));
+                        }
+                    }
+                }
+                Effect::Rest => self.rest(from),
+                Effect::Decided(decision) => {
+                    assert!(self.decided[from].is_none(), "told once");
+                    let nodes: Vec<_> = (0..self.members.len()).map(node).collect();
+                    assert!(decision.is_proven(TASK, &nodes));
+                    self.decided[from] = Some((self.now, decision));
+                }
+            }
+        }
+    }
+
+    fn see(&mut self, rank: usize, coordinator: Coordinator) {
+        let now = self.now;
+        let effects = self.members[rank].as_mut().unwrap().see(coordinator, now);
+        self.carry_out(rank, effects);
+    }
+
+    fn live(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now = self.now.plus_ms(1);
+            let now = self.now;
+            let (due, rest) = std::mem::take(&mut self.mail)
+                .into_iter()
+                .partition(|(at, ..)| *at <= now);
+            self.mail = rest;
+            let due: Vec<_> = due;
+            for (_, from, to, message) in due {
+                if let Some(member) = &mut self.members[to] {
+                    let effects = member.hear(node(from), message, now);
+                    self.carry_out(to, effects);
+                }
+            }
+            for rank in 0..self.members.len() {
+                let due = |m: &&mut Succession| m.next_timer().is_some_and(|at| now >= at);
+                if let Some(member) = self.members[rank].as_mut().filter(due) {
+                    let effects = member.tick(now);
+                    self.carry_out(rank, effects);
+                }
+            }
+        }
+    }
+
+    fn decisions(&self) -> Vec<&Decision> {
+        let decided = self.decided.iter().flatten();
+        decided.map(|(_, decision)| decision).collect()
+    }
+}
+
+#[test]
+fn a_majority_goes_on_from_the_furthest_step_within_half_a_second() {
+    for seed in 0..50 {
+        let mut group = Group::new(&[at(7, true), at(8, false), at(0, false)], seed);
+        group.members[2] = None;
+        group.suspect = Some(2);
+        group.rest_all(&[0, 1]);
+        group.live(500);
+        let decisions = group.decisions();
+        assert_eq!(decisions.len(), 2, "seed {seed}");
+        assert_eq!(decisions[0].successor, decisions[1].successor);
+        let successor = &decisions[0].successor;
+        assert_eq!(successor.members, [node(0), node(1)]);
+        assert_eq!(successor.ring_addresses, ["h:0", "h:1"]);
+        assert_eq!((decisions[0].attempt, successor.start_step), (4, 8));
+    }
+}
+
+#[test]
+fn exactly_half_and_a_minority_never_go_on() {
+    for (world, there) in [(2, 1), (4, 2), (3, 1), (4, 1)] {
+        let mut group = Group::new(&vec![at(5, false); world], 9);
+        (there..world).for_each(|rank| group.members[rank] = None);
+        (0..there).for_each(|rank| group.rest(rank));
+        group.live(20_000);
+        assert!(group.decisions().is_empty(), "{there} of {world}");
+        let timers = group.members.iter().flatten().map(Succession::next_timer);
+        assert!(timers.clone().all(|at| at.is_some()));
+    }
+}
+
+#[test]
+fn who_still_trains_is_called_to_rest_and_waited_for() {
+    let mut group = Group::new(&[at(5, true); 4], 3);
+    group.rest(2);
+    group.live(500);
+    assert_eq!(group.decisions().len(), 4);
+    assert_eq!(group.decisions()[0].successor.members.len(), 4);
+}
+
+#[test]
+fn who_hears_the_coordinator_keeps_all_others_waiting_for_it() {
+    for seen in [Coordinator::Decides, Coordinator::Awaited] {
+        let mut group = Group::new(&[at(5, true); 3], 4);
+        group.see(1, seen);
+        group.rest_all(&[0, 1, 2]);
+        group.live(4_000);
+        assert!(group.decisions().is_empty());
+        group.see(1, Coordinator::Away);
+        group.live(4_000);
+        assert_eq!(group.decisions().len(), 3);
+    }
+}
+
+#[test]
+fn whose_connection_is_about_to_be_given_up_is_waited_for() {
+    let mut group = Group::new(&[at(5, true); 3], 4);
+    group.see(2, Coordinator::Awaited);
+    group.rest_all(&[0, 1, 2]);
+    group.live(300);
+    group.see(2, Coordinator::Away);
+    group.live(200);
+    let members = group.decisions()[0].successor.members.len();
+    assert_eq!((group.decisions().len(), members), (3, 3));
+}
+
+#[test]
+fn who_lacks_the_state_is_left_behind_where_a_majority_has_it() {
+    let mut group = Group::new(&[at(8, false), at(0, false), at(7, true)], 5);
+    group.rest_all(&[0, 1, 2]);
+    group.live(600);
+    let successor = &group.decisions()[0].successor;
+    assert_eq!(successor.members, [node(0), node(2)]);
+    let mut group = Group::new(&[at(8, false), at(0, false)], 5);
+    group.rest_all(&[0, 1]);
+    group.live(5_000);
+    assert!(group.decisions().is_empty(), "they need a checkpoint");
+}
+
+#[test]
+fn a_proof_is_of_one_task_one_attempt_and_distinct_members() {
+    let mut group = Group::new(&[at(5, true); 3], 6);
+    group.rest_all(&[0, 1, 2]);
+    group.live(500);
+    let good = group.decisions()[0].clone();
+    let nodes: Vec<_> = (0..3).map(node).collect();
+    let is_proven = |d: &Decision| d.is_proven(TASK, &nodes);
+    assert!(is_proven(&good) && !good.is_proven(TaskId::new([2; 16]), &nodes));
+    let with = |change: fn(&mut Decision)| {
+        let mut decision = good.clone();
+        change(&mut decision);
+        decision
+    };
+    let bad = [
+        with(|d| d.attempt += 1),
+        with(|d| d.votes.clear()),
+        with(|d| d.votes = vec![d.votes[0]; 3]),
+        with(|d| d.votes.iter_mut().for_each(|v| v.node = node(8))),
+        with(|d| d.votes[0].ballot.round += 1),
+        with(|d| d.successor.start_step += 1),
+        with(|d| d.successor.members.reverse()),
+    ];
+    assert!(!bad.iter().any(is_proven));
+}
+
+/// Loss, delay, repetition, members that die: never two successors; and where a majority lives on a network that is quiet
+/// again, one.
+#[test]
+fn never_two_successors_and_one_in_the_end() {
+    for seed in 0..400 {
+        let mut dice = Dice::new(seed).branch(1);
+        let world = 3 + dice.below(3) as usize;
+        let standing = |d: &mut Dice| at(6 + d.below(2), true);
+        let standings: Vec<_> = (0..world).map(|_| standing(&mut dice)).collect();
+        let mut group = Group::new(&standings, seed);
+        (group.loss, group.delay_ms) = (dice.below(60), 1 + dice.below(300));
+        let dead = dice.below(world as u64 / 2 + 1) as usize;
+        for rank in 0..world {
+            let wait = dice.below(100);
+            group.live(wait);
+            group.rest(rank);
+        }
+        for rank in dice.some(dead, world) {
+            let wait = dice.below(400);
+            group.live(wait);
+            group.members[rank] = None;
+        }
+        group.live(3_000);
+        (group.loss, group.delay_ms) = (0, 20);
+        group.live(8_000);
+        let decisions = group.decisions();
+        let same = |d: &&Decision| d.successor == decisions[0].successor;
+        assert!(decisions.iter().all(same), "seed {seed}");
+        let alive = group.members.iter().flatten();
+        assert!(
+            (world - dead) * 2 <= world || alive.clone().all(|m| m.decision().is_some()),
+            "seed {seed}: nobody decided"
+        );
+    }
+}
