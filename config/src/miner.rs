@@ -46,11 +46,21 @@ pub struct Compute {
     pub max_memory: Option<u64>,
 }
 
+impl RingProfile {
+    /// Its word in a file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Lan => "lan",
+        }
+    }
+}
+
 /// Words for `ring.profile`.
 const PROFILES: [(&str, Option<RingProfile>); 3] = [
     ("auto", None),
-    ("loopback", Some(RingProfile::Loopback)),
-    ("lan", Some(RingProfile::Lan)),
+    (RingProfile::Loopback.name(), Some(RingProfile::Loopback)),
+    (RingProfile::Lan.name(), Some(RingProfile::Lan)),
 ];
 
 /// `[ring]`: where other miners of a group reach this one.

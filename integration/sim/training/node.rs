@@ -642,9 +642,9 @@ impl World {
         }
         let this = &self.nodes[node];
         let ring = this.ring.as_ref().unwrap();
-        let hop = ring::hop(ring.rank, ring.members.len(), number);
-        let cuts = ring::segments(this.buffer.len(), ring.members.len());
-        let values = this.buffer[cuts[hop.send].clone()].to_vec();
+        let schedule = ring::Schedule::ring(ring.rank, ring.members.len(), this.buffer.len());
+        let sent = schedule.hops[number].send;
+        let values = this.buffer[schedule.segments[sent].clone()].to_vec();
         self.send_data(node, values);
         self.progress(node);
     }
@@ -675,10 +675,10 @@ impl World {
             return;
         };
         ring.received += 1;
-        let (rank, world) = (ring.rank, ring.members.len());
+        let world = ring.members.len();
         match stage {
             Stage::Hop(number) => {
-                self.take(node, ring::hop(rank, world, number), values);
+                self.take(node, number, values);
                 match number + 1 < ring::hops(world) {
                     true => self.enter_hop(node, number + 1),
                     false => self.begin_apply(node),
@@ -689,15 +689,17 @@ impl World {
         }
     }
 
-    fn take(&mut self, node: usize, hop: ring::Hop, values: Vec<Value>) {
+    fn take(&mut self, node: usize, number: usize, values: Vec<Value>) {
         let this = &mut self.nodes[node];
-        let world = this.ring.as_ref().unwrap().members.len();
-        let cut = ring::segments(this.buffer.len(), world)[hop.receive].clone();
-        let own = &mut this.buffer[cut];
+        let ring = this.ring.as_ref().unwrap();
+        let schedule = ring::Schedule::ring(ring.rank, ring.members.len(), this.buffer.len());
+        let hop = schedule.hops[number];
+        let own = &mut this.buffer[schedule.segments[hop.receive].clone()];
         assert_eq!(own.len(), values.len(), "out of step");
         match hop.kind {
             ring::Kind::Reduce => own.iter_mut().zip(values).for_each(|(a, b)| add(a, b)),
             ring::Kind::Gather => own.copy_from_slice(&values),
+            ring::Kind::Collect => unreachable!("nothing is collected in a ring"),
         }
     }
 

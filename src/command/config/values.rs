@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cryptomind_config::{Client, Coordinator, Format, Miner, MinerNode, Storage};
+use cryptomind_config::{Client, Coordinator, Format, Miner, MinerNode, RingProfile, Storage};
 use cryptomind_protocol::genesis::NetworkKind;
 
 type Pairs = Vec<(&'static str, String)>;
@@ -149,6 +149,7 @@ fn miner_node(node: &MinerNode) -> Pairs {
 
 impl Values for Miner {
     fn values(&self) -> Pairs {
+        let profile = self.ring.profile.map_or("auto", RingProfile::name);
         let ports = self.ring.ports.as_ref().map(|ports| format!("{ports}"));
         let mut values = vec![("coordinator", self.coordinator.to_string())];
         values.extend(miner_node(&self.node));
@@ -158,6 +159,7 @@ impl Values for Miner {
             ("market.reserve", self.market.reserve.to_string()),
             ("ring.host", optional(&self.ring.host)),
             ("ring.ports", optional(&ports)),
+            ("ring.profile", profile.to_string()),
             ("probe.listen", self.probe.listen.to_string()),
             ("selftest.seconds", self.selftest.seconds.to_string()),
             ("selftest.hours", self.selftest.hours.to_string()),
