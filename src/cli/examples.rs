@@ -271,7 +271,7 @@ Examples:
 pub const BENCH_RING: &str = "\
 `bus_gib_s` is what nccl-tests call bus bandwidth: S/t · 2(N-1)/N for a buffer of S bytes of f32, whatever it travels in.
 `raw_gib_s` is what the same QUIC streams move both ways at once where nobody looks at the bytes, in turn with the sums;
-`of_raw` is what sums move over that. `wire_bytes_ratio` is all UDP payload that a rank sent over the least that it must.
+`of_raw` is what sums move over that (int8 among more than two has more links than the one that raw bytes take). `wire_bytes_ratio` is all UDP payload that a rank sent over the least that it must.
 
 Examples:
   cryptomind bench ring --format json

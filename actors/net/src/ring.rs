@@ -17,7 +17,8 @@
 //!
 //! What it is not: it picks no members, starts no attempt, and does not know what the values mean.
 //!
-//! Close codes of ring links: 0x10000 + rank, that rank has left in good order; 0x20000 + rank, that rank is to blame.
+//! Close codes of ring links: 0x10000 + rank, that rank has left in good order; 0x20000 + rank, that rank is to blame;
+//! 0x30000 + rank, that rank found that a sum overflows.
 
 mod blocks;
 mod collective;
@@ -49,6 +50,7 @@ pub use error::RingError;
 pub use member::{Ring, Sent, Summing};
 pub use profile::Profile;
 
+use crate::close::Close;
 use crate::endpoint::Endpoint;
 use crate::limits::Limits;
 use door::Door;
@@ -87,10 +89,7 @@ pub struct RingPlan {
 impl RingPlan {
     /// How many ranks ahead the farthest is that this node sends to.
     fn farthest(&self) -> usize {
-        match self.wire {
-            Wire::F32 | Wire::Bf16 => 1,
-            Wire::Int8 => self.members.len() - 1,
-        }
+        self.wire.farthest(self.members.len())
     }
 }
 
@@ -273,27 +272,43 @@ impl Socket {
     ) -> Result<Vec<Previous>, RingError> {
         let place = health.place();
         let mut arrivals = self.door.expect(plan, place);
+        let mut welcomes = JoinSet::new();
         let mut here: BTreeMap<usize, Previous> = BTreeMap::new();
         let missing = |here: &BTreeMap<usize, Previous>| {
             (1..=plan.farthest()).find(|distance| !here.contains_key(distance))
         };
         while let Some(next) = missing(&here) {
-            let rank = place.behind(next);
-            let what = format!("rank {rank} did not dial");
-            let arrival = tokio::time::timeout_at(deadline, arrivals.recv())
-                .await
-                .map_err(|_| late(&what, plan, Some(place.node(rank))))?;
-            // The door keeps its end until the next attempt is expected, which takes this socket's join.
-            let arrival = arrival.ok_or_else(|| RingError::Plan {
-                reason: "another attempt was joined on this socket".into(),
-            })?;
-            let distance = place.distance_behind(arrival.link.rank as usize);
-            match Previous::welcome(arrival).await {
-                Ok(link) => {
-                    health.adopt(link.quic());
-                    here.insert(distance, link);
+            tokio::select! {
+                // The door keeps its end until the next attempt is expected, which takes this socket's join.
+                arrival = arrivals.recv() => {
+                    let arrival = arrival.ok_or_else(|| RingError::Plan {
+                        reason: "another attempt was joined on this socket".into(),
+                    })?;
+                    let distance = place.distance_behind(arrival.link.rank as usize);
+                    here.retain(|_, link| link.quic().close_reason().is_none());
+                    match here.contains_key(&distance) {
+                        // Its first link stands; if it has given that up, it shows in a moment.
+                        true => arrival.refuse(Close::Busy),
+                        false => drop(welcomes.spawn(async move {
+                            (distance, Previous::welcome(arrival).await)
+                        })),
+                    }
                 }
-                Err(error) => tracing::debug!(%error, "a rank broke off; it will dial again"),
+                Some(Ok((distance, welcomed))) = welcomes.join_next(), if !welcomes.is_empty() => {
+                    match welcomed {
+                        Ok(link) if !here.contains_key(&distance) => {
+                            health.adopt(link.quic());
+                            here.insert(distance, link);
+                        }
+                        Ok(_) => {}
+                        Err(error) => tracing::debug!(%error, "a rank broke off; it will dial again"),
+                    }
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    let rank = place.behind(next);
+                    let what = format!("rank {rank} did not dial");
+                    return Err(late(&what, plan, Some(place.node(rank))));
+                }
             }
         }
         Ok(here.into_values().collect())

@@ -30,6 +30,9 @@ const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 /// Ring links carry one stream of gradients between neighbours that are measured to be near. They are idle between two sums,
 /// after which the congestion window is not to be found anew.
 const RING_INITIAL_WINDOW: u64 = 1024 * 1024;
+/// Most bytes in flight to this side on a ring link's data stream. What nobody reads yet leaves room in the connection's window,
+/// or pings would wait behind it.
+const RING_STREAM_WINDOW: u32 = WINDOW / 2;
 /// What is under way on one of them: more than a local network holds, and little enough that it is still in the processor's
 /// cache when it is sealed and opened (a window of 8 MiB is a quarter slower on one machine).
 const RING_SEND_WINDOW: u64 = 1024 * 1024;
@@ -58,7 +61,7 @@ fn settings(alpn: &str, listens: bool) -> TransportConfig {
         .send_window(WINDOW.into())
         .datagram_receive_buffer_size(None);
     if alpn == ALPN_RING {
-        config.stream_receive_window(WINDOW.into());
+        config.stream_receive_window(RING_STREAM_WINDOW.into());
     }
     config
 }

@@ -43,6 +43,14 @@ impl Wire {
         matches!(self, Self::F32)
     }
 
+    /// How many ranks ahead the farthest is that a rank sends to, in a ring of `world`.
+    pub const fn farthest(self, world: usize) -> usize {
+        match self {
+            Self::F32 | Self::Bf16 => 1,
+            Self::Int8 => world.saturating_sub(1),
+        }
+    }
+
     /// How many bytes a segment of `values` takes.
     pub const fn bytes(self, values: usize) -> usize {
         match self {

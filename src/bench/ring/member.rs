@@ -95,7 +95,7 @@ async fn sum(rank: usize, socket: &RingSocket, order: &Order) -> Result<Timed, E
     let ring = socket.join(plan(rank, order)).await.map_err(failed)?;
     let own: Vec<f32> = (0..order.values).map(|at| value(rank, at)).collect();
     let mut bench = Bench {
-        raw: vec![0; order.wire.bytes(order.values) * 2 * (world - 1) / world].into(),
+        raw: vec![1; order.wire.bytes(order.values) * 2 * (world - 1) / world].into(),
         ring,
         order,
         buffer: Buffer::of(own.clone()),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cryptomind_protocol::ring::Link;
 use cryptomind_protocol::{NodeId, TaskId};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -146,8 +147,11 @@ impl Door {
 /// A ring that is closed already takes no second link.
 fn deliver(expected: Option<Expected>, arrival: Arrival) {
     let Some(expected) = expected else { return };
-    if let Err(e) = expected.arrivals.try_send(arrival) {
-        e.into_inner().refuse(Close::Stranger);
+    match expected.arrivals.try_send(arrival) {
+        Ok(()) => {}
+        // Others are being looked at: it may dial again.
+        Err(TrySendError::Full(arrival)) => arrival.refuse(Close::Busy),
+        Err(TrySendError::Closed(arrival)) => arrival.refuse(Close::Stranger),
     }
 }
 

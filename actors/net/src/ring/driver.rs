@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cryptomind_protocol::ring::Wire;
+use futures_util::future::join_all;
 use quinn::{RecvStream, SendStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -145,10 +146,29 @@ impl Driver {
     }
 
     async fn sum(&mut self, wire: Wire, buffer: Buffer) -> Result<Buffer, RingError> {
+        self.check(wire, &buffer)?;
         let at = (self.attempt, self.sequence);
         let mut sum = Collective::sum(at, self.rank_of_world(), wire, buffer);
         self.carry_out(&mut sum).await?;
         Ok(sum.into_buffer())
+    }
+
+    /// Whether there are links for this format, and a residual for each value, or none.
+    fn check(&self, wire: Wire, buffer: &Buffer) -> Result<(), RingError> {
+        let links = wire.farthest(self.health.place().world());
+        let Buffer { values, residual } = buffer;
+        let refuse = |reason: String| {
+            let error = RingError::Plan { reason };
+            Err(self.health.fail(error))
+        };
+        if links > self.ahead.len() {
+            return refuse(format!("{wire} was not planned"));
+        }
+        if !residual.is_empty() && residual.len() != values.len() {
+            let (values, residual) = (values.len(), residual.len());
+            return refuse(format!("{values} values, {residual} residuals"));
+        }
+        Ok(())
     }
 
     pub(super) async fn barrier(&mut self) -> Result<(), RingError> {
@@ -226,20 +246,22 @@ impl Driver {
             biased;
             moved = async { tokio::try_join!(write, behind.skip(bytes, place, previous)).map(|_| ()) } => moved,
             error = health.failed() => Err(error),
+            () = tokio::time::sleep(COLLECTIVE_LIMIT) => Err(RingError::Timeout {
+                what: "bytes did not pass".into(),
+                ms: COLLECTIVE_LIMIT.as_millis() as u64,
+                suspect: None,
+            }),
         };
         moved.map_err(|error| health.fail(error))
     }
 
     async fn leave(&mut self) {
         if self.health.failure().is_none() {
-            let taken = async {
-                for link in &mut self.ahead {
-                    if link.stream.finish().is_ok() {
-                        // A rank that is gone is not waited for.
-                        let _ = link.stream.stopped().await;
-                    }
-                }
-            };
+            for link in &mut self.ahead {
+                // Fails where the rank is gone.
+                let _ = link.stream.finish();
+            }
+            let taken = join_all(self.ahead.iter_mut().map(|link| link.stream.stopped()));
             let _ = tokio::time::timeout(LEAVE_LIMIT, taken).await;
         }
         self.health.close(self.health.place().leave_code(), "left");

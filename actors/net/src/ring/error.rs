@@ -11,6 +11,7 @@ use crate::fault;
 
 const LEFT: u64 = 0x1_0000;
 const BLAME: u64 = 0x2_0000;
+const OVERFLOW: u64 = 0x3_0000;
 
 /// Why a ring ended. The first error stays: every later call gives it again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -187,6 +188,7 @@ impl Place {
         let of = |node: &NodeId| self.members.iter().position(|member| member == node);
         let (base, rank) = match error {
             RingError::Left { rank, .. } => (LEFT, Some(*rank as usize)),
+            RingError::Overflow => (OVERFLOW, Some(self.rank)),
             other => (BLAME, other.suspect().as_ref().and_then(of)),
         };
         rank.map_or_else(
@@ -220,6 +222,7 @@ impl Place {
         match code / LEFT {
             1 if known => self.left(named),
             2 if known => self.broken(named, format!("rank {with} says: {reason}")),
+            3 if known => RingError::Overflow,
             // Dropped or shut down without a word for the ring.
             _ if code == Close::Done.code().into_inner() => self.left(with),
             _ => self.broken(with, reason),
@@ -315,7 +318,15 @@ mod tests {
         assert_eq!(told(&place.left(2)), place.left(2));
         assert_eq!(told(&RingError::Ended), place.left(1));
         // Codes that no member sends are the neighbour's own fault.
-        for code in [7, LEFT + 4, BLAME + 9, 3 * LEFT, u64::MAX >> 2] {
+        assert_eq!(told(&RingError::Overflow), RingError::Overflow);
+        for code in [
+            7,
+            LEFT + 4,
+            BLAME + 9,
+            OVERFLOW + 4,
+            4 * LEFT,
+            u64::MAX >> 2,
+        ] {
             assert_eq!(place.closed(0, code, "?").suspect(), Some(node(0)));
         }
         assert_eq!(place.closed(0, 0, ""), place.left(0));

@@ -30,10 +30,14 @@ impl Health {
 
     /// This connection falls with the ring, at once where the ring has fallen already.
     pub(super) fn adopt(&self, connection: &quinn::Connection) {
-        self.connections
+        let mut connections = self
+            .connections
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(connection.clone());
+            .unwrap_or_else(PoisonError::into_inner);
+        // Who dials again and again is not kept each time.
+        connections.retain(|earlier| earlier.close_reason().is_none());
+        connections.push(connection.clone());
+        drop(connections);
         if let Some(error) = self.failure() {
             self.close(self.place.close_code(&error), &error.to_string());
         }

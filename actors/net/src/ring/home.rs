@@ -35,9 +35,17 @@ impl Home {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(ErrorBody::internal)?;
         let handle = runtime.handle().clone();
-        let endpoint = {
+        let made = {
             let _inside = handle.enter();
-            endpoint()?
+            endpoint()
+        };
+        let endpoint = match made {
+            Ok(endpoint) => endpoint,
+            Err(error) => {
+                // A caller's runtime is no place to wait for this one's end.
+                runtime.shutdown_background();
+                return Err(error);
+            }
         };
         let (end, ended) = oneshot::channel::<()>();
         let last = endpoint.clone();

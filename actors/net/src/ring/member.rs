@@ -37,6 +37,9 @@ struct Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        // Before the streams are gone: a broken stream would look like a broken member.
+        let leave = self.health.place().leave_code();
+        self.health.close(leave, "left");
         self.driver.abort();
     }
 }

@@ -75,14 +75,20 @@ fn write_bf16(values: &mut [f32], places: &mut [u8]) {
     });
 }
 
-/// The nearest bfloat16, ties to even. What is no number stays none: its payload's top bit is set.
+/// The nearest bfloat16, ties to even; of the largest numbers, which are nearest to infinity, the largest. What is no number stays
+/// none: its payload's top bit is set.
 #[inline(always)]
 fn upper_half(value: f32) -> u16 {
+    const LARGEST: u32 = 0x7f7f_ffff;
     let bits = value.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
-    let quiet = bits | 0x0040_0000;
-    let bits = if value.is_nan() { quiet } else { rounded };
-    (bits >> 16) as u16
+    let magnitude = bits & 0x7fff_ffff;
+    let rounded = (magnitude + 0x7fff + ((bits >> 16) & 1)).min(LARGEST);
+    let quiet = match magnitude > EXPONENT {
+        true => magnitude | 0x0040_0000,
+        false => magnitude,
+    };
+    let magnitude = if magnitude < EXPONENT { rounded } else { quiet };
+    (((bits & 0x8000_0000) | magnitude) >> 16) as u16
 }
 
 #[inline(always)]
@@ -462,8 +468,11 @@ mod tests {
             }
             let above = |lower: u32| upper_half(f32::from_bits(exact.to_bits() + lower));
             assert_eq!(above(0x7fff), upper, "below the middle: down");
-            assert_eq!(above(0x8001), upper + 1, "above it: up");
-            assert_eq!(above(0x8000), upper + (upper & 1), "a tie: to even");
+            // Nothing finite becomes infinite.
+            let up = (upper + 1) - u16::from(upper & 0x7fff == 0x7f7f);
+            assert_eq!(above(0x8001), up, "above it: up");
+            let even = if upper & 1 == 1 { up } else { upper };
+            assert_eq!(above(0x8000), even, "a tie: to even");
         }
     }
 

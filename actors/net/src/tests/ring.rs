@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cryptomind_protocol::frame::ALPN_RING;
-use cryptomind_protocol::ring::{Link, Wire};
+use cryptomind_protocol::ring::{EVICT_MS, Link, Wire};
 use cryptomind_protocol::{NodeId, TaskId};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -217,9 +217,59 @@ async fn a_sum_that_overflows_is_nobodys_fault() {
     let rings = join_all(&sockets, &plan(&sockets)).await;
     let sums = rings.iter().map(|ring| sum(ring, vec![f32::MAX; 9]));
     for summed in all(sums).await {
-        let error = summed.unwrap_err();
-        assert_eq!(error.suspect(), None, "{error}");
+        assert_eq!(summed, Err(RingError::Overflow));
     }
+}
+
+/// What nobody reads yet must not take the room of the pings: one member comes a while after the other, which has sent all
+/// that the windows hold by then.
+#[tokio::test]
+async fn a_member_may_come_late_to_a_large_sum() {
+    let sockets = sockets(2);
+    let rings = join_all(&sockets, &plan(&sockets)).await;
+    let len = 5_000_000;
+    let early = sum(&rings[1], vec![1.0; len]);
+    let late = async {
+        // Longer than a silent neighbour is waited for.
+        tokio::time::sleep(Duration::from_millis(EVICT_MS + 1_000)).await;
+        sum(&rings[0], vec![2.0; len]).await
+    };
+    let (early, late) = tokio::join!(early, late);
+    assert!(early.unwrap().iter().all(|sum| *sum == 3.0));
+    assert!(late.unwrap().iter().all(|sum| *sum == 3.0));
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_an_error() {
+    let first = socket(0);
+    let again = RingSocket::bind(first.local_addr(), key(1), NETWORK);
+    assert_eq!(again.err().unwrap().code, "cannot_bind");
+}
+
+#[tokio::test]
+async fn a_format_that_was_not_planned_is_refused() {
+    let sockets = sockets(3);
+    let rings = join_all(&sockets, &plan(&sockets)).await;
+    for summed in all(rings
+        .iter()
+        .map(|ring| ring.sum(Wire::Int8, Buffer::of(vec![1.0]))))
+    .await
+    {
+        let error = summed.unwrap_err();
+        assert!(
+            matches!(error, RingError::Plan { .. } | RingError::Left { .. }),
+            "{error}"
+        );
+    }
+    let owed_too_much = Buffer {
+        values: vec![1.0],
+        residual: vec![0.0; 2],
+    };
+    let error = rings[0].sum(Wire::F32, owed_too_much).await.unwrap_err();
+    assert!(
+        matches!(error, RingError::Plan { .. } | RingError::Left { .. }),
+        "{error}"
+    );
 }
 
 /// Each member leaves as soon as it has its own sum: what it sent last must still arrive.

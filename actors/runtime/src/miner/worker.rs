@@ -20,6 +20,7 @@ use cryptomind_net::Endpoint;
 use cryptomind_net::ring::{Profile, RingSocket};
 use cryptomind_protocol::frame::ALPN_SERVE;
 use cryptomind_protocol::node::{Command, Match, Position, Report, Request};
+use cryptomind_protocol::ring::Wire;
 use cryptomind_protocol::task::{Activity, TaskSpec, Work};
 use cryptomind_protocol::{ErrorBody, GenesisHash, SecretKey, TaskId};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -522,7 +523,15 @@ fn enough_memory(spec: &TaskSpec, available: Option<u64>) -> Result<(), String> 
     let estimate = estimate.map_err(|e| e.to_string())?;
     // The ring's scratch and a checkpoint on its way come on top.
     let arenas = estimate.arena_bytes.saturating_mul(2);
+    // What int8 rounds off, before and after a step, and on its way.
+    let owed = match train.wire {
+        Wire::Int8 => estimate
+            .parameters
+            .saturating_mul(4 * size_of::<f32>() as u64),
+        Wire::F32 | Wire::Bf16 => 0,
+    };
     let needed = arenas
+        .saturating_add(owed)
         .saturating_add(estimate.batch_bytes)
         .saturating_add(estimate.scratch_bytes)
         .saturating_add(MEMORY_SPARE);

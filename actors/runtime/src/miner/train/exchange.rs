@@ -19,6 +19,8 @@ pub(super) struct Exchange {
     /// nothing is.
     owed: Vec<f32>,
     owed_next: Vec<f32>,
+    /// Whether the latter is of this step.
+    is_known: bool,
     filling: Bundle,
     under_way: Vec<(Vec<Part>, Summing)>,
     /// Memory of earlier bundles.
@@ -45,6 +47,7 @@ impl Exchange {
             wire,
             owed_next: owed.clone(),
             owed,
+            is_known: false,
             filling: Bundle::default(),
             under_way: Vec::new(),
             spare: Vec::new(),
@@ -54,6 +57,7 @@ impl Exchange {
     /// Forgets what an earlier step left behind, such as one whose ring broke.
     pub(super) fn begin(&mut self) {
         self.under_way.clear();
+        self.is_known = false;
         self.filling = self.spare.pop().unwrap_or_default().emptied();
     }
 
@@ -101,16 +105,20 @@ impl Exchange {
             }
         }
         self.spare.push(Bundle { parts, buffer });
+        self.is_known = true;
     }
 
-    /// The step is committed.
+    /// The step is committed. What is owed stays owed where nobody else took part in it.
     pub(super) fn commit(&mut self) {
-        std::mem::swap(&mut self.owed, &mut self.owed_next);
+        if std::mem::take(&mut self.is_known) {
+            std::mem::swap(&mut self.owed, &mut self.owed_next);
+        }
     }
 
     /// Nothing is owed: the state was taken from elsewhere.
     pub(super) fn forget(&mut self) {
         self.owed.fill(0.0);
+        self.is_known = false;
     }
 }
 
@@ -121,5 +129,45 @@ impl Bundle {
         self.buffer.values.clear();
         self.buffer.residual.clear();
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A step with others owes `owed` from then on.
+    fn together(exchange: &mut Exchange, owed: f32) {
+        exchange.begin();
+        let buffer = Buffer {
+            values: vec![0.0; 2],
+            residual: vec![owed; 2],
+        };
+        let whole = std::iter::once(0..2).collect();
+        exchange.put(whole, buffer, &mut [0.0; 2]);
+    }
+
+    #[test]
+    fn what_is_owed_waits_for_the_next_step_with_others() {
+        let mut exchange = Exchange::new(Wire::Int8, 2);
+        together(&mut exchange, 1.0);
+        assert_eq!(exchange.owed, [0.0; 2], "the step may not be confirmed");
+        exchange.commit();
+        assert_eq!(exchange.owed, [1.0; 2]);
+        // Alone, once and twice.
+        for _ in 0..2 {
+            exchange.begin();
+            exchange.commit();
+            assert_eq!(exchange.owed, [1.0; 2]);
+        }
+        // Dropped, and done again.
+        together(&mut exchange, 2.0);
+        together(&mut exchange, 3.0);
+        exchange.commit();
+        assert_eq!(exchange.owed, [3.0; 2]);
+        together(&mut exchange, 4.0);
+        exchange.forget();
+        exchange.commit();
+        assert_eq!(exchange.owed, [0.0; 2]);
     }
 }
