@@ -212,6 +212,8 @@ impl Place {
             ConnectionError::TimedOut => {
                 self.silent(with, crate::transport::IDLE.as_millis() as u64)
             }
+            // This ring was dropped while it worked.
+            ConnectionError::LocallyClosed => RingError::Ended,
             other => self.broken(with, fault::lost(other).message),
         }
     }
