@@ -173,6 +173,7 @@ const fn wanted(miners: usize) -> Wanted {
             kind: WorkKind::Train,
             flops: 3_200_000_000_000,
             steps: 200,
+            parameters: 10_000_000,
             gradient_bytes: 40_000_000,
             checkpoints: 2,
             checkpoint_bytes: 120_000_000,

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use cryptomind_protocol::ring::Wire;
-use cryptomind_protocol::{ErrorBody, SecretKey};
+use cryptomind_protocol::{ErrorBody, ErrorClass, SecretKey};
 use serde::Serialize;
 use tokio::process::Command;
 
@@ -74,6 +74,7 @@ pub async fn run(output: Output, args: BenchRingArgs) -> Result<()> {
         measured = measure(output, args) => {
             let report = measured?;
             output.value(&report, || report.table())?;
+            report.verdict()?;
             Ok(())
         }
         // The processes and the namespaces go with what measures.
@@ -211,6 +212,18 @@ fn report(args: &BenchRingArgs, timed: &[Timed]) -> Report {
 }
 
 impl Report {
+    /// Sums that differ are none, however fast.
+    fn verdict(&self) -> Result<(), ErrorBody> {
+        match self.bits_equal {
+            true => Ok(()),
+            false => Err(ErrorBody::new(
+                ErrorClass::Internal,
+                "bits_differ",
+                "the ranks ended with different sums",
+            )),
+        }
+    }
+
     fn table(&self) -> String {
         let mut rows = vec![
             ("ranks", self.world.to_string()),
@@ -283,12 +296,12 @@ mod tests {
         assert!((f32.bus_gib_s - 1.5 / 1024.0 / 4e-3).abs() < 1e-9);
         assert!((f32.wire_bytes_ratio - 1.0 / 1.5).abs() < 1e-9);
         assert!((f32.of_raw - 0.25).abs() < 1e-9);
-        assert!(f32.bits_equal);
+        assert!(f32.bits_equal && f32.verdict().is_ok());
         let int8 = report(&args(WireName::Int8), &timed);
         assert_eq!(int8.bus_gib_s, f32.bus_gib_s);
         assert!((int8.wire_bytes_ratio - 4.0 / 1.5).abs() < 1e-9);
         assert!((int8.of_raw - 0.25).abs() < 1e-9);
         let torn = [rank([1.0; 3], 0, 1), rank([1.0; 3], 0, 2)];
-        assert!(!report(&args(WireName::F32), &torn).bits_equal);
+        assert!(report(&args(WireName::F32), &torn).verdict().is_err());
     }
 }

@@ -24,7 +24,9 @@ pub struct Workload {
     pub flops: u128,
     /// Steps; each ends with an exchange of gradients.
     pub steps: u64,
-    /// Gradients that each step sums over the group, bytes. 0 where nothing is exchanged.
+    /// Parameters that each step changes. 0 where nothing is trained.
+    pub parameters: u64,
+    /// Gradients that each step sums over the group, bytes in the format in which they travel. 0 where nothing is exchanged.
     pub gradient_bytes: u64,
     /// Checkpoints, the last one included.
     pub checkpoints: u64,
@@ -45,6 +47,7 @@ impl Workload {
             kind: WorkKind::Infer,
             flops: extent.flops(),
             steps: extent.steps,
+            parameters: 0,
             gradient_bytes: 0,
             checkpoints: 0,
             checkpoint_bytes: 0,
@@ -54,9 +57,11 @@ impl Workload {
         match &spec.work {
             Work::Infer { .. } | Work::Serve { .. } => base,
             Work::Train { model, train, .. } => {
-                let parameters = model.parameter_count().saturating_mul(F32_BYTES);
-                let state = parameters.saturating_mul(1 + train.optimizer.moments() as u64);
-                let scratch = parameters.saturating_mul(STEP_ARENAS);
+                let parameters = model.parameter_count();
+                let arena = parameters.saturating_mul(F32_BYTES);
+                let state = arena.saturating_mul(1 + train.optimizer.moments() as u64);
+                let scratch = arena.saturating_mul(STEP_ARENAS);
+                let gradients = usize::try_from(parameters).unwrap_or(usize::MAX / 8);
                 let share = train.global_batch.div_ceil(spec.miners.max(1));
                 let between = model
                     .kept_values()
@@ -64,7 +69,8 @@ impl Workload {
                     .saturating_mul(share.into());
                 Self {
                     kind: WorkKind::Train,
-                    gradient_bytes: parameters,
+                    parameters,
+                    gradient_bytes: train.wire.bytes(gradients) as u64,
                     checkpoints: extent.steps.div_ceil(train.checkpoint_steps.max(1).into()),
                     checkpoint_bytes: state,
                     memory_bytes: state
@@ -91,7 +97,7 @@ impl Workload {
         let flops = self.flops / u128::from(self.steps.max(1));
         Step {
             flops: u64::try_from(flops).unwrap_or(u64::MAX),
-            parameters: self.gradient_bytes / F32_BYTES,
+            parameters: self.parameters,
         }
     }
 }
@@ -100,6 +106,7 @@ impl Workload {
 mod tests {
     use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo};
     use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
+    use cryptomind_protocol::ring::Wire;
     use cryptomind_protocol::task::{Conditions, Optimizer, TrainSpec};
     use cryptomind_protocol::{Amount, ItemId};
 
@@ -109,12 +116,17 @@ mod tests {
     const PARAMETERS: u64 = 4 * 2 + 2;
 
     fn workload(optimizer: Optimizer) -> Workload {
+        of(optimizer, Wire::F32)
+    }
+
+    fn of(optimizer: Optimizer, wire: Wire) -> Workload {
         let train = TrainSpec {
             epochs: 3,
             global_batch: 10,
             optimizer,
             seed: 1,
             checkpoint_steps: 7,
+            wire,
             ..TrainSpec::default()
         };
         let model = ModelSpec {
@@ -161,6 +173,17 @@ mod tests {
         let adamw = workload(Optimizer::adamw(1e-3));
         assert_eq!(adamw.steps, 30);
         assert_eq!(adamw.gradient_bytes, PARAMETERS * 4);
+        let coarse = of(Optimizer::adamw(1e-3), Wire::Int8);
+        assert_eq!(
+            coarse.gradient_bytes,
+            PARAMETERS + 4,
+            "a byte each, and a scale"
+        );
+        assert_eq!(
+            coarse.step(),
+            adamw.step(),
+            "what is computed stays the same"
+        );
         assert_eq!(adamw.checkpoints, 5, "four of 7 steps, and the last");
         assert_eq!(adamw.checkpoint_bytes, PARAMETERS * 4 * 3);
         let between = 5 * (4 + 2) * 4;

@@ -1,5 +1,5 @@
 //! Memory of what is on its way out: blocks that come back once QUIC has its acknowledgement. Taken from the system each time,
-//! their pages would be given back and cleared over and over, which costs as much as sealing them does.
+//! their pages would be given back and cleared over and over.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

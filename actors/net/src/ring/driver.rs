@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cryptomind_protocol::NodeId;
 use cryptomind_protocol::ring::Wire;
 use futures_util::future::join_all;
 use quinn::{RecvStream, SendStream};
@@ -185,15 +186,7 @@ impl Driver {
     async fn carry_out(&mut self, collective: &mut Collective) -> Result<(), RingError> {
         self.sequence += 1;
         let health = self.health.clone();
-        if let Some(error) = health.failure() {
-            return Err(error);
-        }
-        let carried = tokio::select! {
-            biased;
-            carried = self.carry(collective) => Some(carried),
-            error = health.failed() => Some(Err(error)),
-            () = tokio::time::sleep(COLLECTIVE_LIMIT) => None,
-        };
+        let carried = to_its_end(&health, self.carry(collective)).await;
         let carried = carried.unwrap_or_else(|| Err(stuck(health.place(), collective)));
         carried.map_err(|error| health.fail(error))
     }
@@ -242,16 +235,9 @@ impl Driver {
             }
             Ok(())
         };
-        let moved = tokio::select! {
-            biased;
-            moved = async { tokio::try_join!(write, behind.skip(bytes, place, previous)).map(|_| ()) } => moved,
-            error = health.failed() => Err(error),
-            () = tokio::time::sleep(COLLECTIVE_LIMIT) => Err(RingError::Timeout {
-                what: "bytes did not pass".into(),
-                ms: COLLECTIVE_LIMIT.as_millis() as u64,
-                suspect: None,
-            }),
-        };
+        let both = async { tokio::try_join!(write, behind.skip(bytes, place, previous)).map(drop) };
+        let moved = to_its_end(&health, both).await;
+        let moved = moved.unwrap_or_else(|| Err(too_long("bytes did not pass".into(), None)));
         moved.map_err(|error| health.fail(error))
     }
 
@@ -272,11 +258,35 @@ impl Driver {
 /// At the first hop only the rank behind can be missing; later it may be anyone before that.
 fn stuck(place: &Place, collective: &Collective) -> RingError {
     let first = collective.receives().filter(|_| collective.hop() == 0);
+    let suspect = first.map(|(distance, _)| place.node(place.behind(distance)));
+    let what = format!("hop {} of a collective was not done", collective.hop());
+    too_long(what, suspect)
+}
+
+fn too_long(what: String, suspect: Option<NodeId>) -> RingError {
     RingError::Timeout {
-        what: format!("hop {} of a collective was not done", collective.hop()),
+        what,
         ms: COLLECTIVE_LIMIT.as_millis() as u64,
-        suspect: first.map(|(distance, _)| place.node(place.behind(distance))),
+        suspect,
     }
+}
+
+/// Works until it is done, or the ring has failed; nothing after [`COLLECTIVE_LIMIT`].
+async fn to_its_end<T>(
+    health: &Health,
+    work: impl Future<Output = Result<T, RingError>>,
+) -> Option<Result<T, RingError>> {
+    if let Some(error) = health.failure() {
+        return Some(Err(error));
+    }
+    let work = async {
+        tokio::select! {
+            biased;
+            done = work => done,
+            error = health.failed() => Err(error),
+        }
+    };
+    tokio::time::timeout(COLLECTIVE_LIMIT, work).await.ok()
 }
 
 impl Incoming {

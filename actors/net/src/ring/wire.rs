@@ -274,8 +274,20 @@ impl Reader {
         on_vectors(
             (bytes, own, collected),
             |(bytes, own, collected)| match wire {
-                Wire::F32 => fold_f32(kind, bytes, own, collected),
-                Wire::Bf16 => fold_bf16(kind, bytes, own, collected),
+                Wire::F32 => {
+                    let units = bytes.as_chunks().0.iter();
+                    fold(
+                        kind,
+                        units.map(|unit| f32::from_le_bytes(*unit)),
+                        own,
+                        collected,
+                    )
+                }
+                Wire::Bf16 => {
+                    let units = bytes.as_chunks().0.iter();
+                    let upper = units.map(|unit| u16::from_le_bytes(*unit));
+                    fold(kind, upper.map(from_upper_half), own, collected)
+                }
                 Wire::Int8 => fold_int8(kind, bytes, own, collected),
             },
         )
@@ -289,30 +301,6 @@ impl Reader {
             Wire::Int8 => bytes - SCALE_BYTES * bytes.div_ceil(Wire::Int8.bytes(INT8_GROUP)),
         }
     }
-}
-
-#[inline(always)]
-fn fold_f32(
-    kind: Kind,
-    bytes: &[u8],
-    own: &mut [f32],
-    collected: &mut [f32],
-) -> Result<(), NotFinite> {
-    let units = bytes.as_chunks().0.iter();
-    let values = units.map(|unit| f32::from_le_bytes(*unit));
-    fold(kind, values, own, collected)
-}
-
-#[inline(always)]
-fn fold_bf16(
-    kind: Kind,
-    bytes: &[u8],
-    own: &mut [f32],
-    collected: &mut [f32],
-) -> Result<(), NotFinite> {
-    let units = bytes.as_chunks().0.iter();
-    let values = units.map(|unit| from_upper_half(u16::from_le_bytes(*unit)));
-    fold(kind, values, own, collected)
 }
 
 #[inline(always)]

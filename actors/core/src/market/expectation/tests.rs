@@ -17,6 +17,7 @@ const WORKLOAD: Workload = Workload {
     kind: WorkKind::Train,
     flops: 4_000_000_000,
     steps: 100,
+    parameters: MB,
     gradient_bytes: 4 * MB,
     checkpoints: 4,
     checkpoint_bytes: 12 * MB,

@@ -19,6 +19,7 @@ const WORKLOAD: Workload = Workload {
     kind: WorkKind::Train,
     flops: 3_200_000_000_000,
     steps: 200,
+    parameters: 10 * MB,
     gradient_bytes: 40 * MB,
     checkpoints: 2,
     checkpoint_bytes: 120 * MB,

@@ -33,6 +33,7 @@ fn wanted(miners: usize) -> Wanted {
             kind: WorkKind::Train,
             flops: 1_000_000_000_000,
             steps: 100,
+            parameters: 10_000_000,
             gradient_bytes: 40_000_000,
             checkpoints: 1,
             checkpoint_bytes: 1_000,

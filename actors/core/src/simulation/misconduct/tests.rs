@@ -181,6 +181,7 @@ fn chosen(miners: &[(u64, u32)]) -> usize {
             kind: WorkKind::Train,
             flops: 1_000_000_000_000,
             steps: 100,
+            parameters: 0,
             gradient_bytes: 0,
             checkpoints: 1,
             checkpoint_bytes: 0,

@@ -8,8 +8,7 @@ use cryptomind_gpu::Bucket;
 use cryptomind_net::ring::{Buffer, Ring, Summing};
 use cryptomind_protocol::ring::Wire;
 
-/// Values that travel together at least, but for a step's last: 1 MiB of f32. A smaller bundle costs more in round trips than
-/// an earlier start saves.
+/// Values that travel together at least, but for a step's last: 1 MiB of f32.
 const BUNDLE: usize = 256 * 1024;
 
 /// Bundles of a member, from step to step.
