@@ -13,9 +13,10 @@ use cryptomind_core::member::{
     Effect as MemberEffect, Ending, Footing, Input as MemberInput, Member as Machine, Order, Place,
 };
 use cryptomind_core::ring;
-use cryptomind_core::run::Paused;
-use cryptomind_core::succession::{Decision, Message};
+use cryptomind_core::succession::{Decision, Message, Paused, Proof, Voter};
 use cryptomind_protocol::ring::{EVICT_MS, PING_MS};
+
+use cryptomind_protocol::GenesisHash;
 
 use super::*;
 
@@ -56,12 +57,25 @@ fn at(ms: u64) -> Timestamp {
     Timestamp::from_ms(10 * DAY_MS + ms)
 }
 
+const NETWORK: GenesisHash = GenesisHash::new([7; 32]);
+
+/// Members, and whoever takes their places.
+static VOTERS: std::sync::LazyLock<Vec<Voter>> = std::sync::LazyLock::new(|| {
+    let voter = |n| Voter {
+        key: SecretKey::from_seed([n; 32]),
+        network: NETWORK,
+    };
+    (1..=8).map(voter).collect()
+});
+static IDS: std::sync::LazyLock<Vec<NodeId>> =
+    std::sync::LazyLock::new(|| VOTERS.iter().map(Voter::node).collect());
+
 fn id(node: usize) -> NodeId {
-    NodeId::new([node as u8 + 1; 32])
+    IDS[node]
 }
 
 fn number(node: NodeId) -> usize {
-    usize::from(node.as_bytes()[0]) - 1
+    IDS.iter().position(|id| *id == node).unwrap()
 }
 
 fn spec(miners: u32) -> TaskSpec {

@@ -2,11 +2,11 @@
 //! when nobody says anything.
 //!
 //! **Owns**: where one member is in one run, over all attempts. **Talked to by**: whoever carries out its [`Effect`]s and feeds it
-//! [`Input`]s and time: the seeded simulation, and the miner's driver once it is wired to it.
+//! [`Input`]s and time: the miner's run, and the seeded simulation.
 //!
 //! | state | waits for | timer | when it comes | when nobody answers |
 //! |---|---|---|---|---|
-//! | preparing | the data | the carrier's | standing | the carrier's [`Input::Failed`] |
+//! | preparing | the data, and a checkpoint where it takes one | the carrier's | standing | the carrier's [`Input::Failed`] |
 //! | standing | the thread, at the attempt's first step | – | joining | – |
 //! | joining | a closed ring | [`Effect::Join`]'s | training | the ring breaks |
 //! | training | the end of all steps | the ring's links | storing, or farewell | the ring breaks: resting |
@@ -27,8 +27,10 @@ use cryptomind_protocol::ring::EVICT_MS;
 use cryptomind_protocol::task::ResultFile;
 use cryptomind_protocol::{NodeId, TaskId, Timestamp};
 
-use crate::run::{PAUSE_LIMIT_MS, Paused};
-use crate::succession::{self, Coordinator, Decision, Message, Standing, Succession};
+use crate::run::PAUSE_LIMIT_MS;
+use crate::succession::{
+    self, Coordinator, Decision, Message, Paused, Standing, Succession, Voter,
+};
 
 mod attempt;
 mod rest;
@@ -129,7 +131,7 @@ pub enum Input {
     Order(Order),
     /// The connection to the coordinator is there, or gone.
     Connected(bool),
-    /// The data is here and the thread runs.
+    /// What was to be prepared or fetched is here, and the thread runs.
     Loaded {
         /// Bytes that had to be fetched.
         fetched_bytes: u64,
@@ -158,7 +160,7 @@ pub enum Input {
     News(Report),
     /// All steps are done.
     Done(Paused),
-    /// The checkpoint of a member that leaves alone is made.
+    /// The checkpoint of a member that leaves alone is stored, or was given up.
     Saved,
     /// The result is stored; what to say of it.
     Stored(Report),
@@ -221,7 +223,9 @@ pub enum Effect {
     },
     /// Stop the owner's program, fetch and load the data.
     Prepare,
-    /// Have the thread take up a state.
+    /// Fetch this checkpoint.
+    Fetch(ResultFile),
+    /// Have the thread take up a state. A checkpoint is here.
     Stand(Footing),
     /// Bind a ring socket for the attempt to come.
     Bind,
@@ -236,9 +240,9 @@ pub enum Effect {
     Leave,
     /// Drop the preparation, the joining or the storing that is under way: no answer to it counts.
     Abandon,
-    /// Give the checkpoints that are under way a moment.
+    /// Give the checkpoints that are under way a moment, beside everything else.
     Settle,
-    /// Have the thread make a checkpoint of where it stands.
+    /// Have the thread make a checkpoint of where it stands, and store it with those that are under way.
     Save,
     /// Store the result.
     Store,
@@ -284,7 +288,7 @@ pub enum Phase {
 #[derive(Debug, Clone)]
 pub struct Member {
     task: TaskId,
-    node: NodeId,
+    voter: Voter,
     seed: u64,
     place: Place,
     phase: Phase,
@@ -296,6 +300,10 @@ pub struct Member {
     /// Whether it called the next attempt.
     is_called: bool,
     is_loaded: bool,
+    /// The checkpoint that was fetched last.
+    has: Option<ResultFile>,
+    /// The one that is being fetched.
+    fetches: Option<ResultFile>,
     fetched_bytes: u64,
     /// Where it stood when it last came to rest.
     at: Paused,
@@ -316,11 +324,11 @@ pub struct Member {
 
 impl Member {
     /// A member that was just matched, by a coordinator to which it has a connection. `seed` spreads its pauses.
-    pub fn start(task: TaskId, node: NodeId, place: Place, seed: u64) -> (Self, Vec<Effect>) {
-        let succession = successor_of(task, &place, seed);
+    pub fn start(task: TaskId, voter: Voter, place: Place, seed: u64) -> (Self, Vec<Effect>) {
+        let succession = successor_of(task, &voter, &place, seed);
         let member = Self {
             task,
-            node,
+            voter,
             seed,
             place,
             phase: Phase::Preparing,
@@ -329,6 +337,8 @@ impl Member {
             is_heard: true,
             is_called: false,
             is_loaded: false,
+            has: None,
+            fetches: None,
             fetched_bytes: 0,
             at: Paused::default(),
             pause: None,
@@ -468,10 +478,10 @@ impl Member {
     }
 }
 
-fn successor_of(task: TaskId, place: &Place, seed: u64) -> Succession {
+fn successor_of(task: TaskId, voter: &Voter, place: &Place, seed: u64) -> Succession {
     let seed = seed ^ (u64::from(place.attempt) << 32) ^ u64::from(place.rank);
     let (members, rank) = (place.members.clone(), place.rank as usize);
-    Succession::new(task, place.attempt, members, rank, seed)
+    Succession::new(voter.clone(), (task, place.attempt), members, rank, seed)
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ use crate::market::waits::WaitRecord;
 use crate::market::{Offer, Surroundings};
 use crate::price::Terms;
 use crate::serve::Shown;
-use crate::succession::Decision;
+use crate::succession::{Paused, Proof};
 
 mod adopt;
 mod blame;
@@ -173,22 +173,6 @@ pub struct Seat {
     /// Since when it is a member.
     #[serde(default)]
     pub since: Timestamp,
-}
-
-/// Where a paused member stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Paused {
-    /// Steps that are committed there.
-    pub committed: u64,
-    /// Whether the next step is computed there and waits for the others' word.
-    pub prepared: bool,
-}
-
-impl Paused {
-    /// Whether this member has the state after `step` steps, which no other is further than.
-    pub const fn reaches(&self, step: u64) -> bool {
-        self.committed == step || (self.committed + 1 == step && self.prepared)
-    }
 }
 
 /// A member vouches for a checkpoint.
@@ -378,12 +362,12 @@ pub enum Input {
         /// Whether its door is closed.
         left: bool,
     },
-    /// A member says that its group formed the next attempt without the coordinator. Its votes' signatures are checked.
+    /// A member says that its group formed the next attempt without the coordinator.
     Succeeded {
         /// Who.
         node: NodeId,
         /// What was decided.
-        decision: Box<Decision>,
+        proof: Box<Proof>,
     },
     /// The client cancels.
     Cancel,
@@ -589,8 +573,8 @@ impl Run {
                 shown,
                 left,
             } => self.served((node, attempt), shown.as_ref(), left, now, &mut effects),
-            Input::Succeeded { node, decision } => {
-                self.succeeded(node, &decision, now, &mut effects);
+            Input::Succeeded { node, proof } => {
+                self.succeeded(node, &proof, now, &mut effects);
             }
             Input::Cancel => self.cancel(now, &mut effects),
             Input::HoldExpired(payments) => self.hold_expired(payments, now, &mut effects),

@@ -24,17 +24,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cryptomind_protocol::key::Hash;
-use cryptomind_protocol::{NodeId, TaskId, Timestamp, codec};
-use serde::{Deserialize, Serialize};
+use cryptomind_protocol::{GenesisHash, NodeId, SecretKey, Signed, TaskId, Timestamp};
+
+pub use cryptomind_protocol::succession::{
+    Ballot, Decision, Message, Paused, Standing, Successor, Vote,
+};
 
 use crate::dice::Dice;
-use crate::run::Paused;
 
 mod ballot;
 mod proof;
 
 use ballot::Own;
+pub use proof::{Proof, is_of};
 
 /// How long a ballot waits for members that were found silent: two sendings. With two round trips it fits in half a second.
 pub const GATHER_MS: u64 = 2 * RESEND_MS;
@@ -65,28 +67,6 @@ pub fn agreed_step(standings: impl Iterator<Item = Paused> + Clone) -> Option<u6
         .then_some(furthest)
 }
 
-/// Number of a ballot: the higher one wins.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct Ballot {
-    /// Counts up; 0 is no ballot.
-    pub round: u32,
-    /// Rank of the caller in the attempt that is left.
-    pub rank: u32,
-}
-
-/// Where a member stands that has come to rest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
-    /// Its steps.
-    pub at: Paused,
-    /// Where its ring socket for the next attempt listens.
-    pub ring_address: String,
-    /// Whom it found silent.
-    pub suspect: Option<NodeId>,
-}
-
 /// The coordinator, as a member sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coordinator {
@@ -98,89 +78,20 @@ pub enum Coordinator {
     Decides,
 }
 
-/// What members agree on: the attempt that follows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Successor {
-    /// Its members by rank.
-    pub members: Vec<NodeId>,
-    /// Their ring sockets by rank.
-    pub ring_addresses: Vec<String>,
-    /// Steps that are done.
-    pub start_step: u64,
+/// Who signs a member's votes, and for which network.
+#[derive(Debug, Clone)]
+pub struct Voter {
+    /// The node's key.
+    pub key: SecretKey,
+    /// The network.
+    pub network: GenesisHash,
 }
 
-/// A member accepted a successor. What it signs when this travels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Vote {
-    /// The task.
-    pub task: TaskId,
-    /// The attempt that is left.
-    pub attempt: u32,
-    /// Who votes.
-    pub node: NodeId,
-    /// In which ballot.
-    pub ballot: Ballot,
-    /// For which successor.
-    pub successor: Hash,
-}
-
-/// A successor, and the votes that prove it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Decision {
-    /// The attempt that begins.
-    pub attempt: u32,
-    /// Who goes on, from where.
-    pub successor: Successor,
-    /// Votes of a strict majority of the last attempt's members, in one ballot.
-    pub votes: Vec<Vote>,
-}
-
-/// What members tell each other, of one task and one attempt that is left.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Message {
-    /// Leave the attempt, and say where you stand.
-    Prepare {
-        /// In this ballot.
-        ballot: Ballot,
-    },
-    /// It comes to rest, or waits a moment for the coordinator, and will promise then.
-    Coming {
-        /// In answer to this ballot.
-        ballot: Ballot,
-    },
-    /// It takes part in no lower ballot.
-    Promise {
-        /// Than this one.
-        ballot: Ballot,
-        /// Where it stands.
-        standing: Standing,
-        /// What it voted for last.
-        accepted: Option<(Ballot, Successor)>,
-    },
-    /// Vote for this.
-    Propose {
-        /// In this ballot.
-        ballot: Ballot,
-        /// This.
-        successor: Successor,
-    },
-    /// It did.
-    Accepted(Vote),
-    /// It promised a higher ballot.
-    Refused {
-        /// Than this.
-        ballot: Ballot,
-        /// It.
-        promised: Ballot,
-    },
-    /// The coordinator has called the next attempt, and decides.
-    Deferred {
-        /// In answer to this ballot.
-        ballot: Ballot,
-    },
-    /// It is decided.
-    Decided(Decision),
+impl Voter {
+    /// Whose votes these are.
+    pub fn node(&self) -> NodeId {
+        NodeId::of_key(&self.key.public())
+    }
 }
 
 /// What is to be done.
@@ -202,6 +113,7 @@ pub enum Effect {
 /// One member's part in it.
 #[derive(Debug, Clone)]
 pub struct Succession {
+    voter: Voter,
     task: TaskId,
     attempt: u32,
     members: Vec<NodeId>,
@@ -223,9 +135,16 @@ pub struct Succession {
 }
 
 impl Succession {
-    /// The part of the member of this rank. `seed` spreads its pauses; each member has another.
-    pub fn new(task: TaskId, attempt: u32, members: Vec<NodeId>, rank: usize, seed: u64) -> Self {
+    /// The part of the member of this rank, who is `voter`. `seed` spreads its pauses; each member has another.
+    pub fn new(
+        voter: Voter,
+        (task, attempt): (TaskId, u32),
+        members: Vec<NodeId>,
+        rank: usize,
+        seed: u64,
+    ) -> Self {
         Self {
+            voter,
             task,
             attempt,
             members,
@@ -312,9 +231,9 @@ impl Succession {
                 self.propose(from, (ballot, successor), now, effects);
             }
             Message::Decided(decision) => {
-                if decision.attempt == self.attempt + 1
-                    && decision.is_proven(self.task, &self.members)
-                {
+                let is_next = decision.attempt == self.attempt + 1;
+                let proven = || Proof::of(&decision, &self.voter.network);
+                if is_next && proven().is_some_and(|p| p.follows(self.task, &self.members)) {
                     self.decided(decision, effects);
                 }
             }
@@ -347,19 +266,20 @@ impl Succession {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
-        let is_sound = self.standing.is_some() && successor.is_of(&self.members);
+        let is_sound = self.standing.is_some() && is_of(&successor, &self.members);
         if !is_sound || !self.admits(from, ballot, now, effects) {
             return;
         }
         let vote = Vote {
+            version: 1,
             task: self.task,
             attempt: self.attempt,
-            node: self.members[self.rank],
             ballot,
             successor: successor.digest(),
         };
         self.accepted = Some((ballot, successor));
-        self.send(from, Message::Accepted(vote), now, effects);
+        let signed = Signed::sign(&vote, &self.voter.network, &self.voter.key);
+        self.send(from, Message::Accepted(signed), now, effects);
     }
 
     /// Whether a ballot binds this member from now on; if not, its caller hears why.

@@ -4,7 +4,8 @@
 //! randomness: bytes come in, values or refusals come out.
 //!
 //! Reading order: [`id`], [`money`], [`codec`], [`signed`], [`hello`], then the messages by door:
-//! [`api`] (clients), [`node`] (miners and storage nodes), [`blob`] (bytes), [`ring`] (gradients), [`probe`] (distances),
+//! [`api`] (clients), [`node`] (miners and storage nodes), [`blob`] (bytes), [`ring`] (gradients), [`succession`]
+//! (members among themselves), [`probe`] (distances),
 //! [`serve`] (sessions of single calls).
 //! `cryptomind.cddl` beside this crate describes the same messages for other languages; a test
 //! checks one against the other.
@@ -33,6 +34,7 @@ pub mod selftest;
 pub mod serve;
 pub mod signed;
 pub mod speed;
+pub mod succession;
 pub mod task;
 pub mod time;
 pub mod train;

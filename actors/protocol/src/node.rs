@@ -12,6 +12,7 @@ use crate::key::Hash;
 use crate::probe::{Echo, LinkReport, Peer};
 use crate::role::Role;
 use crate::speed::Engine;
+use crate::succession::Decision;
 use crate::task::{Activity, Latency, Member, Metrics, ResultFile, TaskSpec};
 use crate::transaction::StoredReceipt;
 use crate::{AccountId, Amount, NodeId, PublicKey, Signed, TaskId, Timestamp};
@@ -63,6 +64,16 @@ pub enum Request {
         /// What happened.
         report: Report,
     },
+    /// The members of a run formed the next attempt among themselves, because the coordinator was away. Each that is in it says
+    /// so before any other news of that attempt. Answered by [`Ack`] once it is durable; who keeps its place is told so by
+    /// [`Command::Match`], others by [`Command::Stop`].
+    #[serde(rename = "run.succeeded")]
+    Succeeded {
+        /// Which task.
+        task: TaskId,
+        /// What was decided, with its proof.
+        decision: Decision,
+    },
     /// What the machine is busy with now. Answered by [`Ack`].
     #[serde(rename = "node.activity")]
     Activity {
@@ -86,12 +97,13 @@ pub enum Request {
 }
 
 /// Every method of this protocol.
-pub const METHODS: [&str; 7] = [
+pub const METHODS: [&str; 8] = [
     "node.enrol",
     "node.join",
     "run.offer",
     "run.decline",
     "run.report",
+    "run.succeeded",
     "node.activity",
     "node.links",
 ];

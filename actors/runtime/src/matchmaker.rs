@@ -21,6 +21,7 @@ use cryptomind_core::posting::{PostingRule, Postings};
 use cryptomind_core::rating;
 use cryptomind_core::run::{Input, Limits, Run};
 use cryptomind_core::serve::Shown;
+use cryptomind_core::succession::Proof;
 use cryptomind_core::transaction::Verified;
 use cryptomind_protocol::api::{Explanation, MinerView, WorkVerdict};
 use cryptomind_protocol::node::{Position, Report};
@@ -163,6 +164,17 @@ pub enum MatchmakerMsg {
         report: Box<Report>,
         /// The owner of the storage node whose receipts came along, if all were good.
         stored_by: Option<AccountId>,
+        /// Answered once durable.
+        reply: RpcReplyPort<Result<(), ErrorBody>>,
+    },
+    /// From sessions: the members of a run formed the next attempt among themselves.
+    Succeeded {
+        /// Who says so.
+        node: NodeId,
+        /// Of which task.
+        task: TaskId,
+        /// What they decided.
+        proof: Box<Proof>,
         /// Answered once durable.
         reply: RpcReplyPort<Result<(), ErrorBody>>,
     },
@@ -418,6 +430,15 @@ impl Actor for MatchmakerActor {
                     report: *report,
                     stored_by,
                 };
+                desk.feed(task, input, Some(reply)).await;
+            }
+            MatchmakerMsg::Succeeded {
+                node,
+                task,
+                proof,
+                reply,
+            } => {
+                let input = Input::Succeeded { node, proof };
                 desk.feed(task, input, Some(reply)).await;
             }
             MatchmakerMsg::Served {

@@ -240,7 +240,7 @@ impl World {
         this.lineage.clear();
         this.bound = Some(offer);
         let seed = self.dice.roll(u64::from(u32::MAX));
-        let (member, effects) = Machine::start(self.run.task, id(node), place, seed);
+        let (member, effects) = Machine::start(self.run.task, VOTERS[node].clone(), place, seed);
         self.nodes[node].member = Some(member);
         self.carry(node, effects);
     }
@@ -316,6 +316,10 @@ impl World {
                     self.begin(node, ms, Local::Prepared);
                 }
             }
+            MemberEffect::Fetch(_) => {
+                let ms = 20 + self.dice.roll(PREPARE_MS);
+                self.begin(node, ms, Local::Prepared);
+            }
             MemberEffect::Stand(footing) => {
                 self.nodes[node].footing = Some(footing);
                 self.begin(node, 2, Local::Stood);
@@ -335,7 +339,10 @@ impl World {
                 self.close_ring(node);
             }
             MemberEffect::Settle => {}
-            MemberEffect::Save => self.begin(node, 5, Local::Saved),
+            MemberEffect::Save => {
+                self.checkpoint(node);
+                self.begin(node, UPLOAD_MS + 5, Local::Saved);
+            }
             MemberEffect::Store => self.begin(node, STORE_MS, Local::Stored),
             MemberEffect::End(ending) => self.end(node, &ending),
         }
@@ -373,10 +380,7 @@ impl World {
                 let at = self.nodes[node].at();
                 self.apply(node, MemberInput::Rested(at));
             }
-            Local::Saved => {
-                self.checkpoint(node);
-                self.apply(node, MemberInput::Saved);
-            }
+            Local::Saved => self.apply(node, MemberInput::Saved),
             Local::Stored => {
                 let finished = Report::Finished {
                     files: vec![file()],

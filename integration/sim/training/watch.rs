@@ -103,13 +103,17 @@ impl Watch {
         assert!(!self.is_parted_in_half, "half a group went on by itself");
         let before = self.groups[&(decision.attempt - 1)].clone();
         let task = TaskId::new([7; 16]);
+        let follows = |decision: &Decision, group: &[NodeId]| {
+            let proof = Proof::of(decision, &NETWORK);
+            proof.is_some_and(|proof| proof.follows(task, group))
+        };
         let proven: Vec<_> = before
             .iter()
-            .filter(|group| decision.is_proven(task, group))
+            .filter(|group| follows(decision, group))
             .collect();
         assert!(!proven.is_empty(), "a minority went on by itself");
         for other in self.formed.iter().filter(|d| d.attempt == decision.attempt) {
-            let same_group = proven.iter().any(|group| other.is_proven(task, group));
+            let same_group = proven.iter().any(|group| follows(other, group));
             assert!(
                 !same_group || other.successor == decision.successor,
                 "two successors"

@@ -474,7 +474,7 @@ impl World {
             Request::Free => Input::Free(node),
             Request::Succeeded(decision) => Input::Succeeded {
                 node,
-                decision: Box::new(decision),
+                proof: Box::new(Proof::of(&decision, &NETWORK).unwrap()),
             },
             Request::Report { attempt, report } => Input::Reported {
                 node,

@@ -8,6 +8,7 @@ impl Member {
         match (self.phase, input) {
             (Phase::Preparing, Input::Loaded { fetched_bytes }) => {
                 self.is_loaded = true;
+                self.has = self.fetches.take().or(self.has.take());
                 self.fetched_bytes += fetched_bytes;
                 self.stand(effects);
             }
@@ -52,9 +53,10 @@ impl Member {
 
     /// Takes a place in a later attempt.
     pub(super) fn enter(&mut self, place: Place, effects: &mut Vec<Effect>) {
-        self.succession = successor_of(self.task, &place, self.seed);
+        self.succession = successor_of(self.task, &self.voter, &place, self.seed);
         self.place = place;
         (self.pause, self.bound, self.broken) = (None, None, None);
+        self.fetches = None;
         (self.suspect, self.order_by, self.is_called) = (None, None, false);
         if self.is_loaded {
             self.stand(effects);
@@ -78,14 +80,25 @@ impl Member {
     fn stand(&mut self, effects: &mut Vec<Effect>) {
         let (start, resume) = (self.place.start_step, self.place.resume.as_ref());
         if let Some(footing) = Footing::of(self.at, start, resume) {
-            self.phase = Phase::Standing { rests: false };
-            return effects.push(Effect::Stand(footing));
+            return self.stand_on(footing, effects);
         }
         let here = self.at.committed;
         let reason = format!(
             "the attempt starts after step {start}, this miner is after step {here} and was given no checkpoint"
         );
         self.fail(false, reason, effects);
+    }
+
+    fn stand_on(&mut self, footing: Footing, effects: &mut Vec<Effect>) {
+        if let Footing::Restore(file) = &footing
+            && self.has.as_ref() != Some(file)
+        {
+            self.phase = Phase::Preparing;
+            self.fetches = Some(file.clone());
+            return effects.push(Effect::Fetch(file.clone()));
+        }
+        self.phase = Phase::Standing { rests: false };
+        effects.push(Effect::Stand(footing));
     }
 
     fn stands(&mut self, rests: bool, at: Paused, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -170,7 +183,6 @@ impl Member {
     }
 
     fn depart(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Settle);
         if let Some(reason) = self.departs.take() {
             self.report(Report::Leaving { reason }, effects);
         }

@@ -114,7 +114,7 @@ impl Member {
     /// It goes on with the others, or they without it: then it holds its state for the coordinator.
     fn decided(&mut self, decision: Decision, now: Timestamp, effects: &mut Vec<Effect>) {
         let members = &decision.successor.members;
-        let rank = members.iter().position(|node| *node == self.node);
+        let rank = members.iter().position(|node| *node == self.voter.node());
         // Who is named has promised: it rests, and has the socket that it told.
         match rank.filter(|_| self.bound.is_some()) {
             Some(rank) => {

@@ -1,11 +1,20 @@
 //! One member, by hand.
 
+use cryptomind_protocol::{GenesisHash, SecretKey};
+
 use super::*;
 
 const TASK: TaskId = TaskId::new([1; 16]);
 
+fn voter(n: u8) -> Voter {
+    Voter {
+        key: SecretKey::from_seed([n + 1; 32]),
+        network: GenesisHash::new([7; 32]),
+    }
+}
+
 fn node(n: u8) -> NodeId {
-    NodeId::new([n + 1; 32])
+    voter(n).node()
 }
 
 fn now() -> Timestamp {
@@ -32,7 +41,7 @@ fn at(committed: u64, prepared: bool) -> Paused {
 
 /// Rank 0 of this many, training.
 fn training(world: u8) -> Member {
-    let (mut member, effects) = Member::start(TASK, node(0), place(1, world, 0, 0), 1);
+    let (mut member, effects) = Member::start(TASK, voter(0), place(1, world, 0, 0), 1);
     assert_eq!(effects, [Effect::Prepare]);
     let steps = [
         (

@@ -11,13 +11,13 @@ use cryptomind_protocol::{NodeId, Timestamp};
 
 use super::blame::{Fault, Loss};
 use super::{Effect, Run};
-use crate::succession::{Decision, Successor};
+use crate::succession::{Proof, Successor};
 
 impl Run {
     pub(super) fn succeeded(
         &mut self,
         node: NodeId,
-        decision: &Decision,
+        proof: &Proof,
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
@@ -28,29 +28,29 @@ impl Run {
         seat.returned = None;
         let away_since = seat.away_since.take();
         self.excuse_absence(away_since, now);
-        if self.may_adopt(decision) {
-            self.adopt(&decision.successor, now, effects);
-        } else if decision.attempt == self.attempt && self.is_granted(&decision.successor) {
+        if self.may_adopt(proof) {
+            self.adopt(proof.successor(), now, effects);
+        } else if proof.attempt() == self.attempt && self.is_granted(proof.successor()) {
             // Where the group forms again, it hears its place in the attempt after this one.
             if self.state != TaskState::Regrouping {
                 effects.push(Effect::Match { only: Some(node) });
             }
-        } else if decision.attempt >= self.attempt {
+        } else if proof.attempt() >= self.attempt {
             let reason = "it went on with others, and another group was granted meanwhile";
             self.lose(vec![Loss::new(node, reason, Fault::Nobodys)], now, effects);
         }
         // Else it is old news, and the member is told where the group stands by other ways.
     }
 
-    fn may_adopt(&self, decision: &Decision) -> bool {
+    fn may_adopt(&self, proof: &Proof) -> bool {
         use TaskState::{Matched, Regrouping, Running};
-        let successor = &decision.successor;
+        let successor = proof.successor();
         let steps = self.verified_step..=self.terms.extent.steps;
         let is_seated = |node: &NodeId| self.seats.iter().any(|seat| seat.member.node == *node);
         self.is_training()
             && matches!(self.state, Matched | Running | Regrouping)
-            && decision.attempt == self.attempt + 1
-            && decision.is_proven(self.task, &self.group)
+            && proof.attempt() == self.attempt + 1
+            && proof.follows(self.task, &self.group)
             && successor.members.iter().all(is_seated)
             && steps.contains(&successor.start_step)
     }

@@ -10,7 +10,7 @@ use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::speed::WorkKind;
 use cryptomind_protocol::task::{Conditions, Optimizer, TrainSpec};
 use cryptomind_protocol::transaction::StoredReceipt;
-use cryptomind_protocol::{BlobId, ItemId, SecretKey};
+use cryptomind_protocol::{BlobId, GenesisHash, ItemId, SecretKey};
 
 use super::*;
 use crate::ledger::{Ledger, Op, Rules};
@@ -105,8 +105,23 @@ fn owner(n: u8) -> AccountId {
     AccountId::new([n; 20])
 }
 
+const NETWORK: GenesisHash = GenesisHash::new([7; 32]);
+
+/// Nodes in the order of their ids.
+static KEYS: LazyLock<Vec<(NodeId, SecretKey)>> = LazyLock::new(|| {
+    let key = |n| SecretKey::from_seed([n; 32]);
+    let with_id = |key: SecretKey| (NodeId::of_key(&key.public()), key);
+    let mut keys: Vec<_> = (0..=u8::MAX).map(key).map(with_id).collect();
+    keys.sort_by_key(|(id, _)| *id);
+    keys
+});
+
+fn key(n: u8) -> &'static SecretKey {
+    &KEYS[usize::from(n)].1
+}
+
 fn node(n: u8) -> NodeId {
-    NodeId::new([n; 32])
+    KEYS[usize::from(n)].0
 }
 
 fn offer(n: u8) -> Offer {

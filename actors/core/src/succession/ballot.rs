@@ -13,7 +13,7 @@ pub(super) struct Own {
     promises: BTreeMap<NodeId, (Standing, Option<(Ballot, Successor)>)>,
     /// What is proposed, once it is.
     proposed: Option<Successor>,
-    votes: BTreeMap<NodeId, Vote>,
+    votes: BTreeMap<NodeId, Signed>,
 }
 
 impl Own {
@@ -125,10 +125,7 @@ impl Succession {
                 own.promises.insert(from, (standing, accepted));
                 self.propose_if_gathered(now, effects);
             }
-            Message::Accepted(vote) if vote.ballot == of && vote.node == from => {
-                own.votes.insert(from, vote);
-                self.decide_if_voted(now, effects);
-            }
+            Message::Accepted(signed) => self.voted(from, signed, now, effects),
             Message::Refused { ballot, promised } if ballot == of => {
                 self.round = self.round.max(promised.round);
                 self.back_off(0, now);
@@ -178,6 +175,25 @@ impl Succession {
             .then_some(successor)
     }
 
+    fn voted(&mut self, from: NodeId, signed: Signed, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Some(own) = &mut self.own else { return };
+        let Some(successor) = &own.proposed else {
+            return;
+        };
+        let wanted = Vote {
+            version: 1,
+            task: self.task,
+            attempt: self.attempt,
+            ballot: own.ballot,
+            successor: successor.digest(),
+        };
+        let is_its_own = NodeId::of_key(&signed.signer) == from;
+        if is_its_own && signed.verify::<Vote>(&self.voter.network) == Ok(wanted) {
+            own.votes.insert(from, signed);
+            self.decide_if_voted(now, effects);
+        }
+    }
+
     fn decide_if_voted(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let Some(own) = &self.own else { return };
         let Some(successor) = own.proposed.clone() else {
@@ -189,7 +205,7 @@ impl Succession {
         let decision = Decision {
             attempt: self.attempt + 1,
             successor,
-            votes: own.votes.values().copied().collect(),
+            votes: own.votes.values().cloned().collect(),
         };
         self.decided(decision.clone(), effects);
         for node in self.members.clone() {

@@ -4,8 +4,15 @@ use super::*;
 
 const TASK: TaskId = TaskId::new([1; 16]);
 
+fn voter(n: usize) -> Voter {
+    Voter {
+        key: SecretKey::from_seed([n as u8 + 1; 32]),
+        network: GenesisHash::new([7; 32]),
+    }
+}
+
 fn node(n: usize) -> NodeId {
-    NodeId::new([n as u8 + 1; 32])
+    voter(n).node()
 }
 
 fn at(committed: u64, prepared: bool) -> Paused {
@@ -34,7 +41,7 @@ impl Group {
         let nodes: Vec<_> = (0..world).map(node).collect();
         let member = |rank| {
             let seed = seed + rank as u64;
-            let mut member = Succession::new(TASK, 3, nodes.clone(), rank, seed);
+            let mut member = Succession::new(voter(rank), (TASK, 3), nodes.clone(), rank, seed);
             member.see(Coordinator::Away, Timestamp::from_ms(0));
             Some(member)
         };
@@ -70,7 +77,7 @@ impl Group {
         for effect in effects {
             match effect {
                 Effect::Send { to, message } => {
-                    let to = to.as_bytes()[0] as usize - 1;
+                    let to = (0..self.members.len()).find(|n| node(*n) == to).unwrap();
                     for _ in 0..1 + u64::from(self.dice.below(10) == 0) {
                         if self.dice.below(100) >= self.loss {
                             let delay = self.dice.below(self.delay_ms) + 1;
@@ -83,7 +90,7 @@ impl Group {
                 Effect::Decided(decision) => {
                     assert!(self.decided[from].is_none(), "told once");
                     let nodes: Vec<_> = (0..self.members.len()).map(node).collect();
-                    assert!(decision.is_proven(TASK, &nodes));
+                    assert!(is_proven(&decision, TASK, &nodes));
                     self.decided[from] = Some((self.now, decision));
                 }
             }
@@ -213,8 +220,8 @@ fn a_proof_is_of_one_task_one_attempt_and_distinct_members() {
     group.live(500);
     let good = group.decisions()[0].clone();
     let nodes: Vec<_> = (0..3).map(node).collect();
-    let is_proven = |d: &Decision| d.is_proven(TASK, &nodes);
-    assert!(is_proven(&good) && !good.is_proven(TaskId::new([2; 16]), &nodes));
+    let holds = |d: &Decision| is_proven(d, TASK, &nodes);
+    assert!(holds(&good) && !is_proven(&good, TaskId::new([2; 16]), &nodes));
     let with = |change: fn(&mut Decision)| {
         let mut decision = good.clone();
         change(&mut decision);
@@ -223,13 +230,41 @@ fn a_proof_is_of_one_task_one_attempt_and_distinct_members() {
     let bad = [
         with(|d| d.attempt += 1),
         with(|d| d.votes.clear()),
-        with(|d| d.votes = vec![d.votes[0]; 3]),
-        with(|d| d.votes.iter_mut().for_each(|v| v.node = node(8))),
-        with(|d| d.votes[0].ballot.round += 1),
+        with(|d| d.votes = vec![d.votes[0].clone(); 3]),
+        with(|d| d.votes = vec![d.votes[0].clone(); 7]),
+        with(|d| resign(d, 8, |_| ())),
+        with(|d| resign(d, 0, |v| v.ballot.round += 1)),
+        with(|d| resign(d, 0, |v| v.attempt += 1)),
+        with(|d| resign(d, 0, |v| v.version += 1)),
+        with(|d| d.votes[0].payload[3] ^= 1),
+        with(|d| d.votes[0].signer = d.votes[1].signer),
         with(|d| d.successor.start_step += 1),
         with(|d| d.successor.members.reverse()),
     ];
-    assert!(!bad.iter().any(is_proven));
+    for (n, decision) in bad.iter().enumerate() {
+        assert!(!holds(decision), "{n}");
+    }
+    let elsewhere = GenesisHash::new([8; 32]);
+    assert!(Proof::of(&good, &elsewhere).is_none());
+}
+
+fn is_proven(decision: &Decision, task: TaskId, members: &[NodeId]) -> bool {
+    let proof = Proof::of(decision, &voter(0).network);
+    proof.is_some_and(|proof| proof.follows(task, members))
+}
+
+/// Has all votes signed by somebody, the first with a change.
+fn resign(decision: &mut Decision, by: usize, change: fn(&mut Vote)) {
+    let Voter { key, network } = voter(by);
+    for (n, signed) in decision.votes.iter_mut().enumerate() {
+        let mut vote: Vote = signed.verify(&network).unwrap();
+        if n == 0 {
+            change(&mut vote);
+            *signed = Signed::sign(&vote, &network, &key);
+        } else if by > 2 {
+            *signed = Signed::sign(&vote, &network, &key);
+        }
+    }
 }
 
 /// Loss, delay, repetition, members that die: never two successors; and where a majority lives on a network that is quiet

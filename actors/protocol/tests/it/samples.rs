@@ -30,6 +30,7 @@ use cryptomind_protocol::selftest;
 use cryptomind_protocol::serve::{self, Acknowledgement, Answered};
 use cryptomind_protocol::signed::Payload;
 use cryptomind_protocol::speed::{Engine, RunStatistic, SpeedBasis, Step, WorkKind};
+use cryptomind_protocol::succession::{Ballot, Decision, Paused, Standing, Successor, Vote, Word};
 use cryptomind_protocol::task::{
     Activity, Candidate, Conditions, DecayGroup, Event, Latency, Member, Metrics, Optimizer,
     Payment, Preference, Quote, Reason, Schedule, Split, TaskEvent, TaskSpec, TaskState, TaskView,
@@ -1713,6 +1714,10 @@ pub fn node_requests() -> Vec<node::Request> {
             task: TASK,
             reason: "the owner pauses".into(),
         },
+        Request::Succeeded {
+            task: TASK,
+            decision: decision(),
+        },
         Request::Activity {
             from: Activity::Mining,
             to: Activity::Preparing,
@@ -2028,6 +2033,98 @@ fn rings() -> Vec<Message> {
     link.into_iter().chain(segments).collect()
 }
 
+fn successor() -> Successor {
+    Successor {
+        members: vec![node_id(), NodeId::new([9; 32])],
+        ring_addresses: vec!["127.0.0.1:40001".into(), "[2001:db8::1]:40002".into()],
+        start_step: 1_234,
+    }
+}
+
+fn vote() -> Vote {
+    Vote {
+        version: 1,
+        task: TASK,
+        attempt: 1,
+        ballot: BALLOT,
+        successor: successor().digest(),
+    }
+}
+
+fn decision() -> Decision {
+    Decision {
+        attempt: 2,
+        successor: successor(),
+        votes: vec![signed(&vote())],
+    }
+}
+
+const BALLOT: Ballot = Ballot { round: 3, rank: 1 };
+
+/// What members tell each other.
+fn member_messages() -> Vec<Message> {
+    use cryptomind_protocol::succession::Message as Said;
+    let standing = |suspect| Standing {
+        at: Paused {
+            committed: 1_233,
+            prepared: true,
+        },
+        ring_address: "127.0.0.1:40001".into(),
+        suspect,
+    };
+    let promise = |suspect, accepted| Said::Promise {
+        ballot: BALLOT,
+        standing: standing(suspect),
+        accepted,
+    };
+    let all = [
+        ("prepare", Said::Prepare { ballot: BALLOT }),
+        ("coming", Said::Coming { ballot: BALLOT }),
+        ("promise", promise(None, None)),
+        (
+            "promise-accepted",
+            promise(Some(node_id()), Some((BALLOT, successor()))),
+        ),
+        (
+            "propose",
+            Said::Propose {
+                ballot: BALLOT,
+                successor: successor(),
+            },
+        ),
+        ("accepted", Said::Accepted(signed(&vote()))),
+        (
+            "refused",
+            Said::Refused {
+                ballot: Ballot::default(),
+                promised: BALLOT,
+            },
+        ),
+        ("deferred", Said::Deferred { ballot: BALLOT }),
+        ("decided", Said::Decided(decision())),
+    ];
+    let said: Vec<_> = all.iter().map(|(_, said)| said).collect();
+    all_variants!(
+        said,
+        Said::Prepare { .. },
+        Said::Coming { .. },
+        Said::Promise { .. },
+        Said::Propose { .. },
+        Said::Accepted(_),
+        Said::Refused { .. },
+        Said::Deferred { .. },
+        Said::Decided(_),
+    );
+    let word = |said| Word {
+        task: TASK,
+        attempt: 1,
+        message: said,
+    };
+    let words = all.map(|(name, said)| message("member-word", name, word(said)));
+    let vote = [message("vote", "", vote())];
+    vote.into_iter().chain(words).collect()
+}
+
 fn requests() -> Vec<Message> {
     let api = api_requests().into_iter().enumerate();
     let node = node_requests().into_iter().enumerate();
@@ -2043,7 +2140,7 @@ fn requests() -> Vec<Message> {
 
 /// All samples, in the order of the golden vectors.
 pub fn all() -> Vec<Message> {
-    let groups: [fn() -> Vec<Message>; 22] = [
+    let groups: [fn() -> Vec<Message>; 23] = [
         basics,
         hellos,
         networks,
@@ -2063,6 +2160,7 @@ pub fn all() -> Vec<Message> {
         enrolments,
         blobs,
         rings,
+        member_messages,
         sessions,
         chain::messages,
         || vec![message("ack", "", Ack {})],

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cryptomind_core::journal::NodeRecord;
 use cryptomind_core::ledger::Delegation;
+use cryptomind_core::succession::Proof;
 use cryptomind_core::{selftest, serve};
 use cryptomind_net::{Connection, Exchange, Sender};
 use cryptomind_protocol::api::EnrolmentRequest;
@@ -14,9 +15,10 @@ use cryptomind_protocol::item::{MAX_FILE_BYTES, MAX_FILES, is_file_name};
 use cryptomind_protocol::node::{Ack, Command, Enrolment, Join, METHODS, Report, Request};
 use cryptomind_protocol::probe::{Echo, LinkReport, MAX_REPORTS};
 use cryptomind_protocol::role::Role;
+use cryptomind_protocol::succession::Decision;
 use cryptomind_protocol::task::ResultFile;
 use cryptomind_protocol::transaction::StoredReceipt;
-use cryptomind_protocol::{AccountId, ErrorBody, NodeAddress, NodeId, Signed, TaskId};
+use cryptomind_protocol::{AccountId, ErrorBody, GenesisHash, NodeAddress, NodeId, Signed, TaskId};
 use cryptomind_storage::state::Batch;
 use tokio::sync::mpsc;
 
@@ -278,6 +280,16 @@ impl Office {
                 attempt,
                 report,
             } => self.report(node, task, attempt, report).await,
+            Request::Succeeded { task, decision } => {
+                let proof = proof(&decision, &self.network)?;
+                let succeeded = |reply| MatchmakerMsg::Succeeded {
+                    node,
+                    task,
+                    proof,
+                    reply,
+                };
+                self.matchmaker.call(succeeded, MATCHMAKER_LIMIT).await
+            }
             Request::Activity { from, to, task } => {
                 let change = |reply| MatchmakerMsg::Activity {
                     node,
@@ -476,6 +488,17 @@ fn vetted(report: Report) -> Result<Report, ErrorBody> {
             reason: short(&reason),
         },
         other => other,
+    })
+}
+
+/// What a group's decision proves.
+fn proof(decision: &Decision, network: &GenesisHash) -> Result<Box<Proof>, ErrorBody> {
+    let addresses = &decision.successor.ring_addresses;
+    addresses.iter().try_for_each(|a| check_address(a))?;
+    let proof = Proof::of(decision, network).map(Box::new);
+    proof.ok_or_else(|| {
+        let message = "the votes of this decision are not signed, or not for one and the same";
+        ErrorBody::user("not_decided", message)
     })
 }
 

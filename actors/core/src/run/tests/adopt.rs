@@ -1,6 +1,8 @@
 //! Attempts that members formed while the coordinator was away, and what is forgotten of an attempt that went further.
 
-use crate::succession::{Ballot, Decision, Successor, Vote};
+use cryptomind_protocol::Signed;
+
+use crate::succession::{Ballot, Decision, Proof, Successor, Vote};
 
 use super::*;
 
@@ -28,24 +30,33 @@ fn decision(world: &World, attempt: u32, members: &[u8], start_step: u64) -> Dec
         ring_addresses: members.iter().map(address).collect(),
         start_step,
     };
-    let vote = |n: &u8| Vote {
+    voted(world, attempt, members, successor)
+}
+
+fn voted(world: &World, attempt: u32, voters: &[u8], successor: Successor) -> Decision {
+    let vote = Vote {
+        version: 1,
         task: world.run.task,
         attempt: attempt - 1,
-        node: node(*n),
         ballot: Ballot { round: 1, rank: 0 },
         successor: successor.digest(),
     };
+    let vote = |n: &u8| Signed::sign(&vote, &NETWORK, key(*n));
     Decision {
         attempt,
-        votes: members.iter().map(vote).collect(),
+        votes: voters.iter().map(vote).collect(),
         successor,
     }
+}
+
+fn proof(decision: &Decision) -> Box<Proof> {
+    Box::new(Proof::of(decision, &NETWORK).unwrap())
 }
 
 fn succeeded(world: &mut World, n: u8, decision: &Decision) {
     world.feed(Input::Succeeded {
         node: node(n),
-        decision: Box::new(decision.clone()),
+        proof: proof(decision),
     });
 }
 
@@ -101,7 +112,7 @@ fn it_is_adopted_in_a_pause_too_and_each_member_is_told_its_place() {
     let formed = decision(&world, 2, &[2, 3], 5);
     let input = |n| Input::Succeeded {
         node: node(n),
-        decision: Box::new(formed.clone()),
+        proof: proof(&formed),
     };
     let around = Surroundings::default();
     let effects = world.run.apply(input(2), &around, world.now);
@@ -191,8 +202,9 @@ fn what_both_came_to_is_confirmed() {
         pause_answered(&mut world, n, 4, false);
     }
     world.pass(SUSPECT_LIMIT_MS);
-    let mut formed = decision(&world, 2, &[1, 2], 4);
-    formed.successor.ring_addresses = vec!["new:1".into(), "new:2".into()];
+    let mut successor = decision(&world, 2, &[1, 2], 4).successor;
+    successor.ring_addresses = vec!["new:1".into(), "new:2".into()];
+    let formed = voted(&world, 2, &[1, 2], successor);
     succeeded(&mut world, 2, &formed);
     assert_eq!(world.run.nodes(), [node(1), node(2)]);
     assert_eq!(world.run.state, TaskState::Matched);
@@ -203,8 +215,9 @@ fn what_proves_nothing_changes_no_group() {
     let of = |members: &[u8], start| decision(&at_step(4), 2, members, start);
     let mut half = of(&[2, 3], 5);
     half.votes.truncate(1);
-    let mut stranger = of(&[2, 3], 5);
-    stranger.successor.members[0] = node(4);
+    let mut successor = of(&[2, 3], 5).successor;
+    successor.members[0] = node(4);
+    let stranger = voted(&at_step(4), 2, &[2, 3], successor);
     for forged in [of(&[2], 5), half, stranger, of(&[2, 3], STEPS + 1)] {
         let mut world = at_step(4);
         succeeded(&mut world, 2, &forged);

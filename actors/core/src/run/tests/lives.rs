@@ -34,10 +34,11 @@ fn random_spec(dice: &mut Dice) -> TaskSpec {
 
 /// The next checkpoint of a group, and at the end its result: without it few tasks would get anywhere by chance.
 fn honest_work(world: &mut World, dice: &mut Dice) {
-    let members: Vec<u8> = world.run.nodes().iter().map(|n| n.as_bytes()[0]).collect();
+    let number = |id: &NodeId| (0..=u8::MAX).find(|n| node(*n) == *id).unwrap();
+    let members: Vec<u8> = world.run.nodes().iter().map(number).collect();
     match world.run.state {
         TaskState::Waiting => {
-            let asked: Vec<u8> = world.run.asked.iter().map(|n| n.as_bytes()[0]).collect();
+            let asked: Vec<u8> = world.run.asked.iter().map(number).collect();
             asked
                 .iter()
                 .for_each(|n| world.feed(Input::Offered(offer(*n))));
