@@ -30,6 +30,7 @@ mod home;
 mod link;
 mod member;
 pub(crate) mod profile;
+mod talk;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -37,10 +38,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cryptomind_protocol::frame::ALPN_RING;
+use cryptomind_protocol::frame::{ALPN_MEMBER, ALPN_RING};
 use cryptomind_protocol::ring::Wire;
+use cryptomind_protocol::succession::Word;
 use cryptomind_protocol::{ErrorBody, GenesisHash, NodeAddress, NodeId, SecretKey, TaskId};
 use futures_util::future::try_join_all;
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -59,6 +62,7 @@ use error::Place;
 use health::Health;
 use home::Home;
 use link::{Next, Previous};
+use talk::{Heard, Mouth};
 
 /// After a dial that failed for now, the next one follows this much later.
 const REDIAL: Duration = Duration::from_millis(100);
@@ -93,11 +97,13 @@ impl RingPlan {
     }
 }
 
-/// A UDP socket on which a ring's neighbours arrive. It serves one attempt after another; dropping it leaves rings
-/// that were joined as they are.
+/// A UDP socket on which a ring's neighbours arrive, and the words of its members. It serves one attempt after another;
+/// dropping it leaves rings that were joined as they are.
 pub struct RingSocket {
     socket: Arc<Socket>,
     home: Home,
+    mouth: Mouth,
+    words: mpsc::Receiver<Heard>,
     listening: JoinHandle<()>,
 }
 
@@ -123,8 +129,10 @@ impl RingSocket {
             ..Limits::default()
         };
         let own = key.clone();
-        let home = Home::start(move || Endpoint::serve(addr, own, network, &[ALPN_RING], limits))?;
-        let (door, endpoint) = (Door::new(), home.endpoint().clone());
+        let alpns = &[ALPN_RING, ALPN_MEMBER];
+        let home = Home::start(move || Endpoint::serve(addr, own, network, alpns, limits))?;
+        let (ear, mouth, words) = talk::new();
+        let (door, endpoint) = (Door::new(ear), home.endpoint().clone());
         let listening = home.handle().spawn(door.clone().listen(endpoint.clone()));
         let socket = Socket {
             endpoint,
@@ -135,8 +143,30 @@ impl RingSocket {
         Ok(Self {
             socket: Arc::new(socket),
             home,
+            mouth,
+            words,
             listening,
         })
+    }
+
+    /// Listens to these nodes' words from now on, and to those that were named before.
+    pub fn know(&self, members: impl IntoIterator<Item = NodeAddress>) {
+        self.mouth.know(members);
+    }
+
+    /// Tells a node that was named to [`RingSocket::know`]. Words are lost where it is not there, or where it does not take them
+    /// fast enough: whoever wants an answer says it again.
+    pub fn tell(&self, to: NodeId, word: Word) {
+        self.mouth.tell(to, word, (&self.home, &self.socket.key));
+    }
+
+    /// The next word of a node that was named, and who said it. Dropping the future loses nothing.
+    pub async fn hear(&mut self) -> (NodeId, Word) {
+        match self.words.recv().await {
+            Some(heard) => heard,
+            // The door has gone, with the socket.
+            None => std::future::pending().await,
+        }
     }
 
     /// Where the socket is bound.
@@ -161,13 +191,18 @@ impl RingSocket {
     /// # Errors
     /// [`RingError::Plan`] where the plan makes no sense, [`RingError::Timeout`] where somebody did not come in time, and
     /// what a collective may end with.
-    pub async fn join(&self, plan: RingPlan) -> Result<Ring, RingError> {
-        let mut joining = JoinSet::new();
+    pub fn join(
+        &self,
+        plan: RingPlan,
+    ) -> impl Future<Output = Result<Ring, RingError>> + Send + use<> {
         let (socket, home) = (self.socket.clone(), self.home.clone());
-        joining.spawn_on(socket.join(plan, home), self.home.handle());
-        match joining.join_next().await {
-            Some(Ok(joined)) => joined,
-            _ => Err(RingError::Ended),
+        async move {
+            let mut joining = JoinSet::new();
+            joining.spawn_on(socket.join(plan, home.clone()), home.handle());
+            match joining.join_next().await {
+                Some(Ok(joined)) => joined,
+                _ => Err(RingError::Ended),
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cryptomind_protocol::frame::ALPN_MEMBER;
 use cryptomind_protocol::ring::Link;
 use cryptomind_protocol::{NodeId, TaskId};
 use tokio::sync::mpsc::error::TrySendError;
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 use super::RingPlan;
 use super::error::Place;
 use super::link::Arrival;
+use super::talk::Ear;
 use crate::close::Close;
 use crate::endpoint::{Endpoint, Pending};
 
@@ -59,13 +61,15 @@ fn judge(expected: Option<&Expected>, caller: NodeId, link: &Link) -> Verdict {
 /// The door. Clones are the same one.
 #[derive(Clone)]
 pub(super) struct Door {
+    ear: Ear,
     expected: watch::Sender<Option<Expected>>,
     waiting: Arc<Semaphore>,
 }
 
 impl Door {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(ear: Ear) -> Self {
         Self {
+            ear,
             expected: watch::Sender::new(None),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
         }
@@ -107,6 +111,9 @@ impl Door {
     async fn receive(self, pending: Pending) {
         let from = pending.remote();
         let arrival = match pending.establish().await {
+            Ok(connection) if connection.alpn() == ALPN_MEMBER => {
+                return self.ear.listen(&connection).await;
+            }
             Ok(connection) => Arrival::read(connection).await,
             Err(error) => Err(error),
         };

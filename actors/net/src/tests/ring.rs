@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cryptomind_protocol::frame::ALPN_RING;
+use cryptomind_protocol::frame::{ALPN_MEMBER, ALPN_RING};
 use cryptomind_protocol::ring::{EVICT_MS, Link, Wire};
+use cryptomind_protocol::succession::{Ballot, Message, Word};
 use cryptomind_protocol::{NodeId, TaskId};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -533,4 +534,99 @@ async fn a_plan_without_sense_is_refused_before_anything_is_dialled() {
     plan.addresses[1] = "nowhere".into();
     let error = sockets[0].join(plan).await.err().unwrap();
     assert!(matches!(error, RingError::Plan { .. }), "{error}");
+}
+
+fn word(round: u32) -> Word {
+    Word {
+        task: TASK,
+        attempt: 1,
+        message: Message::Prepare {
+            ballot: Ballot { round, rank: 0 },
+        },
+    }
+}
+
+async fn hear(socket: &mut RingSocket) -> (NodeId, Word) {
+    tokio::time::timeout(SOON, socket.hear()).await.unwrap()
+}
+
+#[tokio::test]
+async fn members_talk_over_their_ring_sockets_while_their_ring_works() {
+    let mut sockets = sockets(3);
+    let plan = plan(&sockets);
+    let addresses: Vec<_> = (0..3)
+        .map(|n| address(node(n), sockets[usize::from(n)].local_addr()))
+        .collect();
+    sockets
+        .iter()
+        .for_each(|socket| socket.know(addresses.clone()));
+    let rings = join_all(&sockets, &plan).await;
+    let sums = rings.iter().map(|ring| sum(ring, vec![1.0; 100_000]));
+    for (from, to) in [(0, 1), (0, 2), (2, 0), (1, 0)] {
+        sockets[from].tell(node(to as u8), word(1 + from as u32));
+        assert_eq!(
+            hear(&mut sockets[to]).await,
+            (node(from as u8), word(1 + from as u32))
+        );
+    }
+    for summed in all(sums).await {
+        assert_eq!(summed.unwrap()[0], 3.0);
+    }
+    // In order, over one stream.
+    (10..20).for_each(|round| sockets[0].tell(node(1), word(round)));
+    for round in 10..20 {
+        assert_eq!(hear(&mut sockets[1]).await, (node(0), word(round)));
+    }
+    leave_all(rings).await;
+}
+
+#[tokio::test]
+async fn strangers_and_what_is_no_word_are_not_heard() {
+    let mut here = socket(0);
+    let at = address(node(0), here.local_addr());
+    let (friend, stranger) = (socket(1), socket(2));
+    here.know([address(node(1), friend.local_addr())]);
+    for socket in [&friend, &stranger] {
+        socket.know([at.clone()]);
+    }
+    stranger.tell(node(0), word(1));
+    let dialler = Endpoint::dialler().unwrap();
+    for nonsense in [&[0, 0, 0, 2, 0xff, 0xff][..], &[0xff; 4]] {
+        let connection = dialler.dial(&at, ALPN_MEMBER, &key(1)).await.unwrap();
+        let mut stream = connection.open_uni().await.unwrap();
+        stream.bytes(nonsense).await.unwrap();
+        tokio::time::timeout(SOON, connection.closed())
+            .await
+            .unwrap();
+    }
+    let reason = match dialler.dial(&at, ALPN_MEMBER, &key(2)).await {
+        Ok(taken) => tokio::time::timeout(SOON, taken.closed()).await.unwrap(),
+        Err(refused) => refused.message,
+    };
+    assert!(reason.contains("no neighbour"), "{reason}");
+    friend.tell(node(0), word(2));
+    assert_eq!(hear(&mut here).await, (node(1), word(2)));
+}
+
+/// One who talks without end waits until it is heard, and keeps nobody else from being heard.
+#[tokio::test]
+async fn one_that_talks_without_end_waits() {
+    let mut here = socket(0);
+    let (loud, quiet) = (socket(1), socket(2));
+    let at = address(node(0), here.local_addr());
+    here.know([1, 2].map(|n| address(node(n), "127.0.0.1:9".parse().unwrap())));
+    quiet.know([at.clone()]);
+    let dialler = Endpoint::dialler().unwrap();
+    let connection = dialler.dial(&at, ALPN_MEMBER, &key(1)).await.unwrap();
+    let mut stream = connection.open_uni().await.unwrap();
+    let talking = tokio::spawn(async move {
+        while stream.frame(&word(7)).await.is_ok() {}
+        drop(connection);
+    });
+    assert_eq!(hear(&mut here).await, (node(1), word(7)));
+    quiet.tell(node(0), word(8));
+    let heard = async { while here.hear().await != (node(2), word(8)) {} };
+    tokio::time::timeout(SOON, heard).await.unwrap();
+    talking.abort();
+    drop(loud);
 }
