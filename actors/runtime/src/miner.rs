@@ -40,6 +40,7 @@ pub(crate) mod infer;
 mod link;
 mod outbox;
 mod probe;
+mod rehearsal;
 mod run;
 pub mod selftest;
 mod serve;
@@ -171,6 +172,7 @@ impl Parts {
         let (worker_seat, worker_handle) = seat("worker");
         let context = Arc::new(Context {
             outbox: outbox::Outbox::default(),
+            joined: watch::Sender::new(false),
             standing: standing::Standing::new(idle_settings.activity()),
             idle: idle_handle.clone(),
             idle_held: Arc::clone(&idle_settings.held),
@@ -198,7 +200,6 @@ impl Parts {
             capacity: capacity(&report, compute.max_memory),
             report,
             reserve: market.reserve,
-            joined: watch::Sender::new(false),
         });
         Ok(Self {
             tested,
@@ -229,7 +230,7 @@ impl Parts {
             node_id: wiring.node,
             tree: Tree::start(limits, children).await?,
             endpoint: EndpointOf(wiring.endpoint.clone()),
-            joined: wiring.joined.subscribe(),
+            joined: wiring.context.joined.subscribe(),
             tested: Tested {
                 until: self.tested,
                 busy: wiring.context.standing.busy(),

@@ -16,7 +16,7 @@ use cryptomind_protocol::role::Role;
 use cryptomind_protocol::selftest::Report;
 use cryptomind_protocol::{AccountId, Amount, ErrorBody, ErrorClass, NodeAddress, NodeId, Signed};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
@@ -62,8 +62,6 @@ pub struct Wiring {
     pub report: Report,
     /// The least that it works for, for one CU.
     pub reserve: Amount,
-    /// Whether the node has joined.
-    pub joined: watch::Sender<bool>,
 }
 
 /// What can happen to a link.
@@ -84,7 +82,7 @@ pub struct Linked {
 impl Drop for Linked {
     fn drop(&mut self) {
         self.keeping.abort();
-        self.wiring.joined.send_replace(false);
+        self.wiring.context.joined.send_replace(false);
     }
 }
 
@@ -124,7 +122,7 @@ impl Actor for Link {
         _: ActorRef<LinkMsg>,
         linked: &mut Linked,
     ) -> Result<(), ActorProcessingErr> {
-        if *linked.wiring.joined.borrow() {
+        if *linked.wiring.context.joined.borrow() {
             let _ = timeout(FLUSH_LIMIT, linked.wiring.context.outbox.emptied()).await;
         }
         Ok(())
@@ -145,7 +143,7 @@ async fn keep(wiring: Arc<Wiring>) {
     loop {
         let error = session(&wiring).await;
         wiring.context.outbox.disconnected();
-        if wiring.joined.send_replace(false) {
+        if wiring.context.joined.send_replace(false) {
             back_off.succeeded();
             told.clear();
         }
@@ -162,7 +160,7 @@ async fn session(wiring: &Wiring) -> ErrorBody {
     match connect(wiring).await {
         Ok((connection, commands, place)) => {
             info!("joined the network at {}", wiring.coordinator);
-            wiring.joined.send_replace(true);
+            wiring.context.joined.send_replace(true);
             let (orders, ordered) = mpsc::channel(MAX_ORDERS);
             let prober = Arc::clone(&wiring.prober);
             let probing = tokio::spawn(async move { prober.obey(ordered).await });
@@ -326,6 +324,7 @@ const fn kind(request: &Request) -> &'static str {
         Request::Offer { .. } => "an offer",
         Request::Decline { .. } => "a decline",
         Request::Report { .. } => "a report",
+        Request::Succeeded { .. } => "what the group decided",
         Request::Activity { .. } => "a change of activity",
         Request::Links { .. } => "measurements",
     }

@@ -153,7 +153,8 @@ impl Outbox {
         let of_it = |r: &Request| match r {
             Request::Offer { task: t, .. }
             | Request::Decline { task: t, .. }
-            | Request::Report { task: t, .. } => *t == task,
+            | Request::Report { task: t, .. }
+            | Request::Succeeded { task: t, .. } => *t == task,
             _ => false,
         };
         let mut queue = self.lock();

@@ -1,5 +1,6 @@
 //! Whole miners over real QUIC, against a hall that plays coordinator and storage.
 
+use cryptomind_core::succession::Proof;
 use cryptomind_protocol::item::{Access, CARD_FILE, MODEL_FILE, ModelInfo, PREDICTIONS_FILE};
 use cryptomind_protocol::key::Nonce;
 use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
@@ -18,6 +19,8 @@ mod hall;
 const TASK: TaskId = TaskId::new([9; 16]);
 /// Steps of an epoch of the digits in batches of 64.
 const EPOCH: u64 = 23;
+/// An attempt that nobody forms by itself.
+const LATER: u32 = 10;
 
 fn model() -> ModelSpec {
     ModelSpec {
@@ -183,7 +186,7 @@ async fn three_miners_train_and_go_back_to_their_programs() {
     let weights = hall.blob(&files[0]);
     cryptomind_gpu::inference::Model::load(&model(), &weights).unwrap();
 
-    for node in &members[1..] {
+    for node in &members {
         stop(&mut hall, *node).await;
     }
     for (guest, before) in guests.into_iter().zip(mining) {
@@ -212,18 +215,21 @@ async fn a_killed_worker_reports_its_loss_and_the_others_go_on() {
     guests[2].mines().await;
 
     let stay = &members[..2];
-    let broken = |report: &Report| match report {
-        Report::RingBroken { committed, .. } => Some(*committed),
-        _ => None,
-    };
-    hall.report("a broken ring", (stay[0], 1), broken).await;
+    for node in stay {
+        let report = hall.report("a broken ring", (*node, 1), |report| match report {
+            Report::RingBroken { committed, .. } => Some(*committed),
+            _ => None,
+        });
+        report.await;
+    }
+    // An attempt that comes after whatever they may form by themselves, where this coordinator is slow.
     let mut positions = Vec::new();
     for node in stay {
         hall.tell(
             *node,
             Command::Pause {
                 task: TASK,
-                attempt: 2,
+                attempt: LATER,
             },
         );
         let paused = |report: &Report| match report {
@@ -234,7 +240,7 @@ async fn a_killed_worker_reports_its_loss_and_the_others_go_on() {
             } => Some((*committed, *prepared, ring_address.clone())),
             _ => None,
         };
-        positions.push(hall.report("paused", (*node, 2), paused).await);
+        positions.push(hall.report("paused", (*node, LATER), paused).await);
     }
     let start = positions.iter().map(|p| p.0).max().unwrap();
     assert!(start < total);
@@ -244,25 +250,78 @@ async fn a_killed_worker_reports_its_loss_and_the_others_go_on() {
             "{positions:?}"
         );
     }
-    place.attempt = 2;
+    place.attempt = LATER;
     place.start_step = start;
     place.members.truncate(2);
     place.ring_addresses = positions.into_iter().map(|p| p.2).collect();
     hall.seat(&place);
-    for node in stay {
-        ready(&mut hall, (*node, 2)).await;
+    finished_together(&mut hall, (stay, LATER), total).await;
+    // The one whose worker died is available again.
+    let other = TaskId::new([8; 16]);
+    hall.announce(other, &training(1, 1), &members[2..]).await;
+}
+
+/// Two members go on from where they are to the same end.
+async fn finished_together(hall: &mut Hall, (members, attempt): (&[NodeId], u32), total: u64) {
+    for node in members {
+        ready(hall, (*node, attempt)).await;
     }
-    let first = hall.fingerprints((stay[0], 2), total).await;
-    let second = hall.fingerprints((stay[1], 2), total).await;
+    let first = hall.fingerprints((members[0], attempt), total).await;
+    let second = hall.fingerprints((members[1], attempt), total).await;
     let prints = |all: &std::collections::BTreeMap<u64, (String, _)>| -> Vec<String> {
         all.values().map(|(print, _)| print.clone()).collect()
     };
     assert_eq!(prints(&first), prints(&second));
-    let (_, metrics) = finished(&mut hall, (stay[0], 2)).await;
+    let (_, metrics) = finished(hall, (members[0], attempt)).await;
     assert!(metrics.test_accuracy.unwrap() > 0.9, "{metrics:?}");
-    // The one whose worker died is available again.
-    let other = TaskId::new([8; 16]);
-    hall.announce(other, &training(1, 1), &members[2..]).await;
+}
+
+/// What a member says first of an attempt after the first, which must be what its group decided.
+async fn succeeded(hall: &mut Hall, node: NodeId, members: &[NodeId]) -> Proof {
+    let of_next = |(who, request): &Said| match request {
+        _ if *who != node => None,
+        Request::Succeeded { decision, .. } => Some(Some(decision.clone())),
+        Request::Report { attempt, .. } => (*attempt > 1).then_some(None),
+        _ => None,
+    };
+    let first = hall.hear("of the next attempt", of_next).await;
+    let decision = first.expect("the decision comes before other news of its attempt");
+    let proof = Proof::of(&decision, &hall::NETWORK).expect("votes that are signed");
+    assert!(proof.follows(TASK, members));
+    proof
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_go_on_without_their_coordinator_and_it_hears_of_it() {
+    let mut hall = Hall::open();
+    let guests = hall.miners(3).await;
+    let members = ids(&guests);
+    let epochs = 100;
+    let mut place = seated(&mut hall, &members, epochs).await;
+    progress(&mut hall, (members[0], 1), 0).await;
+    let at = hall.go_away().await;
+    for guest in &guests {
+        let mut joined = guest.node.joined.clone();
+        joined.wait_for(|joined| !*joined).await.unwrap();
+    }
+    guests[2].node.worker.actor().unwrap().kill();
+    for guest in &guests[..2] {
+        guest.attempt(2).await;
+    }
+    hall.come_back(at).await;
+    let stay = &members[..2];
+    let first = succeeded(&mut hall, stay[0], &members).await;
+    let second = succeeded(&mut hall, stay[1], &members).await;
+    assert_eq!(first, second);
+    let successor = first.successor();
+    assert_eq!((first.attempt(), &successor.members[..]), (2, stay));
+    // As a coordinator says it to those that keep their places: with fresh tickets.
+    place.attempt = 2;
+    place.start_step = successor.start_step;
+    place.members.truncate(2);
+    place.ring_addresses = successor.ring_addresses.clone();
+    hall.seat(&place);
+    finished_together(&mut hall, (stay, 2), u64::from(epochs) * EPOCH).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,6 +361,7 @@ async fn a_newcomer_goes_on_from_a_checkpoint_and_a_damaged_source_is_noticed() 
     let total = 2 * EPOCH;
     let checkpoints = hall.fingerprints((node, 1), total).await;
     finished(&mut hall, (node, 1)).await;
+    stop(&mut hall, node).await;
     turned(&mut hall, node, Activity::Training, Activity::Mining).await;
 
     let newcomer = hall.miner(7).await;
@@ -591,9 +651,11 @@ async fn a_miner_with_a_task_measures_nobody() {
     let nodes = ids(&guests);
     let port = probe_address(&mut hall, nodes[1]).await;
     seated(&mut hall, &nodes[..1], 10_000).await;
-    progress(&mut hall, (nodes[0], 1), 0).await;
+    let step = progress(&mut hall, (nodes[0], 1), 0).await;
     let there = (nodes[0], nodes[1]);
     hall.tell(nodes[0], probe(&hall, there, &port, 1, 0));
+    let step = progress(&mut hall, (nodes[0], 1), step).await;
+    progress(&mut hall, (nodes[0], 1), step).await;
     stop(&mut hall, nodes[0]).await;
     turned(&mut hall, nodes[0], Activity::Training, Activity::Mining).await;
     hall.tell(nodes[0], probe(&hall, there, &port, 2, 0));

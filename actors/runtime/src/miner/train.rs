@@ -32,6 +32,8 @@ use cryptomind_protocol::task::{Split, TrainSpec};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use super::rehearsal::{self, Point};
+
 mod alone;
 mod exchange;
 
@@ -84,8 +86,16 @@ pub struct Leg {
     pub rank: u32,
     /// Its number of members.
     pub world: u32,
+    /// Which attempt this is.
+    pub attempt: u32,
     /// True, or closed: leave at once.
     pub leave: watch::Receiver<bool>,
+}
+
+impl Leg {
+    fn reach(&self, point: Point, step: u64) {
+        rehearsal::reach(point, (self.attempt, self.rank), step);
+    }
 }
 
 enum Job {
@@ -156,6 +166,16 @@ pub struct Fault {
     pub task_fault: bool,
     /// What happened.
     pub reason: String,
+}
+
+impl Fault {
+    /// Something that went wrong here: others may do better.
+    pub(super) fn here(reason: impl ToString) -> Self {
+        Self {
+            task_fault: false,
+            reason: reason.to_string(),
+        }
+    }
 }
 
 impl From<DataError> for Fault {
@@ -304,6 +324,8 @@ struct Bench {
     computed: Duration,
     /// Of this leg, without waiting for others.
     busy: Duration,
+    /// The last one that it trained in.
+    attempt: u32,
     prepared: Arc<AtomicBool>,
     events: mpsc::Sender<Event>,
     runtime: Handle,
@@ -361,6 +383,7 @@ impl Bench {
             last_loss: None,
             computed: Duration::ZERO,
             busy: Duration::ZERO,
+            attempt: 0,
             prepared,
             events,
             runtime,
@@ -403,6 +426,7 @@ impl Bench {
     fn leg(&mut self, mut leg: Leg) -> Result<(), Halt> {
         let begin = Instant::now();
         self.busy = Duration::ZERO;
+        self.attempt = leg.attempt;
         let outcome = self.steps(&mut leg);
         self.computed += begin.elapsed();
         self.show();
@@ -456,8 +480,10 @@ impl Bench {
         self.session.apply(global)?;
         self.prepared.store(true, Ordering::SeqCst);
         self.busy += begin.elapsed();
+        leg.reach(Point::Applying, self.session.step());
         let own = vec![loss as f32, mine.len() as f32];
         let confirmed = leg.ring.sum(Wire::F32, Buffer::of(own));
+        leg.reach(Point::Confirming, self.session.step());
         let sums = within(&self.runtime, &mut leg.leave, confirmed)?;
         let (loss, count) = (sums.values[0], sums.values[1]);
         // Exact: a batch has at most 2^20 samples, and f32 holds whole numbers to 2^24.
@@ -470,6 +496,8 @@ impl Bench {
         self.commit();
         self.last_loss = Some(loss / count);
         self.show();
+        let step = self.session.step();
+        leg.reach(Point::Committed, step);
         Ok(u64::from(global))
     }
 
@@ -478,8 +506,10 @@ impl Bench {
         let begin = Instant::now();
         let (ring, exchange) = (&leg.ring, &mut self.exchange);
         let is_alone = leg.world == 1;
+        let (step, place) = (self.session.step(), (leg.attempt, leg.rank));
         exchange.begin();
         let loss = self.session.grad_step(&self.samples, mine, &mut |bucket| {
+            rehearsal::reach(Point::Computing, place, step);
             if !is_alone {
                 exchange.add(ring, bucket);
             }
@@ -490,6 +520,7 @@ impl Bench {
             let sums = within(&self.runtime, &mut leg.leave, summing)?;
             let begin = Instant::now();
             self.exchange.put(parts, sums, self.session.gradients());
+            leg.reach(Point::Summing, step);
             self.busy += begin.elapsed();
         }
         Ok(loss)
@@ -498,6 +529,8 @@ impl Bench {
     fn commit(&mut self) {
         self.session.commit();
         self.exchange.commit();
+        let (attempt, step) = (self.attempt, self.session.step());
+        rehearsal::committed(attempt, step, || self.session.fingerprint());
     }
 
     /// This rank's share of the next step's batch, and the length of the whole batch.

@@ -12,6 +12,7 @@ use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::node::{Match, Report};
 use cryptomind_protocol::task::ResultFile;
 use cryptomind_protocol::transaction::StoredReceipt;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -74,23 +75,25 @@ impl Uploads {
         }
     }
 
-    /// Queues a checkpoint, waiting for room.
-    pub async fn checkpoint(&self, checkpoint: Checkpoint) {
-        if let Some(queue) = &self.queue {
+    /// Queues a checkpoint, or gives it back where there is no room.
+    pub fn offer(&self, checkpoint: Checkpoint) -> Option<Checkpoint> {
+        match self.queue.as_ref()?.try_send(checkpoint) {
+            Err(TrySendError::Full(checkpoint)) => Some(checkpoint),
             // Where the task has ended, its trouble says why.
-            let _ = queue.send(checkpoint).await;
+            Ok(()) | Err(TrySendError::Closed(_)) => None,
         }
     }
 
-    /// Waits for a checkpoint that cannot be stored; for ever where all can.
-    pub async fn trouble(&mut self) -> ErrorBody {
-        if let Some(trouble) = &mut self.trouble
-            && let Ok(error) = trouble.await
-        {
-            self.trouble = None;
-            return error;
+    /// Waits for a checkpoint that cannot be stored, and says why; or until there is room for one, where that is wanted.
+    pub async fn stir(&mut self, wants_room: bool) -> Option<ErrorBody> {
+        let (queue, trouble) = (&self.queue, &mut self.trouble);
+        tokio::select! {
+            error = trouble_of(trouble) => {
+                self.trouble = None;
+                Some(error)
+            }
+            () = room_in(queue), if wants_room => None,
         }
-        std::future::pending().await
     }
 
     /// Waits until everything queued is stored and reported.
@@ -107,6 +110,24 @@ impl Uploads {
         // What did not get through is covered by the next checkpoint.
         let _ = timeout(limit, self.finish()).await;
     }
+}
+
+async fn trouble_of(trouble: &mut Option<oneshot::Receiver<ErrorBody>>) -> ErrorBody {
+    if let Some(trouble) = trouble
+        && let Ok(error) = trouble.await
+    {
+        return error;
+    }
+    std::future::pending().await
+}
+
+async fn room_in(queue: &Option<mpsc::Sender<Checkpoint>>) {
+    if let Some(queue) = queue
+        && queue.reserve().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 async fn store_all(

@@ -24,15 +24,14 @@ use cryptomind_protocol::ring::Wire;
 use cryptomind_protocol::task::{Activity, TaskSpec, Work};
 use cryptomind_protocol::{ErrorBody, GenesisHash, SecretKey, TaskId};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::outbox::Outbox;
-use super::run::{self, Ending, Order};
+use super::run::{self, Berth, Ending, Order};
 use super::serve;
 use super::standing::Standing;
-use super::train::Fault;
 use crate::cache::Cache;
 use crate::idle::IdleMsg;
 use crate::supervisor::Handle;
@@ -51,6 +50,8 @@ pub struct Context {
     pub key: SecretKey,
     /// What is to be said to the coordinator.
     pub outbox: Outbox,
+    /// Whether it is connected.
+    pub joined: watch::Sender<bool>,
     /// Where this miner stands.
     pub standing: Standing,
     /// The owner's program.
@@ -198,8 +199,7 @@ pub struct Working {
 
 struct Offered {
     task: TaskId,
-    socket: RingSocket,
-    address: String,
+    berth: Berth,
 }
 
 struct Running {
@@ -353,7 +353,7 @@ impl Working {
             return Err(format!("busy with task {}", run.task));
         }
         if let Some(offered) = self.offers.iter().find(|o| o.task == task) {
-            return Ok(offered.address.clone());
+            return Ok(offered.berth.address.clone());
         }
         enough_memory(spec, memory::available(self.context.memory_max))?;
         let (socket, address) = self
@@ -365,12 +365,10 @@ impl Working {
         {
             self.decline(old.task, "more recent tasks came");
         }
-        self.offers.push_back(Offered {
-            task,
-            socket,
-            address: address.clone(),
-        });
-        Ok(address)
+        let ring_address = address.clone();
+        let berth = Berth { socket, address };
+        self.offers.push_back(Offered { task, berth });
+        Ok(ring_address)
     }
 
     fn decline(&self, task: TaskId, reason: &str) {
@@ -402,32 +400,26 @@ impl Working {
         let offers = std::mem::take(&mut self.offers);
         for (i, offered) in offers.into_iter().enumerate() {
             if i == at {
-                self.start(myself, matched.clone(), place, offered.socket);
+                self.start(myself, matched.clone(), place, offered.berth);
             } else {
                 self.decline(offered.task, "chosen for another task");
             }
         }
     }
 
-    fn start(
-        &mut self,
-        myself: &ActorRef<WorkerMsg>,
-        matched: Match,
-        place: Place,
-        socket: RingSocket,
-    ) {
+    fn start(&mut self, myself: &ActorRef<WorkerMsg>, matched: Match, place: Place, berth: Berth) {
         let (orders, receiver) = mpsc::channel(ORDERS);
         let (task, number) = (matched.task, self.runs);
         self.runs += 1;
         self.context.standing.enter(task, matched.attempt);
         let context = Arc::clone(&self.context);
-        let driver = tokio::spawn(run::drive(context, place, matched, socket, receiver));
+        let driver = tokio::spawn(run::drive(context, place, matched, berth, receiver));
         let abort = driver.abort_handle();
         self.run = Some(Running {
             number,
             task,
             orders,
-            driver: tokio::spawn(watch(myself.clone(), number, driver, abort)),
+            driver: tokio::spawn(guard(myself.clone(), number, driver, abort)),
         });
     }
 
@@ -478,7 +470,7 @@ impl Working {
         match ending {
             Ending::Finished => info!("task {task}: done"),
             Ending::Stopped(reason) => info!("task {task}: {reason}"),
-            Ending::Failed(fault) => warn!("task {task}: {}", fault.reason),
+            Ending::Failed { reason, .. } => warn!("task {task}: {reason}"),
         }
         self.context.rest();
         self.has_left();
@@ -486,7 +478,7 @@ impl Working {
 }
 
 /// Tells the worker how a run ended, a panic included. Aborted, it takes the run along.
-async fn watch(
+async fn guard(
     worker: ActorRef<WorkerMsg>,
     run: u64,
     driver: JoinHandle<Ending>,
@@ -499,11 +491,9 @@ async fn watch(
         }
     }
     let _guard = Guard(abort);
-    let ending = driver.await.unwrap_or_else(|e| {
-        Ending::Failed(Fault {
-            task_fault: false,
-            reason: format!("the run died: {e}"),
-        })
+    let ending = driver.await.unwrap_or_else(|e| Ending::Failed {
+        task_fault: false,
+        reason: format!("the run died: {e}"),
     });
     // A worker that is gone has a successor, which knows.
     let _ = worker.cast(WorkerMsg::Ended {

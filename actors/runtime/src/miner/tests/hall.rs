@@ -26,12 +26,13 @@ use cryptomind_protocol::{
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
+use crate::miner::worker::WorkerMsg;
 use crate::miner::{MinerConfig, MinerNode};
 use crate::transfer::{Packed, Reading};
 
 /// A test hangs no longer than this.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-const NETWORK: GenesisHash = GenesisHash::new([1; 32]);
+pub const NETWORK: GenesisHash = GenesisHash::new([1; 32]);
 const NOW: Timestamp = Timestamp::from_ms(1);
 const LATER: Timestamp = Timestamp::from_ms(u64::MAX);
 
@@ -211,9 +212,20 @@ impl Hall {
 
     /// All connections are lost; the same coordinator comes back at the same address.
     pub async fn restart(&mut self) {
+        let at = self.go_away().await;
+        self.come_back(at).await;
+    }
+
+    /// All connections are lost. Where it was.
+    pub async fn go_away(&mut self) -> SocketAddr {
         let at = self.endpoint.local_addr();
-        self.endpoint.close("restarting").await;
+        self.endpoint.close("going away").await;
         self.shared.members.lock().unwrap().clear();
+        at
+    }
+
+    /// The same coordinator comes back at that address.
+    pub async fn come_back(&mut self, at: SocketAddr) {
         // The system gives the port back once the old socket's last handle is gone.
         self.endpoint = Endpoint::dialler().unwrap();
         let begin = std::time::Instant::now();
@@ -510,6 +522,20 @@ impl Guest {
                 return pid.trim().to_owned();
             }
             assert!(begin.elapsed() < PATIENCE, "the idle command does not run");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until this miner is in that attempt.
+    pub async fn attempt(&self, attempt: u32) {
+        let begin = std::time::Instant::now();
+        loop {
+            let status = self.node.worker.call(WorkerMsg::Status, PATIENCE);
+            let position = status.await.unwrap().position;
+            if position.is_some_and(|position| position.attempt == attempt) {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "still at {position:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

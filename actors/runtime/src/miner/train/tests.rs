@@ -99,6 +99,7 @@ fn leg(ring: Ring, rank: u32, world: u32) -> (Leg, watch::Sender<bool>) {
         ring,
         rank,
         world,
+        attempt: 1,
         leave,
     };
     (leg, sender)
