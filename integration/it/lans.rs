@@ -88,6 +88,7 @@ async fn three_lans(lans: &Lans) {
         number,
         role,
         at: at(host),
+        env: vec![],
     };
     let _storage = join(STORAGE, Role::Storage, Host::Hall).start().await;
     let mut miners: Vec<Part> = Vec::new();

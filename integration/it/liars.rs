@@ -430,6 +430,7 @@ async fn a_miner_that_claims_ten_times_its_speed_is_lowered() {
             number,
             role: Role::Miner,
             at: Where::here(),
+            env: vec![],
         };
         let mut miner = join.start().await;
         let said = bob.miners().await.unwrap();

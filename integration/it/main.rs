@@ -4,6 +4,7 @@
 //! - [`actors`]: each actor dies in the middle of a task;
 //! - [`bad_input`]: what is wrong is refused by name, costs nothing and stops nobody;
 //! - [`bench`]: the benchmarks of the ledger and the market count what the chain and the coordinator hold;
+//! - [`deaths`]: members of a group die at every point of a step, and the others go on with it;
 //! - [`delegations`]: nodes work for whom the chain says;
 //! - [`kills`]: a coordinator is killed again and again under load;
 //! - [`lans`]: local networks far from each other, and the group that a task gets;
@@ -22,6 +23,7 @@
 mod actors;
 mod bad_input;
 mod bench;
+mod deaths;
 mod delegations;
 mod kills;
 mod lans;

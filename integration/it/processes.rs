@@ -11,9 +11,10 @@ use std::time::Duration;
 use cryptomind_config::{Coordinator, Miner, Settings, Storage, fill_sample, key as keys};
 use cryptomind_protocol::money::SUPPLY;
 use cryptomind_protocol::role::Role;
-use cryptomind_protocol::task::{Event, Reason, TaskState, Work};
+use cryptomind_protocol::task::{Activity, Event, Reason, TaskState, Work};
 use cryptomind_protocol::{AccountId, NodeAddress};
 use cryptomind_sdk::Client;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -75,6 +76,8 @@ pub struct Part {
     config: PathBuf,
     /// The network namespace that it is in, where not in this machine's own.
     namespace: Option<String>,
+    /// Variables of its own.
+    env: Vec<(&'static str, PathBuf)>,
     child: Child,
     /// Kept open: a part must not fail to print.
     _lines: Lines<BufReader<ChildStdout>>,
@@ -88,6 +91,7 @@ impl Part {
         home: PathBuf,
         config: PathBuf,
         namespace: Option<String>,
+        env: Vec<(&'static str, PathBuf)>,
     ) -> Self {
         let log = home.join("log");
         let binary = match &namespace {
@@ -97,6 +101,7 @@ impl Part {
         let mut child = isolated(binary, &home)
             .args(["--role", role, "--tethered", "--config"])
             .arg(&config)
+            .envs(env.clone())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log).unwrap())
@@ -111,6 +116,7 @@ impl Part {
             home,
             config,
             namespace,
+            env,
             child,
             _lines: lines,
             said,
@@ -124,16 +130,20 @@ impl Part {
 
     /// SIGTERM, as a service manager or Ctrl-C has it. Gives the exit code, once it has ended.
     pub async fn stop(&mut self) -> Option<i32> {
-        let id = i32::try_from(self.child.id().unwrap()).unwrap();
-        let id = rustix::process::Pid::from_raw(id).unwrap();
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         let ended = within("a part ends", self.child.wait()).await.unwrap();
         ended.code()
     }
 
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+    }
+
     pub async fn start_again(&mut self) {
         let (home, config) = (self.home.clone(), self.config.clone());
-        *self = Self::start(self.role, home, config, self.namespace.clone()).await;
+        let (namespace, env) = (self.namespace.clone(), self.env.clone());
+        *self = Self::start(self.role, home, config, namespace, env).await;
     }
 }
 
@@ -162,17 +172,41 @@ impl Network {
         Self::start_with(miners, &[]).await
     }
 
+    /// Its miners do as they are told by [`Network::rehearse`].
+    pub async fn rehearsing(miners: u8) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), miners, &[], true).await
+    }
+
     /// Its coordinator has these settings besides.
     pub async fn start_with(miners: u8, settings: &[(&str, String)]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), miners, settings, false).await
+    }
+
+    async fn start_in(
+        dir: TempDir,
+        miners: u8,
+        settings: &[(&str, String)],
+        rehearses: bool,
+    ) -> Self {
         let coordinator = start_coordinator_with(dir.path(), &Where::here(), settings).await;
         let address: NodeAddress = coordinator.said.parse().unwrap();
+        let env = |number: u8| match rehearses {
+            true => vec![
+                ("CRYPTOMIND_REHEARSE", dir.path().join("cues")),
+                (
+                    "CRYPTOMIND_TRAIL",
+                    dir.path().join(format!("trail-{number}")),
+                ),
+            ],
+            false => vec![],
+        };
         let join = |number: u8, role| Join {
             dir: dir.path(),
             address: &address,
             number,
             role,
             at: Where::here(),
+            env: env(number),
         };
         let storage = join(100, Role::Storage).start().await;
         let mut started = Vec::new();
@@ -195,6 +229,43 @@ impl Network {
         client.register(nickname).await.unwrap();
         client.faucet().await.unwrap();
         client
+    }
+
+    /// What members shall do in the next run, where they have left no trail yet.
+    pub fn rehearse(&self, cues: &str) {
+        self.trails()
+            .for_each(|file| drop(std::fs::remove_file(file)));
+        std::fs::write(self.dir.path().join("cues"), cues).unwrap();
+    }
+
+    /// What each miner noted.
+    pub fn trails(&self) -> impl Iterator<Item = PathBuf> {
+        let file = |number| self.dir.path().join(format!("trail-{number}"));
+        (110..).take(self.miners.len()).map(file)
+    }
+
+    /// Has a miner go on that was stopped, or starts one again that was killed.
+    pub async fn revive(&mut self, miner: usize, is_stopped: bool) {
+        let miner = &mut self.miners[miner];
+        match is_stopped {
+            true => miner.signal(Signal::CONT),
+            false => {
+                within("it dies", miner.child.wait()).await.unwrap();
+                miner.start_again().await;
+            }
+        }
+    }
+
+    /// Waits until every miner is there and has no task: the coordinator tells no other way.
+    pub async fn all_free(&self, client: &Client) {
+        loop {
+            let miners = client.miners().await.unwrap();
+            let free = miners.iter().filter(|m| m.activity == Activity::Idle);
+            if free.count() == self.miners.len() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Waits until the coordinator sees every part again: it tells no other way.
@@ -248,7 +319,7 @@ async fn start_coordinator_with(dir: &Path, at: &Where, more: &[(&str, String)])
         write_config::<Coordinator>(&home, &settings)
     };
     let (config, namespace) = (configure(at.listen(0)), at.namespace.clone());
-    let part = Part::start("coordinator", home.clone(), config, namespace).await;
+    let part = Part::start("coordinator", home.clone(), config, namespace, vec![]).await;
     let address: NodeAddress = part.said.parse().unwrap();
     configure(at.listen(address.port));
     part
@@ -261,6 +332,8 @@ pub struct Join<'a> {
     pub number: u8,
     pub role: Role,
     pub at: Where,
+    /// Variables of its own.
+    pub env: Vec<(&'static str, PathBuf)>,
 }
 
 impl Join<'_> {
@@ -281,13 +354,13 @@ impl Join<'_> {
         if self.role == Role::Storage {
             settings.push(("node.listen", self.at.listen(0)));
             let config = write_config::<Storage>(&home, &settings);
-            return Part::start("storage", home, config, self.at.namespace).await;
+            return Part::start("storage", home, config, self.at.namespace, self.env).await;
         }
         settings.push(("compute.threads", "1".into()));
         settings.push(("selftest.seconds", "0".into()));
         settings.push(("compute.max_memory", "256 MiB".into()));
         let config = write_config::<Miner>(&home, &settings);
-        Part::start("miner", home, config, self.at.namespace).await
+        Part::start("miner", home, config, self.at.namespace, self.env).await
     }
 }
 

@@ -113,6 +113,7 @@ async fn a_miner_joins_after_its_test_and_keeps_the_report() {
         number: 110,
         role: Role::Miner,
         at: Where::here(),
+        env: vec![],
     };
     let looking = async {
         let mut absent = 0_u32;
