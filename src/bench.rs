@@ -6,7 +6,7 @@
 
 use anyhow::Result;
 
-use crate::cli::BenchCommand;
+use crate::cli::bench::BenchCommand;
 use crate::context::Context;
 
 mod arrivals;

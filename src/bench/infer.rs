@@ -22,7 +22,7 @@ use cryptomind_sdk::{Client, Session};
 use serde::Serialize;
 
 use super::latency::{Latencies, micros};
-use crate::cli::BenchInferArgs;
+use crate::cli::bench::BenchInferArgs;
 use crate::demo::digits;
 use crate::dev::fresh_dir;
 use crate::exit;

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::shapes::{Shape, median};
 use super::usage::Usage;
-use crate::cli::BenchInferLocalArgs;
+use crate::cli::bench::BenchInferLocalArgs;
 use crate::exit;
 use crate::output::{Output, table};
 use crate::training;
@@ -97,7 +97,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::TrainedModel;
+    use crate::cli::bench::TrainedModel;
 
     #[test]
     fn batches_are_timed() {

@@ -16,7 +16,7 @@ use super::disk;
 use super::escrow::Market;
 use super::load::{Acknowledged, Crew, Done, Gate, Work};
 use super::recovery;
-use crate::cli::BenchLedgerArgs;
+use crate::cli::bench::BenchLedgerArgs;
 use crate::dev::fresh_dir;
 use crate::exit;
 use crate::output::{Output, table};

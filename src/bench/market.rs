@@ -25,7 +25,7 @@ use super::ledger::folder;
 use super::load::{Acknowledged, LIMITS};
 use super::matching::{self, Matched};
 use super::usage::Usage;
-use crate::cli::BenchMarketArgs;
+use crate::cli::bench::BenchMarketArgs;
 use crate::exit;
 use crate::output::{Output, table};
 

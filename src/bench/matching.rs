@@ -20,7 +20,7 @@ use cryptomind_core::market::{
 use cryptomind_protocol::{Amount, NodeId, Timestamp};
 use serde::Serialize;
 
-use crate::cli::BenchMarketArgs;
+use crate::cli::bench::BenchMarketArgs;
 
 const NOW: Timestamp = Timestamp::from_ms(1);
 /// Miners in a local network.

@@ -21,7 +21,7 @@ use cryptomind_protocol::{AccountId, Amount, ErrorBody, ItemId};
 use cryptomind_sdk::Client;
 use serde::Serialize;
 
-use crate::cli::BenchPromiseArgs;
+use crate::cli::bench::BenchPromiseArgs;
 use crate::demo::digits;
 use crate::dev::fresh_dir;
 use crate::exit;

@@ -12,7 +12,7 @@ use cryptomind_protocol::task::{DecayGroup, Optimizer, Schedule, Split, TrainSpe
 use cryptomind_protocol::{ErrorBody, ErrorClass};
 use serde::Serialize;
 
-use crate::cli::BenchQualityArgs;
+use crate::cli::bench::BenchQualityArgs;
 use crate::exit;
 use crate::output::{Output, table};
 use crate::training::{self, Next, Start, Training};

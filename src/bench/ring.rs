@@ -15,7 +15,7 @@ use cryptomind_protocol::{ErrorBody, ErrorClass, SecretKey};
 use serde::Serialize;
 use tokio::process::Command;
 
-use crate::cli::{BenchRingArgs, RingMemberArgs, RingProfileName};
+use crate::cli::bench::{BenchRingArgs, RingMemberArgs, RingProfileName};
 use crate::exit;
 use crate::output::{Output, table};
 use member::{Order, Timed};
@@ -264,7 +264,7 @@ mod tests {
     use cryptomind_protocol::key::Hash;
 
     use super::*;
-    use crate::cli::WireName;
+    use crate::cli::bench::WireName;
 
     fn args(wire: WireName) -> BenchRingArgs {
         BenchRingArgs {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cryptomind_gpu::dataset::Samples;
 use cryptomind_protocol::model::{Gpt, Layer, ModelSpec};
 
-use crate::cli::TrainedModel;
+use crate::cli::bench::TrainedModel;
 
 const CLASSES: u32 = 10;
 const VOCABULARY: u32 = 65;

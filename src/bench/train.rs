@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::shapes::{Shape, median};
 use super::usage::Usage;
-use crate::cli::BenchTrainArgs;
+use crate::cli::bench::BenchTrainArgs;
 use crate::exit;
 use crate::output::{Output, table};
 use crate::training;
@@ -167,7 +167,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::TrainedModel;
+    use crate::cli::bench::TrainedModel;
 
     /// Each with its parameters, as PyTorch counts them, and the loss of guessing.
     #[test]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::key;
-use crate::cli::RingProfileName;
+use crate::cli::bench::RingProfileName;
 
 /// Sums before those that count.
 const WARM_UP: u32 = 3;

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use cryptomind_protocol::ErrorBody;
 use serde::Deserialize;
 
-use crate::cli::LinkRate;
+use crate::cli::bench::LinkRate;
 
 /// Seconds that iperf3 measures.
 const IPERF3_SECONDS: &str = "5";
