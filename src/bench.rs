@@ -12,6 +12,7 @@ use crate::context::Context;
 mod arrivals;
 mod calls;
 mod coordinator;
+mod cores;
 mod crowd;
 mod disk;
 mod escrow;
@@ -23,10 +24,13 @@ mod ledger;
 mod load;
 mod market;
 mod matching;
+mod netns;
 mod promise;
 mod quality;
+mod rank;
 mod recovery;
 mod ring;
+mod scale;
 mod shapes;
 mod shown;
 mod train;
@@ -41,6 +45,8 @@ pub async fn run(context: &Context, command: BenchCommand) -> Result<()> {
         BenchCommand::Promise(args) => promise::run(context.output, args).await,
         BenchCommand::Ring(args) => ring::run(context.output, args).await,
         BenchCommand::RingMember(args) => ring::member(args).await,
+        BenchCommand::Scale(args) => scale::run(context.output, args).await,
+        BenchCommand::ScaleMember(args) => scale::member(args).await,
         BenchCommand::Train(args) => train::run(context.output, args).await,
         BenchCommand::InferLocal(args) => infer_local::run(context.output, args).await,
         BenchCommand::Quality(args) => quality::run(context.output, args).await,

@@ -866,6 +866,8 @@ mod tests {
             "bench ledger --seconds 2 --clients 1 --format json",
             "bench ledger --recover 1000000 --dir d",
             "bench kills --kills 200 --clients 8 --seed 1 --format json",
+            "bench scale --worlds 1,2,4 --wire int8 --format json",
+            "bench scale --netns 1gbit --steps 5 --runs 1",
         ] {
             let words: Vec<&str> = line.split(' ').collect();
             Line::try_parse_from(&words).unwrap();
@@ -913,6 +915,9 @@ mod tests {
             "bench infer --calls 0",
             "bench kills --kills 0",
             "bench kills --clients 1",
+            "bench scale --worlds 0",
+            "bench scale --worlds 1;2",
+            "bench scale --runs 0",
             "--format xml doctor",
         ] {
             let words: Vec<&str> = line.split(' ').collect();

@@ -8,13 +8,21 @@ use crate::nodes::within;
 use crate::processes::{TURN, cryptomind, text};
 
 async fn json(home: &Path, words: &[&str]) -> Value {
+    let mut objects = lines(home, words).await;
+    assert_eq!(objects.len(), 1, "one object: {objects:?}");
+    objects.remove(0)
+}
+
+/// What a command says, an object a line.
+async fn lines(home: &Path, words: &[&str]) -> Vec<Value> {
     let mut command = cryptomind(home);
     command.args(words).args(["--format", "json"]);
     let output = within(words[1], command.output()).await.unwrap();
     assert!(output.status.success(), "{}", text(&output));
     let said = std::str::from_utf8(&output.stdout).unwrap();
-    assert_eq!(said.lines().count(), 1, "one object: {said}");
-    serde_json::from_str(said).unwrap()
+    said.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// On the disk of the build: the benchmark refuses folders in memory.
@@ -132,4 +140,43 @@ async fn a_load_of_miners_and_posts_is_what_the_coordinator_saw() {
     let kept = json(home.path(), &["ledger", "verify", "--dir", dir]).await;
     assert_eq!(kept["transactions"], measured["transactions"], "{kept}");
     assert_eq!(kept["open_holds"], 0, "every hold was settled");
+}
+
+/// A pair where there are two cores; members that end with different states are an error.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_and_one_alone_are_timed_and_agree() {
+    let _turn = TURN.lock().await;
+    let home = home();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let worlds = if cores > 1 { "1,2" } else { "1" };
+    let words = "bench scale --wire int8 --steps 2 --runs 1 --worlds";
+    let words: Vec<&str> = words.split(' ').chain([worlds]).collect();
+    let measured = lines(home.path(), &words).await;
+    let sizes: Vec<String> = measured.iter().map(|of| of["world"].to_string()).collect();
+    assert_eq!(sizes.join(","), worlds);
+    for of in &measured {
+        for name in ["ms_per_step", "compute_ms", "speedup", "samples_per_s"] {
+            assert!(of[name].as_f64().unwrap() > 0.0, "{name}: {of}");
+        }
+        let waits = of["ring_share"].as_f64().unwrap();
+        assert!((0.0..1.0).contains(&waits), "{of}");
+        assert_eq!((&of["wire"], &of["steps"]), (&"int8".into(), &2.into()));
+    }
+    assert_eq!(measured[0]["speedup"], 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_larger_than_the_machine_is_refused() {
+    let home = home();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if cores >= 64 {
+        return;
+    }
+    let mut command = cryptomind(home.path());
+    command.args(["bench", "scale", "--format", "json", "--worlds"]);
+    command.arg((cores + 1).to_string());
+    let output = within("scale", command.output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("too_few_cores"), "{error}");
 }

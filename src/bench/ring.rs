@@ -11,21 +11,21 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use cryptomind_protocol::ring::Wire;
-use cryptomind_protocol::{ErrorBody, ErrorClass, SecretKey};
+use cryptomind_protocol::{ErrorBody, ErrorClass};
 use serde::Serialize;
 use tokio::process::Command;
 
-use crate::cli::bench::{BenchRingArgs, RingMemberArgs, RingProfileName};
+use super::netns::Namespaces;
+use super::rank::{self, Rank};
+use crate::cli::bench::{BenchRingArgs, RankArgs, RingProfileName};
 use crate::exit;
 use crate::output::{Output, table};
 use member::{Order, Timed};
-use netns::Namespaces;
-use rank::Rank;
 
 mod member;
-mod netns;
-mod rank;
 
+/// What starts a rank.
+const COMMAND: &str = "ring-member";
 const GIB: f64 = (1u64 << 30) as f64;
 const VALUES_A_MIB: f64 = (1 << 20) as f64 / size_of::<f32>() as f64;
 
@@ -83,13 +83,8 @@ pub async fn run(output: Output, args: BenchRingArgs) -> Result<()> {
 }
 
 /// One rank, in this process: told on standard input what to do, and telling on standard output what it measured.
-pub async fn member(args: RingMemberArgs) -> Result<()> {
-    Ok(member::run(args.rank, args.listen).await?)
-}
-
-/// The key of a rank: nobody else is on these links.
-fn key(rank: usize) -> SecretKey {
-    SecretKey::from_seed([rank as u8 + 1; 32])
+pub async fn member(args: RankArgs) -> Result<()> {
+    Ok(member::run(args).await?)
 }
 
 async fn measure(output: Output, args: BenchRingArgs) -> Result<Report, ErrorBody> {
@@ -129,33 +124,28 @@ async fn start(world: usize, link: Option<&Namespaces>) -> Result<Vec<Rank>, Err
     let mut ranks = Vec::new();
     for rank in 0..world {
         ranks.push(match link {
-            Some(link) => Rank::start(rank, link.address(rank), link.command(rank, &program))?,
-            None => Rank::start(rank, [127, 0, 0, 1].into(), Command::new(&program))?,
+            Some(link) => {
+                let program = link.command(rank, &program);
+                Rank::start(rank, link.address(rank), COMMAND, program)?
+            }
+            None => {
+                let program = Command::new(&program);
+                Rank::start(rank, [127, 0, 0, 1].into(), COMMAND, program)?
+            }
         });
     }
     Ok(ranks)
 }
 
 async fn sum(ranks: &mut [Rank], args: &BenchRingArgs) -> Result<Vec<Timed>, ErrorBody> {
-    let mut addresses = Vec::new();
-    for rank in ranks.iter_mut() {
-        addresses.push(rank.address().await?);
-    }
-    let order = Order {
+    let order = |addresses| Order {
         addresses,
         values: values(args),
         wire: args.wire.into(),
         profile: args.profile,
         rounds: args.rounds,
     };
-    for rank in ranks.iter_mut() {
-        rank.order(&order).await?;
-    }
-    let mut timed = Vec::new();
-    for rank in ranks {
-        timed.push(rank.timed().await?);
-    }
-    Ok(timed)
+    rank::ask(ranks, order).await
 }
 
 fn values(args: &BenchRingArgs) -> usize {

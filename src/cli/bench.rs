@@ -27,7 +27,13 @@ pub enum BenchCommand {
     Ring(BenchRingArgs),
     /// One rank of `bench ring`
     #[command(hide = true)]
-    RingMember(RingMemberArgs),
+    RingMember(RankArgs),
+    /// How much faster a group trains than one miner, each member a process of its own on a core of its own
+    #[command(after_help = examples::BENCH_SCALE)]
+    Scale(BenchScaleArgs),
+    /// One rank of `bench scale`
+    #[command(hide = true)]
+    ScaleMember(RankArgs),
     /// What one training step takes in this process, without a network
     #[command(after_help = examples::BENCH_TRAIN)]
     Train(BenchTrainArgs),
@@ -214,9 +220,33 @@ impl LinkRate {
     }
 }
 
-/// One rank of `bench ring`.
+/// How to measure groups.
 #[derive(Debug, Clone, Args)]
-pub struct RingMemberArgs {
+pub struct BenchScaleArgs {
+    /// Members of the groups, with commas between; one alone is always measured
+    #[arg(long, value_delimiter = ',', default_value = "1,2", value_parser = clap::value_parser!(u8).range(1..=64).map(usize::from))]
+    pub worlds: Vec<usize>,
+
+    /// The format in which gradients travel
+    #[arg(long, value_enum, default_value_t = WireName::F32)]
+    pub wire: WireName,
+
+    /// Steps of a run; the median counts
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub steps: u32,
+
+    /// Runs of each group, in turn with those of the others; the medians count
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub runs: u32,
+
+    /// Two members in network namespaces of their own, on a link of this rate (needs root and iproute2)
+    #[arg(long, value_enum, value_name = "RATE")]
+    pub netns: Option<LinkRate>,
+}
+
+/// One rank of a benchmark.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct RankArgs {
     /// Which
     #[arg(long)]
     pub rank: usize,

@@ -279,6 +279,17 @@ Examples:
   cryptomind bench ring --world 4 --mib 0.0009765625 --rounds 200
   sudo cryptomind bench ring --netns 1gbit --wire bf16";
 
+pub const BENCH_SCALE: &str = "\
+Trains the GPT of `bench train` with the training thread and the ring of real miners. The global batch is the same for every
+group, and each member has one core. `speedup` is over one miner alone, run by run in turn. `ring_share` is the share of a
+step in which a member waits for the ring; `compute_ms` is the rest of it, in which the ring's own thread takes its part of the
+core. A group whose members end with different states is an error.
+
+Examples:
+  cryptomind bench scale --format json
+  cryptomind bench scale --worlds 1,2,4 --wire int8 --runs 9
+  sudo cryptomind bench scale --netns 1gbit --format json";
+
 pub const BENCH_TRAIN: &str = "\
 One model, AdamW, f32, on values that mean nothing: the time of a step does not depend on them. The same step in
 PyTorch is what to hold it against.

@@ -45,7 +45,7 @@ mod run;
 pub mod selftest;
 mod serve;
 mod standing;
-pub(crate) mod train;
+pub mod train;
 mod uploads;
 mod worker;
 

@@ -1,33 +1,21 @@
-//! A rank of `bench ring`, in its own process: one line in, two lines out, as JSON.
+//! A rank of `bench ring`, in its own process.
 
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use cryptomind_net::ring::{Buffer, Profile, Ring, RingError, RingPlan, RingSocket};
+use cryptomind_protocol::ErrorBody;
 use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::ring::Wire;
-use cryptomind_protocol::{ErrorBody, GenesisHash, NodeId, TaskId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 
-use super::key;
-use crate::cli::bench::RingProfileName;
+use crate::bench::rank;
+use crate::cli::bench::{RankArgs, RingProfileName};
 
 /// Sums before those that count.
 const WARM_UP: u32 = 3;
-/// Time for all processes to meet.
-const JOIN_LIMIT: Duration = Duration::from_secs(20);
-const NETWORK: GenesisHash = GenesisHash::new([0; 32]);
-const TASK: TaskId = TaskId::new([0; 16]);
 
-/// The first line that a rank writes.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Address {
-    pub(super) address: String,
-}
-
-/// The line that it reads.
+/// What it is told.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
     /// Of all ranks.
@@ -38,7 +26,7 @@ pub(super) struct Order {
     pub(super) rounds: u32,
 }
 
-/// The second line that it writes.
+/// What it answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Timed {
     /// Each sum, milliseconds.
@@ -53,41 +41,11 @@ pub(super) struct Timed {
     pub(super) error: f64,
 }
 
-/// Runs until it has answered, or whoever started it is gone.
-pub(super) async fn run(rank: usize, listen: IpAddr) -> Result<(), ErrorBody> {
-    let socket = RingSocket::bind((listen, 0).into(), key(rank), NETWORK)?;
-    let address = socket.local_addr().to_string();
-    say(&Address { address })?;
-    let mut lines = input();
-    let line = lines.recv().await;
-    let line = line.ok_or_else(|| ErrorBody::internal("nobody said what to do"))?;
-    let order: Order = serde_json::from_str(&line).map_err(ErrorBody::internal)?;
-    tokio::select! {
-        timed = sum(rank, &socket, &order) => say(&timed?),
-        _ = lines.recv() => Err(ErrorBody::internal("whoever started it is gone")),
-    }
-}
-
-/// The lines of standard input, which end with whoever started this process.
-fn input() -> mpsc::Receiver<String> {
-    let (sender, lines) = mpsc::channel(1);
-    // It waits in a read that nothing ends but the process.
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lines().map_while(Result::ok) {
-            if sender.blocking_send(line).is_err() {
-                return;
-            }
-        }
-    });
-    lines
-}
-
-// Its standard output is a pipe to the process that measures.
-#[allow(clippy::print_stdout)]
-fn say<T: Serialize>(value: &T) -> Result<(), ErrorBody> {
-    let line = serde_json::to_string(value).map_err(ErrorBody::internal)?;
-    println!("{line}");
-    Ok(())
+/// See [`super::member`].
+pub(super) async fn run(args: RankArgs) -> Result<(), ErrorBody> {
+    let number = args.rank;
+    let work = async |socket: &RingSocket, order: Order| sum(number, socket, &order).await;
+    rank::serve(args, work).await
 }
 
 async fn sum(rank: usize, socket: &RingSocket, order: &Order) -> Result<Timed, ErrorBody> {
@@ -129,23 +87,12 @@ fn failed(error: RingError) -> ErrorBody {
 }
 
 fn plan(rank: usize, order: &Order) -> RingPlan {
-    let world = order.addresses.len();
-    RingPlan {
-        task: TASK,
-        attempt: 1,
-        rank: rank as u32,
-        members: (0..world)
-            .map(|rank| NodeId::of_key(&key(rank).public()))
-            .collect(),
-        addresses: order.addresses.clone(),
-        wire: order.wire,
-        profile: match order.profile {
-            RingProfileName::Auto => None,
-            RingProfileName::Loopback => Some(Profile::Loopback),
-            RingProfileName::Lan => Some(Profile::Lan),
-        },
-        limit: JOIN_LIMIT,
-    }
+    let profile = match order.profile {
+        RingProfileName::Auto => None,
+        RingProfileName::Loopback => Some(Profile::Loopback),
+        RingProfileName::Lan => Some(Profile::Lan),
+    };
+    rank::plan(rank, order.addresses.clone(), order.wire, profile)
 }
 
 struct Bench<'a> {

@@ -159,6 +159,15 @@ pub struct Done {
     pub result: Option<(Vec<u8>, Evaluation)>,
 }
 
+/// What one step took on this thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepTime {
+    /// From its beginning to its commit.
+    pub wall: Duration,
+    /// Of that, without waiting for others.
+    pub busy: Duration,
+}
+
 /// Why a thread ends before its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -209,18 +218,32 @@ pub struct Trainer {
 impl Trainer {
     /// Starts the thread, which loads the data and says [`Event::Loaded`]. Needs a tokio runtime for the rings.
     pub fn start(plan: Plan) -> std::io::Result<Self> {
+        Self::spawn(plan, None)
+    }
+
+    /// The same, and each step's time is told: the channel holds all that nobody has read.
+    pub fn start_timed(plan: Plan, times: std_mpsc::Sender<StepTime>) -> std::io::Result<Self> {
+        Self::spawn(plan, Some(times))
+    }
+
+    fn spawn(plan: Plan, times: Option<std_mpsc::Sender<StepTime>>) -> std::io::Result<Self> {
         let (jobs, jobs_receiver) = std_mpsc::sync_channel(1);
         let (events_sender, events) = mpsc::channel(EVENTS);
         let (committed, prepared) = (Arc::clone(&plan.committed), Arc::default());
-        let seen = Arc::clone(&prepared);
+        let told = Told {
+            prepared: Arc::clone(&prepared),
+            events: events_sender,
+            times,
+        };
         let runtime = Handle::current();
         std::thread::Builder::new()
             .name("train".into())
             .spawn(move || {
-                let ended = work(plan, seen, &jobs_receiver, &events_sender, &runtime);
+                let events = told.events.clone();
+                let ended = work(plan, told, &jobs_receiver, &runtime);
                 if let Err(Halt::Fault(fault)) = ended {
                     // Where nobody listens, nobody needs to know.
-                    let _ = events_sender.blocking_send(Event::Failed(fault));
+                    let _ = events.blocking_send(Event::Failed(fault));
                 }
             })?;
         Ok(Self {
@@ -291,12 +314,11 @@ impl From<RingError> for Halt {
 
 fn work(
     plan: Plan,
-    prepared: Arc<AtomicBool>,
+    told: Told,
     jobs: &std_mpsc::Receiver<Job>,
-    events: &mpsc::Sender<Event>,
     runtime: &Handle,
 ) -> Result<(), Halt> {
-    let mut bench = Bench::new(plan, prepared, events.clone(), runtime.clone())?;
+    let mut bench = Bench::new(plan, told, runtime.clone())?;
     bench.say(Event::Loaded)?;
     while let Ok(job) = jobs.recv() {
         match job {
@@ -309,6 +331,14 @@ fn work(
         }
     }
     Ok(())
+}
+
+/// What the thread lets others know.
+struct Told {
+    prepared: Arc<AtomicBool>,
+    events: mpsc::Sender<Event>,
+    /// Where somebody asked for them.
+    times: Option<std_mpsc::Sender<StepTime>>,
 }
 
 /// What lies on the thread's bench.
@@ -326,8 +356,7 @@ struct Bench {
     busy: Duration,
     /// The last one that it trained in.
     attempt: u32,
-    prepared: Arc<AtomicBool>,
-    events: mpsc::Sender<Event>,
+    told: Told,
     runtime: Handle,
 }
 
@@ -364,12 +393,7 @@ fn new_session(plan: &Plan) -> Result<Session, EngineError> {
 }
 
 impl Bench {
-    fn new(
-        plan: Plan,
-        prepared: Arc<AtomicBool>,
-        events: mpsc::Sender<Event>,
-        runtime: Handle,
-    ) -> Result<Self, Halt> {
+    fn new(plan: Plan, told: Told, runtime: Handle) -> Result<Self, Halt> {
         let (samples, scaling) = load(&plan, Split::Train).map_err(Halt::Fault)?;
         let session = new_session(&plan)?;
         plan.committed.store(0, Ordering::SeqCst);
@@ -384,21 +408,21 @@ impl Bench {
             computed: Duration::ZERO,
             busy: Duration::ZERO,
             attempt: 0,
-            prepared,
-            events,
+            told,
             runtime,
         })
     }
 
     fn say(&self, event: Event) -> Result<(), Halt> {
-        self.events.blocking_send(event).map_err(|_| Halt::Orphaned)
+        let said = self.told.events.blocking_send(event);
+        said.map_err(|_| Halt::Orphaned)
     }
 
     /// Lets the run see how far the session is.
     fn show(&self) {
         let (committed, prepared) = (self.session.step(), self.session.is_prepared());
         self.plan.committed.store(committed, Ordering::SeqCst);
-        self.prepared.store(prepared, Ordering::SeqCst);
+        self.told.prepared.store(prepared, Ordering::SeqCst);
     }
 
     fn stand(&mut self, footing: Footing) -> Result<(), Halt> {
@@ -454,7 +478,7 @@ impl Bench {
             self.checkpoint(leg.rank)?;
         }
         while self.session.step() < total {
-            let samples = self.step(leg)?;
+            let samples = self.timed_step(leg)?;
             let step = self.session.step();
             if leg.rank == 0
                 && let Some(samples_per_s) = pace.tell(samples, step == total)
@@ -472,13 +496,26 @@ impl Bench {
         Ok(())
     }
 
+    fn timed_step(&mut self, leg: &mut Leg) -> Result<u64, Halt> {
+        let (begin, busy) = (Instant::now(), self.busy);
+        let samples = self.step(leg)?;
+        if let Some(times) = &self.told.times {
+            // Where nobody reads them any more, nobody needs them.
+            let _ = times.send(StepTime {
+                wall: begin.elapsed(),
+                busy: self.busy - busy,
+            });
+        }
+        Ok(samples)
+    }
+
     /// One step, to its commit. Returns the samples of the global batch.
     fn step(&mut self, leg: &mut Leg) -> Result<u64, Halt> {
         let (mine, global) = self.batch(leg.rank, leg.world);
         let loss = self.gradients(leg, &mine)?;
         let begin = Instant::now();
         self.session.apply(global)?;
-        self.prepared.store(true, Ordering::SeqCst);
+        self.told.prepared.store(true, Ordering::SeqCst);
         self.busy += begin.elapsed();
         leg.reach(Point::Applying, self.session.step());
         let own = vec![loss as f32, mine.len() as f32];

@@ -167,6 +167,20 @@ async fn a_member_alone_trains_to_the_end() {
     assert_eq!((trainer.committed(), trainer.prepared()), (TOTAL, false));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn each_step_is_timed_for_whoever_asks() {
+    let (dir, info) = digits();
+    let (times, taken) = std_mpsc::channel();
+    let mut trainer = Trainer::start_timed(plan(dir.path(), &info, 2e-2), times).unwrap();
+    assert!(matches!(next(&mut trainer).await, Event::Loaded));
+    alone(&mut trainer).await;
+    let taken: Vec<StepTime> = taken.try_iter().collect();
+    assert_eq!(taken.len() as u64, TOTAL);
+    for time in taken {
+        assert!(time.busy > Duration::ZERO && time.busy <= time.wall);
+    }
+}
+
 /// Whoever calls the network later has rows, not the means and deviations of what it was trained on.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_weights_of_a_table_answer_rows_as_they_are() {

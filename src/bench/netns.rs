@@ -28,8 +28,8 @@ impl Namespaces {
     /// # Errors
     /// Where this is not root, or a program is missing: then nothing is measured.
     pub(super) fn new(rate: LinkRate) -> Result<Self, ErrorBody> {
-        for (program, package) in [("ip", "iproute2"), ("tc", "iproute2"), ("iperf3", "iperf3")] {
-            look_for(program, package)?;
+        for program in ["ip", "tc"] {
+            look_for(program, "iproute2")?;
         }
         let link = Self {
             prefix: format!("cmring-{}", std::process::id()),
@@ -87,6 +87,7 @@ impl Namespaces {
 
     /// What iperf3 moves over the link both ways at once: the slower way's goodput, Gbit/s. Blocks for some seconds.
     pub(super) fn iperf3(&self) -> Result<f64, ErrorBody> {
+        look_for("iperf3", "iperf3")?;
         let mut server = self.iperf3_at(1, &["--server", "--one-off", "--forceflush"])?;
         let measured = self.listens(&mut server).and_then(|()| {
             let to = self.address(1).to_string();

@@ -1,0 +1,147 @@
+//! A rank of `bench scale`, in its own process: a miner's training thread and its place in the ring, without the market.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::mpsc as std_mpsc;
+use std::time::Duration;
+
+use cryptomind_actors::miner::train::{Event, Leg, Plan, StepTime, Trainer};
+use cryptomind_net::ring::RingSocket;
+use cryptomind_protocol::ErrorBody;
+use cryptomind_protocol::item::DataFormat;
+use cryptomind_protocol::key::Hash;
+use cryptomind_protocol::ring::Wire;
+use cryptomind_protocol::task::{Optimizer, TrainSpec};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::{shape, text};
+use crate::bench::rank;
+use crate::cli::bench::RankArgs;
+
+/// Steps before those that count.
+const WARM_UP: u32 = 3;
+
+/// What it is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    /// Of all ranks.
+    pub(super) addresses: Vec<String>,
+    pub(super) text: PathBuf,
+    pub(super) wire: Wire,
+    /// Steps that count.
+    pub(super) steps: u32,
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Timed {
+    /// Each step that counts.
+    pub(super) steps: Vec<Step>,
+    /// Of the state after all steps.
+    pub(super) fingerprint: Hash,
+}
+
+/// What a step took, milliseconds.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Step {
+    /// From its beginning to its commit.
+    pub(super) wall_ms: f64,
+    /// Of that, without waiting for the ring.
+    pub(super) compute_ms: f64,
+}
+
+impl From<StepTime> for Step {
+    fn from(time: StepTime) -> Self {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        Self {
+            wall_ms: ms(time.wall),
+            compute_ms: ms(time.busy),
+        }
+    }
+}
+
+/// See [`super::member`].
+pub(super) async fn run(args: RankArgs) -> Result<(), ErrorBody> {
+    let number = args.rank;
+    let work = async |socket: &RingSocket, order: Order| train(number, socket, order).await;
+    rank::serve(args, work).await
+}
+
+async fn train(number: usize, socket: &RingSocket, order: Order) -> Result<Timed, ErrorBody> {
+    let (times, taken) = std_mpsc::channel();
+    let trainer = Trainer::start_timed(plan(&order)?, times);
+    let mut trainer = trainer.map_err(ErrorBody::internal)?;
+    match trainer.events.recv().await {
+        Some(Event::Loaded) => {}
+        other => return Err(stopped(other)),
+    }
+    let world = order.addresses.len() as u32;
+    let place = rank::plan(number, order.addresses, order.wire, None);
+    let ring = socket.join(place).await.map_err(ErrorBody::internal)?;
+    // Dropped, it would have the thread leave.
+    let (_stay, leave) = watch::channel(false);
+    trainer.train(Leg {
+        ring,
+        rank: number as u32,
+        world,
+        leave,
+    });
+    let fingerprint = end(&mut trainer).await?;
+    let counted = taken.try_iter().skip(WARM_UP as usize).map(Step::from);
+    Ok(Timed {
+        steps: counted.collect(),
+        fingerprint,
+    })
+}
+
+fn plan(order: &Order) -> Result<Plan, ErrorBody> {
+    let shape = shape();
+    let info = text::info(&order.text, &shape)?;
+    let files = match &info.format {
+        DataFormat::Text { file, .. } => BTreeMap::from([(file.clone(), order.text.clone())]),
+        _ => BTreeMap::new(),
+    };
+    let steps = WARM_UP + order.steps;
+    Ok(Plan {
+        model: shape.model,
+        train: TrainSpec {
+            // The text is one batch: an epoch is a step.
+            epochs: steps,
+            global_batch: shape.batch,
+            optimizer: Optimizer::adamw(1e-3),
+            checkpoint_steps: steps,
+            wire: order.wire,
+            ..TrainSpec::default()
+        },
+        info,
+        files,
+        threads: 1,
+        metadata: BTreeMap::new(),
+        committed: Default::default(),
+    })
+}
+
+/// Hears the thread until all steps are done: the fingerprint of the state after them.
+async fn end(trainer: &mut Trainer) -> Result<Hash, ErrorBody> {
+    let mut last = None;
+    loop {
+        match trainer.events.recv().await {
+            Some(Event::Checkpoint { fingerprint, .. }) => last = Some(fingerprint),
+            Some(Event::Progress { .. }) => {}
+            Some(Event::Done(_)) => {
+                return last.ok_or_else(|| ErrorBody::internal("no state after the last step"));
+            }
+            other => return Err(stopped(other)),
+        }
+    }
+}
+
+fn stopped(event: Option<Event>) -> ErrorBody {
+    let why = match event {
+        Some(Event::Broken { reason, .. }) => reason,
+        Some(Event::Failed(fault)) => fault.reason,
+        _ => "the training thread ended before its time".into(),
+    };
+    ErrorBody::internal(why)
+}
