@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use cryptomind_protocol::NodeId;
+use cryptomind_protocol::audit::Part;
 use cryptomind_protocol::task::{Activity, Event, Metrics, TaskEvent};
 use indicatif::ProgressBar;
 
@@ -260,6 +261,15 @@ pub fn sentence(event: &Event) -> Option<(Tone, String)> {
                 "{name} leaves: {reason}; {remaining} go on. Not paid to it: {unpaid}, its part since the last checkpoint"
             ),
         ),
+        Event::Parted {
+            name, step, part, ..
+        } => (
+            Tone::Bad,
+            format!(
+                "{name} parts from the others at step {step}: {}",
+                parting(*part)
+            ),
+        ),
         Event::Stored { files, metrics } => (
             Tone::Good,
             format!("result stored: {} files{}", files.len(), measured(metrics)),
@@ -272,6 +282,14 @@ pub fn sentence(event: &Event) -> Option<(Tone, String)> {
             (tone, format!("{state}: {reason}"))
         }
     })
+}
+
+/// In what a member parts from its group, for people.
+pub fn parting(part: Part) -> String {
+    match part {
+        Part::Samples => "it did not compute its share of the samples".into(),
+        differ => format!("its {differ} differ"),
+    }
 }
 
 fn measured(metrics: &Metrics) -> String {

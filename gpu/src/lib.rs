@@ -53,6 +53,7 @@ mod optimizer;
 mod plan;
 mod product;
 mod random;
+mod root;
 mod scaling;
 mod team;
 #[cfg(test)]

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 
+use cryptomind_protocol::audit::Roots;
 use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::model::ModelSpec;
 use cryptomind_protocol::task::TrainSpec;
@@ -24,6 +25,7 @@ use crate::kernel::finite::all_finite;
 use crate::network::{Network, NotFinite, Step};
 use crate::optimizer::{Rule, State};
 use crate::profile::Profile;
+use crate::root::root;
 use crate::team::Team;
 use crate::weights::{self, Tensor};
 
@@ -212,6 +214,18 @@ impl Session {
             });
         let (layer, what) = broken.next().unwrap_or((0, "update"));
         self.refuse(NotFinite { layer, what })
+    }
+
+    /// What the prepared step computed: the roots of the arena, which still holds the gradients' sums over all members, and of
+    /// the parameters that the step leads to. Nothing where no step is prepared.
+    pub fn prepared_roots(&self) -> Option<Roots> {
+        let threads = self.team.threads();
+        (self.phase == Phase::Prepared).then(|| {
+            self.team.run(|| Roots {
+                gradients: root(&self.gradients, threads),
+                parameters: root(&self.shadow.parameters, threads),
+            })
+        })
     }
 
     /// Makes the prepared step the committed one; does nothing where none is prepared.

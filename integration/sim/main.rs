@@ -405,7 +405,10 @@ impl Market {
             Effect::LetGo(node) => self.rate(node, &Evidence::Left {}),
             Effect::Blame { node, reason } => self.rate(node, &rating::failed(&reason)),
             Effect::Ran(run) => assert!(run.ms <= run.present_ms && run.flops > 0, "{run:?}"),
-            Effect::Tell { .. } | Effect::Waited(_) | Effect::Publish { .. } => {}
+            Effect::Tell { .. }
+            | Effect::Waited(_)
+            | Effect::Keep { .. }
+            | Effect::Publish { .. } => {}
         }
     }
 

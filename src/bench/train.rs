@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use cryptomind_core::audit::RootSteps;
 use cryptomind_gpu::profile::Profile;
 use cryptomind_gpu::session::Session;
 use cryptomind_protocol::ErrorBody;
@@ -30,6 +31,10 @@ struct Report {
     steps: u32,
     /// A step, milliseconds: the median.
     ms_per_step: f64,
+    /// What the audit trail's roots of such a step take, milliseconds: the median. Not part of the step, and not due at each one.
+    roots_ms: f64,
+    /// Every so many steps a miner that is alone with such a step names them.
+    roots_every: u64,
     /// At the median.
     samples_per_s: f64,
     /// Mean over the batch, before the first step and before the last one.
@@ -87,7 +92,7 @@ fn measure(args: BenchTrainArgs) -> Result<Report, cryptomind_gpu::EngineError> 
     let rows: Vec<u32> = (0..batch).collect();
     let mut session = Session::with_threads(&shape.model, &settings(batch), threads)?;
     let loaded = resident();
-    let (mut times, mut losses) = (Vec::new(), Vec::new());
+    let (mut times, mut hashing, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     for step in 0..WARM_UP + args.steps {
         if step == WARM_UP && args.profile {
             session.start_profile();
@@ -95,18 +100,26 @@ fn measure(args: BenchTrainArgs) -> Result<Report, cryptomind_gpu::EngineError> 
         let begin = Instant::now();
         let loss = session.grad_step(&data, &rows, &mut |_| ())?;
         session.apply(batch)?;
+        let computed = begin.elapsed();
+        let begin = Instant::now();
+        session.prepared_roots();
+        let hashed = begin.elapsed();
+        let begin = Instant::now();
         session.commit();
         if step >= WARM_UP {
-            times.push(begin.elapsed());
+            times.push(computed + begin.elapsed());
+            hashing.push(hashed);
         }
         losses.push(loss / f64::from(batch));
     }
-    let median = median(times);
+    let (median, hashing) = (median(times), median(hashing));
     Ok(Report {
         model: shape.name,
         threads,
         steps: args.steps,
         ms_per_step: median.as_secs_f64() * 1e3,
+        roots_ms: hashing.as_secs_f64() * 1e3,
+        roots_every: RootSteps::new(&shape.model, &settings(batch), 1, u64::MAX).every(),
         samples_per_s: f64::from(batch) / median.as_secs_f64(),
         first_loss: losses.first().copied().unwrap_or_default(),
         last_loss: losses.last().copied().unwrap_or_default(),
@@ -141,6 +154,8 @@ impl Report {
             ("model", self.model.to_owned()),
             ("threads", self.threads.to_string()),
             ("a step, ms (median)", format!("{:.3}", self.ms_per_step)),
+            ("roots for audits, ms", format!("{:.3}", self.roots_ms)),
+            ("at every so many steps", self.roots_every.to_string()),
             ("samples a second", format!("{:.0}", self.samples_per_s)),
             ("first loss", format!("{:.4}", self.first_loss)),
             ("last loss", format!("{:.4}", self.last_loss)),

@@ -8,6 +8,7 @@ use anyhow::Result;
 use cryptomind_config::TaskFile;
 use cryptomind_core::market::rental::Rent;
 use cryptomind_protocol::api::{Explanation, MinerVerdict};
+use cryptomind_protocol::audit::TrailView;
 use cryptomind_protocol::item::{ItemKind, ItemView};
 use cryptomind_protocol::task::{
     Candidate, Event, Quote, TaskSpec, TaskState, TaskView, UsualWait,
@@ -20,7 +21,7 @@ use serde_json::json;
 use crate::cli::TaskCommand;
 use crate::command::{files, interruptible, miner, run_local, serve};
 use crate::context::Context;
-use crate::follow::Follow;
+use crate::follow::{Follow, parting};
 use crate::output::{printable, table};
 use crate::{exit, moment, resolve};
 
@@ -433,6 +434,7 @@ fn task_text(task: &TaskView) -> String {
     for member in &task.members {
         lines.push(format!("member   {}  {}", member.name, member.node.short()));
     }
+    lines.extend(task.trail.as_ref().map(trail_text));
     for payment in &task.payments {
         lines.push(format!(
             "paid     {} to {} ({})",
@@ -441,6 +443,25 @@ fn task_text(task: &TaskView) -> String {
             payment.reason
         ));
     }
+    lines.join("\n")
+}
+
+/// What the members signed of their steps, and who said something else than others.
+fn trail_text(trail: &TrailView) -> String {
+    let (signatures, compared, last) = (trail.signatures, trail.compared, trail.last);
+    let mut lines = vec![format!(
+        "audit    {compared} steps compared, the last {last}, by {signatures} signatures"
+    )];
+    lines.extend(trail.parted.iter().map(|odd| {
+        format!(
+            "parted   {}  {}  at step {} of attempt {}: {}",
+            printable(&odd.name),
+            odd.node.short(),
+            odd.step,
+            odd.attempt,
+            parting(odd.part)
+        )
+    }));
     lines.join("\n")
 }
 

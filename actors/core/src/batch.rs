@@ -54,12 +54,24 @@ pub fn share(batch: &[u32], rank: u32, world: u32) -> &[u32] {
     if rank >= world {
         return &[];
     }
-    let cut = |rank: u32| {
-        let samples = batch.len() as u64;
-        let (part, more) = (samples / u64::from(world), samples % u64::from(world));
-        (part * u64::from(rank) + more.min(rank.into())) as usize
-    };
+    let samples = batch.len() as u64;
+    let cut = |rank| cut(samples, rank, world) as usize;
     &batch[cut(rank)..cut(rank + 1)]
+}
+
+/// How many of a batch of so many samples rank `rank` of `world` computes: the length of its [`share`].
+pub const fn share_len(samples: u32, rank: u32, world: u32) -> u32 {
+    if rank >= world {
+        return 0;
+    }
+    (cut(samples as u64, rank + 1, world) - cut(samples as u64, rank, world)) as u32
+}
+
+/// Where the share of rank `rank` begins.
+const fn cut(samples: u64, rank: u32, world: u32) -> u64 {
+    let (part, more) = (samples / world as u64, samples % world as u64);
+    let rank = rank as u64;
+    part * rank + if more < rank { more } else { rank }
 }
 
 /// Numbers drawn from BLAKE3 output in counter mode: the n-th word is the same on every machine.

@@ -1,11 +1,11 @@
-//! What the coordinator writes down besides money: events, nodes.
+//! What the coordinator writes down besides money: events, nodes, what members signed.
 
 use cryptomind_protocol::genesis::Genesis;
 use cryptomind_protocol::node::Capacity;
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::selftest::{Machine, Pace};
 use cryptomind_protocol::task::Event;
-use cryptomind_protocol::{AccountId, Amount, NodeId, TaskId, Timestamp};
+use cryptomind_protocol::{AccountId, Amount, NodeId, Signed, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What the network starts from, as stored.
@@ -33,6 +33,19 @@ pub struct EventRecord {
     pub at: Timestamp,
     /// What.
     pub event: Event,
+}
+
+/// What a member of a run signed of its steps, as it came: whoever computes one of them again holds it against that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitmentsRecord {
+    /// Of which task.
+    pub task: TaskId,
+    /// Who.
+    pub node: NodeId,
+    /// From 0 for each member of a run; of many, only the last are kept.
+    pub number: u64,
+    /// [`Commitments`](cryptomind_protocol::audit::Commitments), verified when they came.
+    pub commitments: Signed,
 }
 
 /// Stars are numbered from here, by rank; what runs say, from 0.

@@ -9,7 +9,7 @@
 //! earned), [`batch`] (which samples a step trains on, and which of them a rank takes), [`rating`], [`check`] (how often
 //! miners are checked, and who is to blame), [`exposure`] (how much unproven work an owner may hold),
 //! [`catalog`], [`transaction`]; then [`run`] (the life of a task), [`posting`] (who may post one), [`serve`] (what of a session
-//! counts), [`selftest`] (which miners are let in) and [`market`] (who is chosen);
+//! counts), [`audit`] (which commitments to steps are), [`selftest`] (which miners are let in) and [`market`] (who is chosen);
 //! [`journal`] is what else the coordinator writes down. [`merkle`] and [`state_hash`] are the two hashes
 //! of many things that a block's header names; [`dice`] is randomness that a seed determines.
 //!
@@ -17,6 +17,7 @@
 //! changed records with `cryptomind-storage`, and only then answer.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod audit;
 pub mod batch;
 pub mod block_clock;
 pub mod catalog;

@@ -57,9 +57,10 @@ use cryptomind_protocol::speed::{Engine, RunStatistic};
 use cryptomind_protocol::task::{
     Event, Latency, Member, Metrics, Payment, ResultFile, TaskSpec, TaskState, Work,
 };
-use cryptomind_protocol::{AccountId, Amount, NodeId, PublicKey, TaskId, Timestamp};
+use cryptomind_protocol::{AccountId, Amount, NodeId, PublicKey, Signed, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Opened;
 use crate::market::waits::WaitRecord;
 use crate::market::{Offer, Surroundings};
 use crate::price::Terms;
@@ -78,11 +79,13 @@ mod regroup;
 mod serve;
 mod settle;
 mod timers;
+mod trail;
 
 pub use blame::Charge;
 pub use effort::{Effort, Pace};
 pub use promise::Promise;
 pub use settle::payments;
+pub use trail::{MAX_KEPT, MAX_PARTINGS, MAX_WAITING_STEPS, Trail};
 
 use blame::{Fault, Loss};
 
@@ -288,6 +291,9 @@ pub struct Run {
     /// The next checkpoint, and until when: while a group computes of which something was expected.
     #[serde(default)]
     pub promise: Option<Promise>,
+    /// What its members signed of their steps.
+    #[serde(default)]
+    pub trail: Trail,
     /// Earned inside the hold.
     pub earned: Amount,
     /// The nodes that earned it, by order of first earning.
@@ -361,6 +367,13 @@ pub enum Input {
         shown: Option<Shown>,
         /// Whether its door is closed.
         left: bool,
+    },
+    /// A member shows what it signed of its steps.
+    Committed {
+        /// Who.
+        node: NodeId,
+        /// What, the signature being its own.
+        opened: Box<Opened>,
     },
     /// A member says that its group formed the next attempt without the coordinator.
     Succeeded {
@@ -449,6 +462,15 @@ pub enum Effect {
     Ran(RunStatistic),
     /// The task has its first group: how long it waited for it.
     Waited(WaitRecord),
+    /// Keep what a member signed of its steps, as it came. Of one member's, the newest [`MAX_KEPT`] are kept.
+    Keep {
+        /// Whose.
+        node: NodeId,
+        /// Its number among its member's, from 0.
+        number: u64,
+        /// The signed bytes.
+        commitments: Signed,
+    },
     /// Put the trained model into the catalog.
     Publish {
         /// Its files.
@@ -509,6 +531,7 @@ impl Run {
             counted_at: now,
             pace: Pace::default(),
             promise: None,
+            trail: Trail::default(),
             earned: Amount::ZERO,
             earners: Vec::new(),
             stored_by: None,
@@ -573,6 +596,7 @@ impl Run {
                 shown,
                 left,
             } => self.served((node, attempt), shown.as_ref(), left, now, &mut effects),
+            Input::Committed { node, opened } => self.committed(node, *opened, now, &mut effects),
             Input::Succeeded { node, proof } => {
                 self.succeeded(node, &proof, now, &mut effects);
             }
@@ -832,12 +856,9 @@ impl Run {
             .seats
             .first()
             .is_some_and(|seat| seat.member.node == node);
-        let Some(seat) = self.seat(node).filter(|_| present) else {
+        if !present || !self.hear_from(node, now) {
             return;
-        };
-        let away_since = seat.away_since.take();
-        seat.returned = None;
-        self.excuse_absence(away_since, now);
+        }
         if self.is_serving() {
             return self.session_reported(node, report, now, effects);
         }
@@ -898,6 +919,8 @@ impl Run {
             Report::Finished { .. } => {}
             // Of sessions.
             Report::Serving { .. } | Report::Served { .. } => {}
+            // Comes opened.
+            Report::Committed { .. } => {}
             Report::Failed {
                 task_fault: true,
                 reason,
@@ -910,6 +933,17 @@ impl Run {
             }
             Report::Leaving { reason } => self.leaving(node, reason, now, effects),
         }
+    }
+
+    /// Whether a node is a member: then it is there, having spoken.
+    fn hear_from(&mut self, node: NodeId, now: Timestamp) -> bool {
+        let Some(seat) = self.seat(node) else {
+            return false;
+        };
+        let away_since = seat.away_since.take();
+        seat.returned = None;
+        self.excuse_absence(away_since, now);
+        true
     }
 
     fn ready(&mut self, node: NodeId, bytes: u64, now: Timestamp, effects: &mut Vec<Effect>) {

@@ -6,12 +6,13 @@
 //! Reading order: [`id`], [`money`], [`codec`], [`signed`], [`hello`], then the messages by door:
 //! [`api`] (clients), [`node`] (miners and storage nodes), [`blob`] (bytes), [`ring`] (gradients), [`succession`]
 //! (members among themselves), [`probe`] (distances),
-//! [`serve`] (sessions of single calls).
+//! [`serve`] (sessions of single calls), [`audit`] (what ranks sign of their steps).
 //! `cryptomind.cddl` beside this crate describes the same messages for other languages; a test
 //! checks one against the other.
 
 pub mod address;
 pub mod api;
+pub mod audit;
 pub mod blob;
 pub mod block;
 pub mod codec;

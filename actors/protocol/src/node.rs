@@ -294,6 +294,12 @@ pub enum Report {
         /// The stored file and the storage node's receipt; rank 0 only.
         stored: Option<(ResultFile, StoredReceipt)>,
     },
+    /// What this member's rank says of steps that it committed. Every rank sends it: no later than a checkpoint of these steps, and
+    /// about once a second.
+    Committed {
+        /// [`Commitments`](crate::audit::Commitments), by this node's key.
+        commitments: Signed,
+    },
     /// A neighbour is silent or out of step; this member holds its state and waits.
     RingBroken {
         /// Steps that are committed here.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{Part, TrailView};
 use crate::item::Access;
 use crate::model::{ModelError, ModelSpec};
 use crate::speed::SpeedBasis;
@@ -507,6 +508,18 @@ pub enum Event {
         /// What was earned with it, over all members.
         earned: Amount,
     },
+    /// A member says of a step something else than others of its group do. Told once for each member in an attempt; of two that
+    /// differ, nobody can say who is wrong, and both are told. By itself it costs nobody anything.
+    Parted {
+        /// The miner.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// The first such step.
+        step: u64,
+        /// In what.
+        part: Part,
+    },
     /// The model is loaded and its miner's door open: the client may call.
     Serving {
         /// The miner.
@@ -661,6 +674,9 @@ pub struct TaskView {
     pub item: Option<ItemId>,
     /// Number of events so far.
     pub events: u64,
+    /// What its members signed of their steps. Nothing where nobody signed any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trail: Option<TrailView>,
 }
 
 #[cfg(test)]

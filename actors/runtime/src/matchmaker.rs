@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use cryptomind_core::audit::Opened;
 use cryptomind_core::dice::Dice;
 use cryptomind_core::journal::OpenRun;
 use cryptomind_core::market::link::Party;
@@ -191,6 +192,17 @@ pub enum MatchmakerMsg {
         /// Whether its door is closed.
         left: bool,
         /// Answered once durable, or with why the acknowledgement does not count.
+        reply: RpcReplyPort<Result<(), ErrorBody>>,
+    },
+    /// From sessions: a member shows what it signed of its steps.
+    Committed {
+        /// From whom.
+        node: NodeId,
+        /// Of which task.
+        task: TaskId,
+        /// What, verified.
+        opened: Box<Opened>,
+        /// Answered once durable.
         reply: RpcReplyPort<Result<(), ErrorBody>>,
     },
     /// From sessions: a miner's machine changed what it does.
@@ -451,6 +463,15 @@ impl Actor for MatchmakerActor {
             } => {
                 let from = (node, attempt);
                 desk.served(task, from, shown, left, reply).await;
+            }
+            MatchmakerMsg::Committed {
+                node,
+                task,
+                opened,
+                reply,
+            } => {
+                let input = Input::Committed { node, opened };
+                desk.feed(task, input, Some(reply)).await;
             }
             MatchmakerMsg::Activity {
                 node,

@@ -7,6 +7,7 @@
 //!                    └─ Worker   offers and runs                (miner/worker.rs)
 //!                         └─ Run   one task, all attempts       (miner/run.rs)
 //!                              ├─ training thread               (miner/train.rs)
+//!                              ├─ its word on each step         (miner/audit.rs)
 //!                              ├─ uploads                       (miner/uploads.rs)
 //!                              └─ a session's door              (miner/serve.rs)
 //! ```
@@ -35,6 +36,7 @@ use crate::idle::{Idle, IdleMsg, Settings};
 use crate::supervisor::{Child, Handle, Limits, Tree, seat};
 use crate::transfer::Transfer;
 
+mod audit;
 mod card;
 pub(crate) mod infer;
 mod link;

@@ -15,13 +15,13 @@ pub(crate) trait Split: Sized + Send {
 }
 
 /// `width` values an item; the last item may have fewer.
-pub(super) struct Rows<'a, T> {
-    pub(super) values: &'a mut [T],
+pub(crate) struct Rows<'a, T> {
+    pub(crate) values: &'a mut [T],
     pub(super) width: usize,
 }
 
 impl<'a, T> Rows<'a, T> {
-    pub(super) fn new(values: &'a mut [T], width: usize) -> Self {
+    pub(crate) fn new(values: &'a mut [T], width: usize) -> Self {
         Self { values, width }
     }
 }

@@ -205,6 +205,29 @@ fn a_discarded_step_can_be_redone_bit_by_bit() {
 }
 
 #[test]
+fn roots_are_of_the_step_that_is_prepared() {
+    let data = samples(40, 6, 4);
+    let spec = every_rule().remove(0);
+    let roots = |threads, batch: &[u32]| {
+        let mut session = Session::with_threads(&mixed(), &spec, threads).unwrap();
+        assert_eq!(session.prepared_roots(), None);
+        session.grad_step(&data, batch, &mut |_| ()).unwrap();
+        assert_eq!(session.prepared_roots(), None);
+        session.apply(batch.len() as u32).unwrap();
+        let roots = session.prepared_roots().unwrap();
+        assert_eq!(roots.gradients, root(&session.gradients, 1));
+        session.commit();
+        assert_eq!(roots.parameters, root(session.parameters(), 1));
+        assert_eq!(session.prepared_roots(), None);
+        roots
+    };
+    let (one, other) = (roots(1, &[1, 2, 3]), roots(1, &[1, 2, 4]));
+    assert_eq!(roots(2, &[1, 2, 3]), one);
+    assert_ne!(one.gradients, other.gradients);
+    assert_ne!(one.parameters, other.parameters);
+}
+
+#[test]
 fn a_restored_checkpoint_goes_on_with_the_same_bits() {
     for spec in every_rule() {
         let data = samples(40, 6, 4);

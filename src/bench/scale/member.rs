@@ -85,6 +85,7 @@ async fn train(number: usize, socket: &RingSocket, order: Order) -> Result<Timed
         ring,
         rank: number as u32,
         world,
+        attempt: 1,
         leave,
     });
     let fingerprint = end(&mut trainer).await?;

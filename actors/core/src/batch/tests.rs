@@ -20,6 +20,9 @@ proptest! {
         let sizes = shares.iter().map(|s| s.len());
         let (least, most) = (sizes.clone().min().unwrap(), sizes.max().unwrap());
         prop_assert!(most - least <= 1);
+        let lens = (0..world).map(|rank| share_len(samples as u32, rank, world) as usize);
+        prop_assert!(lens.eq(shares.iter().map(|s| s.len())));
+        prop_assert_eq!(share_len(samples as u32, world, world), 0);
         prop_assert_eq!(shares.concat(), batch.clone());
         prop_assert!(share(&batch, world, world).is_empty());
     }

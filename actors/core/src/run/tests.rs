@@ -29,6 +29,7 @@ mod promise;
 mod second;
 mod serve;
 mod timers;
+mod trail;
 
 const STEPS: u64 = 40;
 

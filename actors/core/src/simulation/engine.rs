@@ -328,7 +328,10 @@ impl Engine {
                     self.measured.rate(node, &evidence, self.now);
                 }
                 Effect::Ran(run) => self.measured.ran(&run),
-                Effect::Earn { .. } | Effect::Waited(_) | Effect::Publish { .. } => {}
+                Effect::Earn { .. }
+                | Effect::Waited(_)
+                | Effect::Keep { .. }
+                | Effect::Publish { .. } => {}
             }
         }
         self.set_timer(at);

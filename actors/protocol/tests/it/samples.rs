@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use cryptomind_protocol::api;
+use cryptomind_protocol::audit::{self, Commitment, Commitments, Part, Parting, Roots, TrailView};
 use cryptomind_protocol::blob::{self, GetOk, HasOk, PutOk, Right, Source, Ticket};
 use cryptomind_protocol::error::Answer;
 use cryptomind_protocol::genesis::{
@@ -344,6 +345,67 @@ fn acknowledgement(last: bool) -> Acknowledgement {
         samples: 77,
         last,
     }
+}
+
+fn commitments() -> Commitments {
+    let between = Commitment {
+        loss: 0.5,
+        samples: 22,
+        roots: None,
+    };
+    let roots = Roots {
+        gradients: Hash::of(b"gradients"),
+        parameters: Hash::of(b"parameters"),
+    };
+    Commitments {
+        version: audit::VERSION,
+        task: TASK,
+        attempt: 2,
+        rank: 1,
+        first: 99,
+        steps: vec![
+            between,
+            Commitment {
+                roots: Some(roots),
+                ..between
+            },
+        ],
+    }
+}
+
+fn parting(part: Part) -> Parting {
+    Parting {
+        attempt: 2,
+        step: 100,
+        node: node_id(),
+        name: "rig".into(),
+        part,
+    }
+}
+
+fn trails() -> Vec<Message> {
+    let parts = [Part::Gradients, Part::Parameters, Part::Loss, Part::Samples];
+    all_variants!(
+        parts,
+        Part::Gradients,
+        Part::Parameters,
+        Part::Loss,
+        Part::Samples,
+    );
+    let trail = TrailView {
+        compared: 100,
+        last: 100,
+        signatures: 6,
+        parted: parts.map(parting).to_vec(),
+    };
+    let view = TaskView {
+        trail: Some(trail),
+        ..task_view(TaskState::Finished)
+    };
+    vec![
+        message("task-view", "trail", view),
+        message("commitments", "", commitments()),
+    ]
 }
 
 fn spec() -> TaskSpec {
@@ -696,6 +758,7 @@ fn tasks() -> Vec<Message> {
     ];
     all.extend(training_rules());
     all.extend(task_views());
+    all.extend(trails());
     all.extend(payments());
     all
 }
@@ -849,6 +912,7 @@ fn task_view(state: TaskState) -> TaskView {
         metrics: Some(metrics()),
         item: Some(ITEM),
         events: 60,
+        trail: None,
     }
 }
 
@@ -1016,6 +1080,12 @@ fn event_values() -> Vec<Event> {
             unpaid: ctm(1),
             remaining: 2,
         },
+        Event::Parted {
+            node,
+            name: "rig".into(),
+            step: 100,
+            part: Part::Parameters,
+        },
     ]
 }
 
@@ -1037,6 +1107,7 @@ fn events() -> Vec<Message> {
         Event::Left { .. },
         Event::Stored { .. },
         Event::Settled { .. },
+        Event::Parted { .. },
     );
     let one = |(number, event): (usize, Event)| {
         let event = TaskEvent {
@@ -1806,6 +1877,9 @@ fn reports() -> Vec<Report> {
         Report::Leaving {
             reason: "its owner stops this miner".into(),
         },
+        Report::Committed {
+            commitments: signed(&commitments()),
+        },
     ];
     all_variants!(
         reports,
@@ -1819,6 +1893,7 @@ fn reports() -> Vec<Report> {
         Report::Served { .. },
         Report::Failed { .. },
         Report::Leaving { .. },
+        Report::Committed { .. },
     );
     reports
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cryptomind_core::journal::NodeRecord;
 use cryptomind_core::ledger::Delegation;
 use cryptomind_core::succession::Proof;
-use cryptomind_core::{selftest, serve};
+use cryptomind_core::{audit, selftest, serve};
 use cryptomind_net::{Connection, Exchange, Sender};
 use cryptomind_protocol::api::EnrolmentRequest;
 use cryptomind_protocol::error::Answer;
@@ -324,6 +324,9 @@ impl Office {
                 .served(node, (task, attempt), acknowledgement.as_ref(), left)
                 .await;
         }
+        if let Report::Committed { commitments } = report {
+            return self.committed(node, (task, attempt), commitments).await;
+        }
         let stored_by = match &report {
             Report::Checkpoint {
                 stored: Some((file, receipt)),
@@ -361,6 +364,23 @@ impl Office {
             attempt,
             shown,
             left,
+            reply,
+        };
+        self.matchmaker.call(told, MATCHMAKER_LIMIT).await
+    }
+
+    async fn committed(
+        &self,
+        node: NodeId,
+        (task, attempt): (TaskId, u32),
+        commitments: Signed,
+    ) -> Result<Result<(), ErrorBody>, ErrorBody> {
+        let opened = audit::open(commitments, &self.network, node, (task, attempt))?;
+        let opened = Box::new(opened);
+        let told = |reply| MatchmakerMsg::Committed {
+            node,
+            task,
+            opened,
             reply,
         };
         self.matchmaker.call(told, MATCHMAKER_LIMIT).await

@@ -14,6 +14,7 @@ pub(super) fn task(run: Run) -> TaskView {
     let trained = run.is_training() && run.state == TaskState::Finished;
     let item = trained.then(|| ItemId::of_task(&run.task));
     let session = run.session_metrics();
+    let trail = run.trail.view();
     let members = run.seats.into_iter().map(|seat| seat.member).collect();
     let (files, metrics) = run
         .result
@@ -35,6 +36,7 @@ pub(super) fn task(run: Run) -> TaskView {
         metrics,
         item,
         events: run.events,
+        trail,
         spec: run.spec,
     }
 }

@@ -1,7 +1,7 @@
 //! Carrying out what a run decided: one posting, then news to the world.
 
 use cryptomind_core::catalog::ItemRecord;
-use cryptomind_core::journal::{EventRecord, NodeRecord, OpenRun};
+use cryptomind_core::journal::{CommitmentsRecord, EventRecord, NodeRecord, OpenRun};
 use cryptomind_core::market::waits::WaitRecord;
 use cryptomind_core::rating;
 use cryptomind_core::run::{Effect, Input, Run, payments};
@@ -14,6 +14,7 @@ use cryptomind_protocol::speed::RunStatistic;
 use cryptomind_protocol::task::{Event, Metrics, ResultFile, Work};
 use cryptomind_protocol::transaction::Accepted;
 use cryptomind_protocol::{ErrorBody, ItemId, NodeId, TaskId, Timestamp};
+use cryptomind_storage::run::keep_commitments;
 use cryptomind_storage::state::{Batch, Record as _};
 use ractor::RpcReplyPort;
 
@@ -315,6 +316,19 @@ impl Desk {
                     plan.blamed.push(node);
                     let evidence = rating::failed(&reason);
                     self.hear(&mut plan, (task, number), node, evidence, now)?;
+                }
+                Effect::Keep {
+                    node,
+                    number,
+                    commitments,
+                } => {
+                    let record = CommitmentsRecord {
+                        task,
+                        node,
+                        number,
+                        commitments,
+                    };
+                    keep_commitments(&mut plan.batch, &record);
                 }
                 Effect::Publish { files, metrics } => {
                     let record = self.trained(run, files, metrics, now).await?;

@@ -1,11 +1,13 @@
 //! Posting, cancelling and expiring, through the real ledger and the real store.
 
+use cryptomind_core::audit;
 use cryptomind_core::catalog::ItemRecord;
-use cryptomind_core::journal::NodeRecord;
+use cryptomind_core::journal::{CommitmentsRecord, NodeRecord};
 use cryptomind_core::ledger::Hold;
 use cryptomind_core::market::shortlist::asked_for;
 use cryptomind_core::price::{FloatingRule, PriceRecord};
 use cryptomind_core::transaction;
+use cryptomind_protocol::audit::{Commitment, Commitments, VERSION};
 use cryptomind_protocol::block::Block;
 use cryptomind_protocol::genesis::{Allocation, FeeTable, Genesis, NetworkKind, Withholding};
 use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo, ItemKind, Manifest};
@@ -17,7 +19,7 @@ use cryptomind_protocol::price::{PriceRing, Utilisation};
 use cryptomind_protocol::rating::{Evidence, EvidenceRecord};
 use cryptomind_protocol::task::{Conditions, Optimizer, Reason, TaskState, TrainSpec, Work};
 use cryptomind_protocol::transaction::{Action, Outcome, Transaction};
-use cryptomind_protocol::{Amount, ItemId, SecretKey, Signed, Timestamp};
+use cryptomind_protocol::{Amount, GenesisHash, ItemId, SecretKey, Signed, Timestamp};
 use cryptomind_storage::state::Batch;
 use tokio::sync::{mpsc, watch};
 
@@ -768,6 +770,68 @@ async fn store_with_item() -> StateStore {
     batch.put(&materials().dataset.unwrap());
     store.commit(batch).await.unwrap();
     store
+}
+
+/// What the member of this key says of two steps.
+fn commitments(task: TaskId, key: &SecretKey, network: &GenesisHash, first: u64) -> Signed {
+    let step = Commitment {
+        loss: 0.5,
+        samples: 10,
+        roots: None,
+    };
+    let said = Commitments {
+        version: VERSION,
+        task,
+        attempt: 1,
+        rank: 0,
+        first,
+        steps: vec![step; 2],
+    };
+    Signed::sign(&said, network, key)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_member_signs_of_its_steps_is_kept_as_it_came() {
+    let store = store_with_item().await;
+    let house = House::open(&store, HOUR_MS).await;
+    let (key, network) = (SecretKey::from_seed([3; 32]), house.genesis.hash());
+    let (node, mut record) = (NodeId::of_key(&key.public()), miner());
+    record.node = node;
+    let _commands = house.links.enter(record, Activity::Idle, HERE).1;
+    let position = None;
+    let joined = MatchmakerMsg::Joined { node, position };
+    house.matchmaker.cast(joined).unwrap();
+    house
+        .matchmaker
+        .cast(MatchmakerMsg::Released(node))
+        .unwrap();
+    let (task, _) = house.post(1).await;
+    for asked in house.settled(task).await.asked {
+        if asked != node {
+            house.decline(task, asked).await;
+        }
+    }
+    house.offer(task, node).await;
+    assert_eq!(house.settled(task).await.group, [node]);
+    let signed = [1, 3].map(|first| commitments(task, &key, &network, first));
+    // The last one was told twice.
+    for signed in [&signed[0], &signed[1], &signed[1]] {
+        let opened = audit::open(signed.clone(), &network, node, (task, 1)).unwrap();
+        let committed = |reply| MatchmakerMsg::Committed {
+            node,
+            task,
+            opened: Box::new(opened),
+            reply,
+        };
+        let answer = house.matchmaker.call(committed, MATCHMAKER_LIMIT).await;
+        answer.unwrap().unwrap();
+    }
+    let kept: Vec<CommitmentsRecord> = store.load().unwrap();
+    let kept: Vec<_> = kept.into_iter().map(|kept| kept.commitments).collect();
+    assert_eq!(kept, signed, "durable when they are acknowledged");
+    let view = house.run(task).trail.view().unwrap();
+    assert_eq!((view.compared, view.last, view.signatures), (4, 4, 2));
+    house.tree.stop().await;
 }
 
 /// Where miners are checked, whoever came free gets nothing before it is known what it is asked first.

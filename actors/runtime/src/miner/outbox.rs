@@ -2,7 +2,9 @@
 //!
 //! Everybody in the miner pushes; the link alone takes. Reports and changes of activity stay over any
 //! number of connections; offers, declines and measurements answer a question of one connection and go with it. Progress, and what
-//! a session's client has acknowledged, is news only while it is new: a later one takes the place of one that has not left. The queue is bounded.
+//! a session's client has acknowledged, is news only while it is new: a later one takes the place of one that has not left. The queue is bounded,
+//! and of what this member signed of its steps, only the newest [`COMMITTED_MAX`] wait: they are large, and without them the rest is
+//! understood.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,6 +16,9 @@ use tracing::warn;
 
 /// The most that may wait.
 const ENTRIES_MAX: usize = 1024;
+
+/// The most signed commitments that may wait: those of a minute, or of 16,384 steps.
+const COMMITTED_MAX: usize = 64;
 
 /// The queue.
 pub struct Outbox {
@@ -71,10 +76,43 @@ const fn is_dispensable(request: &Request) -> bool {
         Request::Activity { .. }
             | Request::Links { .. }
             | Request::Report {
-                report: Report::Progress { .. },
+                report: Report::Progress { .. } | Report::Committed { .. },
                 ..
             }
     )
+}
+
+/// Whether it is what this member signed of its steps.
+const fn is_committed(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Report {
+            report: Report::Committed { .. },
+            ..
+        }
+    )
+}
+
+impl Queue {
+    /// Makes room for one more, where that costs others their place.
+    fn make_room(&mut self, new: &Request) {
+        if is_committed(new) {
+            let committed = self.entries.iter().enumerate();
+            let committed = committed.filter(|(_, (_, waiting))| is_committed(waiting));
+            let committed: Vec<usize> = committed.map(|(place, _)| place).collect();
+            if let Some(oldest) = committed
+                .first()
+                .filter(|_| committed.len() >= COMMITTED_MAX)
+            {
+                self.entries.remove(*oldest);
+            }
+        }
+        if self.entries.len() >= ENTRIES_MAX {
+            let first = self.entries.iter().position(|(_, r)| is_dispensable(r));
+            let lost = self.entries.remove(first.unwrap_or(0));
+            warn!("too much waits for the coordinator; lost: {lost:?}");
+        }
+    }
 }
 
 impl Outbox {
@@ -96,11 +134,7 @@ impl Outbox {
         {
             queue.entries.pop_back();
         }
-        if queue.entries.len() >= ENTRIES_MAX {
-            let first = queue.entries.iter().position(|(_, r)| is_dispensable(r));
-            let lost = queue.entries.remove(first.unwrap_or(0));
-            warn!("too much waits for the coordinator; lost: {lost:?}");
-        }
+        queue.make_room(&request);
         let id = queue.next;
         queue.next += 1;
         queue.entries.push_back((id, request));
@@ -239,6 +273,39 @@ mod tests {
             .map(|r| matches!(r, Request::Report { report, .. } if *report == served(true)))
             .collect();
         assert_eq!(left, [true, false, false]);
+    }
+
+    fn committed(byte: u8) -> Report {
+        let payload = vec![byte];
+        let commitments = cryptomind_protocol::Signed {
+            payload,
+            signer: cryptomind_protocol::PublicKey::new([0; 32]),
+            signature: cryptomind_protocol::Signature::new([0; 64]),
+        };
+        Report::Committed { commitments }
+    }
+
+    #[tokio::test]
+    async fn only_the_newest_commitments_wait_and_they_push_out_nothing_else() {
+        let outbox = Outbox::default();
+        outbox.report(TASK, 1, ready());
+        for byte in 0..=u8::MAX {
+            outbox.report(TASK, 1, committed(byte));
+            if byte % 2 == 0 {
+                outbox.report(TASK, 1, ready());
+            }
+        }
+        let said = drain(&outbox).await;
+        let bytes = said.iter().filter_map(|request| match request {
+            Request::Report {
+                report: Report::Committed { commitments },
+                ..
+            } => Some(commitments.payload[0]),
+            _ => None,
+        });
+        let newest = u8::MAX - COMMITTED_MAX as u8 + 1..=u8::MAX;
+        assert!(bytes.eq(newest));
+        assert_eq!(said.len(), COMMITTED_MAX + 1 + 128);
     }
 
     #[tokio::test]

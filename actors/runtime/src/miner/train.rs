@@ -6,7 +6,8 @@
 //!
 //! A step: the share of the global batch → gradient sums, which the ring adds up while others are still computed
 //! ([`exchange`]) → `apply` into the shadow → the ring adds up loss and count, and is through when every member has come so
-//! far → commit. Whatever breaks before that leaves the committed state as it was.
+//! far → commit. Whatever breaks before that leaves the committed state as it was. While that last sum is under way the thread
+//! hashes what it computed, where roots are due; of each committed step it says what its node signs ([`words`]).
 //! Nothing here knows of tasks' money, of storage or of the coordinator. When the run is gone, so is this thread: its
 //! channels are closed, and a collective in progress is left at once.
 
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 
+use cryptomind_core::audit::RootSteps;
 use cryptomind_core::batch::{self, Epoch};
 use cryptomind_gpu::dataset::{self, DataError, Samples};
 use cryptomind_gpu::inference::Model;
@@ -24,6 +26,7 @@ use cryptomind_gpu::session::Session;
 use cryptomind_gpu::{EngineError, Evaluation, Scaling};
 use cryptomind_net::ring::{Buffer, Ring, RingError};
 use cryptomind_protocol::NodeId;
+use cryptomind_protocol::audit::Commitment;
 use cryptomind_protocol::item::DatasetInfo;
 use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::model::ModelSpec;
@@ -36,9 +39,11 @@ use super::rehearsal::{self, Point};
 
 mod alone;
 mod exchange;
+mod words;
 
 pub(crate) use alone::alone;
 use exchange::Exchange;
+use words::Words;
 
 /// Progress is told at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -129,6 +134,13 @@ pub enum Event {
         computed_ms: u64,
         /// The state; rank 0 only.
         state: Option<Vec<u8>>,
+    },
+    /// What this rank says of steps that it committed, for its node to sign.
+    Committed {
+        /// The first of them, counted from 1.
+        first: u64,
+        /// It and those after it.
+        steps: Vec<Commitment>,
     },
     /// The ring broke; the state is held.
     Broken {
@@ -350,6 +362,7 @@ struct Bench {
     scaling: Scaling,
     order: Order,
     exchange: Exchange,
+    words: Words,
     last_loss: Option<f32>,
     computed: Duration,
     /// Of this leg, without waiting for others.
@@ -404,6 +417,7 @@ impl Bench {
             samples,
             scaling,
             order: Order::default(),
+            words: Words::new(),
             last_loss: None,
             computed: Duration::ZERO,
             busy: Duration::ZERO,
@@ -454,6 +468,7 @@ impl Bench {
         let outcome = self.steps(&mut leg);
         self.computed += begin.elapsed();
         self.show();
+        self.say_words()?;
         match outcome {
             Ok(()) => {
                 let runtime = self.runtime.clone();
@@ -472,13 +487,14 @@ impl Bench {
 
     fn steps(&mut self, leg: &mut Leg) -> Result<(), Halt> {
         let total = self.total_steps();
+        let root_steps = RootSteps::new(&self.plan.model, &self.plan.train, leg.world, total);
         let mut pace = Pace::new();
         if self.session.step() == total {
             // A group that formed again after the last step: its coordinator may lack this checkpoint.
             self.checkpoint(leg.rank)?;
         }
         while self.session.step() < total {
-            let samples = self.timed_step(leg)?;
+            let samples = self.timed_step(leg, &root_steps)?;
             let step = self.session.step();
             if leg.rank == 0
                 && let Some(samples_per_s) = pace.tell(samples, step == total)
@@ -489,16 +505,28 @@ impl Bench {
                     samples_per_s,
                 })?;
             }
-            if step == total || step.is_multiple_of(u64::from(self.plan.train.checkpoint_steps)) {
+            let is_checkpoint =
+                step == total || step.is_multiple_of(u64::from(self.plan.train.checkpoint_steps));
+            if is_checkpoint || self.words.is_due() {
+                self.say_words()?;
+            }
+            if is_checkpoint {
                 self.checkpoint(leg.rank)?;
             }
         }
         Ok(())
     }
 
-    fn timed_step(&mut self, leg: &mut Leg) -> Result<u64, Halt> {
+    fn say_words(&mut self) -> Result<(), Halt> {
+        match self.words.take() {
+            Some((first, steps)) => self.say(Event::Committed { first, steps }),
+            None => Ok(()),
+        }
+    }
+
+    fn timed_step(&mut self, leg: &mut Leg, root_steps: &RootSteps) -> Result<u64, Halt> {
         let (begin, busy) = (Instant::now(), self.busy);
-        let samples = self.step(leg)?;
+        let samples = self.step(leg, root_steps)?;
         if let Some(times) = &self.told.times {
             // Where nobody reads them any more, nobody needs them.
             let _ = times.send(StepTime {
@@ -510,17 +538,20 @@ impl Bench {
     }
 
     /// One step, to its commit. Returns the samples of the global batch.
-    fn step(&mut self, leg: &mut Leg) -> Result<u64, Halt> {
+    fn step(&mut self, leg: &mut Leg, root_steps: &RootSteps) -> Result<u64, Halt> {
         let (mine, global) = self.batch(leg.rank, leg.world);
         let loss = self.gradients(leg, &mine)?;
         let begin = Instant::now();
         self.session.apply(global)?;
         self.told.prepared.store(true, Ordering::SeqCst);
-        self.busy += begin.elapsed();
         leg.reach(Point::Applying, self.session.step());
         let own = vec![loss as f32, mine.len() as f32];
         let confirmed = leg.ring.sum(Wire::F32, Buffer::of(own));
         leg.reach(Point::Confirming, self.session.step());
+        // While the others' confirmations are on their way.
+        let is_due = root_steps.contains(self.session.step() + 1);
+        let roots = is_due.then(|| self.session.prepared_roots()).flatten();
+        self.busy += begin.elapsed();
         let sums = within(&self.runtime, &mut leg.leave, confirmed)?;
         let (loss, count) = (sums.values[0], sums.values[1]);
         // Exact: a batch has at most 2^20 samples, and f32 holds whole numbers to 2^24.
@@ -532,6 +563,12 @@ impl Bench {
         }
         self.commit();
         self.last_loss = Some(loss / count);
+        let commitment = Commitment {
+            loss: loss / count,
+            samples: mine.len() as u32,
+            roots,
+        };
+        self.words.add(self.session.step(), commitment);
         self.show();
         let step = self.session.step();
         leg.reach(Point::Committed, step);

@@ -17,7 +17,7 @@ use cryptomind_protocol::node::{Match, Report, Request};
 use cryptomind_protocol::ring::Wire;
 use cryptomind_protocol::succession::{Decision, Message, Word};
 use cryptomind_protocol::task::{Activity, ResultFile, Work as Task};
-use cryptomind_protocol::{ErrorBody, NodeAddress, NodeId, Timestamp};
+use cryptomind_protocol::{ErrorBody, GenesisHash, NodeAddress, NodeId, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -25,6 +25,7 @@ use tracing::info;
 
 use super::fetch::Fetch;
 use super::{Berth, Context, Ending, Fault, Order, Place, stop_idle, store};
+use crate::miner::audit;
 use crate::miner::rehearsal::{self, Point};
 use crate::miner::train::{self, Done, Event, FORMAT, Leg, Plan, Trainer};
 use crate::miner::uploads::{Checkpoint, Uploads};
@@ -72,6 +73,7 @@ struct Attempt {
 /// One member, with all that it needs.
 struct Group {
     context: Arc<Context>,
+    network: GenesisHash,
     member: Member,
     /// The member's clock.
     start: Instant,
@@ -117,6 +119,7 @@ pub(super) async fn drive(
     let connected = context.joined.subscribe();
     let mut group = Group {
         context,
+        network: place.network,
         member,
         start: Instant::now(),
         matched: Arc::new(matched),
@@ -344,6 +347,10 @@ impl Group {
                     computed_ms,
                     state,
                 });
+                return None;
+            }
+            Some(Event::Committed { first, steps }) => {
+                audit::tell(&self.context, &self.network, &self.matched, (first, steps));
                 return None;
             }
             Some(Event::Broken { suspect, reason }) => self.broken(suspect, reason),

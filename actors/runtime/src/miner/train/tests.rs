@@ -9,6 +9,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod trail;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn digits() -> (TempDir, DatasetInfo) {
@@ -111,6 +113,7 @@ struct Heard {
     checkpoints: Vec<(u64, Hash)>,
     states: Vec<Vec<u8>>,
     progress: Vec<(u64, f32)>,
+    words: Vec<(u64, Vec<Commitment>)>,
     done: Option<Box<Done>>,
 }
 
@@ -128,6 +131,11 @@ async fn hear(trainer: &mut Trainer) -> Heard {
                 heard.states.extend(state);
             }
             Event::Progress { step, loss, .. } => heard.progress.push((step, loss)),
+            Event::Committed { first, steps } => {
+                let last = heard.checkpoints.last().map_or(0, |c| c.0);
+                assert!(first > last, "before the checkpoint of its last step");
+                heard.words.push((first, steps));
+            }
             Event::Done(done) => {
                 heard.done = Some(done);
                 return heard;
@@ -220,9 +228,22 @@ async fn the_weights_of_a_table_answer_rows_as_they_are() {
 
 /// A group that trains from the beginning to the end: what each of its members said.
 async fn group(world: u32, plan: impl Fn() -> Plan) -> Vec<Heard> {
+    group_from(world, &plan, |_| None).await
+}
+
+/// The same, each rank from where `footing` says.
+async fn group_from(
+    world: u32,
+    plan: &impl Fn() -> Plan,
+    footing: impl Fn(u32) -> Option<Footing>,
+) -> Vec<Heard> {
     let mut hearing = Vec::new();
     for (ring, rank) in rings(world).await.into_iter().zip(0..) {
         let mut trainer = started(plan()).await;
+        if let Some(footing) = footing(rank) {
+            trainer.stand(footing);
+            assert!(matches!(next(&mut trainer).await, Event::Standing));
+        }
         let (leg, stay) = leg(ring, rank, world);
         trainer.train(leg);
         hearing.push(tokio::spawn(async move {
@@ -243,6 +264,38 @@ fn accuracy(heard: &[Heard]) -> f64 {
     done.result.as_ref().unwrap().1.accuracy.unwrap()
 }
 
+impl Heard {
+    /// What it said of its steps, one after the other.
+    fn commitments(&self) -> Vec<Commitment> {
+        let mut all = Vec::new();
+        for (first, steps) in &self.words {
+            assert_eq!(*first, all.len() as u64 + 1, "no gap");
+            all.extend(steps);
+        }
+        all
+    }
+}
+
+/// What members say of each step is the same in all, but for the samples, which are together the batch.
+fn agree_on_each_step(heard: &[Heard]) {
+    let said: Vec<_> = heard.iter().map(Heard::commitments).collect();
+    for step in 0..TOTAL as usize {
+        let mut samples = 0;
+        for said in &said {
+            assert!(said[step].roots.is_some());
+            assert_eq!(said[step].roots, said[0][step].roots, "step {step}");
+            assert_eq!(said[step].loss.to_bits(), said[0][step].loss.to_bits());
+            samples += said[step].samples;
+        }
+        // 1437 samples in batches of 64.
+        let last = (step + 1) % 23 == 0;
+        assert_eq!(samples, if last { 1437 % 64 } else { 64 });
+    }
+    let mut roots = said[0].iter().map(|said| said.roots.unwrap().parameters);
+    let first = roots.next();
+    assert!(roots.all(|root| Some(root) != first), "each step's own");
+}
+
 /// In every wire format.
 #[tokio::test(flavor = "multi_thread")]
 async fn members_agree_at_every_checkpoint_and_learn_what_one_alone_learns() {
@@ -261,6 +314,7 @@ async fn members_agree_at_every_checkpoint_and_learn_what_one_alone_learns() {
     ] {
         let heard = group(world, || plan(wire)).await;
         assert_eq!(heard[0].checkpoints.len() as u64, TOTAL);
+        agree_on_each_step(&heard);
         for other in &heard[1..] {
             assert_eq!(heard[0].checkpoints, other.checkpoints, "{wire}");
             assert!(other.states.is_empty() && other.progress.is_empty());
