@@ -1,6 +1,8 @@
 //! Whole miners over real QUIC, against a hall that plays coordinator and storage.
 
+use cryptomind_core::audit::{self, RootSteps};
 use cryptomind_core::succession::Proof;
+use cryptomind_protocol::audit::Commitment;
 use cryptomind_protocol::item::{Access, CARD_FILE, MODEL_FILE, ModelInfo, PREDICTIONS_FILE};
 use cryptomind_protocol::key::Nonce;
 use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
@@ -117,6 +119,23 @@ async fn leaving(hall: &mut Hall, at: (NodeId, u32)) -> String {
     hall.report("a leave", at, leaving).await
 }
 
+/// What a miner's node signed of its steps, to the last one.
+async fn commitments(hall: &mut Hall, node: NodeId, total: u64) -> Vec<Commitment> {
+    let committed = |report: &Report| match report {
+        Report::Committed { commitments } => Some(commitments.clone()),
+        _ => None,
+    };
+    let mut all = Vec::new();
+    while (all.len() as u64) < total {
+        let signed = hall.report("commitments", (node, 1), committed).await;
+        let opened = audit::open(signed, &hall::NETWORK, node, (TASK, 1)).unwrap();
+        let (said, _) = opened.into_parts();
+        assert_eq!(said.first, all.len() as u64 + 1, "no gap");
+        all.extend(said.steps);
+    }
+    all
+}
+
 async fn turned(hall: &mut Hall, node: NodeId, from: Activity, to: Activity) {
     let turned = |(who, request): &Said| match request {
         Request::Activity { from: f, to: t, .. } => {
@@ -171,6 +190,29 @@ async fn three_miners_train_and_go_back_to_their_programs() {
         for other in &checkpoints[1..] {
             assert_eq!(other[step], (fingerprint.clone(), None));
         }
+    }
+
+    let Work::Train {
+        model: spec, train, ..
+    } = &place.spec.work
+    else {
+        panic!("it is training");
+    };
+    let root_steps = RootSteps::new(spec, train, 3, total);
+    let mut said = Vec::new();
+    for node in &members {
+        said.push(commitments(&mut hall, *node, total).await);
+    }
+    for (step, first) in (1..).zip(&said[0]) {
+        assert_eq!(first.roots.is_some(), root_steps.contains(step), "{step}");
+        let of_step = said.iter().map(|said| said[step as usize - 1]);
+        assert!(
+            of_step
+                .clone()
+                .all(|other| (other.roots, other.loss) == (first.roots, first.loss))
+        );
+        let samples: u32 = of_step.map(|said| said.samples).sum();
+        assert_eq!(samples, if step % EPOCH == 0 { 1437 % 64 } else { 64 });
     }
 
     let (files, metrics) = finished(&mut hall, (members[0], 1)).await;
