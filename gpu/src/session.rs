@@ -220,10 +220,11 @@ impl Session {
     /// the parameters that the step leads to. Nothing where no step is prepared.
     pub fn prepared_roots(&self) -> Option<Roots> {
         let threads = self.team.threads();
+        let (gradients, parameters) = (&self.gradients[..], &self.shadow.parameters[..]);
         (self.phase == Phase::Prepared).then(|| {
             self.team.run(|| Roots {
-                gradients: root(&self.gradients, threads),
-                parameters: root(&self.shadow.parameters, threads),
+                gradients: root(gradients, threads),
+                parameters: root(parameters, threads),
             })
         })
     }

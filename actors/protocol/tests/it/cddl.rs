@@ -21,7 +21,7 @@ signed-ticket = signed<ticket>
 ";
 
 /// Keys that a sender may leave out.
-const OPTIONAL: [&str; 27] = [
+const OPTIONAL: [&str; 29] = [
     "conditions",
     "help",
     "retry_after_ms",
@@ -49,6 +49,8 @@ const OPTIONAL: [&str; 27] = [
     "targets",
     "values",
     "determinism_class",
+    "trail",
+    "roots",
 ];
 
 fn rules() -> BasicContext {

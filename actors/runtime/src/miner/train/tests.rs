@@ -278,20 +278,20 @@ impl Heard {
 
 /// What members say of each step is the same in all, but for the samples, which are together the batch.
 fn agree_on_each_step(heard: &[Heard]) {
-    let said: Vec<_> = heard.iter().map(Heard::commitments).collect();
+    let all: Vec<_> = heard.iter().map(Heard::commitments).collect();
     for step in 0..TOTAL as usize {
         let mut samples = 0;
-        for said in &said {
+        for said in &all {
             assert!(said[step].roots.is_some());
-            assert_eq!(said[step].roots, said[0][step].roots, "step {step}");
-            assert_eq!(said[step].loss.to_bits(), said[0][step].loss.to_bits());
+            assert_eq!(said[step].roots, all[0][step].roots, "step {step}");
+            assert_eq!(said[step].loss.to_bits(), all[0][step].loss.to_bits());
             samples += said[step].samples;
         }
         // 1437 samples in batches of 64.
         let last = (step + 1) % 23 == 0;
         assert_eq!(samples, if last { 1437 % 64 } else { 64 });
     }
-    let mut roots = said[0].iter().map(|said| said.roots.unwrap().parameters);
+    let mut roots = all[0].iter().map(|said| said.roots.unwrap().parameters);
     let first = roots.next();
     assert!(roots.all(|root| Some(root) != first), "each step's own");
 }
@@ -325,6 +325,32 @@ async fn members_agree_at_every_checkpoint_and_learn_what_one_alone_learns() {
             (together - alone).abs() <= 0.02,
             "{wire}: {together}, alone {alone}"
         );
+    }
+}
+
+/// However many members a group has, it goes the same way: sums are rounded in another order, and that is all.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_loss_goes_the_same_way_whatever_the_number_of_members() {
+    const STEPS: usize = 100;
+    let (dir, info) = digits();
+    let plan = || {
+        let mut plan = plan(dir.path(), &info, 3e-3);
+        (plan.train.epochs, plan.train.checkpoint_steps) = (5, 1_000);
+        plan
+    };
+    let mut all = Vec::new();
+    for world in 1..=4 {
+        let heard = group(world, plan).await;
+        let losses: Vec<f32> = heard[0].commitments().iter().map(|said| said.loss).collect();
+        all.push((losses, accuracy(&heard)));
+    }
+    let (alone, right) = &all[0];
+    assert!(alone.len() > STEPS && alone[STEPS] < alone[0] / 2.0);
+    for (world, (losses, reached)) in (1..).zip(&all) {
+        let pairs = alone.iter().zip(losses).take(STEPS);
+        let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart <= 1e-4, "{world} members: {apart}");
+        assert!((reached - right).abs() <= 0.01, "{world}: {reached}, {right}");
     }
 }
 
