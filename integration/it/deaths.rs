@@ -2,7 +2,7 @@
 //!
 //! Each miner is a process of its own, and sends itself the signal (see `rehearsal.rs` of the miner). `cargo test` has a group of
 //! three, with one rank a point. `DEATHS=all cargo test -p cryptomind --test it deaths` has groups of two, three and four, with
-//! every rank at every point.
+//! every rank at every point, and nothing else on the machine: there it has to be within two seconds and a step.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,6 +17,8 @@ use crate::processes::{Network, TURN};
 
 /// From a death to the next commit of all others, without the step itself.
 const RECOVERY: Duration = Duration::from_secs(2);
+/// What it may take beyond where other tests have the same two cores: a machine that is held up proves nothing.
+const SLACK: Duration = Duration::from_secs(2);
 /// Steps of a task: 45 an epoch.
 const STEPS: u64 = 4 * 45;
 /// Committed steps from which on somebody may die.
@@ -91,7 +93,7 @@ impl Trail {
     /// How long after that moment it committed its next step.
     fn gap_ms(&self, after: u64) -> u64 {
         let next = self.commits.iter().find(|c| c.ms > after);
-        next.map_or(0, |commit| commit.ms - after)
+        next.expect("it goes on").ms - after
     }
 }
 
@@ -167,7 +169,8 @@ fn check(case: Case, trails: &[Trail]) -> u64 {
         let all: Vec<_> = (1..=STEPS).collect();
         assert_eq!(trail.steps(), all, "{case:?}");
         let (gap, step) = (trail.gap_ms(died[0]), trail.step_ms());
-        let limit = RECOVERY.as_millis() as u64 + step;
+        let slack = if is_all() { Duration::ZERO } else { SLACK };
+        let limit = (RECOVERY + slack).as_millis() as u64 + step;
         assert!(gap <= limit, "{case:?}: {gap} ms, and a step takes {step}");
         longest = longest.max(gap);
     }

@@ -260,7 +260,9 @@ impl Network {
     pub async fn all_free(&self, client: &Client) {
         loop {
             let miners = client.miners().await.unwrap();
-            let free = miners.iter().filter(|m| m.activity == Activity::Idle);
+            let free = miners
+                .iter()
+                .filter(|m| m.online && m.activity == Activity::Idle);
             if free.count() == self.miners.len() {
                 return;
             }

@@ -10,7 +10,8 @@
 //! | standing | the thread, at the attempt's first step | – | joining | – |
 //! | joining | a closed ring | [`Effect::Join`]'s | training | the ring breaks |
 //! | training | the end of all steps | the ring's links | storing, or farewell | the ring breaks: resting |
-//! | leaving | the thread, on its way out of a ring | the carrier's | resting | the carrier's [`Input::Failed`] |
+//! | leaving | the thread, on its way out of a ring | the carrier's | saving, or resting | the carrier's [`Input::Failed`] |
+//! | saving | checkpoints under way; of who goes, one more | the carrier's | resting | the carrier's [`Input::Saved`] |
 //! | resting | a place in the next attempt: the coordinator's word, or the members' where it is away | [`COORDINATOR_LIMIT_MS`] | standing | failed |
 //! | resting, connected | the coordinator's order | [`ORDER_LIMIT_MS`] | obeyed | the coordinator counts as away: [`crate::succession`] |
 //! | storing | the stored result; the first rank only | the carrier's | farewell | the carrier's [`Input::Failed`] |
@@ -227,7 +228,7 @@ pub enum Effect {
     Fetch(ResultFile),
     /// Have the thread take up a state. A checkpoint is here.
     Stand(Footing),
-    /// Bind a ring socket for the attempt to come.
+    /// Have a ring socket that others reach in the attempt to come.
     Bind,
     /// Close the ring of [`Member::place`] with the socket that was bound for it.
     Join {
@@ -242,6 +243,8 @@ pub enum Effect {
     Abandon,
     /// Give the checkpoints that are under way a moment, beside everything else.
     Settle,
+    /// Give them a shorter moment, and say [`Input::Saved`]: while the attempt is not over for the coordinator, they earn.
+    Finish,
     /// Have the thread make a checkpoint of where it stands, and store it with those that are under way.
     Save,
     /// Store the result.
@@ -266,7 +269,7 @@ pub enum Phase {
     Training,
     /// Its thread leaves the ring.
     Leaving,
-    /// It makes a last checkpoint before it goes.
+    /// Its checkpoints are stored before it rests: where it goes, the last one.
     Saving,
     /// It holds its state.
     Resting {
@@ -398,7 +401,9 @@ impl Member {
     }
 
     fn ordered(&mut self, order: Order, now: Timestamp, effects: &mut Vec<Effect>) {
-        (self.order_by, self.is_heard) = (None, true);
+        if !matches!(order, Order::Leave { .. }) {
+            (self.order_by, self.is_heard) = (None, true);
+        }
         match order {
             Order::Stop { reason } => self.end(Ending::Stopped(reason), effects),
             Order::Pause { attempt } if attempt > self.place.attempt => {
@@ -419,11 +424,13 @@ impl Member {
     fn connected(&mut self, is_connected: bool, now: Timestamp, effects: &mut Vec<Effect>) {
         (self.is_connected, self.is_heard) = (is_connected, true);
         (self.order_by, self.is_called) = (None, false);
-        let rests = matches!(self.phase, Phase::Resting { .. });
-        if let Some(report) = self.broken.take_if(|_| is_connected && rests) {
-            self.report(report, effects);
-            self.order_by = Some(now.plus_ms(ORDER_LIMIT_MS));
+        if !is_connected || !matches!(self.phase, Phase::Resting { .. }) {
+            return;
         }
+        if let Some(report) = self.broken.take() {
+            self.report(report, effects);
+        }
+        self.order_by = Some(now.plus_ms(ORDER_LIMIT_MS));
     }
 
     /// A coordinator that leaves a broken ring unanswered is as good as away.

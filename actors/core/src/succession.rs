@@ -24,6 +24,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cryptomind_protocol::address::is_host_port;
 use cryptomind_protocol::{GenesisHash, NodeId, SecretKey, Signed, TaskId, Timestamp};
 
 pub use cryptomind_protocol::succession::{
@@ -54,6 +55,8 @@ pub const BALLOT_LIMIT_MS: u64 = 400;
 pub const DEFER_MS: u64 = 1_000;
 /// The longest pause between two ballots of a member, but for as much again by chance.
 pub const MAX_BACKOFF_MS: u64 = 1_600;
+/// The highest round of a ballot: no honest member comes near it, and a higher one binds nobody.
+const MAX_ROUND: u32 = 1 << 30;
 /// The first one.
 const BACKOFF_MS: u64 = 100;
 
@@ -226,6 +229,8 @@ impl Succession {
 
     fn take(&mut self, from: NodeId, message: Message, now: Timestamp, effects: &mut Vec<Effect>) {
         match message {
+            Message::Prepare { ballot } | Message::Propose { ballot, .. }
+                if !self.may_call(from, ballot) => {}
             Message::Prepare { ballot } => self.prepare(from, ballot, now, effects),
             Message::Propose { ballot, successor } => {
                 self.propose(from, (ballot, successor), now, effects);
@@ -239,6 +244,12 @@ impl Succession {
             }
             answer => self.answered(from, answer, now, effects),
         }
+    }
+
+    /// Whether this is a ballot of the member that calls it, and one that can be.
+    fn may_call(&self, from: NodeId, ballot: Ballot) -> bool {
+        let caller = self.members.get(ballot.rank as usize);
+        caller == Some(&from) && ballot.round <= MAX_ROUND
     }
 
     fn prepare(&mut self, from: NodeId, ballot: Ballot, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -266,8 +277,7 @@ impl Succession {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
-        let is_sound = self.standing.is_some() && is_of(&successor, &self.members);
-        if !is_sound || !self.admits(from, ballot, now, effects) {
+        if !self.may_follow(&successor) || !self.admits(from, ballot, now, effects) {
             return;
         }
         let vote = Vote {
@@ -280,6 +290,21 @@ impl Succession {
         self.accepted = Some((ballot, successor));
         let signed = Signed::sign(&vote, &self.voter.network, &self.voter.key);
         self.send(from, Message::Accepted(signed), now, effects);
+    }
+
+    /// Whether others could join this attempt; and this member, where it is named, as what it said of itself.
+    fn may_follow(&self, successor: &Successor) -> bool {
+        let Some(standing) = &self.standing else {
+            return false;
+        };
+        let own = self.members[self.rank];
+        let named = successor.members.iter().zip(&successor.ring_addresses);
+        let mut named = named.filter(|(node, _)| **node == own);
+        is_of(successor, &self.members)
+            && successor.ring_addresses.iter().all(|a| is_host_port(a))
+            && named.all(|(_, address)| {
+                *address == standing.ring_address && standing.at.reaches(successor.start_step)
+            })
     }
 
     /// Whether a ballot binds this member from now on; if not, its caller hears why.

@@ -26,6 +26,15 @@ pub struct ParseAddressError {
     reason: String,
 }
 
+/// The most bytes of a `host:port`.
+const MAX_HOST_PORT_BYTES: usize = 256;
+
+/// Whether a text may be the `host:port` of a socket: what others are told to dial.
+pub fn is_host_port(text: &str) -> bool {
+    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    text.len() <= MAX_HOST_PORT_BYTES && matches!(port, Some(Ok(_)))
+}
+
 impl NodeAddress {
     /// `host:port`, with brackets around IPv6.
     pub fn socket(&self) -> String {

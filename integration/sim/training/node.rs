@@ -339,6 +339,7 @@ impl World {
                 self.close_ring(node);
             }
             MemberEffect::Settle => {}
+            MemberEffect::Finish => self.begin(node, 1, Local::Saved),
             MemberEffect::Save => {
                 self.checkpoint(node);
                 self.begin(node, UPLOAD_MS + 5, Local::Saved);

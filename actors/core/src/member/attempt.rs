@@ -164,6 +164,10 @@ impl Member {
             self.phase = Phase::Saving;
             return effects.push(Effect::Save);
         }
+        if self.pause.is_some() {
+            self.phase = Phase::Saving;
+            return effects.push(Effect::Finish);
+        }
         effects.push(Effect::Settle);
         self.come_to_rest(now, effects);
     }
@@ -171,8 +175,11 @@ impl Member {
     /// What a member does that is to leave: it says so and goes on, for others depend on it. Who is alone saves what it did before it
     /// says so, and who stores the result ends that first.
     pub(super) fn leave(&mut self, reason: String, effects: &mut Vec<Effect>) {
+        let has_stored = matches!(self.phase, Phase::Farewell { .. }) && self.place.rank == 0;
         match self.phase {
             Phase::Storing => {}
+            // It has nothing more to do, and says why it goes once.
+            _ if has_stored || self.departs.is_some() => {}
             Phase::Training if self.place.members.len() == 1 => {
                 self.departs = Some(reason);
                 self.phase = Phase::Leaving;

@@ -66,6 +66,9 @@ impl Succession {
     /// Calls a ballot above all that were heard of.
     pub(super) fn call(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.next = None;
+        if self.round >= MAX_ROUND {
+            return;
+        }
         self.round += 1;
         self.own = Some(Own {
             ballot: Ballot {
@@ -121,12 +124,14 @@ impl Succession {
                 ballot,
                 standing,
                 accepted,
-            } if ballot == of && own.proposed.is_none() => {
+            } if ballot == of && own.proposed.is_none() && is_host_port(&standing.ring_address) => {
                 own.promises.insert(from, (standing, accepted));
                 self.propose_if_gathered(now, effects);
             }
             Message::Accepted(signed) => self.voted(from, signed, now, effects),
-            Message::Refused { ballot, promised } if ballot == of => {
+            Message::Refused { ballot, promised }
+                if ballot == of && promised.round <= MAX_ROUND =>
+            {
                 self.round = self.round.max(promised.round);
                 self.back_off(0, now);
             }
@@ -161,18 +166,20 @@ impl Succession {
             return Some(successor.clone());
         }
         let standing = |node: &NodeId| own.promises.get(node).map(|(standing, _)| standing);
-        let all = || self.members.iter().filter_map(standing);
-        let furthest = all().map(|s| s.at.committed).max()?;
-        let able = |node: &&NodeId| standing(node).is_some_and(|s| s.at.reaches(furthest));
-        let members: Vec<_> = self.members.iter().filter(able).copied().collect();
-        let reached = members.iter().filter_map(standing);
-        let successor = Successor {
-            start_step: agreed_step(reached.clone().map(|s| s.at))?,
-            ring_addresses: reached.map(|s| s.ring_address.clone()).collect(),
-            members,
-        };
-        self.is_majority(successor.members.len())
-            .then_some(successor)
+        let all = self.members.iter().filter_map(standing);
+        let steps: BTreeSet<u64> = all.map(|s| s.at.committed).collect();
+        // Whoever says that it is further than a majority can be has nobody to go on with.
+        steps.into_iter().rev().find_map(|step| {
+            let able = |node: &&NodeId| standing(node).is_some_and(|s| s.at.reaches(step));
+            let members: Vec<_> = self.members.iter().filter(able).copied().collect();
+            let reached = members.iter().filter_map(standing);
+            let ring_addresses = reached.map(|s| s.ring_address.clone()).collect();
+            self.is_majority(members.len()).then_some(Successor {
+                members,
+                ring_addresses,
+                start_step: step,
+            })
+        })
     }
 
     fn voted(&mut self, from: NodeId, signed: Signed, now: Timestamp, effects: &mut Vec<Effect>) {

@@ -302,3 +302,83 @@ fn never_two_successors_and_one_in_the_end() {
         );
     }
 }
+
+#[test]
+fn a_ballot_of_another_or_beyond_all_rounds_binds_nobody() {
+    for (round, rank) in [(u32::MAX, 2), (MAX_ROUND + 1, 2), (9, 0), (9, 1), (9, 7)] {
+        let mut group = Group::new(&[at(5, true); 3], 7);
+        let ballot = Ballot { round, rank };
+        for member in [0, 1] {
+            let of = group.members[member].as_mut().unwrap();
+            let effects = of.hear(node(2), Message::Prepare { ballot }, group.now);
+            assert!(effects.is_empty(), "{ballot:?}: {effects:?}");
+        }
+        group.rest_all(&[0, 1, 2]);
+        let of = group.members[0].as_mut().unwrap();
+        let own = Ballot { round: 1, rank: 0 };
+        let refused = Message::Refused {
+            ballot: own,
+            promised: ballot,
+        };
+        of.hear(node(2), refused, group.now);
+        group.live(3_000);
+        assert_eq!(group.decisions().len(), 3, "{ballot:?}");
+    }
+}
+
+#[test]
+fn nobody_votes_for_what_it_could_not_follow() {
+    let good = || Successor {
+        members: (0..3).map(node).collect(),
+        ring_addresses: (0..3).map(|n| format!("h:{n}")).collect(),
+        start_step: 6,
+    };
+    let changed = |change: fn(&mut Successor)| {
+        let mut successor = good();
+        change(&mut successor);
+        successor
+    };
+    let votes = |successor: Successor| {
+        let mut group = Group::new(&[at(5, true); 3], 8);
+        group.rest(0);
+        let ballot = Ballot { round: 9, rank: 2 };
+        let of = group.members[0].as_mut().unwrap();
+        let effects = of.hear(node(2), Message::Propose { ballot, successor }, group.now);
+        let is_vote = |e: &Effect| {
+            matches!(
+                e,
+                Effect::Send {
+                    message: Message::Accepted(_),
+                    ..
+                }
+            )
+        };
+        effects.iter().any(is_vote)
+    };
+    assert!(votes(good()));
+    let bad: [fn(&mut Successor); 8] = [
+        |s| s.start_step = 0,
+        |s| s.start_step = 7,
+        |s| s.start_step = u64::MAX,
+        |s| s.ring_addresses[0] = "elsewhere:1".into(),
+        |s| s.ring_addresses[1] = "nowhere".into(),
+        |s| s.ring_addresses[2] = "h".repeat(300) + ":1",
+        |s| drop(s.ring_addresses.pop()),
+        |s| s.members.swap(0, 1),
+    ];
+    for (n, change) in bad.into_iter().enumerate() {
+        assert!(!votes(changed(change)), "{n}");
+    }
+}
+
+/// One that says that it is further than all others is left behind, and holds up nobody.
+#[test]
+fn one_that_boasts_is_left_behind() {
+    for boast in [9, u64::MAX] {
+        let mut group = Group::new(&[at(5, true), at(5, false), at(boast, true)], 6);
+        group.rest_all(&[0, 1, 2]);
+        group.live(3_000);
+        let successor = &group.decisions()[0].successor;
+        assert_eq!((successor.start_step, successor.members.len()), (5, 2));
+    }
+}

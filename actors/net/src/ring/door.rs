@@ -17,8 +17,9 @@ use tokio::task::JoinSet;
 use super::RingPlan;
 use super::error::Place;
 use super::link::Arrival;
-use super::talk::Ear;
+use super::talk::{Ear, Talking};
 use crate::close::Close;
+use crate::connection::Connection;
 use crate::endpoint::{Endpoint, Pending};
 
 /// Callers in their handshake at a time.
@@ -95,9 +96,14 @@ impl Door {
     /// Takes callers until the endpoint closes.
     pub(super) async fn listen(self, endpoint: Endpoint) {
         let mut arriving = JoinSet::new();
+        let mut talking = Talking::new(self.ear.clone());
         loop {
             tokio::select! {
-                Some(_) = arriving.join_next(), if !arriving.is_empty() => {}
+                Some(arrived) = arriving.join_next(), if !arriving.is_empty() => {
+                    if let Ok(Some(member)) = arrived {
+                        talking.listen_to(member);
+                    }
+                }
                 pending = endpoint.accept() => match pending {
                     // Dropping it refuses it: a neighbour dials again.
                     Some(pending) if arriving.len() >= MAX_ARRIVING => drop(pending),
@@ -108,12 +114,11 @@ impl Door {
         }
     }
 
-    async fn receive(self, pending: Pending) {
+    /// Gives back who came to talk.
+    async fn receive(self, pending: Pending) -> Option<Connection> {
         let from = pending.remote();
         let arrival = match pending.establish().await {
-            Ok(connection) if connection.alpn() == ALPN_MEMBER => {
-                return self.ear.listen(&connection).await;
-            }
+            Ok(connection) if connection.alpn() == ALPN_MEMBER => return Some(connection),
             Ok(connection) => Arrival::read(connection).await,
             Err(error) => Err(error),
         };
@@ -124,6 +129,7 @@ impl Door {
             }
             Err(error) => tracing::debug!(%from, %error, "a caller at the ring's door broke off"),
         }
+        None
     }
 
     /// Lets the caller in, has it wait, or refuses it.

@@ -12,6 +12,7 @@ use cryptomind_protocol::frame::ALPN_MEMBER;
 use cryptomind_protocol::succession::{MAX_WORD, Word};
 use cryptomind_protocol::{ErrorBody, NodeAddress, NodeId, SecretKey};
 use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::home::Home;
 use crate::close::Close;
@@ -32,7 +33,7 @@ pub(super) type Heard = (NodeId, Word);
 /// Who may talk, and where they are reached.
 type Known = Arc<Mutex<BTreeMap<NodeId, NodeAddress>>>;
 
-/// Takes the words of known members.
+/// Takes words.
 #[derive(Clone)]
 pub(super) struct Ear {
     known: Known,
@@ -66,10 +67,6 @@ impl Ear {
 
     async fn hear(&self, connection: &Connection) -> Result<(), ErrorBody> {
         let from = connection.peer_node();
-        if !lock(&self.known).contains_key(&from) {
-            Close::Stranger.apply(connection.quic());
-            return Ok(());
-        }
         let opened = connection.quic().accept_uni().await;
         let mut words = FrameReader::new(opened.map_err(|e| fault::lost(&e))?, MAX_WORD);
         while let Some(length) = words.length().await? {
@@ -84,6 +81,40 @@ impl Ear {
             }
         }
         Ok(())
+    }
+}
+
+/// The members that are listened to, each on its newest connection.
+pub(super) struct Talking {
+    ear: Ear,
+    members: BTreeMap<NodeId, AbortHandle>,
+    ears: JoinSet<()>,
+}
+
+impl Talking {
+    pub(super) fn new(ear: Ear) -> Self {
+        Self {
+            ear,
+            members: BTreeMap::new(),
+            ears: JoinSet::new(),
+        }
+    }
+
+    /// Listens to a caller, and to none of its connections before.
+    pub(super) fn listen_to(&mut self, connection: Connection) {
+        let from = connection.peer_node();
+        if !lock(&self.ear.known).contains_key(&from) {
+            return Close::Stranger.apply(connection.quic());
+        }
+        // Of those that have ended nothing is wanted.
+        while self.ears.try_join_next().is_some() {}
+        let ear = self.ear.clone();
+        let listening = self
+            .ears
+            .spawn(async move { ear.listen(&connection).await });
+        if let Some(before) = self.members.insert(from, listening) {
+            before.abort();
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use cryptomind_core::ledger::Delegation;
 use cryptomind_core::succession::Proof;
 use cryptomind_core::{audit, selftest, serve};
 use cryptomind_net::{Connection, Exchange, Sender};
+use cryptomind_protocol::address::is_host_port;
 use cryptomind_protocol::api::EnrolmentRequest;
 use cryptomind_protocol::error::Answer;
 use cryptomind_protocol::item::{MAX_FILE_BYTES, MAX_FILES, is_file_name};
@@ -36,8 +37,6 @@ const NOT_JOINED_RETRY_MS: u64 = 500;
 const MAX_NAME_CHARS: usize = 64;
 /// The most devices that a node may name, and characters of each.
 const MAX_DEVICES: usize = 32;
-/// The most bytes of an address.
-const MAX_ADDRESS_BYTES: usize = 256;
 /// The most characters of a reason.
 const MAX_REASON_CHARS: usize = 300;
 
@@ -429,10 +428,7 @@ fn short(reason: &str) -> String {
 
 /// Refuses what is not `host:port`: others would have to dial it.
 fn check_address(address: &str) -> Result<(), ErrorBody> {
-    let port = address
-        .rsplit_once(':')
-        .map(|(_, port)| port.parse::<u16>().is_ok());
-    if address.len() <= MAX_ADDRESS_BYTES && port == Some(true) {
+    if is_host_port(address) {
         return Ok(());
     }
     Err(ErrorBody::user(

@@ -341,7 +341,7 @@ async fn members_go_on_without_their_coordinator_and_it_hears_of_it() {
     let epochs = 100;
     let mut place = seated(&mut hall, &members, epochs).await;
     progress(&mut hall, (members[0], 1), 0).await;
-    let at = hall.go_away().await;
+    let place_kept = hall.go_away().await;
     for guest in &guests {
         let mut joined = guest.node.joined.clone();
         joined.wait_for(|joined| !*joined).await.unwrap();
@@ -350,7 +350,7 @@ async fn members_go_on_without_their_coordinator_and_it_hears_of_it() {
     for guest in &guests[..2] {
         guest.attempt(2).await;
     }
-    hall.come_back(at).await;
+    hall.come_back(place_kept).await;
     let stay = &members[..2];
     let first = succeeded(&mut hall, stay[0], &members).await;
     let second = succeeded(&mut hall, stay[1], &members).await;

@@ -113,12 +113,10 @@ impl Uploads {
 }
 
 async fn trouble_of(trouble: &mut Option<oneshot::Receiver<ErrorBody>>) -> ErrorBody {
-    if let Some(trouble) = trouble
-        && let Ok(error) = trouble.await
-    {
-        return error;
-    }
-    std::future::pending().await
+    let Some(receiver) = trouble else {
+        return std::future::pending().await;
+    };
+    receiver.await.unwrap_or_else(ErrorBody::internal)
 }
 
 async fn room_in(queue: &Option<mpsc::Sender<Checkpoint>>) {

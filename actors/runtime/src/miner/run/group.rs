@@ -34,6 +34,10 @@ use crate::miner::uploads::{Checkpoint, Uploads};
 const LEAVE_LIMIT: Duration = Duration::from_secs(30);
 /// What checkpoints under way get when their attempt is over.
 const SETTLE_LIMIT: Duration = Duration::from_secs(2);
+/// What they get while the coordinator waits for an answer: others wait with it.
+const FINISH_LIMIT: Duration = Duration::from_millis(300);
+
+const NOT_FOR_THIS_NODE: &str = "the match has no place for this node";
 
 /// What takes long.
 type Work = Pin<Box<dyn Future<Output = Worked> + Send>>;
@@ -114,6 +118,9 @@ pub(super) async fn drive(
         key: context.key.clone(),
         network: place.network,
     };
+    if !is_for(&matched, voter.node()) {
+        return refused(&context, &matched);
+    }
     let here = member::Place::from(&matched);
     let (member, effects) = Member::start(matched.task, voter, here, seed());
     let connected = context.joined.subscribe();
@@ -155,6 +162,10 @@ pub(super) async fn drive(
 }
 
 impl Group {
+    fn node(&self) -> NodeId {
+        NodeId::of_key(&self.context.key.public())
+    }
+
     fn now(&self) -> Timestamp {
         Timestamp::from_ms(self.start.elapsed().as_millis() as u64)
     }
@@ -204,6 +215,12 @@ impl Group {
             }),
             Happened::Heard(..) => None,
             Happened::Told(event) => self.told(event),
+            // Who goes is not held up by it.
+            Happened::Uploads(Some(_)) if self.member.phase() == Phase::Saving => {
+                self.attempt = None;
+                Some(Input::Saved)
+            }
+            Happened::Uploads(Some(_)) if self.member.phase() == Phase::Leaving => None,
             Happened::Uploads(Some(error)) => Some(failed(Fault::here(error))),
             Happened::Uploads(None) => {
                 if let Some(checkpoint) = self.waits.take() {
@@ -223,6 +240,9 @@ impl Group {
             Some(Order::Stop { reason }) => member::Order::Stop { reason },
             Some(Order::Pause { attempt }) => member::Order::Pause { attempt },
             Some(Order::Leave { reason }) => member::Order::Leave { reason },
+            Some(Order::Match(matched)) if !is_for(&matched, self.node()) => {
+                return failed(Fault::here(NOT_FOR_THIS_NODE));
+            }
             Some(Order::Match(matched)) => {
                 let place = member::Place::from(&*matched);
                 self.noted(matched);
@@ -272,10 +292,7 @@ impl Group {
                 Input::Joined
             }
             Worked::Joined(Err(error)) => self.broken(error.suspect(), error.to_string()),
-            Worked::Saved => {
-                self.attempt = None;
-                Input::Saved
-            }
+            Worked::Saved => Input::Saved,
             Worked::Stored(Ok(report)) => Input::Stored(report),
             Worked::Late => failed(Fault::here(format!(
                 "the training thread did not leave its ring within {LEAVE_LIMIT:?}"
@@ -371,15 +388,7 @@ impl Group {
         let left_over = uploads.offer(checkpoint);
         match self.member.phase() {
             Phase::Leaving => {}
-            Phase::Saving if left_over.is_none() => {
-                let uploads = self.attempt.as_mut().and_then(|a| a.uploads.take());
-                self.begin(async {
-                    if let Some(uploads) = uploads {
-                        uploads.settle(SETTLE_LIMIT).await;
-                    }
-                    Worked::Saved
-                });
-            }
+            Phase::Saving if left_over.is_none() => self.finish(SETTLE_LIMIT),
             _ => self.waits = left_over,
         }
     }
@@ -465,6 +474,7 @@ impl Group {
             Effect::Leave => self.leave(),
             Effect::Abandon => self.work = None,
             Effect::Settle => self.settle(),
+            Effect::Finish => self.finish(FINISH_LIMIT),
             Effect::Save => self.save(),
             Effect::Store => self.store(),
             Effect::End(ending) => return Some(ending),
@@ -623,6 +633,17 @@ impl Group {
         let _ = timeout(LEAVE_LIMIT, rests).await;
     }
 
+    fn finish(&mut self, limit: Duration) {
+        self.waits = None;
+        let uploads = self.attempt.take().and_then(|attempt| attempt.uploads);
+        self.begin(async move {
+            if let Some(uploads) = uploads {
+                uploads.settle(limit).await;
+            }
+            Worked::Saved
+        });
+    }
+
     /// Where nothing was done, there is nothing to be saved.
     fn save(&mut self) {
         match &self.trainer {
@@ -646,6 +667,23 @@ impl Group {
             Worked::Stored(stored.await)
         });
     }
+}
+
+/// Whether a match has the place of this node.
+fn is_for(matched: &Match, node: NodeId) -> bool {
+    let place = matched.members.get(matched.rank as usize);
+    place.is_some_and(|member| member.node == node)
+        && matched.ring_addresses.len() == matched.members.len()
+}
+
+fn refused(context: &Context, matched: &Match) -> Ending {
+    let (task_fault, reason) = (false, NOT_FOR_THIS_NODE.to_owned());
+    let report = Report::Failed {
+        task_fault,
+        reason: reason.clone(),
+    };
+    context.outbox.report(matched.task, matched.attempt, report);
+    Ending::Failed { task_fault, reason }
 }
 
 fn failed(Fault { task_fault, reason }: Fault) -> Input {

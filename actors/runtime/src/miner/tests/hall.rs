@@ -2,7 +2,7 @@
 //! and a storage node in memory, on one real endpoint.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -212,27 +212,31 @@ impl Hall {
 
     /// All connections are lost; the same coordinator comes back at the same address.
     pub async fn restart(&mut self) {
-        let at = self.go_away().await;
-        self.come_back(at).await;
+        let place = self.go_away().await;
+        self.come_back(place).await;
     }
 
-    /// All connections are lost. Where it was.
-    pub async fn go_away(&mut self) -> SocketAddr {
+    /// All connections are lost. Its place is kept, and nobody answers there.
+    pub async fn go_away(&mut self) -> UdpSocket {
         let at = self.endpoint.local_addr();
         self.endpoint.close("going away").await;
         self.shared.members.lock().unwrap().clear();
-        at
-    }
-
-    /// The same coordinator comes back at that address.
-    pub async fn come_back(&mut self, at: SocketAddr) {
         // The system gives the port back once the old socket's last handle is gone.
         self.endpoint = Endpoint::dialler().unwrap();
         let begin = std::time::Instant::now();
-        while std::net::UdpSocket::bind(at).is_err() {
+        loop {
+            if let Ok(kept) = UdpSocket::bind(at) {
+                return kept;
+            }
             assert!(begin.elapsed() < PATIENCE, "the port stays taken");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// The same coordinator comes back to the place that was kept for it.
+    pub async fn come_back(&mut self, kept: UdpSocket) {
+        let at = kept.local_addr().unwrap();
+        drop(kept);
         self.endpoint = serve(&self.shared, at);
     }
 

@@ -341,7 +341,11 @@ async fn the_loss_goes_the_same_way_whatever_the_number_of_members() {
     let mut all = Vec::new();
     for world in 1..=4 {
         let heard = group(world, plan).await;
-        let losses: Vec<f32> = heard[0].commitments().iter().map(|said| said.loss).collect();
+        let losses: Vec<f32> = heard[0]
+            .commitments()
+            .iter()
+            .map(|said| said.loss)
+            .collect();
         all.push((losses, accuracy(&heard)));
     }
     let (alone, right) = &all[0];
@@ -350,7 +354,10 @@ async fn the_loss_goes_the_same_way_whatever_the_number_of_members() {
         let pairs = alone.iter().zip(losses).take(STEPS);
         let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(apart <= 1e-4, "{world} members: {apart}");
-        assert!((reached - right).abs() <= 0.01, "{world}: {reached}, {right}");
+        assert!(
+            (reached - right).abs() <= 0.01,
+            "{world}: {reached}, {right}"
+        );
     }
 }
 
