@@ -129,7 +129,7 @@ async fn end(trainer: &mut Trainer) -> Result<Hash, ErrorBody> {
     loop {
         match trainer.events.recv().await {
             Some(Event::Checkpoint { fingerprint, .. }) => last = Some(fingerprint),
-            Some(Event::Progress { .. }) => {}
+            Some(Event::Progress { .. } | Event::Committed { .. }) => {}
             Some(Event::Done(_)) => {
                 return last.ok_or_else(|| ErrorBody::internal("no state after the last step"));
             }

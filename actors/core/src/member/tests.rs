@@ -108,7 +108,8 @@ fn on_a_pause_it_leaves_the_ring_and_says_where_it_stands() {
     assert_eq!(member.apply(pause.clone(), now()), [Effect::Leave]);
     assert!(member.apply(pause.clone(), now()).is_empty());
     let effects = member.apply(Input::Rested(at(5, true)), now());
-    assert_eq!(effects, [Effect::Settle, Effect::Bind]);
+    assert_eq!(effects, [Effect::Finish], "what is stored now still earns");
+    assert_eq!(member.apply(Input::Saved, now()), [Effect::Bind]);
     let effects = member.apply(bound(), now());
     let paused = Report::Paused {
         committed: 5,
