@@ -154,18 +154,31 @@ impl Stage {
     }
 }
 
+/// All that have the same key have the same bits.
+fn agree<'a>(
+    case: Case,
+    commits: impl Iterator<Item = &'a Commit>,
+    key: impl Fn(&Commit) -> (u32, u64),
+) {
+    let mut prints: BTreeMap<(u32, u64), &str> = BTreeMap::new();
+    for commit in commits {
+        let first = prints.entry(key(commit)).or_insert(&commit.print);
+        assert_eq!(*first, commit.print, "{case:?}: {commit:?}");
+    }
+}
+
 /// No step is lost, each has the same bits everywhere, and the survivors are soon at it again.
 fn check(case: Case, trails: &[Trail]) -> u64 {
     let died = trails.iter().filter_map(|t| t.at).collect::<Vec<_>>();
     assert_eq!(died.len(), 1, "{case:?}: one, and once");
-    let mut prints: BTreeMap<u64, &str> = BTreeMap::new();
-    for commit in trails.iter().flat_map(|t| &t.commits) {
-        let first = prints.entry(commit.step).or_insert(&commit.print);
-        assert_eq!(*first, commit.print, "{case:?}: step {}", commit.step);
-    }
-    let survivors = trails.iter().filter(|t| t.at.is_none());
+    // A step that only the dead one committed is computed anew by the others, in a smaller group: with other bits.
+    let of_attempt = |commit: &Commit| (commit.attempt, commit.step);
+    agree(case, trails.iter().flat_map(|t| &t.commits), of_attempt);
+    let survivors = || trails.iter().filter(|t| t.at.is_none());
+    let of_step = |commit: &Commit| (0, commit.step);
+    agree(case, survivors().flat_map(|t| &t.commits), of_step);
     let mut longest = 0;
-    for trail in survivors {
+    for trail in survivors() {
         let all: Vec<_> = (1..=STEPS).collect();
         assert_eq!(trail.steps(), all, "{case:?}");
         let (gap, step) = (trail.gap_ms(died[0]), trail.step_ms());
