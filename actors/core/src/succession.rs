@@ -5,7 +5,8 @@
 //!
 //! It is a single-decree Paxos (Lamport, 2001). The acceptors are exactly the members of attempt n; the value is the
 //! [`Successor`]: members by rank, their ring addresses, the step they go on from. A promise says where its member stands, so a
-//! proposer computes the step by the coordinator's own rule, [`agreed_step`], and names only members that promised.
+//! proposer goes on from the furthest step that a majority of them can have, and names only members that promised. Of members that
+//! say the truth it is the coordinator's own rule, [`agreed_step`]; one that boasts is left behind.
 //!
 //! | state | waits for | timer | when it comes | when nobody answers |
 //! |---|---|---|---|---|

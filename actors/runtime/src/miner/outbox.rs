@@ -17,7 +17,8 @@ use tracing::warn;
 /// The most that may wait.
 const ENTRIES_MAX: usize = 1024;
 
-/// The most signed commitments that may wait: those of a minute, or of 16,384 steps.
+/// The most signed commitments that may wait: those of a minute, or of fewer where checkpoints follow each other sooner than a
+/// second.
 const COMMITTED_MAX: usize = 64;
 
 /// The queue.

@@ -37,6 +37,7 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 /// What they get while the coordinator waits for an answer: others wait with it.
 const FINISH_LIMIT: Duration = Duration::from_millis(300);
 
+/// Why a match is refused that would have this node take another's place.
 const NOT_FOR_THIS_NODE: &str = "the match has no place for this node";
 
 /// What takes long.
