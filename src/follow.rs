@@ -261,6 +261,13 @@ pub fn sentence(event: &Event) -> Option<(Tone, String)> {
                 "{name} leaves: {reason}; {remaining} go on. Not paid to it: {unpaid}, its part since the last checkpoint"
             ),
         ),
+        Event::Follows { name, level, .. } => {
+            let what = match level {
+                false => "comes, and takes the state from the others while they train",
+                true => "has the state, and joins where a step ends",
+            };
+            (Tone::Notice, format!("{name:<12} {what}"))
+        }
         Event::Parted {
             name, step, part, ..
         } => (

@@ -168,6 +168,29 @@ impl Session {
         &mut self.gradients
     }
 
+    /// Fills the arena with sums that others came to, as [`Session::grad_step`] and the ring would have.
+    ///
+    /// Refused: a prepared step, and any other number of values than there are parameters.
+    pub fn take_sums(
+        &mut self,
+        values: impl ExactSizeIterator<Item = f32>,
+    ) -> Result<(), EngineError> {
+        if self.phase == Phase::Prepared {
+            return Err(EngineError::Order(
+                "a step is prepared: commit or discard it first",
+            ));
+        }
+        if values.len() != self.gradients.len() {
+            return Err(EngineError::Order("sums of another number of parameters"));
+        }
+        self.gradients
+            .iter_mut()
+            .zip(values)
+            .for_each(|(to, value)| *to = value);
+        self.phase = Phase::Computed;
+        Ok(())
+    }
+
     /// Prepares the step: arena ÷ `global_count`, the samples of all members, drives the optimiser
     /// from the committed state into the shadow.
     ///

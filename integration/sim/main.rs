@@ -340,8 +340,10 @@ impl Market {
         assert_eq!(self.ledger.supply(), SUPPLY);
         let mut seated = BTreeSet::new();
         for run in self.runs.iter().filter(|run| !run.state.is_final()) {
+            let seats = run.seats.iter().map(|seat| seat.member.node);
+            let newcomers = run.newcomers.iter().map(|n| n.offer.member.node);
             assert!(
-                run.seats.iter().all(|seat| seated.insert(seat.member.node)),
+                seats.chain(newcomers).all(|node| seated.insert(node)),
                 "a miner in two groups"
             );
             assert!(run.earned <= run.terms.work_cost);
@@ -378,7 +380,7 @@ impl Market {
             }
             Effect::Withdraw { node, .. } | Effect::Stop { node, .. } => self.release(node, task),
             Effect::Match { only } => self.matched(at, only),
-            Effect::Pause { nodes, attempt } => nodes
+            Effect::Pause { nodes, attempt, .. } => nodes
                 .into_iter()
                 .for_each(|node| self.paused(at, node, attempt)),
             Effect::Earn { checkpoint, shares } => {

@@ -34,9 +34,16 @@ impl Market {
     }
 
     fn is_seated(&self, node: NodeId) -> bool {
-        let open = self.runs.iter().filter(|run| !run.state.is_final());
-        open.flat_map(|run| &run.seats)
-            .any(|seat| seat.member.node == node)
+        let mut open = self.runs.iter().filter(|run| !run.state.is_final());
+        open.any(|run| {
+            let newcomers = run.newcomers.iter().map(|n| n.offer.member.node);
+            let mut all = run
+                .seats
+                .iter()
+                .map(|seat| seat.member.node)
+                .chain(newcomers);
+            all.any(|other| other == node)
+        })
     }
 
     pub(super) fn release(&mut self, node: NodeId, task: TaskId) {
@@ -100,6 +107,9 @@ impl Market {
     /// One member of one group does what comes next, or goes wrong.
     pub(super) fn work(&mut self) {
         let at = self.dice.roll(self.runs.len() as u64) as usize;
+        if self.dice.one_in(8) {
+            self.follow(at);
+        }
         let (dice, run) = (&mut self.dice, &self.runs[at]);
         let Some(seat) = run.seats.get(dice.roll(3) as usize) else {
             return;
@@ -149,6 +159,32 @@ impl Market {
         let input = self.report(node, attempt, report, Some(STORAGE));
         for _ in 0..1 + self.dice.roll(2) {
             self.feed(at, input.clone());
+        }
+    }
+
+    /// A newcomer is level, or goes wrong.
+    fn follow(&mut self, at: usize) {
+        let run = &self.runs[at];
+        let Some(node) = run.newcomers.first().map(|n| n.offer.member.node) else {
+            return;
+        };
+        let (attempt, step) = (run.attempt, run.step);
+        let report = match self.dice.roll(6) {
+            0 => Report::Failed {
+                task_fault: false,
+                reason: "no room".into(),
+            },
+            1 => Report::Leaving {
+                reason: "its owner stops it".into(),
+            },
+            _ => Report::Level {
+                step,
+                fetched_bytes: 1,
+            },
+        };
+        if !self.miners[&node].dead {
+            let input = self.report(node, attempt, report, None);
+            self.feed(at, input);
         }
     }
 

@@ -9,7 +9,9 @@
 //! | preparing | the data, and a checkpoint where it takes one | the carrier's | standing | the carrier's [`Input::Failed`] |
 //! | standing | the thread, at the attempt's first step | – | joining | – |
 //! | joining | a closed ring | [`Effect::Join`]'s | training | the ring breaks |
+//! | following, a newcomer | the end of the attempt that it follows | the carrier's, which turns from one member to another: [`FOLLOW_LIMIT_MS`] | resting | the carrier's [`Input::Failed`] |
 //! | training | the end of all steps | the ring's links | storing, or farewell | the ring breaks: resting |
+//! | training, called to pause where a step ends | that all members have heard it | the ring's links | resting | the ring breaks: resting |
 //! | leaving | the thread, on its way out of a ring | the carrier's | saving, or resting | the carrier's [`Input::Failed`] |
 //! | saving | checkpoints under way; of who goes, one more | the carrier's | resting | the carrier's [`Input::Saved`] |
 //! | resting | a place in the next attempt: the coordinator's word, or the members' where it is away | [`COORDINATOR_LIMIT_MS`] | standing | failed |
@@ -40,6 +42,8 @@ mod rest;
 pub const COORDINATOR_LIMIT_MS: u64 = 600_000;
 /// How long a member that is done keeps its state, in case the group must form again.
 pub const FAREWELL_LIMIT_MS: u64 = 120_000;
+/// How long a newcomer looks for a member that lets it follow.
+pub const FOLLOW_LIMIT_MS: u64 = 60_000;
 /// How long a coordinator to which there is a connection may leave a broken ring unanswered before it counts as away: a
 /// connection to a dead one lasts for seconds. Where it was slow, it adopts what the members formed meanwhile.
 pub const ORDER_LIMIT_MS: u64 = 250;
@@ -57,12 +61,19 @@ pub struct Place {
     pub members: Vec<NodeId>,
     /// Their ring sockets by rank.
     pub ring_addresses: Vec<String>,
-    /// This member's rank.
+    /// This member's rank; of a newcomer that follows them, their number.
     pub rank: u32,
     /// Steps that are done.
     pub start_step: u64,
     /// The checkpoint of `start_step`, for members that have not that state.
     pub resume: Option<ResultFile>,
+}
+
+impl Place {
+    /// Whether this is a newcomer's, that is no member yet.
+    pub const fn follows(&self) -> bool {
+        self.rank as usize >= self.members.len()
+    }
 }
 
 impl From<&Match> for Place {
@@ -112,6 +123,8 @@ pub enum Order {
     Pause {
         /// The attempt to come.
         attempt: u32,
+        /// Whether where a step ends, all members where the same one does.
+        at_step_end: bool,
     },
     /// From the coordinator: it is over.
     Stop {
@@ -237,7 +250,12 @@ pub enum Effect {
     },
     /// Have the thread train on the ring.
     Train,
-    /// Have the thread leave its ring. It answers [`Input::Rested`], [`Input::Broken`] or [`Input::Done`], whatever came first.
+    /// Take the state from a member of [`Member::place`], and follow it until its ring is left: then the carrier says
+    /// [`Input::Rested`]. Where it follows already, it turns to that place.
+    Follow,
+    /// Have the thread leave its ring where a step ends, once all members are told to. It answers as to [`Effect::Leave`].
+    LeaveAtStepEnd,
+    /// Have the thread leave its ring, or whom it follows. It answers [`Input::Rested`], [`Input::Broken`] or [`Input::Done`], whatever came first.
     Leave,
     /// Drop the preparation, the joining or the storing that is under way: no answer to it counts.
     Abandon,
@@ -265,6 +283,8 @@ pub enum Phase {
     },
     /// Its ring closes.
     Joining,
+    /// It takes the members' state, and keeps up with them.
+    Following,
     /// Its thread trains.
     Training,
     /// Its thread leaves the ring.
@@ -396,6 +416,9 @@ impl Member {
             Phase::Farewell { since } => Some(since.plus_ms(FAREWELL_LIMIT_MS)),
             _ => None,
         };
+        if self.place.follows() {
+            return limit;
+        }
         let timers = [limit, self.order_by, self.succession.next_timer()];
         timers.into_iter().flatten().min()
     }
@@ -406,8 +429,15 @@ impl Member {
         }
         match order {
             Order::Stop { reason } => self.end(Ending::Stopped(reason), effects),
-            Order::Pause { attempt } if attempt > self.place.attempt => {
-                (self.pause, self.is_called) = (Some(attempt), true);
+            Order::Pause {
+                attempt,
+                at_step_end,
+            } if attempt > self.place.attempt => {
+                self.pause = Some(attempt);
+                if at_step_end && self.phase == Phase::Training {
+                    return effects.push(Effect::LeaveAtStepEnd);
+                }
+                self.is_called = true;
                 self.order_by = Some(now.plus_ms(PAUSE_LIMIT_MS + ORDER_LIMIT_MS));
                 self.halt(now, effects);
             }
@@ -435,6 +465,9 @@ impl Member {
 
     /// A coordinator that leaves a broken ring unanswered is as good as away.
     fn look_for_coordinator(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.place.follows() {
+            return;
+        }
         let is_silent = self.order_by.is_some_and(|by| now >= by);
         if is_silent {
             (self.order_by, self.is_heard) = (None, false);
@@ -461,8 +494,10 @@ impl Member {
             let reason = format!("the ring is broken, and nobody formed a new group for {limit} s");
             return self.fail(false, reason, effects);
         }
-        let next = self.succession.tick(now);
-        self.agree(next, now, effects);
+        if !self.place.follows() {
+            let next = self.succession.tick(now);
+            self.agree(next, now, effects);
+        }
     }
 
     fn report(&self, report: Report, effects: &mut Vec<Effect>) {

@@ -17,7 +17,8 @@
 //! | running, all work verified | the result, from the first rank | [`STALL_LIMIT_MS`] after the last news | finished | the first rank is lost, the next one delivers | all work is earned already |
 //! | running, serving | an acknowledgement of more samples | [`IDLE_LIMIT_MS`] after the last one | `Earn`; the timer starts anew; the last sample, or the client's last word, finishes it | closing, to be finished | the client's word counts |
 //! | running, closing | the newest acknowledgement, from the one that serves | [`CLOSE_LIMIT_MS`] after the client cancelled, or fell idle | `Earn`, then cancelled or finished | cancelled or finished all the same | settled |
-//! | regrouping | `Paused` of each member | [`PAUSE_LIMIT_MS`]; [`REST_LIMIT_MS`] for whose ring broke, [`SUSPECT_LIMIT_MS`] for who is suspected or has no connection any more, once all others have answered | matched, as the next attempt | the silent are lost | unchanged |
+//! | running, smaller than asked for | newcomers, see `run/newcomer.rs` | [`Limits::prepare_ms`] until each is level | regrouping where a step ends, called of all | whoever is not level is turned away, another is asked | unchanged |
+//! | regrouping | `Paused` of each member | [`PAUSE_LIMIT_MS`]; [`REST_LIMIT_MS`] for whose ring broke, [`SUSPECT_LIMIT_MS`] for who is suspected or has no connection any more, and for newcomers, once all others have answered | matched, as the next attempt | the silent are lost | unchanged |
 //! | any with a group | a member that leaves: the pause as above, without it | as above | it is let go, the rest form the next attempt | it may go; the rest go on | what it earned is its own |
 //! | any with a group | a member's connection | [`AWAY_LIMIT_MS`] after it broke, or after the coordinator came back | the member is told where the group stands | it is lost | what it earned is its own |
 //! | any with a group | news of a member that came back without the run's state | [`RETURN_LIMIT_MS`] | its report was on its way, and counts | it is lost, and asked anew | what it earned is its own |
@@ -74,6 +75,7 @@ mod choice;
 mod demand;
 mod effort;
 mod leave;
+mod newcomer;
 mod promise;
 mod regroup;
 mod serve;
@@ -83,6 +85,7 @@ mod trail;
 
 pub use blame::Charge;
 pub use effort::{Effort, Pace};
+pub use newcomer::Newcomer;
 pub use promise::Promise;
 pub use settle::payments;
 pub use trail::{MAX_KEPT, MAX_PARTINGS, MAX_WAITING_STEPS, Trail};
@@ -176,6 +179,9 @@ pub struct Seat {
     /// Since when it is a member.
     #[serde(default)]
     pub since: Timestamp,
+    /// Steps that were done without it.
+    #[serde(default)]
+    pub from_step: u64,
 }
 
 /// A member vouches for a checkpoint.
@@ -252,6 +258,12 @@ pub struct Run {
     pub window_ends: Timestamp,
     /// The group by rank.
     pub seats: Vec<Seat>,
+    /// Who follows the group, to have a seat in an attempt to come.
+    #[serde(default)]
+    pub newcomers: Vec<Newcomer>,
+    /// Whether the group was called to pause where a step ends, for newcomers: until the next attempt.
+    #[serde(default)]
+    pub calls: bool,
     /// Who was in it by rank when the attempt began: only a strict majority of these can form the next one by themselves.
     #[serde(default)]
     pub group: Vec<NodeId>,
@@ -406,9 +418,9 @@ pub enum Effect {
         /// Why.
         reason: String,
     },
-    /// Tell members their places; all of them, or the one named.
+    /// Tell members and newcomers their places; all of them, or the one named.
     Match {
-        /// One member, or all.
+        /// One, or all.
         only: Option<NodeId>,
     },
     /// Tell members to leave the attempt before `attempt`.
@@ -417,6 +429,8 @@ pub enum Effect {
         nodes: Vec<NodeId>,
         /// The attempt to come.
         attempt: u32,
+        /// Whether where a step ends, or else at once.
+        at_step_end: bool,
     },
     /// Tell a node that the run is over for it.
     Stop {
@@ -515,6 +529,8 @@ impl Run {
             barred: Vec::new(),
             window_ends: now,
             seats: Vec::new(),
+            newcomers: Vec::new(),
+            calls: false,
             group: Vec::new(),
             strikes: Vec::new(),
             charges: Vec::new(),
@@ -615,6 +631,8 @@ impl Run {
         for seat in &mut self.seats {
             seat.away_since = Some(now);
         }
+        // They are told so when they come back, and may offer again.
+        self.newcomers.clear();
         self.restart_timers(now);
         if self.state == TaskState::Waiting {
             self.offers.clear();
@@ -648,6 +666,7 @@ impl Run {
     /// Whether a node plays a part in it: it was asked, has offered, or is a member.
     pub fn concerns(&self, node: &NodeId) -> bool {
         self.seats.iter().any(|seat| seat.member.node == *node)
+            || self.newcomers.iter().any(|n| n.offer.member.node == *node)
             || self.asked.contains(node)
             || self.late.contains(node)
             || self.offers.iter().any(|offer| offer.member.node == *node)
@@ -655,7 +674,8 @@ impl Run {
 
     /// Whether a node that is free would be asked.
     pub fn wants(&self, node: NodeId) -> bool {
-        self.state == TaskState::Waiting && self.may_ask(node)
+        let asks = self.state == TaskState::Waiting || self.vacant() > self.asked.len();
+        asks && self.may_ask(node)
     }
 
     /// Whether a node is the first rank and has sent the result.
@@ -675,6 +695,8 @@ impl Run {
             && !self.barred.contains(&node)
             && !self.asked.contains(&node)
             && !self.offers.iter().any(|offer| offer.member.node == node)
+            && !self.seats.iter().any(|seat| seat.member.node == node)
+            && !self.newcomers.iter().any(|n| n.offer.member.node == node)
     }
 
     // Waiting: gathering offers.
@@ -719,8 +741,11 @@ impl Run {
 
     fn begin_attempt(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.attempt += 1;
-        self.fruitless += 1;
-        self.unverified_attempts += 1;
+        // That others join says nothing against the group.
+        if !std::mem::take(&mut self.calls) {
+            self.fruitless += 1;
+            self.unverified_attempts += 1;
+        }
         // Whoever went back has to get there again before it can confirm it again.
         self.heard_since = None;
         self.group = self.nodes();
@@ -739,6 +764,8 @@ impl Run {
         for seat in &mut self.seats {
             (seat.ready, seat.suspected, seat.rests) = (false, false, false);
             seat.paused = None;
+            // Who is in an attempt that goes back does those steps, too.
+            seat.from_step = seat.from_step.min(start);
         }
         let members = self.seats.iter().map(|seat| seat.member.clone()).collect();
         let (attempt, start_step) = (self.attempt, self.start_step);
@@ -764,6 +791,8 @@ impl Run {
     ) {
         let (task, attempt, state) = (self.task, self.attempt, self.state);
         let has_delivered = self.has_delivered(node);
+        // It lost the thread with its connection, and may come anew.
+        self.turn_away(node, "its connection was gone".to_owned(), effects);
         self.barred.retain(|barred| *barred != node);
         let Some(seat) = self.seat(node) else {
             if position.is_some_and(|p| p.task == task) {
@@ -779,6 +808,7 @@ impl Run {
                 effects.push(Effect::Pause {
                     nodes: vec![node],
                     attempt: attempt + 1,
+                    at_step_end: false,
                 });
             }
             (TaskState::Matched, None) if !seat.ready => {
@@ -803,17 +833,21 @@ impl Run {
 
     /// What the matchmaker meant to tell it may be lost: it is told again, and ignores what it knows.
     fn present(&mut self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
-        let (state, attempt) = (self.state, self.attempt);
+        let (state, attempt, calls) = (self.state, self.attempt, self.calls);
+        if self.newcomer(node).is_some() {
+            effects.push(Effect::Match { only: Some(node) });
+        }
         let Some(seat) = self.seat(node) else { return };
         let away_since = seat.away_since.take();
         seat.returned = None;
         let is_ready = seat.ready;
         self.excuse_absence(away_since, now);
-        if state == TaskState::Regrouping {
+        if state == TaskState::Regrouping || calls {
             let attempt = attempt + 1;
             effects.push(Effect::Pause {
                 nodes: vec![node],
                 attempt,
+                at_step_end: state != TaskState::Regrouping,
             });
         } else if !is_ready {
             effects.push(Effect::Match { only: Some(node) });
@@ -834,6 +868,7 @@ impl Run {
             seat.suspected |= pauses;
         }
         self.gone_if_leaving(node, now, effects);
+        self.turn_away(node, "its connection is gone".to_owned(), effects);
         // It will not answer: perhaps it was the last that was waited for.
         self.declined(node, around, now, effects);
     }
@@ -847,11 +882,21 @@ impl Run {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
+        if self.newcomer(node).is_some() {
+            return self.newcomer_reported(node, attempt, report, now, effects);
+        }
         let steps = self.terms.extent.steps;
+        let is_called = self.calls && self.state == TaskState::Running;
+        if is_called && attempt == self.attempt + 1 && matches!(report, Report::Paused { .. }) {
+            self.rests_as_called(now);
+        }
         let pausing = self.state == TaskState::Regrouping && attempt == self.attempt + 1;
         // Whoever leaves may not have heard of the last attempt yet.
         let leaves = matches!(report, Report::Leaving { .. });
-        let present = attempt == self.attempt || pausing || leaves;
+        // What was stored meanwhile, of steps that the group has behind it.
+        let behind = |report: &Report| matches!(report, Report::Checkpoint { step, .. } if *step <= self.start_step);
+        let settles = attempt + 1 == self.attempt && behind(&report);
+        let present = attempt == self.attempt || pausing || leaves || settles;
         let is_rank_0 = self
             .seats
             .first()
@@ -921,6 +966,8 @@ impl Run {
             Report::Serving { .. } | Report::Served { .. } => {}
             // Comes opened.
             Report::Committed { .. } => {}
+            // Of newcomers.
+            Report::Level { .. } => {}
             Report::Failed {
                 task_fault: true,
                 reason,
@@ -957,17 +1004,20 @@ impl Run {
         let name = seat.member.name.clone();
         self.tell(Event::Fetched { node, name, bytes }, effects);
         if self.seats.iter().all(|seat| seat.ready) {
-            self.start(now);
+            self.start(now, effects);
         }
     }
 
-    fn start(&mut self, now: Timestamp) {
+    fn start(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.state = TaskState::Running;
         self.delivered = true;
         self.restart_effort(now);
         self.reason = format!("{} miners compute", self.seats.len());
         self.promise_next(now);
         self.deadline = now.plus_ms(self.news_limit_ms());
+        if self.vacant() > 0 {
+            effects.push(Effect::AskFree);
+        }
     }
 
     fn progress(
@@ -979,7 +1029,7 @@ impl Run {
         effects: &mut Vec<Effect>,
     ) {
         if self.state == TaskState::Matched {
-            self.start(now);
+            self.start(now, effects);
         }
         if self.state != TaskState::Running || step <= self.step || step > self.terms.extent.steps {
             return;
@@ -1005,11 +1055,13 @@ impl Run {
 }
 
 impl Seat {
-    fn new(offer: Offer, now: Timestamp) -> Self {
+    /// Of a member from this step on.
+    fn new(offer: Offer, from_step: u64, now: Timestamp) -> Self {
         Self {
             engine: offer.engine,
             effort: Effort::default(),
             since: now,
+            from_step,
             member: offer.member,
             ring_address: offer.ring_address,
             ready: false,

@@ -25,6 +25,7 @@ mod collective;
 mod door;
 mod driver;
 mod error;
+mod follow;
 mod health;
 mod home;
 mod link;
@@ -38,7 +39,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cryptomind_protocol::frame::{ALPN_MEMBER, ALPN_RING};
+use cryptomind_protocol::frame::{ALPN_FOLLOW, ALPN_MEMBER, ALPN_RING};
 use cryptomind_protocol::ring::Wire;
 use cryptomind_protocol::succession::Word;
 use cryptomind_protocol::{ErrorBody, GenesisHash, NodeAddress, NodeId, SecretKey, TaskId};
@@ -50,6 +51,7 @@ use tokio::time::Instant;
 pub use collective::Buffer;
 pub use driver::COLLECTIVE_LIMIT;
 pub use error::RingError;
+pub use follow::{Follower, Following, GivenUp, Guide};
 pub use member::{Ring, Sent, Summing};
 pub use profile::Profile;
 
@@ -62,7 +64,7 @@ use error::Place;
 use health::Health;
 use home::Home;
 use link::{Next, Previous};
-use talk::{Heard, Mouth};
+use talk::{Mouth, Said};
 
 /// After a dial that failed for now, the next one follows this much later.
 const REDIAL: Duration = Duration::from_millis(100);
@@ -103,8 +105,17 @@ pub struct RingSocket {
     socket: Arc<Socket>,
     home: Home,
     mouth: Mouth,
-    words: mpsc::Receiver<Heard>,
+    words: mpsc::Receiver<Said>,
+    followers: mpsc::Receiver<Follower>,
     listening: JoinHandle<()>,
+}
+
+/// What comes to a ring socket beside its rings.
+pub enum Heard {
+    /// A member's word.
+    Word(NodeId, Word),
+    /// A newcomer that wants this member's state.
+    Follower(Follower),
 }
 
 /// What joining a ring takes.
@@ -129,10 +140,11 @@ impl RingSocket {
             ..Limits::default()
         };
         let own = key.clone();
-        let alpns = &[ALPN_RING, ALPN_MEMBER];
+        let alpns = &[ALPN_RING, ALPN_MEMBER, ALPN_FOLLOW];
         let home = Home::start(move || Endpoint::serve(addr, own, network, alpns, limits))?;
         let (ear, mouth, words) = talk::new();
-        let (door, endpoint) = (Door::new(ear), home.endpoint().clone());
+        let (hall, followers) = follow::new();
+        let (door, endpoint) = (Door::new(ear, hall), home.endpoint().clone());
         let listening = home.handle().spawn(door.clone().listen(endpoint.clone()));
         let socket = Socket {
             endpoint,
@@ -145,6 +157,7 @@ impl RingSocket {
             home,
             mouth,
             words,
+            followers,
             listening,
         })
     }
@@ -160,13 +173,19 @@ impl RingSocket {
         self.mouth.tell(to, word, (&self.home, &self.socket.key));
     }
 
-    /// The next word of a node that was named, and who said it. Dropping the future loses nothing.
-    pub async fn hear(&mut self) -> (NodeId, Word) {
-        match self.words.recv().await {
-            Some(heard) => heard,
+    /// What a node says or wants next that was named. Dropping the future loses nothing.
+    pub async fn hear(&mut self) -> Heard {
+        tokio::select! {
+            Some((from, word)) = self.words.recv() => Heard::Word(from, word),
+            Some(follower) = self.followers.recv() => Heard::Follower(follower),
             // The door has gone, with the socket.
-            None => std::future::pending().await,
+            else => std::future::pending().await,
         }
+    }
+
+    /// What following others takes.
+    pub fn guide(&self) -> Guide {
+        self.mouth.guide(self.home.clone(), self.socket.key.clone())
     }
 
     /// Where the socket is bound.

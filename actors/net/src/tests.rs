@@ -1,6 +1,7 @@
 //! Over real QUIC on loopback. Each module is one part's behaviour; what they share is here.
 
 mod bulk;
+mod follow;
 mod hello;
 mod probe;
 mod request;

@@ -19,6 +19,8 @@ pub const ALPN_BLOB: &str = "cryptomind-blob/1";
 pub const ALPN_RING: &str = "cryptomind-ring/1";
 /// ALPN between the members of a group that agree on who goes on.
 pub const ALPN_MEMBER: &str = "cryptomind-member/1";
+/// ALPN between a newcomer to a group and the member whose state it takes.
+pub const ALPN_FOLLOW: &str = "cryptomind-follow/1";
 /// ALPN between miners that measure how far they are from each other.
 pub const ALPN_PROBE: &str = "cryptomind-probe/1";
 /// ALPN between a task's client and the miner that serves its calls.

@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`id`], [`money`], [`codec`], [`signed`], [`hello`], then the messages by door:
 //! [`api`] (clients), [`node`] (miners and storage nodes), [`blob`] (bytes), [`ring`] (gradients), [`succession`]
-//! (members among themselves), [`probe`] (distances),
+//! (members among themselves), [`follow`] (newcomers to a group), [`probe`] (distances),
 //! [`serve`] (sessions of single calls), [`audit`] (what ranks sign of their steps).
 //! `cryptomind.cddl` beside this crate describes the same messages for other languages; a test
 //! checks one against the other.
@@ -17,6 +17,7 @@ pub mod blob;
 pub mod block;
 pub mod codec;
 pub mod error;
+pub mod follow;
 pub mod frame;
 pub mod genesis;
 pub mod hello;

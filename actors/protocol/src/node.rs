@@ -207,12 +207,15 @@ pub enum Command {
     },
     /// You are chosen: prepare and start.
     Match(Box<Match>),
-    /// Members were lost: leave attempt `attempt - 1`, and report [`Report::Paused`].
+    /// The group changes: leave attempt `attempt - 1`, and report [`Report::Paused`].
     Pause {
         /// Which.
         task: TaskId,
         /// The attempt to come.
         attempt: u32,
+        /// Whether the group is whole and leaves where a step ends, all members where the same one does. Else at once.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        at_step_end: bool,
     },
     /// The run is over for you.
     Stop {
@@ -251,7 +254,10 @@ pub struct Match {
     pub members: Vec<Member>,
     /// Their ring sockets by rank.
     pub ring_addresses: Vec<String>,
-    /// Your rank.
+    /// Who takes the state from the members to be one of them in an attempt to come, by [`crate::follow`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub newcomers: Vec<Newcomer>,
+    /// Your rank; of a newcomer, the number of members.
     pub rank: u32,
     /// Steps that are done. A member that has this state goes on with it.
     pub start_step: u64,
@@ -263,6 +269,15 @@ pub struct Match {
     pub get_ticket: Signed,
     /// Lets you store checkpoints and results.
     pub put_ticket: Signed,
+}
+
+/// A miner that follows a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Newcomer {
+    /// Who.
+    pub node: NodeId,
+    /// Where its ring socket listens.
+    pub ring_address: String,
 }
 
 /// News of a run from a member.
@@ -317,6 +332,13 @@ pub enum Report {
         prepared: bool,
         /// Where this member's ring socket listens.
         ring_address: String,
+    },
+    /// This newcomer has the members' state, and keeps up with them.
+    Level {
+        /// Steps that are committed here.
+        step: u64,
+        /// Bytes that had to be fetched, without the state.
+        fetched_bytes: u64,
     },
     /// The run is done and its results are stored. Rank 0 only, after the last checkpoint.
     Finished {

@@ -467,6 +467,15 @@ pub enum Event {
         /// Steps already done: 0 but after a failure.
         start_step: u64,
     },
+    /// A miner takes the state from the members while they train, to be one of them.
+    Follows {
+        /// The miner.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// Whether it has the state and keeps up with them: it joins where a step ends.
+        level: bool,
+    },
     /// A member changed what it does.
     Activity {
         /// The miner.

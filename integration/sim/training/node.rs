@@ -10,6 +10,8 @@ const PREPARE_MS: u64 = 60;
 const APPLY_MS: u64 = 3;
 const UPLOAD_MS: u64 = 120;
 const STORE_MS: u64 = 200;
+/// What the end of an attempt gets to arrive at a newcomer that was called.
+const END_MS: u64 = 200;
 
 /// What a node says to the coordinator.
 #[derive(Debug, Clone)]
@@ -40,6 +42,36 @@ pub enum Local {
     Rested,
     Saved,
     Stored,
+    FollowEnds,
+}
+
+/// What a member passes on to a newcomer.
+#[derive(Debug, Clone)]
+pub enum Piece {
+    State(Weights, Lineage),
+    Sums(Vec<Value>, u8),
+    Committed,
+    End,
+}
+
+/// A newcomer, as the member sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct FollowerEnd {
+    to: usize,
+    session: u64,
+    sent: u64,
+}
+
+/// A newcomer's way to a member.
+#[derive(Debug, Clone, Default)]
+pub struct Following {
+    session: u64,
+    taken: u64,
+    early: BTreeMap<u64, Piece>,
+    /// When it turned to this member, and when any was heard last.
+    since: u64,
+    heard: u64,
+    is_level: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -108,6 +140,13 @@ pub struct Node {
     /// How large the group was that the shadow comes from.
     lineage_world: u8,
     leaves: bool,
+    /// Whether it was called to leave where a step ends, and how many members are known to be.
+    calls: bool,
+    called: u64,
+    waiting: Vec<FollowerEnd>,
+    followers: Vec<FollowerEnd>,
+    following: Option<Following>,
+    turns: usize,
     broken: Option<(Option<NodeId>, String)>,
     pub ring: Option<RingEnd>,
     // Its connection to the coordinator, as each end sees it.
@@ -226,7 +265,7 @@ impl World {
                 self.apply(node, MemberInput::Order(order));
             }
             Command::Order(Order::Match(place)) => self.start(node, place),
-            Command::Order(Order::Pause { attempt }) => self.is_not_in_it(node, attempt),
+            Command::Order(Order::Pause { attempt, .. }) => self.is_not_in_it(node, attempt),
             Command::Order(_) => self.nodes[node].offer = None,
         }
     }
@@ -237,6 +276,7 @@ impl World {
         };
         let this = &mut self.nodes[node];
         (this.weights, this.shadow) = (Weights::default(), None);
+        this.following = None;
         this.lineage.clear();
         this.bound = Some(offer);
         let seed = self.dice.roll(u64::from(u32::MAX));
@@ -331,7 +371,12 @@ impl World {
                 }
             }
             MemberEffect::Join { limit_ms } => self.join(node, limit_ms),
-            MemberEffect::Train => self.next_step(node),
+            MemberEffect::Train => {
+                self.nodes[node].calls = false;
+                self.next_step(node);
+            }
+            MemberEffect::Follow => self.follow(node),
+            MemberEffect::LeaveAtStepEnd => self.nodes[node].calls = true,
             MemberEffect::Leave => self.leave(node),
             MemberEffect::Abandon => {
                 self.nodes[node].epoch += 1;
@@ -353,6 +398,7 @@ impl World {
         self.close_ring(node);
         let this = &mut self.nodes[node];
         (this.member, this.stage) = (None, Stage::Idle);
+        this.following = None;
         this.epoch += 1;
         self.watch.ended(node, ending, &self.nodes[node].lineage);
         self.say(node, Request::Free);
@@ -381,6 +427,7 @@ impl World {
                 let at = self.nodes[node].at();
                 self.apply(node, MemberInput::Rested(at));
             }
+            Local::FollowEnds => self.follow_ends(node),
             Local::Saved => self.apply(node, MemberInput::Saved),
             Local::Stored => {
                 let finished = Report::Finished {
@@ -543,6 +590,9 @@ impl World {
     }
 
     fn close_ring(&mut self, node: usize) {
+        self.pass(node, &Piece::End);
+        self.nodes[node].followers.clear();
+        self.nodes[node].waiting.clear();
         if let Some(ring) = self.nodes[node].ring.take() {
             for neighbour in ring.neighbours() {
                 if neighbour != node {
@@ -590,6 +640,9 @@ impl World {
     }
 
     fn leave(&mut self, node: usize) {
+        if self.nodes[node].following.is_some() {
+            return self.later(node, END_MS, Local::FollowEnds);
+        }
         if self.nodes[node].stage == Stage::Computing {
             self.nodes[node].leaves = true;
         } else {
@@ -609,6 +662,7 @@ impl World {
             return self.done(node);
         }
         self.nodes[node].stage = Stage::Computing;
+        self.welcome(node);
         if !self.reach(node, Point::Computing) {
             let half = self.conditions.compute_ms / 2;
             let ms = half + self.dice.roll(half + 1);
@@ -689,8 +743,14 @@ impl World {
                     false => self.begin_apply(node),
                 }
             }
-            Stage::Barrier(number) if number + 2 < world => self.enter_barrier(node, number + 1),
-            _ => self.commit(node),
+            Stage::Barrier(number) => {
+                self.nodes[node].called += values[0].1;
+                match number + 2 < world {
+                    true => self.enter_barrier(node, number + 1, values),
+                    false => self.commit(node),
+                }
+            }
+            _ => unreachable!("it waits for nothing"),
         }
     }
 
@@ -718,16 +778,21 @@ impl World {
     fn applied(&mut self, node: usize) {
         let this = &mut self.nodes[node];
         this.shadow = Some(applied(&this.weights, &this.buffer));
-        match this.ring.as_ref().unwrap().members.len() {
+        let own = u64::from(this.calls);
+        this.called = own;
+        let (sums, world) = (this.buffer.clone(), this.lineage_world);
+        self.pass(node, &Piece::Sums(sums, world));
+        match world {
             1 => self.commit(node),
-            _ => self.enter_barrier(node, 0),
+            _ => self.enter_barrier(node, 0, vec![(0.0, own)]),
         }
     }
 
-    fn enter_barrier(&mut self, node: usize, number: usize) {
+    /// Passes on who was called: the member's own word first, then what came of those before it.
+    fn enter_barrier(&mut self, node: usize, number: usize, word: Vec<Value>) {
         self.nodes[node].stage = Stage::Barrier(number);
         if !self.reach(node, Point::Barrier(number)) {
-            self.send_data(node, Vec::new());
+            self.send_data(node, word);
             self.progress(node);
         }
     }
@@ -743,6 +808,7 @@ impl World {
         let (lineage, weights) = (&this.lineage, &this.weights);
         self.watch
             .committed((node, key), self.now, lineage, weights);
+        self.pass(node, &Piece::Committed);
         if self.reach(node, Point::Committed) {
             return;
         }
@@ -765,17 +831,181 @@ impl World {
         }
         match step == STEPS {
             true => self.done(node),
+            false if self.nodes[node].called == world as u64 => self.leaves_as_called(node),
             false => self.next_step(node),
         }
     }
 
+    fn leaves_as_called(&mut self, node: usize) {
+        self.close_ring(node);
+        self.nodes[node].stage = Stage::Idle;
+        self.begin(node, 1, Local::Rested);
+    }
+
     fn done(&mut self, node: usize) {
+        self.pass(node, &Piece::End);
+        self.nodes[node].followers.clear();
         self.nodes[node].stage = Stage::Idle;
         if let Some(ring) = &mut self.nodes[node].ring {
             ring.lingers = true;
         }
         let at = self.nodes[node].at();
         self.apply(node, MemberInput::Done(at));
+    }
+
+    // Newcomers.
+
+    fn follow(&mut self, node: usize) {
+        self.sessions += 1;
+        let (session, now) = (self.sessions, self.now);
+        let this = &mut self.nodes[node];
+        let place = this.member.as_ref().unwrap().place();
+        let to = number(place.members[this.turns % place.members.len()]);
+        let attempt = place.attempt;
+        this.turns += 1;
+        let before = this.following.take();
+        let (is_level, heard) = before.map_or((false, now), |f| (f.is_level, f.heard));
+        this.following = Some(Following {
+            session,
+            since: now,
+            heard,
+            is_level,
+            ..Following::default()
+        });
+        let delay = self.delay();
+        let follow = Event::Follow {
+            to,
+            from: node,
+            attempt,
+            session,
+        };
+        self.after(delay, follow);
+        self.after(EVICT_MS, Event::FollowCheck { node, session });
+    }
+
+    /// A stream in which nothing comes for long is broken.
+    pub fn check_following(&mut self, node: usize, session: u64) {
+        let following = self.nodes[node].following.as_ref();
+        let Some(following) = following.filter(|f| f.session == session) else {
+            return;
+        };
+        let silent = self.now - following.heard.max(following.since);
+        if self.now - following.heard >= FOLLOW_LIMIT_MS {
+            let reason = "no member lets it follow".into();
+            return self.apply(
+                node,
+                MemberInput::Failed {
+                    task_fault: false,
+                    reason,
+                },
+            );
+        }
+        match silent >= EVICT_MS {
+            true => self.follow(node),
+            false => self.after(EVICT_MS - silent, Event::FollowCheck { node, session }),
+        }
+    }
+
+    /// Is asked for its state, which it gives where the next step begins.
+    pub fn followed(&mut self, node: usize, to: usize, attempt: u32, session: u64) {
+        let this = &mut self.nodes[node];
+        let is_here = this.member.as_ref().map(|m| m.place().attempt) == Some(attempt);
+        if this.is_alive && is_here && this.ring.is_some() {
+            let sent = 0;
+            this.waiting.push(FollowerEnd { to, session, sent });
+        }
+    }
+
+    fn welcome(&mut self, node: usize) {
+        let this = &mut self.nodes[node];
+        let state = Piece::State(this.weights.clone(), this.lineage.clone());
+        for mut follower in std::mem::take(&mut this.waiting) {
+            self.send_piece(node, &mut follower, state.clone());
+            self.nodes[node].followers.push(follower);
+        }
+    }
+
+    fn pass(&mut self, node: usize, piece: &Piece) {
+        let mut followers = std::mem::take(&mut self.nodes[node].followers);
+        for follower in &mut followers {
+            self.send_piece(node, follower, piece.clone());
+        }
+        self.nodes[node].followers = followers;
+    }
+
+    fn send_piece(&mut self, from: usize, follower: &mut FollowerEnd, piece: Piece) {
+        let delay = self.delay();
+        let FollowerEnd { to, session, sent } = *follower;
+        follower.sent += 1;
+        let piece = Event::Piece {
+            to,
+            from,
+            session,
+            number: sent,
+            piece,
+        };
+        self.after(delay, piece);
+    }
+
+    /// A piece has come: those that are next are taken.
+    pub fn passed(&mut self, node: usize, session: u64, number: u64, piece: Piece) {
+        let now = self.now;
+        let following = self.nodes[node].following.as_mut();
+        let Some(following) = following.filter(|f| f.session == session) else {
+            return;
+        };
+        following.heard = now;
+        following.early.insert(number, piece);
+        while let Some(following) = &mut self.nodes[node].following
+            && let Some(piece) = following.early.remove(&following.taken)
+        {
+            following.taken += 1;
+            self.take_piece(node, piece);
+        }
+    }
+
+    fn take_piece(&mut self, node: usize, piece: Piece) {
+        let this = &mut self.nodes[node];
+        match piece {
+            Piece::State(weights, lineage) => {
+                let before = this.lineage.len().min(lineage.len());
+                (this.weights, this.lineage, this.shadow) = (weights, lineage, None);
+                self.watch
+                    .stands(node, before, &this.lineage, &this.weights);
+            }
+            Piece::Sums(sums, world) => {
+                this.shadow = Some(applied(&this.weights, &sums));
+                this.lineage_world = world;
+            }
+            Piece::Committed => {
+                this.weights = this.shadow.take().expect("its sums came before");
+                this.lineage.push(this.lineage_world);
+                self.watch.stands(node, 0, &this.lineage, &this.weights);
+                self.is_level(node);
+            }
+            Piece::End => self.follow_ends(node),
+        }
+    }
+
+    fn is_level(&mut self, node: usize) {
+        let this = &mut self.nodes[node];
+        let step = this.lineage.len() as u64;
+        let following = this.following.as_mut();
+        if following.is_some_and(|f| !std::mem::replace(&mut f.is_level, true)) {
+            let fetched_bytes = 0;
+            let level = Report::Level {
+                step,
+                fetched_bytes,
+            };
+            self.apply(node, MemberInput::News(level));
+            self.reach(node, Point::Level);
+        }
+    }
+
+    fn follow_ends(&mut self, node: usize) {
+        if self.nodes[node].following.take().is_some() {
+            self.begin(node, 1, Local::Rested);
+        }
     }
 
     /// The first rank tells its fingerprint with the stored file, later; the others at once.

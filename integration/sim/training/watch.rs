@@ -19,6 +19,8 @@ pub enum Point {
     Proposed,
     Voted,
     Decided,
+    /// A newcomer has the state.
+    Level,
 }
 
 /// Who dies, on its how manieth visit to which point.
@@ -231,6 +233,19 @@ impl Watch {
         let survivors = (0..self.members).filter(|node| !dead.contains(&id(*node)));
         let times: Option<Vec<_>> = survivors.map(first).collect();
         times?.into_iter().max()
+    }
+
+    /// The longest that one member who was never killed stood between two commits on different rings, after this time.
+    pub fn longest_gap(&self, from: u64) -> u64 {
+        let is_dead = |node: usize| self.killed.iter().any(|(dead, _)| *dead == node);
+        let gaps = (0..self.members).filter(|node| !is_dead(*node));
+        let gaps = gaps.flat_map(|node| {
+            let own = self.commits.iter().filter(move |commit| commit.0 == node);
+            let own: Vec<_> = own.filter(|(.., now)| *now >= from).collect();
+            let turns = own.windows(2).filter(|pair| pair[0].1 != pair[1].1);
+            turns.map(|pair| pair[1].2 - pair[0].2).collect::<Vec<_>>()
+        });
+        gaps.max().unwrap_or(0)
     }
 
     /// How long that took from the last death on.

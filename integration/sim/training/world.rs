@@ -61,6 +61,23 @@ pub enum Event {
         node: usize,
         key: u64,
     },
+    Follow {
+        to: usize,
+        from: usize,
+        attempt: u32,
+        session: u64,
+    },
+    FollowCheck {
+        node: usize,
+        session: u64,
+    },
+    Piece {
+        to: usize,
+        from: usize,
+        session: u64,
+        number: u64,
+        piece: Piece,
+    },
     Timer(usize),
     Order {
         node: usize,
@@ -99,6 +116,8 @@ pub struct World {
     pub run: Run,
     pub coordinator_is_up: bool,
     parted: Vec<(usize, usize)>,
+    /// Streams between newcomers and members.
+    pub sessions: u64,
     pub files: BTreeMap<BlobId, (Weights, Lineage)>,
     pub watch: Watch,
 }
@@ -128,6 +147,7 @@ impl World {
             run,
             coordinator_is_up: true,
             parted: Vec::new(),
+            sessions: 0,
             files: BTreeMap::new(),
             watch: Watch::new(world),
         };
@@ -233,6 +253,26 @@ impl World {
                 }
             }
             Event::RingTick { node, key } => self.ring_tick(node, key),
+            Event::FollowCheck { node, session } => self.check_following(node, session),
+            // Of a reliable stream.
+            Event::Follow { to, from, .. } | Event::Piece { to, from, .. }
+                if self.is_parted(to, from) =>
+            {
+                self.after(RESENT_MS, event);
+            }
+            Event::Follow {
+                to,
+                from,
+                attempt,
+                session,
+            } => self.followed(to, from, attempt, session),
+            Event::Piece {
+                to,
+                session,
+                number,
+                piece,
+                ..
+            } => self.passed(to, session, number, piece),
             Event::Timer(node) => self.timer(node),
             Event::Order { node, connection } => self.order(node, connection),
             Event::Request {
@@ -254,10 +294,14 @@ impl World {
     /// A stopped process handles nothing; what came waits in its sockets.
     fn stopped_until(&self, event: &Event) -> Option<u64> {
         let node = match event {
-            Event::Peer { to, .. } | Event::Ring { to, .. } => *to,
+            Event::Peer { to, .. }
+            | Event::Ring { to, .. }
+            | Event::Follow { to, .. }
+            | Event::Piece { to, .. } => *to,
             Event::Local { node, .. }
             | Event::Uploaded { node, .. }
             | Event::RingTick { node, .. }
+            | Event::FollowCheck { node, .. }
             | Event::Timer(node)
             | Event::Order { node, .. }
             | Event::Ack { node, .. } => *node,
@@ -329,8 +373,15 @@ impl World {
                 Effect::AskFree => self.ask_free(),
                 Effect::Withdraw { node, .. } => self.command(node, Command::Withdraw),
                 Effect::Match { only } => self.match_members(only),
-                Effect::Pause { nodes, attempt } => {
-                    let pause = Order::Pause { attempt };
+                Effect::Pause {
+                    nodes,
+                    attempt,
+                    at_step_end,
+                } => {
+                    let pause = Order::Pause {
+                        attempt,
+                        at_step_end,
+                    };
                     let order = |node: &NodeId| self.command(*node, Command::Order(pause.clone()));
                     nodes.iter().for_each(order);
                 }
@@ -371,7 +422,10 @@ impl World {
             resume: resume.clone(),
         };
         let seats = run.seats.iter().map(|seat| seat.member.node).enumerate();
-        let wanted = seats.filter(|(_, node)| only.is_none_or(|only| only == *node));
+        let newcomers = run.newcomers.iter().map(|n| n.offer.member.node);
+        let newcomers = newcomers.map(|node| (run.seats.len(), node));
+        let all = seats.chain(newcomers);
+        let wanted = all.filter(|(_, node)| only.is_none_or(|only| only == *node));
         let orders: Vec<_> = wanted.map(|(rank, node)| (node, place(rank))).collect();
         self.watch.granted(run.attempt, &orders[0].1.members);
         for (node, place) in orders {

@@ -87,6 +87,8 @@ async fn train(number: usize, socket: &RingSocket, order: Order) -> Result<Timed
         world,
         attempt: 1,
         leave,
+        calls: Default::default(),
+        followers: Default::default(),
     });
     let fingerprint = end(&mut trainer).await?;
     let counted = taken.try_iter().skip(WARM_UP as usize).map(Step::from);

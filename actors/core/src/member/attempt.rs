@@ -10,7 +10,25 @@ impl Member {
                 self.is_loaded = true;
                 self.has = self.fetches.take().or(self.has.take());
                 self.fetched_bytes += fetched_bytes;
-                self.stand(effects);
+                self.settle_in(effects);
+            }
+            (Phase::Following, Input::News(Report::Level { step, .. })) => {
+                let fetched_bytes = std::mem::take(&mut self.fetched_bytes);
+                self.report(
+                    Report::Level {
+                        step,
+                        fetched_bytes,
+                    },
+                    effects,
+                );
+            }
+            (Phase::Following, Input::Rested(at)) => {
+                self.at = at;
+                match self.pause {
+                    Some(_) => self.come_to_rest(now, effects),
+                    // The word that the attempt is over may be on its way, or this one left by itself.
+                    None => effects.push(Effect::Follow),
+                }
             }
             (Phase::Standing { rests }, Input::Standing(at)) => {
                 self.stands(rests, at, now, effects);
@@ -33,6 +51,15 @@ impl Member {
             }
             (Phase::Training | Phase::Leaving, Input::News(report)) => self.report(report, effects),
             (Phase::Training, Input::Done(at)) => self.done(at, now, effects),
+            // Where a step ended, as it was called to.
+            (Phase::Training, Input::Rested(at)) => {
+                self.is_called = true;
+                self.order_by = Some(now.plus_ms(PAUSE_LIMIT_MS + ORDER_LIMIT_MS));
+                self.at = at;
+                // What is stored later still counts: the step from which the group goes on is this one.
+                effects.push(Effect::Settle);
+                self.come_to_rest(now, effects);
+            }
             (Phase::Leaving, Input::Rested(at) | Input::Done(at) | Input::Broken { at, .. }) => {
                 self.has_left(at, now, effects)
             }
@@ -59,14 +86,27 @@ impl Member {
         self.fetches = None;
         (self.suspect, self.order_by, self.is_called) = (None, None, false);
         if self.is_loaded {
-            self.stand(effects);
+            self.settle_in(effects);
         } else {
             self.phase = Phase::Preparing;
             effects.push(Effect::Prepare);
         }
     }
 
+    /// Follows the members, or takes up the state to be one of them.
+    fn settle_in(&mut self, effects: &mut Vec<Effect>) {
+        if self.place.follows() {
+            self.phase = Phase::Following;
+            effects.push(Effect::Follow);
+        } else {
+            self.stand(effects);
+        }
+    }
+
     pub(super) fn matched(&mut self, place: Place, effects: &mut Vec<Effect>) {
+        if self.place.follows() && place.follows() {
+            return self.follow_on(place, effects);
+        }
         let called = place.attempt;
         let is_ready = matches!(self.phase, Phase::Resting { .. }) && self.bound.is_some();
         if is_ready {
@@ -75,6 +115,15 @@ impl Member {
         let here = self.place.attempt;
         let reason = format!("attempt {called} was called while this miner was in attempt {here}");
         self.fail(false, reason, effects);
+    }
+
+    /// The members that it follows are in another attempt.
+    fn follow_on(&mut self, place: Place, effects: &mut Vec<Effect>) {
+        match self.phase {
+            // What it fetches, the next attempt needs too.
+            Phase::Preparing => self.place = place,
+            _ => self.enter(place, effects),
+        }
     }
 
     fn stand(&mut self, effects: &mut Vec<Effect>) {
@@ -149,7 +198,8 @@ impl Member {
     }
 
     fn done(&mut self, at: Paused, now: Timestamp, effects: &mut Vec<Effect>) {
-        self.at = at;
+        // Nobody joins any more.
+        (self.at, self.pause) = (at, None);
         if self.place.rank == 0 {
             self.phase = Phase::Storing;
             effects.push(Effect::Store);

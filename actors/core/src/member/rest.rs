@@ -17,6 +17,8 @@ impl Member {
                 self.phase = Phase::Leaving;
                 effects.push(Effect::Leave);
             }
+            // The end of the attempt that it follows is on its way.
+            Phase::Following => effects.push(Effect::Leave),
             Phase::Resting { .. } => self.answer(now, effects),
             Phase::Leaving | Phase::Saving | Phase::Over => {}
         }
@@ -55,6 +57,9 @@ impl Member {
             };
             effects.push(Effect::Report { attempt, report });
         }
+        if self.place.follows() {
+            return;
+        }
         let standing = Standing {
             at,
             ring_address,
@@ -71,6 +76,9 @@ impl Member {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
+        if self.place.follows() {
+            return;
+        }
         if attempt == self.place.attempt {
             let next = self.succession.hear(from, message, now);
             return self.agree(next, now, effects);

@@ -104,7 +104,10 @@ fn a_member_goes_on_with_what_it_has_where_it_can() {
 #[test]
 fn on_a_pause_it_leaves_the_ring_and_says_where_it_stands() {
     let mut member = training(3);
-    let pause = Input::Order(Order::Pause { attempt: 2 });
+    let pause = Input::Order(Order::Pause {
+        attempt: 2,
+        at_step_end: false,
+    });
     assert_eq!(member.apply(pause.clone(), now()), [Effect::Leave]);
     assert!(member.apply(pause.clone(), now()).is_empty());
     let effects = member.apply(Input::Rested(at(5, true)), now());
@@ -194,4 +197,99 @@ fn who_leaves_alone_saves_first_and_who_has_others_says_so() {
     assert_eq!(effects, [Effect::Save]);
     let effects = member.apply(Input::Saved, now());
     assert_eq!(reports(&effects).len(), 1);
+}
+
+/// A newcomer's place: behind the last of this many.
+fn newcomer(attempt: u32, world: u8) -> Member {
+    let place = place(attempt, world, world.into(), 0);
+    let (mut member, effects) = Member::start(TASK, voter(9), place, 1);
+    assert_eq!(effects, [Effect::Prepare]);
+    let effects = member.apply(Input::Loaded { fetched_bytes: 3 }, now());
+    assert_eq!(effects, [Effect::Follow]);
+    assert_eq!(member.phase(), Phase::Following);
+    member
+}
+
+const fn pause(attempt: u32, at_step_end: bool) -> Input {
+    Input::Order(Order::Pause {
+        attempt,
+        at_step_end,
+    })
+}
+
+#[test]
+fn a_newcomer_follows_says_when_it_is_level_and_takes_its_seat() {
+    let mut member = newcomer(2, 2);
+    let level = |fetched_bytes| Report::Level {
+        step: 7,
+        fetched_bytes,
+    };
+    let effects = member.apply(Input::News(level(0)), now());
+    assert_eq!(reports(&effects), [(2, &level(3))]);
+    assert_eq!(member.apply(pause(3, true), now()), [Effect::Leave]);
+    let effects = member.apply(Input::Rested(at(8, true)), now());
+    assert_eq!(effects, [Effect::Bind]);
+    let effects = member.apply(bound(), now());
+    let paused = Report::Paused {
+        committed: 8,
+        prepared: true,
+        ring_address: "new".into(),
+    };
+    assert_eq!(reports(&effects), [(3, &paused)]);
+    let mut seat = place(3, 3, 2, 9);
+    seat.members[2] = node(9);
+    let effects = member.apply(Input::Order(Order::Match(seat)), now());
+    assert_eq!(effects, [Effect::Stand(Footing::Commit)]);
+}
+
+#[test]
+fn a_newcomer_follows_on_where_the_group_goes_on_without_it() {
+    let mut member = newcomer(2, 2);
+    let next = |attempt| Input::Order(Order::Match(place(attempt, 2, 2, 5)));
+    assert_eq!(member.apply(next(3), now()), [Effect::Follow]);
+    // Whom it followed has left its ring; what follows is not known yet.
+    let effects = member.apply(Input::Rested(at(6, false)), now());
+    assert_eq!(effects, [Effect::Follow]);
+    member.apply(pause(4, false), now());
+    member.apply(Input::Rested(at(6, false)), now());
+    member.apply(bound(), now());
+    assert_eq!(member.apply(next(4), now()), [Effect::Follow]);
+    // While it still fetches, it only learns whom to follow.
+    let (mut member, _) = Member::start(TASK, voter(9), place(2, 2, 2, 0), 1);
+    assert!(member.apply(next(3), now()).is_empty());
+    assert_eq!(member.place().attempt, 3);
+}
+
+#[test]
+fn a_newcomer_has_no_part_in_the_members_agreement() {
+    let mut member = newcomer(2, 2);
+    member.apply(Input::Connected(false), now());
+    assert_eq!(member.next_timer(), None);
+    let ballot = succession::Ballot { round: 1, rank: 0 };
+    let heard = Input::Heard {
+        from: node(0),
+        attempt: 2,
+        message: Message::Prepare { ballot },
+    };
+    assert!(member.apply(heard, now()).is_empty());
+}
+
+#[test]
+fn called_it_trains_on_to_the_end_of_a_step() {
+    let mut member = training(3);
+    let effects = member.apply(pause(2, true), now());
+    assert_eq!(effects, [Effect::LeaveAtStepEnd]);
+    assert_eq!(member.phase(), Phase::Training);
+    let effects = member.apply(Input::Rested(at(5, false)), now());
+    assert_eq!(effects, [Effect::Settle, Effect::Bind]);
+    let effects = member.apply(bound(), now());
+    assert!(matches!(
+        reports(&effects)[..],
+        [(2, Report::Paused { .. })]
+    ));
+    // All steps are done before anybody can join.
+    let mut member = training(3);
+    member.apply(pause(2, true), now());
+    member.apply(Input::Done(at(40, false)), now());
+    assert_eq!(member.phase(), Phase::Storing);
 }

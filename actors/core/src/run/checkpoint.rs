@@ -7,7 +7,8 @@ use cryptomind_protocol::{AccountId, Amount, NodeId, Timestamp};
 
 use super::blame::{Fault, Loss};
 use super::{
-    Effect, MAX_PENDING_CHECKPOINTS, PendingCheckpoint, Run, STALL_LIMIT_MS, Vouched, work_after,
+    Effect, MAX_PENDING_CHECKPOINTS, PendingCheckpoint, Run, STALL_LIMIT_MS, Seat, Vouched,
+    work_after,
 };
 use crate::price;
 
@@ -80,8 +81,15 @@ impl Run {
     pub(super) fn verify_checkpoints(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let members = self.nodes();
         let complete = self.checkpoints.iter().rposition(|c| {
-            let vouched = |node| c.fingerprints.iter().any(|(known, _)| known == node);
-            c.stored.is_some() && !members.is_empty() && members.iter().all(vouched)
+            let vouched = |seat: &Seat| {
+                let node = seat.member.node;
+                seat.from_step >= c.step || c.fingerprints.iter().any(|(known, _)| *known == node)
+            };
+            let someone = c
+                .fingerprints
+                .iter()
+                .any(|(node, _)| members.contains(node));
+            c.stored.is_some() && someone && self.seats.iter().all(vouched)
         });
         let Some(at) = complete else { return };
         let checkpoint = self.checkpoints[at].clone();
@@ -98,25 +106,26 @@ impl Run {
             return self.states_differ(checkpoint.step, &votes, now, effects);
         }
         self.count_effort(&checkpoint);
+        self.earn(checkpoint.step, effects);
         self.verified_file = checkpoint.stored;
         self.verified_step = checkpoint.step;
         self.step = self.step.max(checkpoint.step);
-        self.earn(checkpoint.step, effects);
         self.blame_overtaken(effects);
         (self.fruitless, self.unverified_attempts) = (0, 0);
         self.renew_stall(now);
         self.promise_met(now);
         let complete = self.verified_step >= self.terms.extent.steps;
         if let Some((files, metrics)) = self.result.take_if(|_| complete) {
-            self.deliver(files, metrics, now, effects);
+            return self.deliver(files, metrics, now, effects);
         }
+        self.call_newcomers(effects);
     }
 
-    /// Earns the work up to `step`, in equal parts for the present members.
+    /// Earns the work up to `step`, for the present members.
     pub(super) fn earn(&mut self, step: u64, effects: &mut Vec<Effect>) {
         let after = work_after(self, step);
         let amount = after.checked_sub(self.earned).unwrap_or(Amount::ZERO);
-        let shares = self.shares(amount).into_iter();
+        let shares = self.shares(amount, step).into_iter();
         let shares: Vec<_> = shares
             .filter(|(_, amount)| !amount.is_zero())
             .map(|(member, amount)| Share {
@@ -146,9 +155,16 @@ impl Run {
         }
     }
 
-    /// `amount` in equal parts by rank.
-    pub(super) fn shares(&self, amount: Amount) -> Vec<(Member, Amount)> {
-        let parts = price::split(amount, &vec![1; self.seats.len()]);
+    /// What was earned since the last verified checkpoint up to `step`, by rank: in equal parts for equally many steps, of which who
+    /// came later has fewer.
+    pub(super) fn shares(&self, amount: Amount, step: u64) -> Vec<(Member, Amount)> {
+        let from = |seat: &Seat| seat.from_step.max(self.verified_step);
+        let steps = self
+            .seats
+            .iter()
+            .map(|seat| step.saturating_sub(from(seat)));
+        let steps: Vec<_> = steps.collect();
+        let parts = price::split(amount, &steps);
         self.seats
             .iter()
             .map(|seat| seat.member.clone())

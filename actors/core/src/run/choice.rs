@@ -29,7 +29,7 @@ impl Run {
         gathered < shortlist::most_asked(self.spec.miners as usize)
     }
 
-    fn candidate(&self, offer: &Offer) -> Candidate {
+    pub(super) fn candidate(&self, offer: &Offer) -> Candidate {
         let strikes = self.strikes_of(offer.member.node);
         offer.candidate(strikes, self.terms.prices.unit_price)
     }
@@ -59,7 +59,11 @@ impl Run {
         effects: &mut Vec<Effect>,
     ) {
         let node = offer.member.node;
+        if self.vacant() > 0 && self.was_asked(node) {
+            return self.offers_to_join(offer, now, effects);
+        }
         if self.state != TaskState::Waiting {
+            self.asked.retain(|asked| *asked != node);
             let reason = "the group is complete".to_owned();
             if self.seat(node).is_none() {
                 effects.push(Effect::Withdraw { node, reason });
@@ -197,11 +201,11 @@ impl Run {
             Some(verdict) => Err(verdict.to_string()),
             None => Err("a miner that failed it gets a second attempt first".to_owned()),
         };
-        let mut seats = Vec::new();
+        let (mut seats, from) = (Vec::new(), self.verified_step);
         for offer in std::mem::take(&mut self.offers) {
             let node = offer.member.node;
             match rank(&offer) {
-                Ok(rank) => seats.push((rank, Seat::new(offer, now))),
+                Ok(rank) => seats.push((rank, Seat::new(offer, from, now))),
                 Err(reason) => effects.push(Effect::Withdraw { node, reason }),
             }
         }

@@ -28,16 +28,26 @@ impl Run {
     }
 
     pub(super) fn pause(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.begin_pause(now);
+        self.calls = false;
+        for newcomer in &mut self.newcomers {
+            newcomer.paused = None;
+        }
+        let nodes = self.nodes().into_iter().chain(self.level());
+        effects.push(Effect::Pause {
+            nodes: nodes.collect(),
+            attempt: self.attempt + 1,
+            at_step_end: false,
+        });
+    }
+
+    pub(super) fn begin_pause(&mut self, now: Timestamp) {
         self.state = TaskState::Regrouping;
         self.paused_at = now;
         self.deadline = now.plus_ms(PAUSE_LIMIT_MS);
         for seat in &mut self.seats {
             seat.paused = None;
         }
-        effects.push(Effect::Pause {
-            nodes: self.nodes(),
-            attempt: self.attempt + 1,
-        });
     }
 
     /// Goes on once every member has answered, or those that can be waited for have.
@@ -51,6 +61,7 @@ impl Run {
             .seats
             .iter()
             .all(|s| s.paused.is_some() || s.leaving.is_some() || given_up(s));
+        let settled = settled && !self.waits_for_newcomers(waited_ms);
         if !settled && now < self.deadline {
             return;
         }
@@ -73,11 +84,12 @@ impl Run {
         self.step = self.start_step;
         self.verify_checkpoints(now, effects);
         if self.state == TaskState::Regrouping {
+            self.seat_newcomers(now);
             self.begin_attempt(now, effects);
         }
     }
 
-    fn gets_nowhere(&self) -> bool {
+    pub(super) fn gets_nowhere(&self) -> bool {
         self.fruitless > MAX_FRUITLESS_ATTEMPTS
             || self.unverified_attempts >= MAX_ATTEMPTS_A_CHECKPOINT
     }
@@ -122,7 +134,7 @@ impl Run {
         effects: &mut Vec<Effect>,
     ) {
         let done = work_after(self, self.step).checked_sub(work_after(self, self.verified_step));
-        let unpaid = self.shares(done.unwrap_or(Amount::ZERO));
+        let unpaid = self.shares(done.unwrap_or(Amount::ZERO), self.step);
         let remaining = self.seats.len().saturating_sub(lost.len()) as u32;
         let first = self.seats.first().map(|seat| seat.member.node);
         if lost.iter().any(|loss| Some(loss.node) == first) {
@@ -199,6 +211,9 @@ impl Run {
     /// Nobody is left: others are looked for, or those who failed get a second attempt. A group that left of its own
     /// accord does not count as one that failed.
     fn begin_again(&mut self, all_left: bool, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.turn_all_away("the group that it followed is no more", effects);
+        self.late.append(&mut self.asked);
+        self.calls = false;
         self.checkpoints.clear();
         (self.heard_since, self.stored_since) = (None, None);
         (self.fruitless, self.unverified_attempts) = (0, 0);

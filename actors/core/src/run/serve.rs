@@ -121,7 +121,7 @@ impl Run {
             latency,
         };
         self.tell(event, effects);
-        self.start(now);
+        self.start(now, effects);
         self.reason = "its miner answers calls".to_owned();
     }
 

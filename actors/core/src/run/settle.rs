@@ -67,7 +67,12 @@ impl Run {
         effects: &mut Vec<Effect>,
     ) {
         // Members hold their state until they hear that nobody needs it any more.
-        let to_stop = self.nodes();
+        let newcomers = std::mem::take(&mut self.newcomers).into_iter();
+        let to_stop = self
+            .nodes()
+            .into_iter()
+            .chain(newcomers.map(|n| n.offer.member.node));
+        let to_stop: Vec<_> = to_stop.collect();
         let ran = self.seats.iter().filter_map(|seat| self.ran(seat, now));
         effects.extend(ran);
         let to_withdraw = self

@@ -25,6 +25,7 @@ mod demand;
 mod effort;
 mod leave;
 mod lives;
+mod newcomer;
 mod promise;
 mod second;
 mod serve;
@@ -193,6 +194,8 @@ struct World {
     waited: Vec<WaitRecord>,
     left: Vec<NodeId>,
     free_wanted: bool,
+    /// Who was told to pause, and whether where a step ends.
+    pauses: Vec<(Vec<NodeId>, bool)>,
     transitions: u64,
     /// The ledger is audited after so many of them.
     audited: u64,
@@ -230,6 +233,7 @@ impl World {
             waited: Vec::new(),
             left: Vec::new(),
             free_wanted: false,
+            pauses: Vec::new(),
             transitions: 0,
             audited: 1,
         };
@@ -287,6 +291,9 @@ impl World {
                 Effect::Ran(run) => self.ran.push(run),
                 Effect::Waited(wait) => self.waited.push(wait),
                 Effect::AskFree => self.free_wanted = true,
+                Effect::Pause {
+                    nodes, at_step_end, ..
+                } => self.pauses.push((nodes, at_step_end)),
                 _ => {}
             }
         }

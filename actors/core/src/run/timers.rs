@@ -1,7 +1,7 @@
 //! Time: until when a run waits for what, and who is lost when nothing comes.
 
+use cryptomind_protocol::Timestamp;
 use cryptomind_protocol::task::TaskState;
-use cryptomind_protocol::{NodeId, Timestamp};
 
 use super::blame::{Fault, Loss};
 use super::{
@@ -49,7 +49,10 @@ impl Run {
             TaskState::Waiting => self.choose(around, now, effects),
             TaskState::Regrouping => self.regroup_if_answered(now, effects),
             TaskState::Running if self.is_serving() => self.session_tick(now, effects),
-            TaskState::Matched | TaskState::Running => self.look_for_lost(now, effects),
+            TaskState::Matched | TaskState::Running => {
+                self.look_for_lost(now, effects);
+                self.look_for_late_newcomers(now, effects);
+            }
             _ => {}
         }
     }
@@ -78,7 +81,7 @@ impl Run {
             let reason = || format!("not ready within {} s", self.limits.prepare_ms / 1000);
             return (late && !seat.ready).then(|| open(reason()));
         }
-        if over(self.confirm_until()) && self.owes_confirmation(&node) {
+        if over(self.confirm_until()) && self.owes_confirmation(seat) {
             let limit = CONFIRM_LIMIT_MS / 1000;
             let reason = format!("it did not confirm a stored checkpoint for {limit} s");
             return Some(Loss::new(node, reason, Fault::Own));
@@ -98,9 +101,14 @@ impl Run {
     }
 
     /// Whether a node is one of those for whom the oldest stored checkpoint waits.
-    fn owes_confirmation(&self, node: &NodeId) -> bool {
+    fn owes_confirmation(&self, seat: &Seat) -> bool {
         let stored = self.checkpoints.iter().find(|c| c.stored.is_some());
-        stored.is_some_and(|c| !c.fingerprints.iter().any(|(known, _)| known == node))
+        let mut unconfirmed = stored.into_iter().filter(|c| c.step > seat.from_step);
+        unconfirmed.any(|c| {
+            !c.fingerprints
+                .iter()
+                .any(|(known, _)| *known == seat.member.node)
+        })
     }
 
     /// Until when a stored checkpoint waits for its confirmation, where one does.
@@ -123,6 +131,9 @@ impl Run {
         for seat in &mut self.seats {
             seat.away_since = anew(seat.away_since);
             seat.returned = anew(seat.returned);
+        }
+        for newcomer in &mut self.newcomers {
+            newcomer.since = now;
         }
         self.heard_since = anew(self.heard_since);
         self.stored_since = anew(self.stored_since);
@@ -163,6 +174,7 @@ impl Run {
             .chain(silent)
             .chain(checkpoint.filter(|_| running))
             .chain(self.late_at())
+            .chain(self.newcomer_late_at().filter(|_| running))
             .chain([self.deadline, self.ends()])
             .min()
     }

@@ -311,7 +311,11 @@ impl Engine {
                     self.release(at, number(&node));
                 }
                 Effect::Match { only } => self.matched(at, only),
-                Effect::Pause { nodes, attempt } => self.pause(at, &nodes, attempt),
+                Effect::Pause {
+                    nodes,
+                    attempt,
+                    at_step_end,
+                } => self.pause(at, &nodes, attempt, at_step_end),
                 Effect::Tell { event, .. } => {
                     self.outcome.lost += u32::from(matches!(event, TaskEvent::Lost { .. }));
                 }

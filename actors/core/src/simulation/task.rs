@@ -30,6 +30,8 @@ pub struct Task {
     pub step: Step,
     /// Steps that its group has really done.
     pub done: u64,
+    /// Since when it does the next ones, what one takes, milliseconds, and how many they are.
+    pub stretch: (Timestamp, f64, u64),
     /// The attempt whose members compute.
     pub computes: u32,
     /// How long each miner has computed in that attempt, milliseconds.
@@ -124,6 +126,7 @@ impl Task {
             workload,
             step,
             done: 0,
+            stretch: (Timestamp::default(), 1.0, 0),
             computes: 0,
             computed_ms: BTreeMap::new(),
             stores_until: run.posted,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cryptomind_protocol::frame::ALPN_MEMBER;
+use cryptomind_protocol::frame::{ALPN_FOLLOW, ALPN_MEMBER};
 use cryptomind_protocol::ring::Link;
 use cryptomind_protocol::{NodeId, TaskId};
 use tokio::sync::mpsc::error::TrySendError;
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::RingPlan;
 use super::error::Place;
+use super::follow::Hall;
 use super::link::Arrival;
 use super::talk::{Ear, Talking};
 use crate::close::Close;
@@ -28,6 +29,8 @@ const MAX_ARRIVING: usize = 64;
 const MAX_WAITING: usize = 32;
 /// How long they wait.
 const WAIT_LIMIT: Duration = Duration::from_secs(10);
+/// Newcomers at a time that take this member's state.
+const MAX_FOLLOWING: usize = 4;
 
 /// Whom this node expects, in its present plan.
 #[derive(Clone)]
@@ -63,14 +66,16 @@ fn judge(expected: Option<&Expected>, caller: NodeId, link: &Link) -> Verdict {
 #[derive(Clone)]
 pub(super) struct Door {
     ear: Ear,
+    hall: Hall,
     expected: watch::Sender<Option<Expected>>,
     waiting: Arc<Semaphore>,
 }
 
 impl Door {
-    pub(super) fn new(ear: Ear) -> Self {
+    pub(super) fn new(ear: Ear, hall: Hall) -> Self {
         Self {
             ear,
+            hall,
             expected: watch::Sender::new(None),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
         }
@@ -95,15 +100,16 @@ impl Door {
 
     /// Takes callers until the endpoint closes.
     pub(super) async fn listen(self, endpoint: Endpoint) {
-        let mut arriving = JoinSet::new();
+        let mut arriving: JoinSet<Option<Connection>> = JoinSet::new();
         let mut talking = Talking::new(self.ear.clone());
+        let mut following = JoinSet::new();
         loop {
             tokio::select! {
-                Some(arrived) = arriving.join_next(), if !arriving.is_empty() => {
-                    if let Ok(Some(member)) = arrived {
-                        talking.listen_to(member);
-                    }
-                }
+                Some(arrived) = arriving.join_next(), if !arriving.is_empty() => match arrived {
+                    Ok(Some(caller)) if caller.alpn() == ALPN_MEMBER => talking.listen_to(caller),
+                    Ok(Some(caller)) => self.lead(caller, &mut following),
+                    _ => {}
+                },
                 pending = endpoint.accept() => match pending {
                     // Dropping it refuses it: a neighbour dials again.
                     Some(pending) if arriving.len() >= MAX_ARRIVING => drop(pending),
@@ -114,11 +120,27 @@ impl Door {
         }
     }
 
-    /// Gives back who came to talk.
+    /// Takes in a newcomer that is known.
+    fn lead(&self, caller: Connection, following: &mut JoinSet<()>) {
+        // Of those that have ended nothing is wanted.
+        while following.try_join_next().is_some() {}
+        if !self.ear.knows(&caller.peer_node()) {
+            Close::Stranger.apply(caller.quic());
+        } else if following.len() >= MAX_FOLLOWING {
+            Close::Busy.apply(caller.quic());
+        } else {
+            let hall = self.hall.clone();
+            following.spawn(async move { hall.serve(caller).await });
+        }
+    }
+
+    /// Gives back who came to talk, or to follow.
     async fn receive(self, pending: Pending) -> Option<Connection> {
         let from = pending.remote();
         let arrival = match pending.establish().await {
-            Ok(connection) if connection.alpn() == ALPN_MEMBER => return Some(connection),
+            Ok(connection) if [ALPN_MEMBER, ALPN_FOLLOW].contains(&connection.alpn()) => {
+                return Some(connection);
+            }
             Ok(connection) => Arrival::read(connection).await,
             Err(error) => Err(error),
         };

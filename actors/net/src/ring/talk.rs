@@ -14,6 +14,7 @@ use cryptomind_protocol::{ErrorBody, NodeAddress, NodeId, SecretKey};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::follow::Guide;
 use super::home::Home;
 use crate::close::Close;
 use crate::connection::Connection;
@@ -28,16 +29,16 @@ const TOLD: usize = 16;
 const WORD_LIMIT: Duration = Duration::from_secs(5);
 
 /// What was said, and by whom.
-pub(super) type Heard = (NodeId, Word);
+pub(super) type Said = (NodeId, Word);
 
 /// Who may talk, and where they are reached.
-type Known = Arc<Mutex<BTreeMap<NodeId, NodeAddress>>>;
+pub(super) type Known = Arc<Mutex<BTreeMap<NodeId, NodeAddress>>>;
 
 /// Takes words.
 #[derive(Clone)]
 pub(super) struct Ear {
     known: Known,
-    heard: mpsc::Sender<Heard>,
+    heard: mpsc::Sender<Said>,
 }
 
 /// Tells known members.
@@ -47,7 +48,7 @@ pub(super) struct Mouth {
 }
 
 /// Both, and where the words come out.
-pub(super) fn new() -> (Ear, Mouth, mpsc::Receiver<Heard>) {
+pub(super) fn new() -> (Ear, Mouth, mpsc::Receiver<Said>) {
     let known = Known::default();
     let (heard, words) = mpsc::channel(HEARD);
     let mouth = Mouth {
@@ -58,6 +59,11 @@ pub(super) fn new() -> (Ear, Mouth, mpsc::Receiver<Heard>) {
 }
 
 impl Ear {
+    /// Whether a node may call.
+    pub(super) fn knows(&self, node: &NodeId) -> bool {
+        lock(&self.known).contains_key(node)
+    }
+
     /// Listens to a caller until it is gone.
     pub(super) async fn listen(&self, connection: &Connection) {
         if let Err(error) = self.hear(connection).await {
@@ -103,7 +109,7 @@ impl Talking {
     /// Listens to a caller, and to none of its connections before.
     pub(super) fn listen_to(&mut self, connection: Connection) {
         let from = connection.peer_node();
-        if !lock(&self.ear.known).contains_key(&from) {
+        if !self.ear.knows(&from) {
             return Close::Stranger.apply(connection.quic());
         }
         // Of those that have ended nothing is wanted.
@@ -125,6 +131,11 @@ impl Mouth {
         lock(&self.known).extend(members);
     }
 
+    /// What following those takes that are known.
+    pub(super) fn guide(&self, home: Home, key: SecretKey) -> Guide {
+        Guide::new(Arc::clone(&self.known), home, key)
+    }
+
     /// Tells a known member, as far as it is there.
     pub(super) fn tell(&self, to: NodeId, word: Word, (home, key): (&Home, &SecretKey)) {
         let mut lines = lock(&self.lines);
@@ -143,7 +154,7 @@ impl Mouth {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use futures_util::future::join_all as all;
 
 use super::{NETWORK, SOON, address, key, loopback, node};
-use crate::ring::{Buffer, Ring, RingError, RingPlan, RingSocket};
+use crate::ring::{Buffer, Heard, Ring, RingError, RingPlan, RingSocket};
 use crate::{Connection, Endpoint};
 
 const TASK: TaskId = TaskId::new([5; 16]);
@@ -547,7 +547,10 @@ fn word(round: u32) -> Word {
 }
 
 async fn hear(socket: &mut RingSocket) -> (NodeId, Word) {
-    tokio::time::timeout(SOON, socket.hear()).await.unwrap()
+    match tokio::time::timeout(SOON, socket.hear()).await.unwrap() {
+        Heard::Word(from, word) => (from, word),
+        Heard::Follower(follower) => panic!("{} follows", follower.node()),
+    }
 }
 
 #[tokio::test]
@@ -625,8 +628,7 @@ async fn one_that_talks_without_end_waits() {
     });
     assert_eq!(hear(&mut here).await, (node(1), word(7)));
     quiet.tell(node(0), word(8));
-    let heard = async { while here.hear().await != (node(2), word(8)) {} };
-    tokio::time::timeout(SOON, heard).await.unwrap();
+    while hear(&mut here).await != (node(2), word(8)) {}
     talking.abort();
     drop(loud);
 }

@@ -21,7 +21,7 @@ signed-ticket = signed<ticket>
 ";
 
 /// Keys that a sender may leave out.
-const OPTIONAL: [&str; 29] = [
+const OPTIONAL: [&str; 31] = [
     "conditions",
     "help",
     "retry_after_ms",
@@ -51,6 +51,8 @@ const OPTIONAL: [&str; 29] = [
     "determinism_class",
     "trail",
     "roots",
+    "at_step_end",
+    "newcomers",
 ];
 
 fn rules() -> BasicContext {

@@ -8,6 +8,7 @@ use cryptomind_protocol::api;
 use cryptomind_protocol::audit::{self, Commitment, Commitments, Part, Parting, Roots, TrailView};
 use cryptomind_protocol::blob::{self, GetOk, HasOk, PutOk, Right, Source, Ticket};
 use cryptomind_protocol::error::Answer;
+use cryptomind_protocol::follow::{Follow, Piece};
 use cryptomind_protocol::genesis::{
     Allocation, FeeTable, Genesis, NetworkKind, Vesting, Withholding,
 };
@@ -18,7 +19,7 @@ use cryptomind_protocol::item::{
 use cryptomind_protocol::key::{Hash, Nonce};
 use cryptomind_protocol::model::{Layer, Loss, ModelSpec};
 use cryptomind_protocol::node::{
-    self, Ack, Capacity, Command, Enrolment, Join, Match, Position, Report,
+    self, Ack, Capacity, Command, Enrolment, Join, Match, Newcomer, Position, Report,
 };
 use cryptomind_protocol::price::{PriceClass, PricePoint, PriceRing, Utilisation};
 use cryptomind_protocol::probe::{self, Echo, LinkReport, Peer};
@@ -1086,6 +1087,11 @@ fn event_values() -> Vec<Event> {
             step: 100,
             part: Part::Parameters,
         },
+        Event::Follows {
+            node,
+            name: "rig".into(),
+            level: true,
+        },
     ]
 }
 
@@ -1108,6 +1114,7 @@ fn events() -> Vec<Message> {
         Event::Stored { .. },
         Event::Settled { .. },
         Event::Parted { .. },
+        Event::Follows { .. },
     );
     let one = |(number, event): (usize, Event)| {
         let event = TaskEvent {
@@ -1880,6 +1887,10 @@ fn reports() -> Vec<Report> {
         Report::Committed {
             commitments: signed(&commitments()),
         },
+        Report::Level {
+            step: 1_234,
+            fetched_bytes: 19_000,
+        },
     ];
     all_variants!(
         reports,
@@ -1894,6 +1905,7 @@ fn reports() -> Vec<Report> {
         Report::Failed { .. },
         Report::Leaving { .. },
         Report::Committed { .. },
+        Report::Level { .. },
     );
     reports
 }
@@ -1910,6 +1922,7 @@ fn training_match() -> Match {
         caller: None,
         members: vec![member()],
         ring_addresses: vec!["127.0.0.1:40001".into()],
+        newcomers: vec![],
         rank: 0,
         start_step: 0,
         resume: None,
@@ -1937,6 +1950,14 @@ fn commands() -> Vec<Message> {
         caller: Some(key(2).public()),
         ..training_match()
     };
+    let newcomer = Match {
+        newcomers: vec![Newcomer {
+            node: node_id(),
+            ring_address: "127.0.0.1:40005".into(),
+        }],
+        rank: 1,
+        ..training_match()
+    };
     let commands = [
         Command::Joined { now: AT },
         Command::Announce {
@@ -1953,6 +1974,7 @@ fn commands() -> Vec<Message> {
         Command::Pause {
             task: TASK,
             attempt: 2,
+            at_step_end: false,
         },
         Command::Stop {
             task: TASK,
@@ -1967,6 +1989,12 @@ fn commands() -> Vec<Message> {
                 bulk_bytes: probe::MAX_BULK_BYTES,
             }],
         },
+        Command::Pause {
+            task: TASK,
+            attempt: 2,
+            at_step_end: true,
+        },
+        Command::Match(Box::new(newcomer)),
     ];
     all_variants!(
         commands,
@@ -2108,6 +2136,38 @@ fn rings() -> Vec<Message> {
     link.into_iter().chain(segments).collect()
 }
 
+/// What a newcomer asks of a member, and what it gets.
+fn follows() -> Vec<Message> {
+    let pieces = [
+        Piece::State {
+            step: 99,
+            bytes: 1 << 20,
+        },
+        Piece::Sums {
+            step: 100,
+            samples: 512,
+            values: 12_345,
+        },
+        Piece::Committed {
+            step: 100,
+            newest: 101,
+        },
+        Piece::End {},
+    ];
+    all_variants!(
+        pieces,
+        Piece::State { .. },
+        Piece::Sums { .. },
+        Piece::Committed { .. },
+        Piece::End {},
+    );
+    let number = |(n, piece)| message("follow-piece", &format!("{n}"), piece);
+    let (task, attempt) = (TASK, 2);
+    let follow = [message("follow", "", Follow { task, attempt })];
+    let pieces = pieces.into_iter().enumerate().map(number);
+    follow.into_iter().chain(pieces).collect()
+}
+
 fn successor() -> Successor {
     Successor {
         members: vec![node_id(), NodeId::new([9; 32])],
@@ -2215,7 +2275,7 @@ fn requests() -> Vec<Message> {
 
 /// All samples, in the order of the golden vectors.
 pub fn all() -> Vec<Message> {
-    let groups: [fn() -> Vec<Message>; 23] = [
+    let groups: [fn() -> Vec<Message>; 24] = [
         basics,
         hellos,
         networks,
@@ -2236,6 +2296,7 @@ pub fn all() -> Vec<Message> {
         blobs,
         rings,
         member_messages,
+        follows,
         sessions,
         chain::messages,
         || vec![message("ack", "", Ack {})],

@@ -257,8 +257,17 @@ impl Desk {
                     plan.tell(vec![node], Command::Withdraw { task, reason });
                 }
                 Effect::Match { only } => self.match_members(run, only, now, &mut plan)?,
-                Effect::Pause { nodes, attempt } => {
-                    plan.tell(nodes, Command::Pause { task, attempt });
+                Effect::Pause {
+                    nodes,
+                    attempt,
+                    at_step_end,
+                } => {
+                    let pause = Command::Pause {
+                        task,
+                        attempt,
+                        at_step_end,
+                    };
+                    plan.tell(nodes, pause);
                 }
                 Effect::Stop { node, reason } => {
                     plan.tell(vec![node], Command::Stop { task, reason });
@@ -434,10 +443,13 @@ impl Desk {
         plan: &mut Plan,
     ) -> Result<(), ErrorBody> {
         let wanted = |node: &NodeId| only.is_none_or(|only| only == *node);
-        for (rank, seat) in run.seats.iter().enumerate() {
-            if wanted(&seat.member.node) {
-                let place = self.place(run, rank, now)?;
-                plan.tell(vec![seat.member.node], Command::Match(Box::new(place)));
+        let seated = run.seats.iter().map(|seat| seat.member.node);
+        let following = run.newcomers.iter().map(|n| n.offer.member.node);
+        let ranks = seated.enumerate().map(|(rank, node)| (node, rank));
+        for (node, rank) in ranks.chain(following.map(|node| (node, run.seats.len()))) {
+            if wanted(&node) {
+                let place = self.place(run, (node, rank), now)?;
+                plan.tell(vec![node], Command::Match(Box::new(place)));
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use cryptomind_protocol::{AccountId, NodeId, TaskId, Timestamp};
 #[derive(Default)]
 pub(super) struct Runs {
     runs: BTreeMap<TaskId, Run>,
-    /// Every member of every group.
+    /// Every member of every group, and every newcomer to one.
     members: BTreeSet<(NodeId, TaskId)>,
     /// Every miner that offered to be one and may be chosen.
     offers: BTreeSet<(NodeId, TaskId)>,
@@ -27,6 +27,12 @@ pub(super) struct Runs {
     owed: BTreeMap<NodeId, u32>,
 }
 
+/// Who works for a run.
+fn engaged(run: &Run) -> impl Iterator<Item = NodeId> {
+    let members = run.seats.iter().map(|seat| seat.member.node);
+    members.chain(run.newcomers.iter().map(|n| n.offer.member.node))
+}
+
 impl FromIterator<Run> for Runs {
     fn from_iter<T: IntoIterator<Item = Run>>(runs: T) -> Self {
         let mut all = Self::default();
@@ -39,7 +45,7 @@ impl Runs {
     /// Takes a run in its new form.
     pub(super) fn keep(&mut self, run: Run) {
         self.forget(&run.task);
-        let members = run.seats.iter().map(|seat| (seat.member.node, run.task));
+        let members = engaged(&run).map(|node| (node, run.task));
         self.members.extend(members);
         let offers = run.offers.iter().map(|o| (o.member.node, run.task));
         self.offers.extend(offers);
@@ -62,8 +68,8 @@ impl Runs {
             return;
         };
         self.leave_client(run.client);
-        for seat in &run.seats {
-            self.members.remove(&(seat.member.node, *task));
+        for node in engaged(&run) {
+            self.members.remove(&(node, *task));
         }
         for offer in &run.offers {
             self.offers.remove(&(offer.member.node, *task));

@@ -1,13 +1,13 @@
 //! What the matchmaker shows: places in a group to its members, miners to people.
 
 use cryptomind_core::journal::NodeRecord;
-use cryptomind_core::run::Run;
+use cryptomind_core::run::{self, Run};
 use cryptomind_protocol::api::MinerView;
 use cryptomind_protocol::item::{FileEntry, ItemKind};
-use cryptomind_protocol::node::Match;
+use cryptomind_protocol::node::{Match, Newcomer};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Activity, Work};
-use cryptomind_protocol::{ErrorBody, ItemId, Timestamp};
+use cryptomind_protocol::{ErrorBody, ItemId, NodeId, Timestamp};
 
 use super::Desk;
 
@@ -17,8 +17,13 @@ const RESULT_ROOM_BYTES: u64 = 64 * 1024 * 1024;
 const CHECKPOINT_BYTES_PER_PARAMETER: u64 = 12;
 
 impl Desk {
-    /// The place of one rank, with all that it needs to begin.
-    pub(super) fn place(&self, run: &Run, rank: usize, now: Timestamp) -> Result<Match, ErrorBody> {
+    /// The place of one rank, with all that it needs to begin; of a newcomer, that of nobody.
+    pub(super) fn place(
+        &self,
+        run: &Run,
+        (node, rank): (NodeId, usize),
+        now: Timestamp,
+    ) -> Result<Match, ErrorBody> {
         let (dataset, model) = match &run.spec.work {
             Work::Train { dataset, .. } => (Some(dataset), None),
             Work::Infer { model, dataset, .. } => (Some(dataset), Some(model)),
@@ -33,7 +38,6 @@ impl Desk {
             Some((ItemKind::Model(info), files)) => (Some(info), files),
             _ => (None, Vec::new()),
         };
-        let node = run.seats[rank].member.node;
         let files = dataset_files
             .iter()
             .chain(&model_files)
@@ -57,6 +61,7 @@ impl Desk {
                 .iter()
                 .map(|seat| seat.ring_address.clone())
                 .collect(),
+            newcomers: run.newcomers.iter().map(newcomer).collect(),
             rank: rank as u32,
             start_step: run.start_step,
             resume: run
@@ -110,6 +115,13 @@ impl Desk {
             }
         };
         Ok(miners.into_iter().zip(ratings).map(view).collect())
+    }
+}
+
+fn newcomer(newcomer: &run::Newcomer) -> Newcomer {
+    Newcomer {
+        node: newcomer.offer.member.node,
+        ring_address: newcomer.offer.ring_address.clone(),
     }
 }
 

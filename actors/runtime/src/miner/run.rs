@@ -21,6 +21,7 @@ use super::worker::{Context, Place};
 use crate::idle::IdleMsg;
 
 mod fetch;
+mod follow;
 mod group;
 mod single;
 mod store;
@@ -39,6 +40,8 @@ pub enum Order {
     Pause {
         /// The attempt to come.
         attempt: u32,
+        /// Whether where a step ends, as all members do, or else at once.
+        at_step_end: bool,
     },
     /// It is over.
     Stop {

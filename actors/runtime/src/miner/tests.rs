@@ -272,6 +272,7 @@ async fn a_killed_worker_reports_its_loss_and_the_others_go_on() {
             Command::Pause {
                 task: TASK,
                 attempt: LATER,
+                at_step_end: false,
             },
         );
         let paused = |report: &Report| match report {
@@ -574,6 +575,7 @@ async fn what_cannot_be_carried_out_is_said_and_costs_the_miner_nothing() {
         Command::Pause {
             task: TASK,
             attempt: 2,
+            at_step_end: false,
         },
     );
     failed(&mut hall, (node, 2)).await;

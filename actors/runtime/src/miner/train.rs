@@ -8,6 +8,8 @@
 //! ([`exchange`]) → `apply` into the shadow → the ring adds up loss and count, and is through when every member has come so
 //! far → commit. Whatever breaks before that leaves the committed state as it was. While that last sum is under way the thread
 //! hashes what it computed, where roots are due; of each committed step it says what its node signs ([`words`]).
+//! Where a newcomer follows this member, it is passed the state and the sums ([`followers`]); of a newcomer, the thread takes them and
+//! computes nothing else ([`Trainer::follow`]).
 //! Nothing here knows of tasks' money, of storage or of the coordinator. When the run is gone, so is this thread: its
 //! channels are closed, and a collective in progress is left at once.
 
@@ -39,10 +41,14 @@ use super::rehearsal::{self, Point};
 
 mod alone;
 mod exchange;
+mod follow;
+mod followers;
 mod words;
 
 pub(crate) use alone::alone;
 use exchange::Exchange;
+pub use follow::Passed;
+pub use followers::Followers;
 use words::Words;
 
 /// Progress is told at most this often.
@@ -95,6 +101,10 @@ pub struct Leg {
     pub attempt: u32,
     /// True, or closed: leave at once.
     pub leave: watch::Receiver<bool>,
+    /// Leave where a step ends, once it is set on all members.
+    pub calls: Arc<AtomicBool>,
+    /// Newcomers that want the state.
+    pub followers: Followers,
 }
 
 impl Leg {
@@ -106,6 +116,7 @@ impl Leg {
 enum Job {
     Stand(Footing),
     Leg(Box<Leg>),
+    Follow(mpsc::Receiver<Passed>),
     Save,
 }
 
@@ -115,6 +126,13 @@ pub enum Event {
     Loaded,
     /// The wanted state is reached.
     Standing,
+    /// A newcomer has the state of whom it follows, and keeps up.
+    Level {
+        /// Committed steps.
+        step: u64,
+    },
+    /// What it was passed leads nowhere: it is to follow somebody else.
+    Astray(String),
     /// Steps are done; rank 0 only.
     Progress {
         /// Committed steps.
@@ -286,6 +304,12 @@ impl Trainer {
         self.order(Job::Leg(Box::new(leg)));
     }
 
+    /// Has the thread take up what a member passes on, until [`Piece::End`](cryptomind_protocol::follow::Piece::End) or the channel's end; then
+    /// it says [`Event::Left`].
+    pub fn follow(&self, pieces: mpsc::Receiver<Passed>) {
+        self.order(Job::Follow(pieces));
+    }
+
     /// Has the thread make a checkpoint of where it stands; it answers [`Event::Checkpoint`] with the state.
     pub fn save(&self) {
         self.order(Job::Save);
@@ -339,6 +363,7 @@ fn work(
                 bench.say(Event::Standing)?;
             }
             Job::Leg(leg) => bench.leg(*leg)?,
+            Job::Follow(pieces) => bench.follow(pieces)?,
             Job::Save => bench.checkpoint(0)?,
         }
     }
@@ -369,6 +394,8 @@ struct Bench {
     busy: Duration,
     /// The last one that it trained in.
     attempt: u32,
+    /// Whether all members were called to leave here.
+    is_called: bool,
     told: Told,
     runtime: Handle,
 }
@@ -422,6 +449,7 @@ impl Bench {
             computed: Duration::ZERO,
             busy: Duration::ZERO,
             attempt: 0,
+            is_called: false,
             told,
             runtime,
         })
@@ -464,8 +492,9 @@ impl Bench {
     fn leg(&mut self, mut leg: Leg) -> Result<(), Halt> {
         let begin = Instant::now();
         self.busy = Duration::ZERO;
-        self.attempt = leg.attempt;
+        (self.attempt, self.is_called) = (leg.attempt, false);
         let outcome = self.steps(&mut leg);
+        leg.followers.end();
         self.computed += begin.elapsed();
         self.show();
         self.say_words()?;
@@ -513,6 +542,9 @@ impl Bench {
             if is_checkpoint {
                 self.checkpoint(leg.rank)?;
             }
+            if self.is_called && step < total {
+                return Err(Halt::Left);
+            }
         }
         Ok(())
     }
@@ -539,21 +571,25 @@ impl Bench {
 
     /// One step, to its commit. Returns the samples of the global batch.
     fn step(&mut self, leg: &mut Leg, root_steps: &RootSteps) -> Result<u64, Halt> {
+        leg.followers.welcome(&self.session);
         let (mine, global) = self.batch(leg.rank, leg.world);
         let loss = self.gradients(leg, &mine)?;
         let begin = Instant::now();
         self.session.apply(global)?;
         self.told.prepared.store(true, Ordering::SeqCst);
         leg.reach(Point::Applying, self.session.step());
-        let own = vec![loss as f32, mine.len() as f32];
+        let is_called = leg.calls.load(Ordering::SeqCst);
+        let own = vec![loss as f32, mine.len() as f32, f32::from(is_called)];
         let confirmed = leg.ring.sum(Wire::F32, Buffer::of(own));
         leg.reach(Point::Confirming, self.session.step());
         // While the others' confirmations are on their way.
+        leg.followers.pass_sums(&mut self.session, global);
         let is_due = root_steps.contains(self.session.step() + 1);
         let roots = is_due.then(|| self.session.prepared_roots()).flatten();
         self.busy += begin.elapsed();
         let sums = within(&self.runtime, &mut leg.leave, confirmed)?;
         let (loss, count) = (sums.values[0], sums.values[1]);
+        self.is_called = sums.values[2] == leg.world as f32;
         // Exact: a batch has at most 2^20 samples, and f32 holds whole numbers to 2^24.
         if count != global as f32 {
             return Err(Halt::Fault(Fault {
@@ -571,6 +607,7 @@ impl Bench {
         self.words.add(self.session.step(), commitment);
         self.show();
         let step = self.session.step();
+        leg.followers.committed(step);
         leg.reach(Point::Committed, step);
         Ok(u64::from(global))
     }

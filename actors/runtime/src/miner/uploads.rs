@@ -13,7 +13,7 @@ use cryptomind_protocol::node::{Match, Report};
 use cryptomind_protocol::task::ResultFile;
 use cryptomind_protocol::transaction::StoredReceipt;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -56,10 +56,10 @@ impl Drop for Uploads {
 
 impl Uploads {
     /// Starts the task for one attempt.
-    pub fn start(context: &Arc<Context>, matched: &Arc<Match>) -> Self {
+    pub fn start(context: &Arc<Context>, place: watch::Receiver<Arc<Match>>) -> Self {
         let (queue, receiver) = mpsc::channel(QUEUE);
         let (trouble_sender, trouble) = oneshot::channel();
-        let work = store_all(Arc::clone(context), Arc::clone(matched), receiver);
+        let work = store_all(Arc::clone(context), place, receiver);
         let task = tokio::spawn(async move {
             let outcome = work.await;
             if let Err(error) = &outcome {
@@ -130,9 +130,10 @@ async fn room_in(queue: &Option<mpsc::Sender<Checkpoint>>) {
 
 async fn store_all(
     context: Arc<Context>,
-    matched: Arc<Match>,
+    place: watch::Receiver<Arc<Match>>,
     mut queue: mpsc::Receiver<Checkpoint>,
 ) -> Result<(), ErrorBody> {
+    let attempt = place.borrow().attempt;
     while let Some(Checkpoint {
         step,
         fingerprint,
@@ -141,7 +142,7 @@ async fn store_all(
     }) = queue.recv().await
     {
         let blob = Packed::new(state);
-        let receipt = store(&context, &matched, &blob).await?;
+        let receipt = store(&context, &place, &blob).await?;
         let file = ResultFile {
             name: format!("checkpoint-{step}.safetensors"),
             blob: blob.id(),
@@ -153,19 +154,21 @@ async fn store_all(
             computed_ms,
             stored: Some((file, receipt)),
         };
-        context.outbox.report(matched.task, matched.attempt, report);
+        let task = place.borrow().task;
+        context.outbox.report(task, attempt, report);
     }
     Ok(())
 }
 
-/// Stores a blob, trying again while that may help.
+/// Stores a blob, trying again while that may help, each time with the newest ticket.
 pub async fn store(
     context: &Context,
-    matched: &Match,
+    place: &watch::Receiver<Arc<Match>>,
     blob: &Packed,
 ) -> Result<StoredReceipt, ErrorBody> {
     let deadline = Instant::now() + STORE_LIMIT;
     loop {
+        let matched = Arc::clone(&place.borrow());
         let stored = context
             .transfer
             .put(&matched.sources, &matched.put_ticket, blob);

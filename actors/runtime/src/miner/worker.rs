@@ -320,8 +320,16 @@ impl Working {
                 self.offers.retain(|o| o.task != task);
             }
             Command::Match(matched) => self.matched(myself, *matched, place),
-            Command::Pause { task, attempt } => {
-                if !self.order(task, Order::Pause { attempt }) {
+            Command::Pause {
+                task,
+                attempt,
+                at_step_end,
+            } => {
+                let pause = Order::Pause {
+                    attempt,
+                    at_step_end,
+                };
+                if !self.order(task, pause) {
                     report_failed(
                         &self.context,
                         task,

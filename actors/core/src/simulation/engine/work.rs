@@ -46,6 +46,31 @@ impl Engine {
             let fetched_bytes = self.scenario.job.dataset_bytes;
             self.report(at, ms, node, attempt, Report::Ready { fetched_bytes });
         }
+        self.followed(at, only, attempt);
+    }
+
+    /// Newcomers fetch the data, and are level.
+    fn followed(&mut self, at: usize, only: Option<NodeId>, attempt: u32) {
+        let newcomers = self.tasks[at].run.newcomers.iter();
+        let newcomers = newcomers.map(|n| n.offer.member.node);
+        let told: Vec<_> = newcomers
+            .filter(|node| only.is_none_or(|only| only == *node))
+            .collect();
+        let fetched_bytes = self.scenario.job.dataset_bytes;
+        for node in told {
+            let way = self.truth.best_store(number(&node));
+            let level = Report::Level {
+                step: self.tasks[at].done,
+                fetched_bytes,
+            };
+            self.report(
+                at,
+                way.transfer_ms(fetched_bytes as f64),
+                node,
+                attempt,
+                level,
+            );
+        }
     }
 
     fn count_group(&mut self, at: usize, members: &[usize]) {
@@ -82,7 +107,12 @@ impl Engine {
         expect(&workload, &group, &around.links, &around.stores)
     }
 
-    pub(super) fn pause(&mut self, at: usize, nodes: &[NodeId], attempt: u32) {
+    pub(super) fn pause(&mut self, at: usize, nodes: &[NodeId], attempt: u32, at_step_end: bool) {
+        if at_step_end {
+            let (since, one_ms, steps) = self.tasks[at].stretch;
+            let done = (self.now.ms_since(since) as f64 / one_ms) as u64;
+            self.tasks[at].done += done.min(steps);
+        }
         let committed = self.tasks[at].done;
         for node in nodes {
             let report = Report::Paused {
@@ -134,6 +164,8 @@ impl Engine {
         let steps = to_checkpoint.min(left).min(told);
         let (attempt, step) = (task.run.attempt, task.done + steps);
         self.learn(at, &members, &load, steps);
+        let begins = self.now.plus_ms(wait_ms.ceil() as u64);
+        self.tasks[at].stretch = (begins, one_ms, steps);
         let ms = wait_ms + one_ms * steps as f64;
         self.after(ms, Event::Work { at, attempt, step });
     }
@@ -161,6 +193,7 @@ impl Engine {
             return;
         }
         self.tasks[at].done = step;
+        self.tasks[at].stretch.2 = 0;
         let first = self.tasks[at].run.seats[0].member.node;
         let progress = Report::Progress {
             step,

@@ -9,6 +9,7 @@ use cryptomind_protocol::item::FileEntry;
 use cryptomind_protocol::node::Match;
 use cryptomind_protocol::task::ResultFile;
 use cryptomind_protocol::{BlobId, ErrorBody, ErrorClass};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::{Context, Fault};
@@ -18,19 +19,19 @@ const FETCH_LIMIT: Duration = Duration::from_secs(600);
 /// Between two tries at all sources.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// Fetches for one match.
+/// Fetches for one place, with the newest ticket for it.
 pub(super) struct Fetch {
     context: Arc<Context>,
-    matched: Arc<Match>,
+    place: watch::Receiver<Arc<Match>>,
     /// Bytes that were not in the cache.
     pub(super) bytes: u64,
 }
 
 impl Fetch {
-    pub(super) const fn new(context: Arc<Context>, matched: Arc<Match>) -> Self {
+    pub(super) const fn new(context: Arc<Context>, place: watch::Receiver<Arc<Match>>) -> Self {
         Self {
             context,
-            matched,
+            place,
             bytes: 0,
         }
     }
@@ -77,7 +78,7 @@ impl Fetch {
         }
         let deadline = Instant::now() + FETCH_LIMIT;
         loop {
-            let matched = &self.matched;
+            let matched = Arc::clone(&self.place.borrow());
             let transfer = &self.context.transfer;
             let got = transfer.get(&matched.sources, &matched.get_ticket, (blob, bytes), &path);
             match got.await {

@@ -8,26 +8,29 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 
 use cryptomind_core::member::{self, Effect, Footing, Input, Member, Phase};
 use cryptomind_core::succession::{Paused, Voter};
-use cryptomind_net::ring::{Ring, RingError, RingPlan, RingSocket};
+use cryptomind_net::ring::{Follower, Heard, Ring, RingError, RingPlan, RingSocket};
 use cryptomind_protocol::node::{Match, Report, Request};
 use cryptomind_protocol::ring::Wire;
 use cryptomind_protocol::succession::{Decision, Message, Word};
 use cryptomind_protocol::task::{Activity, ResultFile, Work as Task};
-use cryptomind_protocol::{ErrorBody, GenesisHash, NodeAddress, NodeId, Timestamp};
+use cryptomind_protocol::{ErrorBody, GenesisHash, NodeAddress, NodeId, TaskId, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::info;
 
 use super::fetch::Fetch;
+use super::follow::Following;
 use super::{Berth, Context, Ending, Fault, Order, Place, stop_idle, store};
 use crate::miner::audit;
 use crate::miner::rehearsal::{self, Point};
-use crate::miner::train::{self, Done, Event, FORMAT, Leg, Plan, Trainer};
+use crate::miner::train::{self, Done, Event, FORMAT, Followers, Leg, Plan, Trainer};
 use crate::miner::uploads::{Checkpoint, Uploads};
 
 /// What the training thread gets to leave a ring: to the end of what it computes.
@@ -49,6 +52,7 @@ enum Worked {
     Fetched(Result<(PathBuf, u64), Fault>),
     Read(Result<Vec<u8>, Fault>),
     Joined(Result<Ring, RingError>),
+    Followed(Result<(), Fault>),
     Saved,
     Stored(Result<Report, Fault>),
     /// The thread has not left its ring in time.
@@ -61,6 +65,7 @@ enum Happened {
     Ordered(Option<Order>),
     Worked(Worked),
     Heard(NodeId, Word),
+    Followed(Follower),
     Told(Option<Event>),
     /// A checkpoint cannot be stored; or else there is room for the one that waits.
     Uploads(Option<ErrorBody>),
@@ -71,6 +76,10 @@ enum Happened {
 struct Attempt {
     /// True: the thread leaves the ring.
     leave: watch::Sender<bool>,
+    /// True: it leaves where a step ends, once all members are told to.
+    calls: Arc<AtomicBool>,
+    /// Newcomers, on their way to the thread.
+    followers: std_mpsc::Sender<Follower>,
     /// Until they are left to themselves.
     uploads: Option<Uploads>,
 }
@@ -83,7 +92,7 @@ struct Group {
     /// The member's clock.
     start: Instant,
     /// What the coordinator said of the present attempt, and the members of their own.
-    matched: Arc<Match>,
+    matched: watch::Sender<Arc<Match>>,
     /// What it said of an attempt that the member has not entered yet.
     told: Option<Box<Match>>,
     socket: RingSocket,
@@ -94,6 +103,8 @@ struct Group {
     trains: bool,
     /// The checkpoint that was fetched.
     checkpoint: PathBuf,
+    /// Of a newcomer: whom it follows.
+    following: Option<Following>,
     /// A closed ring, until the thread has it.
     ring: Option<Ring>,
     attempt: Option<Attempt>,
@@ -130,7 +141,7 @@ pub(super) async fn drive(
         network: place.network,
         member,
         start: Instant::now(),
-        matched: Arc::new(matched),
+        matched: watch::Sender::new(Arc::new(matched)),
         told: None,
         socket,
         address,
@@ -138,6 +149,7 @@ pub(super) async fn drive(
         trainer: None,
         trains: false,
         checkpoint: PathBuf::new(),
+        following: None,
         ring: None,
         attempt: None,
         waits: None,
@@ -167,6 +179,14 @@ impl Group {
         NodeId::of_key(&self.context.key.public())
     }
 
+    fn matched(&self) -> Arc<Match> {
+        Arc::clone(&self.matched.borrow())
+    }
+
+    fn task(&self) -> TaskId {
+        self.matched.borrow().task
+    }
+
     fn now(&self) -> Timestamp {
         Timestamp::from_ms(self.start.elapsed().as_millis() as u64)
     }
@@ -190,7 +210,10 @@ impl Group {
             _ = connected.changed() => Happened::Connection,
             order = orders.recv() => Happened::Ordered(order),
             worked = end_of(work) => Happened::Worked(worked),
-            (from, word) = socket.hear() => Happened::Heard(from, word),
+            heard = socket.hear() => match heard {
+                Heard::Word(from, word) => Happened::Heard(from, word),
+                Heard::Follower(follower) => Happened::Followed(follower),
+            },
             event = next_of(trainer), if !is_full => Happened::Told(event),
             error = stir_of(attempt, is_full) => Happened::Uploads(error),
             () = sleep_until(timer.unwrap_or(self.start)), if timer.is_some() => Happened::Time,
@@ -209,12 +232,16 @@ impl Group {
                 self.work = None;
                 self.worked(worked)
             }
-            Happened::Heard(from, word) if word.task == self.matched.task => Some(Input::Heard {
+            Happened::Heard(from, word) if word.task == self.task() => Some(Input::Heard {
                 from,
                 attempt: word.attempt,
                 message: word.message,
             }),
             Happened::Heard(..) => None,
+            Happened::Followed(follower) => {
+                self.let_follow(follower);
+                None
+            }
             Happened::Told(event) => self.told(event),
             // Who goes is not held up by it.
             Happened::Uploads(Some(_)) if self.member.phase() == Phase::Saving => {
@@ -239,7 +266,13 @@ impl Group {
                 reason: "the worker is gone".into(),
             },
             Some(Order::Stop { reason }) => member::Order::Stop { reason },
-            Some(Order::Pause { attempt }) => member::Order::Pause { attempt },
+            Some(Order::Pause {
+                attempt,
+                at_step_end,
+            }) => member::Order::Pause {
+                attempt,
+                at_step_end,
+            },
             Some(Order::Leave { reason }) => member::Order::Leave { reason },
             Some(Order::Match(matched)) if !is_for(&matched, self.node()) => {
                 return failed(Fault::here(NOT_FOR_THIS_NODE));
@@ -258,16 +291,29 @@ impl Group {
         Input::Order(order)
     }
 
-    /// Of the attempt that it is in, a match brings fresh tickets; else it is kept until the member enters it.
+    /// Of the attempt that it is in, a match brings fresh tickets, and newcomers; else it is kept until the member enters it.
     fn noted(&mut self, matched: Box<Match>) {
-        if matched.attempt == self.matched.attempt {
-            let present = Arc::make_mut(&mut self.matched);
-            present.sources = matched.sources;
-            present.get_ticket = matched.get_ticket;
-            present.put_ticket = matched.put_ticket;
-        } else {
+        if matched.attempt != self.matched.borrow().attempt {
             self.told = Some(matched);
+            return;
         }
+        let mut present = Match::clone(&self.matched());
+        present.sources = matched.sources;
+        present.get_ticket = matched.get_ticket;
+        present.put_ticket = matched.put_ticket;
+        present.newcomers = matched.newcomers;
+        self.matched.send_replace(Arc::new(present));
+        self.know();
+    }
+
+    /// Listens to the other members, and lets the newcomers follow.
+    fn know(&self) {
+        let (place, matched) = (self.member.place(), self.matched());
+        let members = place.members.iter().zip(&place.ring_addresses);
+        let newcomers = matched.newcomers.iter();
+        let all = members.chain(newcomers.map(|n| (&n.node, &n.ring_address)));
+        let all = all.filter_map(|(node, at)| format!("cm://{node}@{at}").parse().ok());
+        self.socket.know(all.collect::<Vec<NodeAddress>>());
     }
 
     fn worked(&mut self, worked: Worked) -> Option<Input> {
@@ -285,6 +331,7 @@ impl Group {
                 return None;
             }
             Worked::Prepared(Err(fault))
+            | Worked::Followed(Err(fault))
             | Worked::Fetched(Err(fault))
             | Worked::Read(Err(fault))
             | Worked::Stored(Err(fault)) => failed(fault),
@@ -293,6 +340,11 @@ impl Group {
                 Input::Joined
             }
             Worked::Joined(Err(error)) => self.broken(error.suspect(), error.to_string()),
+            Worked::Followed(Ok(())) => {
+                // The thread comes to rest with what it has.
+                self.following = None;
+                return None;
+            }
             Worked::Saved => Input::Saved,
             Worked::Stored(Ok(report)) => Input::Stored(report),
             Worked::Late => failed(Fault::here(format!(
@@ -328,11 +380,20 @@ impl Group {
     fn told(&mut self, event: Option<Event>) -> Option<Input> {
         if let Some(Event::Broken { .. } | Event::Left | Event::Done(_)) = event {
             // It was waited for, where it was told to leave.
-            (self.work, self.trains) = (None, false);
+            (self.work, self.trains, self.following) = (None, false, None);
         }
         Some(match event {
             Some(Event::Loaded) => return None,
             Some(Event::Standing) => Input::Standing(self.at()),
+            Some(Event::Level { step }) => Input::News(Report::Level {
+                step,
+                fetched_bytes: 0,
+            }),
+            Some(Event::Astray(reason)) => {
+                info!("what it follows leads nowhere: {reason}");
+                self.follow();
+                return None;
+            }
             Some(Event::Progress {
                 step,
                 loss,
@@ -368,7 +429,8 @@ impl Group {
                 return None;
             }
             Some(Event::Committed { first, steps }) => {
-                audit::tell(&self.context, &self.network, &self.matched, (first, steps));
+                let matched = self.matched();
+                audit::tell(&self.context, &self.network, &matched, (first, steps));
                 return None;
             }
             Some(Event::Broken { suspect, reason }) => self.broken(suspect, reason),
@@ -409,14 +471,13 @@ impl Group {
         let place = self.member.place();
         let told = self.told.take().filter(|m| m.attempt == place.attempt);
         if let Some(told) = told {
-            self.matched = Arc::from(told);
-        } else if place.attempt != self.matched.attempt {
-            self.matched = Arc::new(successor_of(&self.matched, place));
+            self.matched.send_replace(Arc::from(told));
+        } else if place.attempt != self.matched.borrow().attempt {
+            let successor = successor_of(&self.matched(), place);
+            self.matched.send_replace(Arc::new(successor));
         }
-        let addresses = place.members.iter().zip(&place.ring_addresses);
-        let addresses = addresses.filter_map(|(node, at)| format!("cm://{node}@{at}").parse().ok());
-        self.socket.know(addresses.collect::<Vec<NodeAddress>>());
-        let (task, attempt) = (self.matched.task, self.matched.attempt);
+        self.know();
+        let (task, attempt) = (self.task(), self.matched.borrow().attempt);
         self.context.standing.enter(task, attempt);
     }
 
@@ -433,7 +494,7 @@ impl Group {
                 attempt,
                 message,
             } => {
-                let task = self.matched.task;
+                let task = self.task();
                 let point = match &message {
                     Message::Promise { .. } => Some(Point::Told),
                     Message::Accepted(_) => Some(Point::Voted),
@@ -453,7 +514,7 @@ impl Group {
                 self.reach(Point::Preparing);
                 self.turn_to(Activity::Preparing);
                 self.trainer = None;
-                let prepared = prepare(Arc::clone(&self.context), Arc::clone(&self.matched));
+                let prepared = prepare(Arc::clone(&self.context), self.matched.subscribe());
                 self.begin(async { Worked::Prepared(prepared.await) });
             }
             Effect::Fetch(file) => self.fetch(file),
@@ -472,6 +533,12 @@ impl Group {
                 self.begin(async { Worked::Joined(joined.await) });
             }
             Effect::Train => self.train(),
+            Effect::Follow => self.follow(),
+            Effect::LeaveAtStepEnd => {
+                if let Some(attempt) = &self.attempt {
+                    attempt.calls.store(true, Ordering::SeqCst);
+                }
+            }
             Effect::Leave => self.leave(),
             Effect::Abandon => self.work = None,
             Effect::Settle => self.settle(),
@@ -495,7 +562,7 @@ impl Group {
     }
 
     fn report(&self, attempt: u32, report: Report) {
-        let task = self.matched.task;
+        let task = self.task();
         if let Report::Leaving { reason } = &report {
             info!("task {task}: this miner leaves: {reason}");
         }
@@ -507,7 +574,7 @@ impl Group {
     }
 
     fn succeeded(&self, decision: Decision) {
-        let (task, attempt) = (self.matched.task, decision.attempt);
+        let (task, attempt) = (self.task(), decision.attempt);
         let (members, step) = (
             decision.successor.members.len(),
             decision.successor.start_step,
@@ -521,14 +588,14 @@ impl Group {
     }
 
     fn turn_to(&self, activity: Activity) {
-        let task = Some(self.matched.task);
+        let task = Some(self.task());
         self.context
             .standing
             .turn_to(activity, task, &self.context.outbox);
     }
 
     fn fetch(&mut self, file: ResultFile) {
-        let mut fetch = Fetch::new(Arc::clone(&self.context), Arc::clone(&self.matched));
+        let mut fetch = Fetch::new(Arc::clone(&self.context), self.matched.subscribe());
         self.begin(async move {
             let path = fetch.file(&file).await;
             Worked::Fetched(path.map(|path| (path, fetch.bytes)))
@@ -558,7 +625,7 @@ impl Group {
     }
 
     fn plan(&self, limit: Duration) -> RingPlan {
-        let (matched, place) = (&self.matched, self.member.place());
+        let (matched, place) = (self.matched(), self.member.place());
         RingPlan {
             task: matched.task,
             attempt: place.attempt,
@@ -580,6 +647,8 @@ impl Group {
             return;
         };
         let (sender, leave) = watch::channel(false);
+        let (followers, arriving) = std_mpsc::channel();
+        let calls = Arc::<AtomicBool>::default();
         let place = self.member.place();
         trainer.train(Leg {
             ring,
@@ -587,15 +656,52 @@ impl Group {
             world: place.members.len() as u32,
             attempt: place.attempt,
             leave,
+            calls: Arc::clone(&calls),
+            followers: Followers::new(arriving),
         });
         (self.waits, self.trains) = (None, true);
         self.attempt = Some(Attempt {
             leave: sender,
-            uploads: Some(Uploads::start(&self.context, &self.matched)),
+            calls,
+            followers,
+            uploads: Some(Uploads::start(&self.context, self.matched.subscribe())),
         });
     }
 
+    /// Lets a newcomer have the state, where the coordinator named it and the thread trains.
+    fn let_follow(&self, follower: Follower) {
+        let matched = self.matched.borrow();
+        let wanted = follower.follow();
+        let is_here = (wanted.task, wanted.attempt) == (matched.task, matched.attempt);
+        let is_named = matched.newcomers.iter().any(|n| n.node == follower.node());
+        let attempt = self
+            .attempt
+            .as_ref()
+            .filter(|_| is_here && is_named && self.trains);
+        // Dropped, it hears that it has to ask again.
+        if let Some(attempt) = attempt {
+            drop(attempt.followers.send(follower));
+        }
+    }
+
+    /// Takes the state from a member and follows it; from the next one, where it followed before.
+    fn follow(&mut self) {
+        let Some(trainer) = &self.trainer else { return };
+        let (guide, matched) = (self.socket.guide(), Arc::clone(&self.matched.borrow()));
+        let following = self.following.get_or_insert_with(|| {
+            let (following, pieces) = Following::new();
+            trainer.follow(pieces);
+            following
+        });
+        self.trains = true;
+        let followed = following.begin(guide, &matched);
+        self.begin(async { Worked::Followed(followed.await) });
+    }
+
     fn leave(&mut self) {
+        if let Some(following) = &self.following {
+            return following.end();
+        }
         if let Some(attempt) = &self.attempt {
             attempt.leave.send_replace(true);
         }
@@ -655,7 +761,7 @@ impl Group {
 
     fn store(&mut self) {
         let uploads = self.attempt.take().and_then(|attempt| attempt.uploads);
-        let (context, matched) = (Arc::clone(&self.context), Arc::clone(&self.matched));
+        let (context, place) = (Arc::clone(&self.context), self.matched.subscribe());
         let Some(done) = self.done.take() else { return };
         self.reach(Point::Storing);
         self.begin(async {
@@ -663,17 +769,24 @@ impl Group {
                 if let Some(uploads) = uploads {
                     uploads.finish().await.map_err(Fault::here)?;
                 }
-                store::model(context, matched, done).await
+                store::model(context, place, done).await
             };
             Worked::Stored(stored.await)
         });
     }
 }
 
-/// Whether a match has the place of this node.
+/// Whether a match has the place of this node, or lets it follow.
 fn is_for(matched: &Match, node: NodeId) -> bool {
-    let place = matched.members.get(matched.rank as usize);
-    place.is_some_and(|member| member.node == node)
+    let is_placed = match matched.members.get(matched.rank as usize) {
+        Some(member) => member.node == node,
+        None => matched
+            .newcomers
+            .iter()
+            .any(|newcomer| newcomer.node == node),
+    };
+    is_placed
+        && !matched.members.is_empty()
         && matched.ring_addresses.len() == matched.members.len()
 }
 
@@ -701,6 +814,7 @@ fn successor_of(matched: &Match, place: &member::Place) -> Match {
         rank: place.rank,
         start_step: place.start_step,
         resume: place.resume.clone(),
+        newcomers: Vec::new(),
         ..matched.clone()
     }
 }
@@ -727,13 +841,17 @@ async fn stir_of(attempt: &mut Option<Attempt>, wants_room: bool) -> Option<Erro
 }
 
 /// Idle command stopped, blobs here, data loaded; and how many bytes were fetched for it.
-async fn prepare(context: Arc<Context>, matched: Arc<Match>) -> Result<(Trainer, u64), Fault> {
+async fn prepare(
+    context: Arc<Context>,
+    place: watch::Receiver<Arc<Match>>,
+) -> Result<(Trainer, u64), Fault> {
+    let matched = Arc::clone(&place.borrow());
     stop_idle(&context).await.map_err(Fault::here)?;
     let (Task::Train { model, train, .. }, Some(info)) = (&matched.spec.work, &matched.dataset)
     else {
         return Err(Fault::here("this is no training task"));
     };
-    let mut fetch = Fetch::new(Arc::clone(&context), Arc::clone(&matched));
+    let mut fetch = Fetch::new(Arc::clone(&context), place);
     let files = fetch.files(&matched.dataset_files).await?;
     let plan = Plan {
         model: model.clone(),

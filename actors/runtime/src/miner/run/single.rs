@@ -13,7 +13,7 @@ use cryptomind_protocol::TaskId;
 use cryptomind_protocol::item::{MODEL_FILE, ModelInfo, PREDICTIONS_FILE};
 use cryptomind_protocol::node::{Match, Report};
 use cryptomind_protocol::task::{Activity, Latency, Metrics, Work};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
@@ -61,7 +61,7 @@ impl Orders {
         match order {
             None => Some(Halt::Over(Ending::Stopped("the worker is gone".into()))),
             Some(Order::Stop { reason }) => Some(Halt::Over(Ending::Stopped(reason))),
-            Some(Order::Pause { attempt }) => {
+            Some(Order::Pause { attempt, .. }) => {
                 (attempt > self.attempt).then_some(Halt::Paused(attempt))
             }
             Some(Order::Leave { reason }) if self.halts_to_leave => Some(Halt::Leaving(reason)),
@@ -100,7 +100,7 @@ impl Orders {
 struct Run {
     context: Arc<Context>,
     place: Place,
-    matched: Arc<Match>,
+    matched: watch::Sender<Arc<Match>>,
     /// What the coordinator knows it by: it says it again when it is paused.
     address: String,
     fetched_bytes: u64,
@@ -124,7 +124,7 @@ pub(super) async fn drive(
     let mut run = Run {
         context,
         place,
-        matched: Arc::new(matched),
+        matched: watch::Sender::new(Arc::new(matched)),
         address,
         fetched_bytes: 0,
     };
@@ -136,12 +136,16 @@ pub(super) async fn drive(
 }
 
 impl Run {
+    fn matched(&self) -> Arc<Match> {
+        Arc::clone(&self.matched.borrow())
+    }
+
     fn task(&self) -> TaskId {
-        self.matched.task
+        self.matched.borrow().task
     }
 
     fn report(&self, report: Report) {
-        let attempt = self.matched.attempt;
+        let attempt = self.matched.borrow().attempt;
         self.context.outbox.report(self.task(), attempt, report);
     }
 
@@ -181,10 +185,12 @@ impl Run {
                 self.paused(attempt);
             }
             match orders.receiver.recv().await {
-                Some(Order::Pause { attempt }) if attempt > orders.attempt => pause = Some(attempt),
+                Some(Order::Pause { attempt, .. }) if attempt > orders.attempt => {
+                    pause = Some(attempt)
+                }
                 Some(Order::Match(m)) if m.attempt > orders.attempt => {
                     orders.attempt = m.attempt;
-                    self.matched = Arc::from(m);
+                    self.matched.send_replace(Arc::from(m));
                     return Ok(());
                 }
                 other => match orders.weigh(other) {
@@ -206,7 +212,7 @@ impl Run {
     }
 
     async fn attempt(&mut self, orders: &mut Orders) -> Result<(), Halt> {
-        let matched = Arc::clone(&self.matched);
+        let matched = self.matched();
         self.context.standing.enter(matched.task, matched.attempt);
         match &matched.spec.work {
             Work::Serve { .. } => self.serve(orders).await,
@@ -217,7 +223,7 @@ impl Run {
     async fn infer(&mut self) -> Result<(), Halt> {
         let begin = Instant::now();
         let (info, weights) = self.fetch_model().await?;
-        let matched = Arc::clone(&self.matched);
+        let matched = self.matched();
         let (Work::Infer { split, .. }, Some(dataset)) = (&matched.spec.work, &matched.dataset)
         else {
             return Err(failed("the match names no dataset"));
@@ -238,7 +244,8 @@ impl Run {
             latency.fetch_us = fetch_us;
         }
         let files = vec![(PREDICTIONS_FILE, csv.into_bytes())];
-        let finished = store::result(&self.context, &matched, files, metrics).await?;
+        let finished =
+            store::result(&self.context, &self.matched.subscribe(), files, metrics).await?;
         self.report(finished);
         Ok(())
     }
@@ -247,7 +254,7 @@ impl Run {
         &mut self,
         files: &[cryptomind_protocol::item::FileEntry],
     ) -> Result<BTreeMap<String, PathBuf>, Halt> {
-        let mut fetch = Fetch::new(Arc::clone(&self.context), Arc::clone(&self.matched));
+        let mut fetch = Fetch::new(Arc::clone(&self.context), self.matched.subscribe());
         let paths = fetch.files(files).await?;
         self.fetched_bytes += fetch.bytes;
         Ok(paths)
@@ -257,7 +264,7 @@ impl Run {
     async fn fetch_model(&mut self) -> Result<(ModelInfo, PathBuf), Halt> {
         self.turn_to(Activity::Preparing);
         stop_idle(&self.context).await.map_err(failed)?;
-        let matched = Arc::clone(&self.matched);
+        let matched = self.matched();
         let Some(info) = matched.model.clone() else {
             return Err(failed("the match names no model"));
         };
@@ -300,7 +307,7 @@ impl Run {
             load_us: micros(fetched.elapsed()),
             ..Latency::default()
         };
-        let (context, matched) = (Arc::clone(&self.context), Arc::clone(&self.matched));
+        let (context, matched) = (Arc::clone(&self.context), self.matched());
         let session = Session::new(context, matched, self.place.network, model)
             .ok_or_else(|| failed("the match is of no session"))?;
         let (door, address) = self.context.open_door(&self.place).map_err(failed)?;

@@ -6,6 +6,7 @@ use cryptomind_protocol::item::{CARD_FILE, MODEL_FILE};
 use cryptomind_protocol::node::{Match, Report};
 use cryptomind_protocol::task::{Metrics, ResultFile, Work};
 use cryptomind_protocol::transaction::StoredReceipt;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Context, Fault, micros};
@@ -17,7 +18,7 @@ use crate::transfer::Packed;
 /// Stores the trained model with its card; the report that says so.
 pub(super) async fn model(
     context: Arc<Context>,
-    matched: Arc<Match>,
+    place: watch::Receiver<Arc<Match>>,
     done: Box<Done>,
 ) -> Result<Report, Fault> {
     let Some((weights, test)) = &done.result else {
@@ -31,9 +32,9 @@ pub(super) async fn model(
         compute_ms: done.compute_ms,
         latency: None,
     };
-    let card = card(&matched, &done, &metrics).into_bytes();
+    let card = card(&place.borrow(), &done, &metrics).into_bytes();
     let files = vec![(MODEL_FILE, weights.clone()), (CARD_FILE, card)];
-    result(&context, &matched, files, metrics).await
+    result(&context, &place, files, metrics).await
 }
 
 fn card(matched: &Match, done: &Done, metrics: &Metrics) -> String {
@@ -65,7 +66,7 @@ fn card(matched: &Match, done: &Done, metrics: &Metrics) -> String {
 /// Stores the files of a result; the report that says so.
 pub(super) async fn result(
     context: &Context,
-    matched: &Match,
+    place: &watch::Receiver<Arc<Match>>,
     files: Vec<(&str, Vec<u8>)>,
     mut metrics: Metrics,
 ) -> Result<Report, Fault> {
@@ -73,7 +74,7 @@ pub(super) async fn result(
     let mut stored: (Vec<ResultFile>, Vec<StoredReceipt>) = Default::default();
     for (name, content) in files {
         let blob = Packed::new(content);
-        let receipt = uploads::store(context, matched, &blob).await;
+        let receipt = uploads::store(context, place, &blob).await;
         stored.1.push(receipt.map_err(Fault::here)?);
         stored.0.push(ResultFile {
             name: name.into(),

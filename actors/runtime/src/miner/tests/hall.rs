@@ -449,6 +449,7 @@ impl Hall {
             caller: None,
             members: members.iter().map(member).collect(),
             ring_addresses,
+            newcomers: Vec::new(),
             rank: 0,
             start_step: 0,
             resume: None,

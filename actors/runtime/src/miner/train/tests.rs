@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod follow;
 mod trail;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -103,6 +104,8 @@ fn leg(ring: Ring, rank: u32, world: u32) -> (Leg, watch::Sender<bool>) {
         world,
         attempt: 1,
         leave,
+        calls: Default::default(),
+        followers: Default::default(),
     };
     (leg, sender)
 }
@@ -143,7 +146,9 @@ async fn hear(trainer: &mut Trainer) -> Heard {
             Event::Left => return heard,
             Event::Failed(fault) => panic!("{fault:?}"),
             Event::Broken { reason, .. } => panic!("{reason}"),
-            Event::Loaded | Event::Standing => panic!("out of turn"),
+            Event::Loaded | Event::Standing | Event::Level { .. } | Event::Astray(_) => {
+                panic!("out of turn")
+            }
         }
     }
 }

@@ -1,0 +1,249 @@
+//! Newcomers: they take a lost member's place, nobody waits for them, and they earn for their own steps.
+
+use super::*;
+
+/// A group of three of which the third was lost, trains on from step 10 as two.
+fn two_of_three() -> World {
+    let mut world = World::new();
+    world.match_three();
+    world.checkpoint(&[1, 2, 3], 10);
+    world.report(
+        3,
+        Report::Failed {
+            task_fault: false,
+            reason: "its disk is full".into(),
+        },
+    );
+    all_paused(&mut world, &[1, 2], 10);
+    assert_eq!(world.run.attempt, 2);
+    all_ready(&mut world, &[1, 2]);
+    assert_eq!(world.run.state, TaskState::Running);
+    world
+}
+
+/// The same, and this one follows it.
+fn followed_by(n: u8) -> World {
+    let mut world = two_of_three();
+    assert!(world.free_wanted, "a place is vacant");
+    world.feed(Input::Free(node(n)));
+    world.feed(Input::Offered(offer(n)));
+    assert_eq!(newcomers(&world), [node(n)]);
+    world
+}
+
+fn newcomers(world: &World) -> Vec<NodeId> {
+    world.run.newcomers.iter().map(Newcomer::node).collect()
+}
+
+fn level(world: &mut World, n: u8, step: u64) {
+    let fetched_bytes = 9;
+    world.report(
+        n,
+        Report::Level {
+            step,
+            fetched_bytes,
+        },
+    );
+}
+
+fn paused(world: &mut World, n: u8, committed: u64) {
+    let attempt = world.run.attempt + 1;
+    let report = Report::Paused {
+        committed,
+        prepared: false,
+        ring_address: format!("new:{n}"),
+    };
+    world.feed(Input::Reported {
+        node: node(n),
+        attempt,
+        report,
+        stored_by: None,
+    });
+}
+
+fn all_paused(world: &mut World, members: &[u8], committed: u64) {
+    members.iter().for_each(|n| paused(world, *n, committed));
+}
+
+fn all_ready(world: &mut World, members: &[u8]) {
+    for n in members {
+        world.report(*n, Report::Ready { fetched_bytes: 0 });
+    }
+}
+
+#[test]
+fn a_newcomer_is_seated_where_a_step_ends_and_earns_for_its_steps() {
+    let mut world = followed_by(4);
+    assert!(!world.run.wants(node(5)), "one place, one newcomer");
+    level(&mut world, 4, 13);
+    let called = [1, 2, 4].map(node).to_vec();
+    assert_eq!(world.pauses.last(), Some(&(called, true)));
+    assert_eq!(world.run.state, TaskState::Running, "until they have left");
+    paused(&mut world, 1, 15);
+    assert_eq!(world.run.state, TaskState::Regrouping);
+    paused(&mut world, 4, 15);
+    paused(&mut world, 2, 15);
+    assert_eq!(world.run.nodes(), [1, 2, 4].map(node));
+    assert_eq!((world.run.attempt, world.run.start_step), (3, 15));
+    assert_eq!(world.run.seats[2].ring_address, "new:4");
+    all_ready(&mut world, &[1, 2, 4]);
+    (2..=4).for_each(|i| world.checkpoint(&[1, 2, 4], i * 10));
+    world.report(1, finished());
+    world.check_end(TaskState::Finished);
+    // Ten steps of three, ten of which the newcomer did five, twenty of three.
+    let share = |parts: f64| (world.work() as f64 * parts / 40.0).round() as u64;
+    let about = |n: u8, parts: f64| world.paid(n).abs_diff(share(parts)) <= 3;
+    assert!(about(3, 10.0 / 3.0), "{}", world.paid(3));
+    assert!(about(4, 2.0 + 20.0 / 3.0), "{}", world.paid(4));
+    assert!(about(1, 10.0 / 3.0 + 4.0 + 20.0 / 3.0), "{}", world.paid(1));
+}
+
+/// What members computed without it is theirs: it joins once that is verified.
+#[test]
+fn a_checkpoint_on_its_way_is_verified_first() {
+    let mut world = followed_by(4);
+    world.checkpoint(&[1], 20);
+    level(&mut world, 4, 20);
+    assert_eq!(
+        world.pauses.last().map(|(_, at_step_end)| *at_step_end),
+        Some(false)
+    );
+    world.checkpoint(&[2], 20);
+    assert_eq!(world.run.verified_step, 20);
+    assert_eq!(
+        world.pauses.last().map(|(_, at_step_end)| *at_step_end),
+        Some(true)
+    );
+}
+
+/// A checkpoint of the step at which it joins is vouched for by those who computed it.
+#[test]
+fn nobody_waits_for_its_word_of_what_was_done_before() {
+    let mut world = followed_by(4);
+    level(&mut world, 4, 19);
+    let stored = Some((file(1), receipt()));
+    let report = |stored| Report::Checkpoint {
+        step: 20,
+        fingerprint: Hash::of(b"20"),
+        computed_ms: 0,
+        stored,
+    };
+    world.report(2, report(None));
+    all_paused(&mut world, &[1, 2, 4], 20);
+    assert_eq!(world.run.nodes(), [1, 2, 4].map(node));
+    world.report(1, report(stored));
+    assert_eq!(world.run.verified_step, 20);
+    assert_eq!(world.ledger.balance(&owner(4)).earning, Amount::ZERO);
+}
+
+#[test]
+fn the_group_waits_a_moment_for_a_newcomer_and_no_longer() {
+    let mut world = followed_by(4);
+    level(&mut world, 4, 13);
+    all_paused(&mut world, &[1, 2], 15);
+    assert_eq!(world.run.state, TaskState::Regrouping);
+    world.pass(SUSPECT_LIMIT_MS);
+    assert_eq!(world.run.nodes(), [1, 2].map(node));
+    assert_eq!(newcomers(&world), [node(4)], "it follows anew");
+    assert!(!world.run.newcomers[0].is_level);
+}
+
+#[test]
+fn a_newcomer_that_is_behind_follows_anew() {
+    let mut world = followed_by(4);
+    level(&mut world, 4, 13);
+    paused(&mut world, 4, 13);
+    all_paused(&mut world, &[1, 2], 15);
+    paused(&mut world, 4, 13);
+    assert_eq!(world.run.nodes(), [1, 2].map(node));
+    assert_eq!(newcomers(&world), [node(4)]);
+    all_ready(&mut world, &[1, 2]);
+    level(&mut world, 4, 16);
+    all_paused(&mut world, &[1, 2, 4], 17);
+    assert_eq!(world.run.nodes(), [1, 2, 4].map(node));
+}
+
+/// A member dies while the group is called: the pause is at once, and whoever is level is in it.
+#[test]
+fn a_loss_on_the_way_takes_the_newcomer_along() {
+    let mut world = followed_by(4);
+    level(&mut world, 4, 13);
+    world.report(
+        1,
+        Report::RingBroken {
+            committed: 14,
+            suspect: Some(node(2)),
+            reason: "silent for 1500 ms".into(),
+        },
+    );
+    let called = [1, 2, 4].map(node).to_vec();
+    assert_eq!(world.pauses.last(), Some(&(called, false)));
+    all_paused(&mut world, &[1, 4], 14);
+    world.pass(SUSPECT_LIMIT_MS);
+    assert_eq!(world.run.nodes(), [1, 4].map(node));
+}
+
+#[test]
+fn what_goes_wrong_with_a_newcomer_costs_the_group_nothing() {
+    const FAILED: fn() -> Report = || Report::Failed {
+        task_fault: true,
+        reason: "no room".into(),
+    };
+    const LEAVING: fn() -> Report = || Report::Leaving {
+        reason: "its owner stops it".into(),
+    };
+    let wrong: [fn(&mut World); 4] = [
+        |world| world.report(4, FAILED()),
+        |world| world.report(4, LEAVING()),
+        |world| world.feed(Input::Disconnected(node(4))),
+        |world| world.pass(LIMITS.prepare_ms),
+    ];
+    for goes_wrong in wrong {
+        let mut world = followed_by(4);
+        world.free_wanted = false;
+        goes_wrong(&mut world);
+        assert!(newcomers(&world).is_empty());
+        assert_eq!(world.run.state, TaskState::Running);
+        assert_eq!(world.run.nodes(), [1, 2].map(node));
+        assert!(world.stopped.contains(&node(4)) && world.free_wanted);
+        assert!(!world.blamed.contains(&node(4)));
+    }
+}
+
+#[test]
+fn nobody_is_asked_where_the_task_is_nearly_done() {
+    let mut world = two_of_three();
+    world.report(
+        1,
+        Report::Progress {
+            step: 36,
+            loss: 1.0,
+            samples_per_s: 1,
+        },
+    );
+    assert!(!world.run.wants(node(4)));
+    world.feed(Input::Free(node(4)));
+    world.feed(Input::Offered(offer(4)));
+    assert!(newcomers(&world).is_empty());
+}
+
+#[test]
+fn a_newcomer_hears_that_the_task_is_over() {
+    let mut world = followed_by(4);
+    world.feed(Input::Cancel);
+    world.check_end(TaskState::Cancelled);
+    assert!(world.stopped.contains(&node(4)));
+    let mut world = followed_by(4);
+    for n in [1, 2] {
+        world.report(
+            n,
+            Report::Failed {
+                task_fault: false,
+                reason: "no room".into(),
+            },
+        );
+    }
+    assert_eq!(world.run.state, TaskState::Waiting);
+    assert!(newcomers(&world).is_empty() && world.stopped.contains(&node(4)));
+    assert!(world.run.wants(node(4)), "it may offer again");
+}

@@ -1,0 +1,235 @@
+//! The state of a member on its way to a newcomer, over the sockets of their rings: see [`cryptomind_protocol::follow`].
+//!
+//! A member's thread hands [`Follower`] what it passes on and never waits for it: whoever falls too far behind is given up. A
+//! newcomer reads at its own pace from [`Following`], in whose connection the member waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cryptomind_protocol::follow::{Follow, MAX_PIECE, Piece};
+use cryptomind_protocol::frame::ALPN_FOLLOW;
+use cryptomind_protocol::{ErrorBody, NodeAddress, NodeId, SecretKey};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::home::Home;
+use super::talk::{Known, lock};
+use crate::connection::Connection;
+use crate::fault;
+use crate::stream::{FrameReader, Receiver};
+
+/// Bytes that wait for a follower, beyond what it is sent at the moment: then it is given up.
+const MAX_BEHIND: usize = 256 * 1024 * 1024;
+/// Pieces that wait for a follower.
+const PIECES: usize = 4096;
+/// Followers that wait to be looked at.
+const ARRIVED: usize = 4;
+/// Time for the first frame.
+const FOLLOW_LIMIT: Duration = Duration::from_secs(3);
+/// What a piece may take once it has begun, each [`BLOCK`] of it.
+const PIECE_LIMIT: Duration = Duration::from_secs(10);
+/// Bytes that are sent and read at a time.
+const BLOCK: usize = 256 * 1024;
+
+/// A newcomer that takes this member's state. Dropping it breaks its stream, unless [`Piece::End`] was the last piece.
+pub struct Follower {
+    node: NodeId,
+    follow: Follow,
+    pieces: mpsc::Sender<(Piece, Bytes)>,
+    waiting: Arc<AtomicUsize>,
+    newest: Arc<AtomicU64>,
+}
+
+/// A follower to which nothing more is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenUp {
+    /// It is not there any more.
+    Gone,
+    /// Its link, or its machine, is too slow.
+    Behind,
+}
+
+impl Follower {
+    /// Who it is.
+    pub const fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// What it asked for.
+    pub const fn follow(&self) -> Follow {
+        self.follow
+    }
+
+    /// Passes a piece on with its bytes, as far as the follower keeps up. Does not wait.
+    ///
+    /// # Errors
+    /// [`GivenUp`]: it is to be dropped.
+    pub fn pass(&self, piece: Piece, bytes: Bytes) -> Result<(), GivenUp> {
+        let waits = self.waiting.load(Ordering::Relaxed);
+        if waits > 0 && waits.saturating_add(bytes.len()) > MAX_BEHIND {
+            return Err(GivenUp::Behind);
+        }
+        if let Piece::Committed { newest, .. } = piece {
+            self.newest.fetch_max(newest, Ordering::Relaxed);
+        }
+        let size = bytes.len();
+        self.waiting.fetch_add(size, Ordering::Relaxed);
+        self.pieces.try_send((piece, bytes)).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => GivenUp::Behind,
+            mpsc::error::TrySendError::Closed(_) => GivenUp::Gone,
+        })
+    }
+}
+
+/// Where newcomers come in.
+#[derive(Clone)]
+pub(super) struct Hall(mpsc::Sender<Follower>);
+
+/// The hall, and where its newcomers come out.
+pub(super) fn new() -> (Hall, mpsc::Receiver<Follower>) {
+    let (hall, arrived) = mpsc::channel(ARRIVED);
+    (Hall(hall), arrived)
+}
+
+impl Hall {
+    /// Takes a caller in, and sends it what it is passed until there is nothing more. Where too many wait, it is refused.
+    pub(super) async fn serve(&self, connection: Connection) {
+        if let Err(error) = self.receive(connection).await {
+            tracing::debug!(%error, "a follower's stream ended");
+        }
+    }
+
+    async fn receive(&self, connection: Connection) -> Result<(), ErrorBody> {
+        let node = connection.peer_node();
+        let follow = fault::within(FOLLOW_LIMIT, "what to follow", async {
+            let opened = connection.quic().accept_uni().await;
+            let mut asked = FrameReader::new(opened.map_err(|e| fault::lost(&e))?, MAX_PIECE);
+            asked.message().await
+        });
+        let follow = follow.await?;
+        let (pieces, mut passed) = mpsc::channel(PIECES);
+        let (waiting, newest) = (Arc::<AtomicUsize>::default(), Arc::<AtomicU64>::default());
+        let follower = Follower {
+            node,
+            follow,
+            pieces,
+            waiting: waiting.clone(),
+            newest: newest.clone(),
+        };
+        if self.0.try_send(follower).is_err() {
+            return Err(ErrorBody::network("busy", "too many newcomers wait here"));
+        }
+        let mut stream = connection.open_uni().await?;
+        while let Some((mut piece, bytes)) = passed.recv().await {
+            waiting.fetch_sub(bytes.len(), Ordering::Relaxed);
+            if let Piece::Committed { newest: known, .. } = &mut piece {
+                *known = newest.load(Ordering::Relaxed).max(*known);
+            }
+            stream.frame(&piece).await?;
+            for block in bytes.chunks(BLOCK) {
+                stream.bytes(block).await?;
+            }
+            if let Piece::End {} = piece {
+                stream.finish_and_wait().await;
+                return Ok(());
+            }
+        }
+        stream.abandon();
+        Ok(())
+    }
+}
+
+/// A member's state as a newcomer gets it.
+pub struct Following {
+    stream: Receiver,
+    most: usize,
+    /// Its thread.
+    _home: Home,
+}
+
+/// Dials members whose state is wanted.
+#[derive(Clone)]
+pub struct Guide {
+    known: Known,
+    home: Home,
+    key: SecretKey,
+}
+
+impl Guide {
+    pub(super) const fn new(known: Known, home: Home, key: SecretKey) -> Self {
+        Self { known, home, key }
+    }
+
+    /// Takes the state of a node that was named to the socket, as it trains. A piece of more than `most` bytes is refused.
+    ///
+    /// # Errors
+    /// `not_found` for a node that was not named; what dialling it ends with; `timeout` where it does not answer, `busy` or
+    /// `stranger` where it does not let this node follow.
+    pub async fn follow(
+        &self,
+        node: NodeId,
+        follow: Follow,
+        most: usize,
+    ) -> Result<Following, ErrorBody> {
+        let to = lock(&self.known).get(&node).cloned();
+        let to = to.ok_or_else(|| ErrorBody::not_found("member", "nobody knows where it is"))?;
+        let guide = self.clone();
+        let mut dialling = JoinSet::new();
+        dialling.spawn_on(guide.dial(to, follow, most), self.home.handle());
+        let dialled = dialling.join_next().await.and_then(Result::ok);
+        dialled.unwrap_or_else(|| Err(ErrorBody::internal("the ring's thread has ended")))
+    }
+
+    async fn dial(
+        self,
+        to: NodeAddress,
+        follow: Follow,
+        most: usize,
+    ) -> Result<Following, ErrorBody> {
+        let endpoint = self.home.endpoint();
+        let connection = endpoint.dial(&to, ALPN_FOLLOW, &self.key).await?;
+        let mut asks = connection.open_uni().await?;
+        asks.frame(&follow).await?;
+        asks.finish().await?;
+        let opened = connection.accept_uni();
+        let stream = fault::within(FOLLOW_LIMIT, "the member's state", opened).await?;
+        Ok(Following {
+            stream,
+            most,
+            _home: self.home,
+        })
+    }
+}
+
+impl Following {
+    /// The next piece and its bytes, however long it takes to come; once it has begun it must go on. After an error, or a future that
+    /// was dropped in the middle, it is of no more use.
+    ///
+    /// # Errors
+    /// `connection_lost`, `stream_reset`, `cut_short`: the member is gone, or gave this newcomer up; `malformed_frame`,
+    /// `frame_too_large`: it sends what is none of this; `timeout`: it stopped in the middle of a piece.
+    pub async fn next(&mut self) -> Result<(Piece, Vec<u8>), ErrorBody> {
+        let frame = self.stream.awaited(PIECE_LIMIT).await?;
+        let piece: Piece = crate::stream::decode(&frame.ok_or_else(fault::cut_short)?)?;
+        let announced = match piece {
+            Piece::State { bytes, .. } => bytes,
+            Piece::Sums { values, .. } => values.saturating_mul(size_of::<f32>() as u64),
+            Piece::Committed { .. } | Piece::End {} => 0,
+        };
+        let length = usize::try_from(announced).unwrap_or(usize::MAX);
+        if length > self.most {
+            let message = format!("a piece of {length} bytes, at most {} are due", self.most);
+            return Err(ErrorBody::network("frame_too_large", message));
+        }
+        let mut bytes = Vec::new();
+        while bytes.len() < length {
+            let have = bytes.len();
+            // Memory grows with what has come.
+            bytes.resize(length.min(have + BLOCK), 0);
+            self.stream.exact(&mut bytes[have..], PIECE_LIMIT).await?;
+        }
+        Ok((piece, bytes))
+    }
+}
