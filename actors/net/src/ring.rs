@@ -11,9 +11,10 @@
 //! error, and every call after that fails at once with the same error. Both live on a thread of their own, which ends with
 //! them; their calls may come from any runtime, and from threads without one.
 //!
-//! Liveness: each link is pinged both ways every 250 ms. A neighbour that says nothing for
-//! 1.5 s ends the ring, also in the middle of a read or write. Who finds a fault closes all its links with the
-//! culprit's rank, and its neighbours pass it on: all members name the same one.
+//! Liveness: each link is pinged both ways every 250 ms, from its making on. A neighbour that says nothing for
+//! 1.5 s ends the ring, also in the middle of a read or write, and while other links are still to be made. Who has not called
+//! yet may be fetching data: its absence says nothing before the join's own limit. Who finds a fault closes all its links with
+//! the culprit's rank, and its neighbours pass it on: all members name the same one.
 //!
 //! What it is not: it picks no members, starts no attempt, and does not know what the values mean.
 //!
@@ -241,11 +242,19 @@ impl Socket {
         }
         let addresses = addresses_ahead(&plan, &place)?;
         let health = Health::new(place);
-        let links = tokio::try_join!(
-            self.reach_all(&plan, &addresses, &health, deadline),
-            self.await_all(&plan, &health, deadline)
-        );
+        let linking = async {
+            tokio::try_join!(
+                self.reach_all(&plan, &addresses, &health, deadline),
+                self.await_all(&plan, &health, deadline)
+            )
+        };
+        // Who has a link already is watched, and who has none may still be on its way.
+        let links = tokio::select! {
+            links = linking => links,
+            error = health.failed() => Err(error),
+        };
         let (next, previous) = links.map_err(|error| health.fail(error))?;
+        health.is_linked();
         let endpoint = self.endpoint.clone();
         let mut driver = Driver::new(endpoint, health.clone(), plan.attempt, next, previous);
         match tokio::time::timeout_at(deadline, driver.barrier()).await {
@@ -259,7 +268,7 @@ impl Socket {
         &self,
         plan: &RingPlan,
         to: &[NodeAddress],
-        health: &Health,
+        health: &Arc<Health>,
         deadline: Instant,
     ) -> Result<Vec<Next>, RingError> {
         let reaching = (1..)
@@ -273,15 +282,19 @@ impl Socket {
         &self,
         plan: &RingPlan,
         (distance, to): (usize, &NodeAddress),
-        health: &Health,
+        health: &Arc<Health>,
         deadline: Instant,
     ) -> Result<Next, RingError> {
         let rank = health.place().ahead(distance);
         let dialling = async {
             loop {
-                let dialled = self.dial(plan, to, health).await;
+                let dialled = self.dial(plan, (rank, to), health).await;
                 match dialled {
                     Ok(link) => return Ok(link),
+                    // It is past this ring, which is no fault of its own.
+                    Err(error) if error.code == Close::Stranger.error().code => {
+                        return Err(health.place().left(rank));
+                    }
                     Err(error) if error.class == cryptomind_protocol::ErrorClass::Auth => {
                         return Err(health.place().broken(rank, error.message));
                     }
@@ -299,8 +312,8 @@ impl Socket {
     async fn dial(
         &self,
         plan: &RingPlan,
-        to: &NodeAddress,
-        health: &Health,
+        (rank, to): (usize, &NodeAddress),
+        health: &Arc<Health>,
     ) -> Result<Next, ErrorBody> {
         let dialled = self
             .endpoint
@@ -312,16 +325,14 @@ impl Socket {
                 "it belongs to another network",
             ));
         }
-        let link = Next::introduce(connection, plan).await?;
-        health.adopt(link.quic());
-        Ok(link)
+        Next::introduce(connection, plan, rank, health).await
     }
 
     /// Waits until all ranks have arrived that send to this one, the nearest first in the answer.
     async fn await_all(
         &self,
         plan: &RingPlan,
-        health: &Health,
+        health: &Arc<Health>,
         deadline: Instant,
     ) -> Result<Vec<Previous>, RingError> {
         let place = health.place();
@@ -339,22 +350,20 @@ impl Socket {
                         reason: "another attempt was joined on this socket".into(),
                     })?;
                     let distance = place.distance_behind(arrival.link.rank as usize);
-                    here.retain(|_, link| link.quic().close_reason().is_none());
+                    let health = health.clone();
                     match here.contains_key(&distance) {
-                        // Its first link stands; if it has given that up, it shows in a moment.
+                        // Its first link stands; with that one the ring would fall.
                         true => arrival.refuse(Close::Busy),
                         false => drop(welcomes.spawn(async move {
-                            (distance, Previous::welcome(arrival).await)
+                            (distance, Previous::welcome(arrival, &health).await)
                         })),
                     }
                 }
                 Some(Ok((distance, welcomed))) = welcomes.join_next(), if !welcomes.is_empty() => {
                     match welcomed {
-                        Ok(link) if !here.contains_key(&distance) => {
-                            health.adopt(link.quic());
-                            here.insert(distance, link);
+                        Ok(link) => {
+                            here.entry(distance).or_insert(link);
                         }
-                        Ok(_) => {}
                         Err(error) => tracing::debug!(%error, "a rank broke off; it will dial again"),
                     }
                 }

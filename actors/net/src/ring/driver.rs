@@ -12,16 +12,13 @@ use bytes::Bytes;
 use cryptomind_protocol::NodeId;
 use cryptomind_protocol::ring::Wire;
 use futures_util::future::join_all;
-use quinn::{RecvStream, SendStream};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 
 use super::blocks::Blocks;
 use super::collective::{Buffer, Collective, Unfit};
 use super::error::{Place, RingError};
 use super::health::Health;
-use super::link::{Heard, Next, Previous};
-use crate::connection::Connection;
+use super::link::{Next, Previous};
 use crate::endpoint::Endpoint;
 
 /// A collective in which some member takes no part for this long has failed, although all answer pings.
@@ -51,27 +48,18 @@ pub(super) struct Driver {
     health: Arc<Health>,
     attempt: u32,
     /// By distance, the nearest first.
-    ahead: Vec<Outgoing>,
+    ahead: Vec<Next>,
     behind: Vec<Incoming>,
     /// Number of the next collective.
     sequence: u64,
     sent: Arc<AtomicU64>,
     blocks: Blocks,
-    /// Pings and watches of all links; they end with the ring.
-    _watches: JoinSet<()>,
-}
-
-struct Outgoing {
-    _connection: Connection,
-    stream: SendStream,
 }
 
 struct Incoming {
-    _connection: Connection,
-    stream: RecvStream,
+    link: Previous,
     /// What was read beyond what was asked for.
     early: VecDeque<Bytes>,
-    heard: Heard,
 }
 
 impl Driver {
@@ -83,38 +71,19 @@ impl Driver {
         next: Vec<Next>,
         previous: Vec<Previous>,
     ) -> Self {
-        let place = health.place();
-        let mut watches = JoinSet::new();
-        let mut ahead = Vec::new();
-        for (distance, link) in (1..).zip(next) {
-            let (connection, stream, watch) = link.split(place.ahead(distance));
-            watches.spawn(watch.run(health.clone()));
-            ahead.push(Outgoing {
-                _connection: connection,
-                stream,
-            });
-        }
-        let mut behind = Vec::new();
-        for (distance, link) in (1..).zip(previous) {
-            let (connection, stream, watch) = link.split(place.behind(distance));
-            behind.push(Incoming {
-                _connection: connection,
-                stream,
-                early: VecDeque::new(),
-                heard: watch.heard.clone(),
-            });
-            watches.spawn(watch.run(health.clone()));
-        }
+        let incoming = |link| Incoming {
+            link,
+            early: VecDeque::new(),
+        };
         Self {
             endpoint,
             health,
             attempt,
-            ahead,
-            behind,
+            ahead: next,
+            behind: previous.into_iter().map(incoming).collect(),
             sequence: 0,
             sent: Arc::default(),
             blocks: Blocks::default(),
-            _watches: watches,
         }
     }
 
@@ -296,8 +265,8 @@ impl Incoming {
             return Ok(Some(()));
         }
         let mut pieces = [const { Bytes::new() }; PIECES];
-        let read = self.stream.read_chunks(&mut pieces).await?;
-        self.heard.now();
+        let read = self.link.stream.read_chunks(&mut pieces).await?;
+        self.link.heard.now();
         Ok(read.map(|count| self.early.extend(pieces.into_iter().take(count))))
     }
 

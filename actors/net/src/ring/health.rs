@@ -1,5 +1,6 @@
 //! Whether a ring still stands: its first error, and the connections that fall with it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quinn::VarInt;
@@ -12,6 +13,8 @@ use crate::close::sendable;
 pub(super) struct Health {
     place: Place,
     failure: watch::Sender<Option<RingError>>,
+    /// Whether links are still being made: nobody reads them.
+    joining: AtomicBool,
     connections: Mutex<Vec<quinn::Connection>>,
 }
 
@@ -20,12 +23,22 @@ impl Health {
         Arc::new(Self {
             place,
             failure: watch::Sender::new(None),
+            joining: AtomicBool::new(true),
             connections: Mutex::default(),
         })
     }
 
     pub(super) const fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// All links are there: they are read from now on.
+    pub(super) fn is_linked(&self) {
+        self.joining.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_joining(&self) -> bool {
+        self.joining.load(Ordering::Relaxed)
     }
 
     /// This connection falls with the ring, at once where the ring has fallen already.

@@ -1,4 +1,4 @@
-//! A link with one neighbour: its streams, its pings, and the watch over its silence.
+//! A link with one neighbour: its streams, its pings, and the watch over its silence, from the yes on that makes it one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +7,7 @@ use std::time::Duration;
 use cryptomind_protocol::ring::{EVICT_MS, Link, PING_MS, SUSPECT_MS};
 use cryptomind_protocol::{ErrorBody, NodeId};
 use quinn::{RecvStream, SendStream};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::RingPlan;
@@ -25,16 +26,19 @@ const HELD_UP: Duration = Duration::from_millis(PING_MS);
 
 /// A link that this node has dialled.
 pub(super) struct Next {
-    connection: Connection,
-    data: SendStream,
-    pings: Pings,
+    pub(super) stream: SendStream,
+    _connection: Connection,
+    /// Ends with the link.
+    _watch: JoinSet<()>,
 }
 
 /// A link that a rank behind has dialled.
 pub(super) struct Previous {
-    connection: Connection,
-    data: RecvStream,
-    pings: Pings,
+    pub(super) stream: RecvStream,
+    pub(super) heard: Heard,
+    _connection: Connection,
+    /// Ends with the link.
+    _watch: JoinSet<()>,
 }
 
 /// A caller with the first frame of its data stream.
@@ -64,12 +68,15 @@ async fn accept_stream(connection: &Connection) -> Result<RecvStream, ErrorBody>
 }
 
 impl Next {
-    /// Says which ring this link is for, and waits until the rank ahead says yes. The caller sets the limit: that
-    /// rank may not know of the ring yet.
+    /// Says which ring this link is for, and waits until that rank ahead says yes. The caller sets the limit: it
+    /// may not know of the ring yet.
     pub(super) async fn introduce(
         connection: Connection,
         plan: &RingPlan,
+        rank: usize,
+        health: &Arc<Health>,
     ) -> Result<Self, ErrorBody> {
+        health.adopt(connection.quic());
         let opened = connection.quic().open_uni().await;
         let mut data = opened.map_err(|e| fault::lost(&e))?;
         let link = stream::encode(&Link {
@@ -80,21 +87,13 @@ impl Next {
         stream::write(&mut data, &link, INTRODUCTION_LIMIT).await?;
         let send = open_pings(&connection).await?;
         let receive = accept_stream(&connection).await?;
+        let pings = Pings { send, receive };
+        let (_, watch) = Watch::start(connection.clone(), pings, rank, health);
         Ok(Self {
-            connection,
-            data,
-            pings: Pings { send, receive },
+            stream: data,
+            _connection: connection,
+            _watch: watch,
         })
-    }
-
-    pub(super) fn quic(&self) -> &quinn::Connection {
-        self.connection.quic()
-    }
-
-    /// Splits off what the pings need; the data stream stays with the connection.
-    pub(super) fn split(self, rank: usize) -> (Connection, SendStream, Watch) {
-        let watch = Watch::new(self.connection.clone(), self.pings, rank);
-        (self.connection, self.data, watch)
     }
 }
 
@@ -130,26 +129,22 @@ impl Arrival {
 
 impl Previous {
     /// Says yes to a caller.
-    pub(super) async fn welcome(arrival: Arrival) -> Result<Self, ErrorBody> {
-        fault::within(INTRODUCTION_LIMIT, "the first ping", async {
-            let send = open_pings(&arrival.connection).await?;
-            let receive = accept_stream(&arrival.connection).await?;
-            Ok::<_, ErrorBody>(Self {
-                connection: arrival.connection,
-                data: arrival.data.stream,
-                pings: Pings { send, receive },
-            })
+    pub(super) async fn welcome(arrival: Arrival, health: &Arc<Health>) -> Result<Self, ErrorBody> {
+        let connection = arrival.connection;
+        health.adopt(connection.quic());
+        let pings = fault::within(INTRODUCTION_LIMIT, "the first ping", async {
+            let send = open_pings(&connection).await?;
+            let receive = accept_stream(&connection).await?;
+            Ok::<_, ErrorBody>(Pings { send, receive })
+        });
+        let (pings, rank) = (pings.await?, arrival.link.rank as usize);
+        let (heard, watch) = Watch::start(connection.clone(), pings, rank, health);
+        Ok(Self {
+            stream: arrival.data.stream,
+            heard,
+            _connection: connection,
+            _watch: watch,
         })
-        .await
-    }
-
-    pub(super) fn quic(&self) -> &quinn::Connection {
-        self.connection.quic()
-    }
-
-    pub(super) fn split(self, rank: usize) -> (Connection, RecvStream, Watch) {
-        let watch = Watch::new(self.connection.clone(), self.pings, rank);
-        (self.connection, self.data, watch)
     }
 }
 
@@ -180,12 +175,12 @@ impl Heard {
 }
 
 /// Pings a neighbour and watches its silence.
-pub(super) struct Watch {
+struct Watch {
     connection: Connection,
     pings: Pings,
     /// The neighbour's.
     rank: usize,
-    pub(super) heard: Heard,
+    heard: Heard,
 }
 
 enum Heartbeat {
@@ -199,17 +194,27 @@ enum Heartbeat {
 }
 
 impl Watch {
-    fn new(connection: Connection, pings: Pings, rank: usize) -> Self {
-        Self {
+    /// Begins to ping and to listen, on this thread.
+    fn start(
+        connection: Connection,
+        pings: Pings,
+        rank: usize,
+        health: &Arc<Health>,
+    ) -> (Heard, JoinSet<()>) {
+        let heard = Heard::new();
+        let watch = Self {
             connection,
             pings,
             rank,
-            heard: Heard::new(),
-        }
+            heard: heard.clone(),
+        };
+        let mut watching = JoinSet::new();
+        watching.spawn(watch.run(health.clone()));
+        (heard, watching)
     }
 
     /// Runs until the connection is gone or the neighbour is given up.
-    pub(super) async fn run(self, health: Arc<Health>) {
+    async fn run(self, health: Arc<Health>) {
         let Pings { send, mut receive } = self.pings;
         let quic = self.connection.quic();
         let verdict = tokio::select! {
@@ -226,8 +231,8 @@ impl Watch {
             Ok(closed) => health.place().lost(self.rank, &closed),
             Err(_) => health.place().broken(self.rank, "it stopped its pings"),
         };
-        // Who leaves in good order has sent everything before: reads tell, once that is used up.
-        if !matches!(error, RingError::Left { .. }) {
+        // Who leaves a closed ring in good order has sent everything before: reads tell, once that is used up.
+        if !matches!(error, RingError::Left { .. }) || health.is_joining() {
             health.fail(error);
         }
     }

@@ -1,10 +1,10 @@
 //! Words between the members of a group, over the sockets of their rings: see [`cryptomind_protocol::succession`].
 //!
-//! Whoever is told something is dialled by a task of its own on the ring's thread, which keeps one stream of words to it. What cannot
-//! be told now is lost: whoever wants an answer says it again. Strangers are not listened to, and who talks faster than it
+//! Whoever is told something is dialled by a task of its own on the ring's thread, which keeps one stream of words to it, and goes with
+//! the socket, also in the middle of a dial. What cannot be told now is lost: whoever wants an answer says it again. Strangers are not listened to, and who talks faster than it
 //! is heard waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -170,17 +170,21 @@ impl Speaker {
     async fn speak(self, home: Home, mut words: mpsc::Receiver<Word>) {
         let mut line: Option<Sender> = None;
         while let Some(word) = words.recv().await {
+            let mut waiting = VecDeque::from([word]);
             if line.is_none() {
-                line = self.dial(&home).await.ok();
+                line = tokio::select! {
+                    line = self.dial(&home) => line.ok(),
+                    () = gather(&mut words, &mut waiting) => return,
+                };
             }
-            let Some(sender) = &mut line else {
-                // It is old by now: its answer is asked for again.
-                while words.try_recv().is_ok() {}
-                continue;
-            };
-            if let Err(error) = sender.frame(&word).await {
-                tracing::debug!(%error, to = %self.to, "a member was not told");
-                line = None;
+            // Without a line they are old by now: their answers are asked for again.
+            let Some(sender) = &mut line else { continue };
+            while let Some(word) = waiting.pop_front() {
+                if let Err(error) = sender.frame(&word).await {
+                    tracing::debug!(%error, to = %self.to, "a member was not told");
+                    line = None;
+                    break;
+                }
             }
         }
     }
@@ -191,5 +195,14 @@ impl Speaker {
         let endpoint = home.endpoint();
         let connection = endpoint.dial(&to, ALPN_MEMBER, &self.key).await?;
         connection.open_uni().await
+    }
+}
+
+/// Keeps what is said meanwhile, as much as may wait, until nobody has anything to say any more.
+async fn gather(words: &mut mpsc::Receiver<Word>, waiting: &mut VecDeque<Word>) {
+    while let Some(word) = words.recv().await {
+        if waiting.len() < TOLD {
+            waiting.push_back(word);
+        }
     }
 }

@@ -15,7 +15,7 @@ use futures_util::future::join_all as all;
 
 use super::{NETWORK, SOON, address, key, loopback, node};
 use crate::ring::{Buffer, Heard, Ring, RingError, RingPlan, RingSocket};
-use crate::{Connection, Endpoint};
+use crate::{Connection, Endpoint, Limits};
 
 const TASK: TaskId = TaskId::new([5; 16]);
 /// Within this, all members must know of a member that fell silent.
@@ -515,6 +515,138 @@ async fn who_does_not_come_is_named() {
     }
 }
 
+/// A neighbour that has a link and then says nothing more, while its connection stands.
+struct Mute {
+    at: Endpoint,
+    rank: u32,
+}
+
+impl Mute {
+    fn bind(rank: u32) -> Self {
+        let alpns = &[ALPN_RING];
+        let at = Endpoint::serve(
+            loopback(),
+            key(rank as u8),
+            NETWORK,
+            alpns,
+            Limits::default(),
+        );
+        let at = at.unwrap();
+        Self { at, rank }
+    }
+
+    /// Takes the link of the rank before. Returns it, and what keeps it open.
+    async fn take(&self) -> (Connection, impl Sized + use<>) {
+        let connection = self.at.accept().await.unwrap().establish().await.unwrap();
+        let link = connection.accept_uni().await.unwrap();
+        let pings = self.ping(&connection).await;
+        (connection, (link, pings))
+    }
+
+    /// Makes a link with the rank ahead.
+    async fn make(&self, to: &RingSocket) -> impl Sized + use<> {
+        let as_key = self.rank as u8;
+        let link = Link {
+            task: TASK,
+            attempt: 1,
+            rank: self.rank,
+        };
+        let ahead = node(as_key + 1);
+        let knocking = knock(to.local_addr(), ahead, as_key, &link).await;
+        let connection = knocking.unwrap();
+        let pings = self.ping(&connection).await;
+        let yes = connection.accept_uni().await.unwrap();
+        (connection, pings, yes)
+    }
+
+    /// The one ping that opens the stream.
+    async fn ping(&self, connection: &Connection) -> impl Sized + use<> {
+        let mut pings = connection.open_uni().await.unwrap();
+        pings.bytes(&[0]).await.unwrap();
+        pings
+    }
+}
+
+/// Others are still fetching data, but who has come already is watched: all that have links name it.
+#[tokio::test]
+async fn who_falls_silent_while_others_have_not_come_is_named() {
+    let (mute, sockets) = (Mute::bind(2), sockets(4));
+    let mut plan = plan(&sockets);
+    plan.addresses[2] = mute.at.local_addr().to_string();
+    let joins = [0, 1].map(|rank| sockets[rank].join(for_rank(&plan, rank)));
+    let mute = async { (mute.take().await, Instant::now()) };
+    let (joined, (_link, since)) = tokio::join!(all(joins), mute);
+    let noticed = since.elapsed();
+    for joined in joined {
+        let error = joined.err().unwrap();
+        assert_eq!(error.suspect(), Some(node(2)), "{error}");
+    }
+    assert!(noticed < NOTICED, "{noticed:?}");
+}
+
+#[tokio::test]
+async fn who_called_and_fell_silent_is_named_by_who_waits_for_another() {
+    let (mute, sockets) = (Mute::bind(0), sockets(3));
+    let join = sockets[1].join(for_rank(&plan(&sockets), 1));
+    let mute = async {
+        let link = mute.make(&sockets[1]).await;
+        (link, Instant::now())
+    };
+    let (joined, (_link, since)) = tokio::join!(join, mute);
+    let (error, noticed) = (joined.err().unwrap(), since.elapsed());
+    assert_eq!(error.suspect(), Some(node(0)), "{error}");
+    assert!(noticed < NOTICED, "{noticed:?}");
+}
+
+#[tokio::test]
+async fn members_with_links_wait_for_who_comes_late() {
+    let sockets = sockets(3);
+    let plan = plan(&sockets);
+    let early = [0, 1].map(|rank| sockets[rank].join(for_rank(&plan, rank)));
+    let late = async {
+        // Longer than a silent neighbour is waited for.
+        tokio::time::sleep(Duration::from_millis(EVICT_MS + 500)).await;
+        sockets[2].join(for_rank(&plan, 2)).await
+    };
+    let (early, late) = tokio::join!(all(early), late);
+    let rings: Vec<_> = early
+        .into_iter()
+        .chain([late])
+        .map(Result::unwrap)
+        .collect();
+    leave_all(rings).await;
+}
+
+#[tokio::test]
+async fn who_gives_up_joining_is_known_at_once_and_under_no_suspicion() {
+    let sockets = sockets(3);
+    let plan = plan(&sockets);
+    let mute = Mute::bind(2);
+    let plan_of_1 = RingPlan {
+        addresses: vec![
+            plan.addresses[0].clone(),
+            plan.addresses[1].clone(),
+            mute.at.local_addr().to_string(),
+        ],
+        ..for_rank(&plan, 1)
+    };
+    let leaver = sockets[1].join(plan_of_1);
+    let leaver = async {
+        tokio::select! {
+            _ = leaver => unreachable!("rank 0 has not come"),
+            link = mute.take() => link,
+        }
+    };
+    // Whoever takes the link as rank 2 learns that rank 1 is gone.
+    let (connection, _streams) = leaver.await;
+    tokio::time::timeout(SOON, connection.closed())
+        .await
+        .unwrap();
+    // And who comes now finds it past this ring.
+    let error = sockets[0].join(plan).await.err().unwrap();
+    assert!(matches!(error, RingError::Left { rank: 1, .. }), "{error}");
+}
+
 #[tokio::test]
 async fn another_node_at_the_next_address_is_refused() {
     let sockets = sockets(3);
@@ -631,4 +763,29 @@ async fn one_that_talks_without_end_waits() {
     while hear(&mut here).await != (node(2), word(8)) {}
     talking.abort();
     drop(loud);
+}
+
+/// Who is being dialled does not answer; the socket goes all the same, and its port is free.
+#[tokio::test]
+async fn a_dial_under_way_does_not_hold_the_port() {
+    let here = socket(0);
+    let at = here.local_addr();
+    let deaf = std::net::UdpSocket::bind(loopback()).unwrap();
+    here.know([address(node(1), deaf.local_addr().unwrap())]);
+    here.tell(node(1), word(1));
+    // The dial is under way once it has sent something.
+    let heard = tokio::task::spawn_blocking(move || {
+        deaf.set_read_timeout(Some(SOON)).unwrap();
+        deaf.recv_from(&mut [0; 2048]).map(|_| deaf)
+    });
+    let _deaf = heard.await.unwrap().unwrap();
+    drop(here);
+    let again = async {
+        while std::net::UdpSocket::bind(at).is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    // It is free once peers were told, which has a limit; a dial has a longer one.
+    let limit = Duration::from_secs(3);
+    tokio::time::timeout(limit, again).await.unwrap();
 }
