@@ -51,8 +51,8 @@ const QUIET: Conditions = Conditions {
 const STEP_MS: u64 = 60 + 9 * 12 + 10;
 /// From a death to the next commit of all survivors, without the step itself.
 const RECOVERY_MS: u64 = 2_000;
-/// What a death while the group forms again may take beyond: the pause of one whose word was lost with it.
-const REGROUPING_MS: u64 = 5_000;
+/// What a death while the group forms again may take beyond: that one's silence.
+const REGROUPING_MS: u64 = 2_000;
 
 fn at(ms: u64) -> Timestamp {
     Timestamp::from_ms(10 * DAY_MS + ms)

@@ -440,6 +440,10 @@ impl Member {
                 self.is_called = true;
                 self.order_by = Some(now.plus_ms(PAUSE_LIMIT_MS + ORDER_LIMIT_MS));
                 self.halt(now, effects);
+                if !matches!(self.phase, Phase::Resting { .. } | Phase::Over) {
+                    let report = Report::Coming {};
+                    effects.push(Effect::Report { attempt, report });
+                }
             }
             Order::Match(place) if place.attempt > self.place.attempt => {
                 self.matched(place, effects);

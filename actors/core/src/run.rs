@@ -18,7 +18,8 @@
 //! | running, serving | an acknowledgement of more samples | [`IDLE_LIMIT_MS`] after the last one | `Earn`; the timer starts anew; the last sample, or the client's last word, finishes it | closing, to be finished | the client's word counts |
 //! | running, closing | the newest acknowledgement, from the one that serves | [`CLOSE_LIMIT_MS`] after the client cancelled, or fell idle | `Earn`, then cancelled or finished | cancelled or finished all the same | settled |
 //! | running, smaller than asked for | newcomers, see `run/newcomer.rs` | [`Limits::prepare_ms`] until each is level | regrouping where a step ends, called of all | whoever is not level is turned away, another is asked | unchanged |
-//! | regrouping | `Paused` of each member | [`PAUSE_LIMIT_MS`]; [`REST_LIMIT_MS`] for whose ring broke, [`SUSPECT_LIMIT_MS`] for who is suspected or has no connection any more, and for newcomers, once all others have answered | matched, as the next attempt | the silent are lost | unchanged |
+//! | regrouping | `Paused` of each member | [`WORD_LIMIT_MS`] for a first word; [`SUSPECT_LIMIT_MS`] for who is suspected or has no connection any more, and for newcomers, once all others have answered | matched, as the next attempt | the silent are lost | unchanged |
+//! | regrouping | `Paused` of a member that said that it comes, or that is away | [`PAUSE_LIMIT_MS`]; who comes is asked again that often, [`COMING_LIMIT_MS`] in all | matched, as the next attempt | it is lost | unchanged |
 //! | any with a group | a member that leaves: the pause as above, without it | as above | it is let go, the rest form the next attempt | it may go; the rest go on | what it earned is its own |
 //! | any with a group | a member's connection | [`AWAY_LIMIT_MS`] after it broke, or after the coordinator came back | the member is told where the group stands | it is lost | what it earned is its own |
 //! | any with a group | news of a member that came back without the run's state | [`RETURN_LIMIT_MS`] | its report was on its way, and counts | it is lost, and asked anew | what it earned is its own |
@@ -54,6 +55,7 @@
 use cryptomind_protocol::block::{Ending, Share};
 use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::node::{Position, Report};
+use cryptomind_protocol::ring::EVICT_MS;
 use cryptomind_protocol::speed::{Engine, RunStatistic};
 use cryptomind_protocol::task::{
     Event, Latency, Member, Metrics, Payment, ResultFile, TaskSpec, TaskState, Work,
@@ -92,12 +94,14 @@ pub use trail::{MAX_KEPT, MAX_PARTINGS, MAX_WAITING_STEPS, Trail};
 
 use blame::{Fault, Loss};
 
-/// How long members have to answer a pause.
+/// How long members have to answer a pause. Those that come are asked again then, and the others hear that they are waited for.
 pub const PAUSE_LIMIT_MS: u64 = 5_000;
 /// How long a suspected member may still answer once all others have.
 pub const SUSPECT_LIMIT_MS: u64 = 300;
-/// How long a member that has come to rest by itself has to answer a pause: it computes nothing that it would have to end first.
-pub const REST_LIMIT_MS: u64 = 1_500;
+/// How long a member may say nothing in a pause, neither where it stands nor that it comes: as long as in a ring.
+pub const WORD_LIMIT_MS: u64 = EVICT_MS;
+/// How long those that come are waited for: longer than a miner gives its own computing to end.
+pub const COMING_LIMIT_MS: u64 = 35_000;
 /// How long a member may be without a connection to the coordinator before it counts as lost.
 pub const AWAY_LIMIT_MS: u64 = 10_000;
 /// How long a member that came back without the run's state has for a report that was still on its way. Then it counts as
@@ -165,9 +169,9 @@ pub struct Seat {
     pub leaving: Option<String>,
     /// Whether a neighbour found it silent.
     pub suspected: bool,
-    /// Whether its ring broke in this attempt: it has come to rest.
+    /// Until when it has to say something in the present pause; nothing once it said that it comes.
     #[serde(default)]
-    pub rests: bool,
+    pub word_by: Option<Timestamp>,
     /// Its answer to the present pause.
     pub paused: Option<Paused>,
     /// What it computes with.
@@ -762,7 +766,7 @@ impl Run {
         self.deadline = now.plus_ms(self.limits.prepare_ms);
         self.reason = "the group prepares".to_owned();
         for seat in &mut self.seats {
-            (seat.ready, seat.suspected, seat.rests) = (false, false, false);
+            (seat.ready, seat.suspected) = (false, false);
             seat.paused = None;
             // Who is in an attempt that goes back does those steps, too.
             seat.from_step = seat.from_step.min(start);
@@ -805,6 +809,7 @@ impl Run {
         let here = position.filter(|p| p.task == task);
         match (state, here) {
             (TaskState::Regrouping, Some(_)) => {
+                seat.word_by = Some(now.plus_ms(WORD_LIMIT_MS));
                 effects.push(Effect::Pause {
                     nodes: vec![node],
                     attempt: attempt + 1,
@@ -839,7 +844,7 @@ impl Run {
         }
         let Some(seat) = self.seat(node) else { return };
         let away_since = seat.away_since.take();
-        seat.returned = None;
+        (seat.returned, seat.word_by) = (None, Some(now.plus_ms(WORD_LIMIT_MS)));
         let is_ready = seat.ready;
         self.excuse_absence(away_since, now);
         if state == TaskState::Regrouping || calls {
@@ -935,11 +940,11 @@ impl Run {
             }
             Report::RingBroken {
                 suspect, reason, ..
-            } => {
-                if let Some(seat) = self.seat(node) {
-                    seat.rests = true;
+            } => self.ring_broken(suspect, &reason, now, effects),
+            Report::Coming {} => {
+                if pausing && let Some(seat) = self.seat(node) {
+                    seat.word_by = None;
                 }
-                self.ring_broken(suspect, &reason, now, effects);
             }
             Report::Paused {
                 committed,
@@ -1069,7 +1074,7 @@ impl Seat {
             returned: None,
             leaving: None,
             suspected: false,
-            rests: false,
+            word_by: None,
             paused: None,
         }
     }

@@ -324,6 +324,8 @@ pub enum Report {
         /// What it saw.
         reason: String,
     },
+    /// First answer to [`Command::Pause`]: it is heard, and this member ends what it computes.
+    Coming {},
     /// Answer to [`Command::Pause`]: the old attempt is left.
     Paused {
         /// Steps that are committed here.

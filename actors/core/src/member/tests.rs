@@ -108,10 +108,16 @@ fn on_a_pause_it_leaves_the_ring_and_says_where_it_stands() {
         attempt: 2,
         at_step_end: false,
     });
-    assert_eq!(member.apply(pause.clone(), now()), [Effect::Leave]);
-    assert!(member.apply(pause.clone(), now()).is_empty());
+    let comes = Effect::Report {
+        attempt: 2,
+        report: Report::Coming {},
+    };
+    let effects = member.apply(pause.clone(), now());
+    assert_eq!(effects, [Effect::Leave, comes.clone()]);
+    assert_eq!(member.apply(pause.clone(), now()), [comes.clone()]);
     let effects = member.apply(Input::Rested(at(5, true)), now());
     assert_eq!(effects, [Effect::Finish], "what is stored now still earns");
+    assert_eq!(member.apply(pause.clone(), now()), [comes]);
     assert_eq!(member.apply(Input::Saved, now()), [Effect::Bind]);
     let effects = member.apply(bound(), now());
     let paused = Report::Paused {

@@ -5,8 +5,8 @@ use cryptomind_protocol::{Amount, NodeId, Timestamp};
 
 use super::blame::{Fault, Loss};
 use super::{
-    Effect, MAX_ATTEMPTS_A_CHECKPOINT, MAX_EXECUTIONS, MAX_FRUITLESS_ATTEMPTS, PAUSE_LIMIT_MS,
-    REST_LIMIT_MS, Run, SUSPECT_LIMIT_MS, Seat, work_after,
+    COMING_LIMIT_MS, Effect, MAX_ATTEMPTS_A_CHECKPOINT, MAX_EXECUTIONS, MAX_FRUITLESS_ATTEMPTS,
+    PAUSE_LIMIT_MS, Run, SUSPECT_LIMIT_MS, Seat, WORD_LIMIT_MS, work_after,
 };
 use crate::succession::agreed_step;
 
@@ -33,6 +33,28 @@ impl Run {
         for newcomer in &mut self.newcomers {
             newcomer.paused = None;
         }
+        self.ask_to_pause(now, effects);
+    }
+
+    pub(super) fn begin_pause(&mut self, now: Timestamp) {
+        self.state = TaskState::Regrouping;
+        self.paused_at = now;
+        for seat in &mut self.seats {
+            seat.paused = None;
+        }
+        self.wait_for_words(now);
+    }
+
+    fn wait_for_words(&mut self, now: Timestamp) {
+        self.deadline = now.plus_ms(PAUSE_LIMIT_MS);
+        for seat in &mut self.seats {
+            seat.word_by = Some(now.plus_ms(WORD_LIMIT_MS));
+        }
+    }
+
+    /// Members that were asked before hear that the coordinator is still there.
+    fn ask_to_pause(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.wait_for_words(now);
         let nodes = self.nodes().into_iter().chain(self.level());
         effects.push(Effect::Pause {
             nodes: nodes.collect(),
@@ -41,29 +63,22 @@ impl Run {
         });
     }
 
-    pub(super) fn begin_pause(&mut self, now: Timestamp) {
-        self.state = TaskState::Regrouping;
-        self.paused_at = now;
-        self.deadline = now.plus_ms(PAUSE_LIMIT_MS);
-        for seat in &mut self.seats {
-            seat.paused = None;
-        }
-    }
-
     /// Goes on once every member has answered, or those that can be waited for have.
     pub(super) fn regroup_if_answered(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let waited_ms = now.ms_since(self.paused_at);
-        let given_up = |seat: &Seat| {
-            (seat.suspected && waited_ms >= SUSPECT_LIMIT_MS)
-                || (seat.rests && waited_ms >= REST_LIMIT_MS)
-        };
-        let settled = self
+        let given_up =
+            |seat: &Seat| (seat.suspected && waited_ms >= SUSPECT_LIMIT_MS) || seat.is_mute(now);
+        let mut awaited = self
             .seats
             .iter()
-            .all(|s| s.paused.is_some() || s.leaving.is_some() || given_up(s));
-        let settled = settled && !self.waits_for_newcomers(waited_ms);
-        if !settled && now < self.deadline {
+            .filter(|s| s.owes_answer() && !given_up(s))
+            .peekable();
+        let waits = awaited.peek().is_some() || self.waits_for_newcomers(waited_ms);
+        if waits && now < self.deadline {
             return;
+        }
+        if awaited.any(Seat::comes) && waited_ms < COMING_LIMIT_MS {
+            return self.ask_to_pause(now, effects);
         }
         let all_leave = self.all_leave();
         let gone = |seat: &&Seat| seat.paused.is_none() || seat.leaving.is_some();
@@ -248,5 +263,22 @@ impl Run {
             true => failed,
             false => format!("{failed}: that may be its own fault, and is held against nobody"),
         }
+    }
+}
+
+impl Seat {
+    /// In a pause: whether it has not said where it stands, and does not go.
+    pub(super) const fn owes_answer(&self) -> bool {
+        self.paused.is_none() && self.leaving.is_none()
+    }
+
+    /// Whether it has a connection and has said nothing for as long as one may.
+    fn is_mute(&self, now: Timestamp) -> bool {
+        self.away_since.is_none() && self.word_by.is_some_and(|by| now >= by)
+    }
+
+    /// Whether it said that it comes, and is there.
+    fn comes(&self) -> bool {
+        self.away_since.is_none() && self.word_by.is_none()
     }
 }

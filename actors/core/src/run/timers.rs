@@ -5,8 +5,8 @@ use cryptomind_protocol::task::TaskState;
 
 use super::blame::{Fault, Loss};
 use super::{
-    AWAY_LIMIT_MS, CONFIRM_LIMIT_MS, Effect, REST_LIMIT_MS, RETURN_LIMIT_MS, Run, STALL_LIMIT_MS,
-    STORE_LIMIT_MS, SUSPECT_LIMIT_MS, Seat,
+    AWAY_LIMIT_MS, CONFIRM_LIMIT_MS, Effect, RETURN_LIMIT_MS, Run, STALL_LIMIT_MS, STORE_LIMIT_MS,
+    SUSPECT_LIMIT_MS, Seat, WORD_LIMIT_MS,
 };
 use crate::market::Surroundings;
 
@@ -131,6 +131,7 @@ impl Run {
         for seat in &mut self.seats {
             seat.away_since = anew(seat.away_since);
             seat.returned = anew(seat.returned);
+            seat.word_by = seat.word_by.map(|_| now.plus_ms(WORD_LIMIT_MS));
         }
         for newcomer in &mut self.newcomers {
             newcomer.since = now;
@@ -167,8 +168,10 @@ impl Run {
         let answers = complete || !self.asked.is_empty();
         let window = (waiting && answers).then_some(self.window_ends);
         let pauses = self.state == TaskState::Regrouping;
-        let limits = [SUSPECT_LIMIT_MS, REST_LIMIT_MS].map(|ms| self.paused_at.plus_ms(ms));
-        let silent = limits.into_iter().filter(|_| pauses);
+        let words = self.seats.iter().filter(|seat| seat.owes_answer());
+        let words = words.filter_map(|seat| seat.word_by);
+        let silent = words.chain([self.paused_at.plus_ms(SUSPECT_LIMIT_MS)]);
+        let silent = silent.filter(|_| pauses);
         let checkpoint = self.confirm_until().or_else(|| self.store_until());
         away.chain(window)
             .chain(silent)

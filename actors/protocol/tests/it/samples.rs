@@ -1887,6 +1887,7 @@ fn reports() -> Vec<Report> {
         Report::Committed {
             commitments: signed(&commitments()),
         },
+        Report::Coming {},
         Report::Level {
             step: 1_234,
             fetched_bytes: 19_000,
@@ -1898,6 +1899,7 @@ fn reports() -> Vec<Report> {
         Report::Progress { .. },
         Report::Checkpoint { .. },
         Report::RingBroken { .. },
+        Report::Coming {},
         Report::Paused { .. },
         Report::Finished { .. },
         Report::Serving { .. },

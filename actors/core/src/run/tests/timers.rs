@@ -251,13 +251,13 @@ fn a_first_rank_that_keeps_the_result_is_replaced() {
 // Regrouping.
 
 #[test]
-fn who_does_not_answer_a_pause_is_lost() {
+fn who_says_nothing_in_a_pause_is_lost() {
     let mut world = World::new();
     world.match_three();
     world.report(2, broken(None));
     paused(&mut world, 1, 0);
     paused(&mut world, 2, 0);
-    wait(&mut world, PAUSE_LIMIT_MS - 1);
+    wait(&mut world, WORD_LIMIT_MS - 1);
     blamed(&world, &[]);
     world.pass(1);
     blamed(&world, &[3]);
@@ -265,6 +265,86 @@ fn who_does_not_answer_a_pause_is_lost() {
         (world.run.state, world.run.attempt),
         (TaskState::Matched, 2)
     );
+}
+
+fn comes(world: &mut World, n: u8) {
+    world.feed(Input::Reported {
+        node: node(n),
+        attempt: world.run.attempt + 1,
+        report: Report::Coming {},
+        stored_by: None,
+    });
+}
+
+/// It ends what it computes: the others wait for it, and hear that they are to.
+#[test]
+fn who_says_that_it_comes_is_waited_for() {
+    let mut world = World::new();
+    world.match_three();
+    world.report(2, broken(None));
+    [1, 2].iter().for_each(|n| paused(&mut world, *n, 0));
+    for _ in 0..3 {
+        comes(&mut world, 3);
+        wait(&mut world, PAUSE_LIMIT_MS);
+        assert_eq!(world.run.state, TaskState::Regrouping);
+    }
+    paused(&mut world, 3, 0);
+    blamed(&world, &[]);
+    assert_eq!(world.run.seats.len(), 3);
+    assert_eq!(world.run.state, TaskState::Matched);
+}
+
+#[test]
+fn who_says_that_it_comes_and_falls_silent_is_lost() {
+    let mut world = World::new();
+    world.match_three();
+    world.report(2, broken(None));
+    comes(&mut world, 3);
+    [1, 2].iter().for_each(|n| paused(&mut world, *n, 0));
+    wait(&mut world, PAUSE_LIMIT_MS);
+    blamed(&world, &[]);
+    wait(&mut world, WORD_LIMIT_MS - 1);
+    assert_eq!(world.run.state, TaskState::Regrouping);
+    world.pass(1);
+    blamed(&world, &[3]);
+    assert_eq!(world.run.state, TaskState::Matched);
+}
+
+#[test]
+fn who_comes_and_never_is_there_is_lost() {
+    let mut world = World::new();
+    world.match_three();
+    world.report(2, broken(None));
+    [1, 2].iter().for_each(|n| paused(&mut world, *n, 0));
+    for _ in 0..COMING_LIMIT_MS / PAUSE_LIMIT_MS {
+        assert_eq!(world.run.state, TaskState::Regrouping);
+        comes(&mut world, 3);
+        wait(&mut world, PAUSE_LIMIT_MS);
+    }
+    blamed(&world, &[3]);
+    assert_eq!(world.run.state, TaskState::Matched);
+}
+
+/// Whoever has no connection cannot have heard: it has the time of a pause to come back, and then that of a word.
+#[test]
+fn who_comes_back_in_a_pause_has_time_for_a_word() {
+    let mut world = World::new();
+    world.match_three();
+    world.feed(Input::Disconnected(node(3)));
+    world.report(2, broken(None));
+    [1, 2].iter().for_each(|n| paused(&mut world, *n, 0));
+    wait(&mut world, PAUSE_LIMIT_MS - 1);
+    let position = Some(Position {
+        task: world.run.task,
+        attempt: world.run.attempt,
+        committed: 0,
+    });
+    let node = node(3);
+    world.feed(Input::Joined { node, position });
+    blamed(&world, &[]);
+    paused(&mut world, 3, 0);
+    assert_eq!(world.run.seats.len(), 3);
+    assert_eq!(world.run.state, TaskState::Matched);
 }
 
 #[test]
@@ -276,21 +356,6 @@ fn who_is_suspected_and_silent_is_not_waited_for() {
     wait(&mut world, SUSPECT_LIMIT_MS);
     blamed(&world, &[]);
     paused(&mut world, 2, 0);
-    blamed(&world, &[3]);
-    assert_eq!(world.run.state, TaskState::Matched);
-}
-
-/// It said itself that its ring broke, so it computes nothing that it would have to end first.
-#[test]
-fn who_rests_and_is_silent_is_not_waited_for_long() {
-    let mut world = World::new();
-    world.match_three();
-    [2, 3].iter().for_each(|n| world.report(*n, broken(None)));
-    paused(&mut world, 1, 0);
-    paused(&mut world, 2, 0);
-    wait(&mut world, REST_LIMIT_MS - 1);
-    blamed(&world, &[]);
-    world.pass(1);
     blamed(&world, &[3]);
     assert_eq!(world.run.state, TaskState::Matched);
 }
@@ -316,7 +381,7 @@ fn a_pause_that_nobody_answers_begins_again() {
     world.match_three();
     world.checkpoint(&[1, 2, 3], 10);
     world.report(2, broken(None));
-    wait(&mut world, PAUSE_LIMIT_MS);
+    wait(&mut world, WORD_LIMIT_MS);
     blamed(&world, &[1, 2, 3]);
     assert_eq!(
         (world.run.state, world.run.verified_step),
