@@ -225,14 +225,7 @@ impl Actor for Worker {
         _: ActorRef<WorkerMsg>,
         context: Arc<Context>,
     ) -> Result<Working, ActorProcessingErr> {
-        if let Some(lost) = context.standing.position() {
-            report_failed(
-                &context,
-                lost.task,
-                lost.attempt,
-                "the worker died and was restarted",
-            );
-        }
+        report_lost(&context, "the worker died and was restarted");
         context.rest();
         Ok(Working {
             context,
@@ -290,6 +283,13 @@ fn report_failed(context: &Context, task: TaskId, attempt: u32, reason: &str) {
         reason: reason.into(),
     };
     context.outbox.report(task, attempt, report);
+}
+
+/// Says of the run, which cannot say it itself any more, that it is lost.
+fn report_lost(context: &Context, reason: &str) {
+    if let Some(lost) = context.standing.position() {
+        report_failed(context, lost.task, lost.attempt, reason);
+    }
 }
 
 /// It goes, and those who are left need not find out by themselves.
@@ -421,13 +421,22 @@ impl Working {
         self.runs += 1;
         self.context.standing.enter(task, matched.attempt);
         let context = Arc::clone(&self.context);
-        let driver = tokio::spawn(run::drive(context, place, matched, berth, receiver));
-        let abort = driver.abort_handle();
+        let driver = run::drive(Arc::clone(&context), place, matched, berth, receiver);
+        let ending = guard(context, tokio::spawn(driver));
+        let worker = myself.clone();
         self.run = Some(Running {
             number,
             task,
             orders,
-            driver: tokio::spawn(guard(myself.clone(), number, driver, abort)),
+            driver: tokio::spawn(async move {
+                let ending = ending.await;
+                // A worker that is gone has a successor, which knows.
+                let _ = worker.cast(WorkerMsg::Ended {
+                    run: number,
+                    ending: ending.clone(),
+                });
+                ending
+            }),
         });
     }
 
@@ -485,30 +494,23 @@ impl Working {
     }
 }
 
-/// Tells the worker how a run ended, a panic included. Aborted, it takes the run along.
-async fn guard(
-    worker: ActorRef<WorkerMsg>,
-    run: u64,
-    driver: JoinHandle<Ending>,
-    abort: tokio::task::AbortHandle,
-) -> Ending {
+/// How a run ended; one that died has failed, and that is reported. Aborted, it takes the run along.
+async fn guard(context: Arc<Context>, driver: JoinHandle<Ending>) -> Ending {
     struct Guard(tokio::task::AbortHandle);
     impl Drop for Guard {
         fn drop(&mut self) {
             self.0.abort();
         }
     }
-    let _guard = Guard(abort);
-    let ending = driver.await.unwrap_or_else(|e| Ending::Failed {
-        task_fault: false,
-        reason: format!("the run died: {e}"),
-    });
-    // A worker that is gone has a successor, which knows.
-    let _ = worker.cast(WorkerMsg::Ended {
-        run,
-        ending: ending.clone(),
-    });
-    ending
+    let _guard = Guard(driver.abort_handle());
+    driver.await.unwrap_or_else(|e| {
+        let reason = format!("the run died: {e}");
+        report_lost(&context, &reason);
+        Ending::Failed {
+            task_fault: false,
+            reason,
+        }
+    })
 }
 
 /// Refuses a task that does not fit; `available` is nothing where the system does not say.
