@@ -256,6 +256,15 @@ impl Network {
         }
     }
 
+    /// The coordinator says nothing any more, and hears nothing.
+    pub fn stop_coordinator(&self) {
+        self.coordinator.signal(Signal::STOP);
+    }
+
+    pub fn continue_coordinator(&self) {
+        self.coordinator.signal(Signal::CONT);
+    }
+
     /// Waits until every miner is there and has no task: the coordinator tells no other way.
     pub async fn all_free(&self, client: &Client) {
         loop {
