@@ -7,6 +7,8 @@
 
 mod rate;
 
+use std::ops::Range;
+
 use cryptomind_protocol::task::{DecayGroup, Optimizer, TrainSpec};
 
 use crate::kernel::descent::{self, Arena, Kind, Scale, Segment};
@@ -110,19 +112,40 @@ impl Rule {
         self.rate.after(done)
     }
 
-    /// Writes to `to` what becomes of `from` by `gradients`, sums over `count` samples. Both states
-    /// were made for this rule.
-    pub(crate) fn apply(&self, from: &State, gradients: &[f32], count: u32, to: &mut State) {
+    /// Whether a place of the next state follows from all gradients, not from its own alone: then it cannot be had
+    /// before they are all there.
+    pub(crate) const fn needs_all(&self) -> bool {
+        self.clip_norm.is_some()
+    }
+
+    /// Writes to this part of `to` what becomes of that of `from` by `gradients`, the whole arena of sums over `count`
+    /// samples; where not all of it is needed, the others' places are not read. Both states were made for this rule. Whatever
+    /// the parts of a state, it gets the same bits.
+    pub(crate) fn apply(
+        &self,
+        from: &State,
+        gradients: &[f32],
+        count: u32,
+        part: Range<usize>,
+        to: &mut State,
+    ) {
         to.step = from.step + 1;
         let scale = self.scale(gradients, count);
         let lr = self.rate.after(from.step);
         let parameters = Arena {
-            from: &from.parameters,
-            to: &mut to.parameters,
+            from: &from.parameters[part.clone()],
+            to: &mut to.parameters[part.clone()],
         };
         let mut moments = from.moments.iter().zip(&mut to.moments);
-        let mut moment = || moments.next().map(|(from, to)| Arena { from, to });
-        let (segments, threads) = (&self.segments, self.threads);
+        let mut moment = || {
+            let (from, to) = moments.next()?;
+            Some(Arena {
+                from: &from[part.clone()],
+                to: &mut to[part.clone()],
+            })
+        };
+        let segments = &descent::part(&self.segments, part.clone());
+        let (gradients, threads) = (&gradients[part.clone()], self.threads);
         match &self.formula {
             Formula::Adam(rule) => {
                 let (Some(first), Some(second)) = (moment(), moment()) else {

@@ -1,15 +1,19 @@
 //! A training session: one model, its parameters and its optimiser's state, step by step.
 //!
-//! A step is `grad_step` → (the ring sums [`Session::gradients`] over all members) → `apply` →
-//! `commit` or `discard`. `apply` writes a shadow; the committed state changes by `commit` and
-//! `restore` alone, so a step that is not confirmed by every member can be redone from the same
-//! bits. States: *idle*, *computed* (the arena holds a step's gradients), *prepared* (the shadow
-//! holds the next state). A call out of order is refused and changes nothing.
+//! A step is `grad_step` → (the ring sums [`Session::gradients`] over all members) → `apply`, at once or
+//! part by part as the sums come → `commit` or `discard`. `apply` writes a shadow; the committed state
+//! changes by `commit` and `restore` alone, so a step that is not confirmed by every member can be redone
+//! from the same bits. States: *idle*, *computed* (the arena holds a step's gradients), *applying* (parts of
+//! the shadow hold the next state), *prepared* (all of it does). A call out of order is refused and changes
+//! nothing.
 //!
 //! Not here: which samples make a batch (a function of seed, epoch and step, decided elsewhere),
 //! and how gradients travel.
 
+mod parts;
+
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use cryptomind_protocol::audit::Roots;
 use cryptomind_protocol::key::Hash;
@@ -28,6 +32,7 @@ use crate::profile::Profile;
 use crate::root::root;
 use crate::team::Team;
 use crate::weights::{self, Tensor};
+use parts::Parts;
 
 /// Named in a checkpoint's metadata; another format gets another number.
 const CHECKPOINT_FORMAT: &str = "cryptomind-checkpoint/1";
@@ -38,6 +43,8 @@ const MAX_STEP: u64 = 1 << 53;
 enum Phase {
     Idle,
     Computed,
+    /// The arena is of so many samples.
+    Applying(u32),
     Prepared,
 }
 
@@ -56,6 +63,8 @@ pub struct Session {
     shadow: State,
     gradients: Vec<f32>,
     phase: Phase,
+    /// What of the step is applied, or waits for the rest.
+    applied: Parts,
 }
 
 impl Session {
@@ -88,6 +97,7 @@ impl Session {
             shadow: committed.clone(),
             committed,
             phase: Phase::Idle,
+            applied: Parts::default(),
         })
     }
 
@@ -159,8 +169,14 @@ impl Session {
             Broken::NotFinite(broken) => self.refuse(broken),
             Broken::Engine(error) => error,
         })?;
-        self.phase = Phase::Computed;
+        self.begin_anew();
         Ok(loss)
+    }
+
+    /// Nothing of the computed step is applied.
+    fn begin_anew(&mut self) {
+        self.phase = Phase::Computed;
+        self.applied = Parts::default();
     }
 
     /// The arena: gradient sums in canonical order, for the ring to reduce in place.
@@ -197,31 +213,73 @@ impl Session {
     /// Refused: a count of 0, an arena without a step's gradients, a step that is prepared already,
     /// gradients or results that are not finite. Then nothing is prepared.
     pub fn apply(&mut self, global_count: u32) -> Result<(), EngineError> {
-        match self.phase {
-            Phase::Computed if global_count > 0 => {}
-            Phase::Computed => return Err(EngineError::Order("a step of 0 samples cannot be")),
-            Phase::Idle => return Err(EngineError::Order("no gradients: call grad_step first")),
-            Phase::Prepared => return Err(EngineError::Order("the step is prepared already")),
+        self.apply_part(0..self.parameter_count(), global_count)
+    }
+
+    /// [`Session::apply`] for a part of the arena that holds its sums over all members, while those of others are on their
+    /// way. In whatever order the parts come, they lead to the same bits. With the last of them the step is prepared. Where
+    /// gradients are clipped by the norm of them all, it is the last that does the work.
+    ///
+    /// Refused: as there; another count than that of the parts before, and what is no part of the arena or lies in one of those.
+    /// After numbers that are not finite all parts are to be applied anew.
+    pub fn apply_part(&mut self, part: Range<usize>, global_count: u32) -> Result<(), EngineError> {
+        self.check_part(&part, global_count)?;
+        if !self.applied.add(part.clone()) {
+            return Err(EngineError::Order("this part is applied already"));
         }
-        let (committed, shadow) = (&self.committed, &mut self.shadow);
-        let (rule, gradients) = (&self.rule, &self.gradients[..]);
-        let threads = self.team.threads();
-        let finite = |arena: &[f32]| all_finite(arena, threads);
-        let is_whole = self.team.run(|| {
-            finite(gradients) && {
-                rule.apply(committed, gradients, global_count, shadow);
-                finite(&shadow.parameters) && shadow.moments.iter().all(|moment| finite(moment))
-            }
-        });
-        if !is_whole {
-            return Err(self.broken_update());
+        self.phase = Phase::Applying(global_count);
+        let is_last = self.applied.values() == self.parameter_count();
+        let due = match self.rule.needs_all() {
+            false => part,
+            true if is_last => 0..self.parameter_count(),
+            true => return Ok(()),
+        };
+        if !self.update(due.clone(), global_count) {
+            self.begin_anew();
+            return Err(self.broken_update(due));
         }
-        self.phase = Phase::Prepared;
+        if is_last {
+            self.phase = Phase::Prepared;
+        }
         Ok(())
     }
 
-    /// Of the gradients or of what they made, the first layer's that is not finite.
-    fn broken_update(&self) -> EngineError {
+    /// Whether a part can be applied, as far as that does not depend on those before.
+    fn check_part(&self, part: &Range<usize>, global_count: u32) -> Result<(), EngineError> {
+        let refuse = |why| Err(EngineError::Order(why));
+        match self.phase {
+            Phase::Idle => return refuse("no gradients: call grad_step first"),
+            Phase::Prepared => return refuse("the step is prepared already"),
+            Phase::Applying(count) if count != global_count => {
+                return refuse("the parts of a step are of as many samples each");
+            }
+            Phase::Computed | Phase::Applying(_) => {}
+        }
+        if global_count == 0 {
+            return refuse("a step of 0 samples cannot be");
+        }
+        if part.start > part.end || part.end > self.parameter_count() {
+            return refuse("there is no such part of the arena");
+        }
+        Ok(())
+    }
+
+    /// Writes a part of the shadow; whether all numbers are finite.
+    fn update(&mut self, part: Range<usize>, global_count: u32) -> bool {
+        let (committed, shadow) = (&self.committed, &mut self.shadow);
+        let (rule, gradients) = (&self.rule, &self.gradients[..]);
+        let threads = self.team.threads();
+        let finite = |arena: &[f32]| all_finite(&arena[part.clone()], threads);
+        self.team.run(|| {
+            finite(gradients) && {
+                rule.apply(committed, gradients, global_count, part.clone(), shadow);
+                finite(&shadow.parameters) && shadow.moments.iter().all(|moment| finite(moment))
+            }
+        })
+    }
+
+    /// Of a part of the gradients or of what they made, the first layer's that is not finite.
+    fn broken_update(&self, part: Range<usize>) -> EngineError {
         let moments = self.shadow.moments.iter();
         let arenas = [
             (&self.gradients, "gradient"),
@@ -232,8 +290,8 @@ impl Session {
             .into_iter()
             .chain(moments)
             .filter_map(|(arena, what)| {
-                let place = arena.iter().position(|v| !v.is_finite())?;
-                Some((self.network.graph().layer_at(place), what))
+                let place = arena[part.clone()].iter().position(|v| !v.is_finite())?;
+                Some((self.network.graph().layer_at(part.start + place), what))
             });
         let (layer, what) = broken.next().unwrap_or((0, "update"));
         self.refuse(NotFinite { layer, what })

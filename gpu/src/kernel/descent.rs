@@ -45,6 +45,16 @@ fn within(
         .take_while(|(_, part)| !part.is_empty())
 }
 
+/// The segments of a part of the arena, counted from its beginning.
+pub fn part(segments: &[Segment], range: Range<usize>) -> Vec<Segment> {
+    let start = range.start;
+    let moved = |(kind, part): (Kind, Range<usize>)| Segment {
+        range: part.start - start..part.end - start,
+        kind,
+    };
+    within(segments, range).map(moved).collect()
+}
+
 /// Values before and after a step.
 pub struct Arena<'a> {
     /// Before.
@@ -346,6 +356,11 @@ mod tests {
         assert_eq!(found(1..3), [(Kind::Decay, 1..3)]);
         assert_eq!(found(5..7), [(Kind::Follow, 5..6), (Kind::Plain, 6..7)]);
         assert_eq!(found(12..12), []);
+        let moved = [segment(0..1, Kind::Follow), segment(1..4, Kind::Plain)];
+        let four = [segment(0..6, Kind::Follow), segment(6..12, Kind::Plain)];
+        assert_eq!(part(&four, 5..9), moved);
+        assert_eq!(part(&four, 0..12), four);
+        assert_eq!(part(&four, 9..9), []);
         assert_eq!(within(&[], 0..0).count(), 0);
     }
 

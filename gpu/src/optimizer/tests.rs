@@ -62,7 +62,7 @@ fn walk(train: &TrainSpec, gradients: &[[f64; 6]], start: [f64; 6], count: u32) 
     let mut next = state.clone();
     for g in gradients {
         let sums = g.map(|g| (g * f64::from(count)) as f32);
-        rule.apply(&state, &sums, count, &mut next);
+        rule.apply(&state, &sums, count, 0..6, &mut next);
         std::mem::swap(&mut state, &mut next);
     }
     assert_eq!(state.step, gradients.len() as u64);
@@ -410,7 +410,7 @@ fn each_place_is_computed_alike() {
     let rule = Rule::new(&spec(Optimizer::adamw(1e-2)), &tensors, 1);
     let state = State::new(vec![0.3; 37], &rule);
     let mut next = state.clone();
-    rule.apply(&state, &[0.7; 37], 3, &mut next);
+    rule.apply(&state, &[0.7; 37], 3, 0..37, &mut next);
     let bits: Vec<u32> = next.parameters.iter().map(|p| p.to_bits()).collect();
     assert!(bits.iter().all(|b| *b == bits[0]), "{bits:?}");
     assert_ne!(next.parameters[0], 0.3);
@@ -492,7 +492,7 @@ fn running_statistics_follow_and_keep_no_moments() {
         let mut next = state.clone();
         next.moments.iter_mut().for_each(|m| m.fill(f32::NAN));
         // Sums over four samples, of means 3 and 0.
-        rule.apply(&state, &[12.0, 0.0, 2.0], 4, &mut next);
+        rule.apply(&state, &[12.0, 0.0, 2.0], 4, 0..3, &mut next);
         assert_close(&next.parameters[..2], &[1.2, -1.8], 1e-6);
         assert_ne!(next.parameters[2], 0.5);
         for moment in &next.moments {
@@ -522,7 +522,7 @@ fn a_million_parameters_are_quick() {
             let mut times: Vec<_> = (0..50)
                 .map(|_| {
                     let start = std::time::Instant::now();
-                    rule.apply(&state, &gradients, 32, &mut next);
+                    rule.apply(&state, &gradients, 32, 0..LEN, &mut next);
                     std::mem::swap(&mut state, &mut next);
                     start.elapsed()
                 })

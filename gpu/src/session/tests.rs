@@ -10,6 +10,7 @@ pub(crate) mod layers;
 mod memory;
 mod naive;
 mod oracle;
+mod partwise;
 mod refusal;
 mod whole;
 
