@@ -601,12 +601,16 @@ pub enum TaskCommand {
         watch: bool,
     },
     /// Follow a task; Ctrl-C detaches and the task goes on
+    #[command(after_help = examples::TASK_WATCH)]
     Watch {
         /// Its id, or the beginning of it
         task: String,
         /// From this event on
         #[arg(long, default_value_t = 0)]
         from: u64,
+        /// Show where the last step's time went in place of the loss curve
+        #[arg(long)]
+        timeline: bool,
     },
     /// Wait until a task has ended
     Wait {

@@ -2,6 +2,7 @@
 //!
 //! On a terminal the curve and the bar stay at the bottom and sentences scroll above them; elsewhere
 //! there are plain lines, a progress line every tenth of the way. In JSON every event is a line.
+//! Where it is asked for, the newest step's timeline takes the curve's place, and follows progress lines.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,11 +10,12 @@ use std::fmt::Write as _;
 use cryptomind_protocol::NodeId;
 use cryptomind_protocol::audit::Part;
 use cryptomind_protocol::task::{Activity, Event, Metrics, TaskEvent};
+use cryptomind_protocol::timeline::Span;
 use indicatif::ProgressBar;
 
-use crate::chart;
 use crate::command::serve;
 use crate::output::{Output, Tone, printable};
+use crate::{chart, timeline};
 
 const CURVE_WIDTH: usize = 56;
 const CURVE_HEIGHT: usize = 6;
@@ -25,6 +27,8 @@ pub struct Follow {
     output: Output,
     bar: Option<ProgressBar>,
     points: Vec<chart::Point>,
+    /// The newest one; nothing where it is not asked for.
+    timeline: Option<Vec<Span>>,
     tenth: u64,
     indent: &'static str,
     /// What miners that prepare did before.
@@ -38,6 +42,7 @@ impl Follow {
             output,
             bar: None,
             points: Vec::new(),
+            timeline: None,
             tenth: 0,
             indent: "",
             before: BTreeMap::new(),
@@ -47,6 +52,12 @@ impl Follow {
     /// Indents every sentence, as a part of a longer story.
     pub fn indented(mut self, indent: &'static str) -> Self {
         self.indent = indent;
+        self
+    }
+
+    /// Shows where the last step's time went, in place of the loss curve.
+    pub fn with_timeline(mut self, is_asked: bool) -> Self {
+        self.timeline = is_asked.then(Vec::new);
         self
     }
 
@@ -60,11 +71,17 @@ impl Follow {
             total_steps,
             loss,
             samples_per_s,
+            ref timeline,
         } = event.event
         {
             self.points.push(chart::Point { step, value: loss });
             self.thin();
-            return self.progress(step, total_steps, loss, samples_per_s);
+            self.keep(timeline);
+            let is_said = self.progress(step, total_steps, loss, samples_per_s)?;
+            return match is_said {
+                true => self.say_timeline(timeline),
+                false => Ok(()),
+            };
         }
         if matches!(event.event, Event::Stored { .. } | Event::Settled { .. }) {
             self.finish();
@@ -120,38 +137,59 @@ impl Follow {
         }
     }
 
-    fn progress(&mut self, step: u64, total: u64, loss: f32, speed: u64) -> std::io::Result<()> {
+    /// Whoever does not say it any more leaves what was said last.
+    fn keep(&mut self, timeline: &[Span]) {
+        if let Some(newest) = self.timeline.as_mut().filter(|_| !timeline.is_empty()) {
+            *newest = timeline.to_vec();
+        }
+    }
+
+    fn say_timeline(&self, timeline: &[Span]) -> std::io::Result<()> {
+        let spans = self.timeline.as_ref().map_or(&[][..], |_| timeline);
+        let mut lines = timeline::draw(spans, self.output.width()).into_iter();
+        lines.try_for_each(|line| self.say(Tone::Dim, &line))
+    }
+
+    /// Whether it is said in a line, not drawn.
+    fn progress(&mut self, step: u64, total: u64, loss: f32, speed: u64) -> std::io::Result<bool> {
         if self.output.has_bars() {
             self.draw(step, total, loss, speed);
-            return Ok(());
+            return Ok(false);
         }
         let tenth = (step * 10).checked_div(total).unwrap_or_default();
         if tenth > self.tenth || self.points.len() == 1 {
             self.tenth = tenth;
-            return self.say(
-                Tone::Dim,
-                &format!("step {step:>6} of {total}   loss {loss:.4}   {speed} samples/s"),
-            );
+            let line = format!("step {step:>6} of {total}   loss {loss:.4}   {speed} samples/s");
+            self.say(Tone::Dim, &line)?;
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 
     fn draw(&mut self, step: u64, total: u64, loss: f32, speed: u64) {
         let template = "{msg}\n        {bar:56} {pos}/{len}  {prefix}";
-        let output = self.output;
+        let (output, picture) = (self.output, self.picture(total));
         let bar = self.bar.get_or_insert_with(|| output.bar(total, template));
         bar.set_length(total);
         bar.set_position(step);
         bar.set_prefix(format!("loss {loss:.4}  {speed} samples/s"));
-        bar.set_message(chart::draw(&self.points, total, CURVE_WIDTH, CURVE_HEIGHT).join("\n"));
+        bar.set_message(picture.join("\n"));
     }
 
-    /// Takes the bar away and leaves the curve, where one was drawn.
+    /// What stands above the bar. Of a member that does not say its timeline, the curve.
+    fn picture(&self, total: u64) -> Vec<String> {
+        match &self.timeline {
+            Some(spans) if !spans.is_empty() => timeline::draw(spans, self.output.width()),
+            _ => chart::draw(&self.points, total, CURVE_WIDTH, CURVE_HEIGHT),
+        }
+    }
+
+    /// Takes the bar away and leaves the picture, where one was drawn.
     pub fn finish(&mut self) {
         let Some(bar) = self.bar.take() else { return };
         let total = bar.length().unwrap_or_default();
         bar.finish_and_clear();
-        for line in chart::draw(&self.points, total, CURVE_WIDTH, CURVE_HEIGHT) {
+        for line in self.picture(total) {
             let _ = self.output.say(line);
         }
     }

@@ -20,6 +20,7 @@ mod platform;
 mod process;
 mod resolve;
 mod roles;
+mod timeline;
 mod training;
 
 use std::process::ExitCode;

@@ -170,6 +170,12 @@ impl Output {
         }
     }
 
+    /// Characters in a line of the terminal that bars are drawn on; 80 where there is none.
+    pub fn width(&self) -> usize {
+        let terminal = Table::new().use_stderr().width();
+        terminal.filter(|_| self.bars).map_or(80, usize::from)
+    }
+
     /// A bar on standard error; hidden where that is no terminal.
     pub fn bar(&self, total: u64, template: &str) -> ProgressBar {
         if !self.bars {

@@ -127,6 +127,7 @@ impl Market {
                 step: (run.step + dice.roll(8)).min(STEPS + 1),
                 loss: 1.0,
                 samples_per_s: 1,
+                timeline: Vec::new(),
             },
             9..=20 => Report::Checkpoint {
                 step: next,

@@ -12,6 +12,7 @@ use crate::cli::{GetArgs, InferArgs, ModelCommand};
 use crate::command::dataset::{access_text, shape};
 use crate::command::{files, interruptible, serve, task};
 use crate::context::Context;
+use crate::follow::Follow;
 use crate::resolve;
 
 /// Runs a `model` command. Following an inference has its own answer to Ctrl-C.
@@ -75,7 +76,7 @@ fn row(item: &ItemView) -> Vec<String> {
 
 async fn infer(context: &Context, args: InferArgs) -> Result<()> {
     let (id, name) = interruptible(post(context, &args)).await?;
-    let ended = task::follow_or_detach(context, id, 0).await?;
+    let ended = task::follow_or_detach(context, id, 0, Follow::new(context.output)).await?;
     let dir = args.output.unwrap_or_else(|| PathBuf::from(name));
     interruptible(fetch(context, &ended, &dir)).await
 }

@@ -30,14 +30,20 @@ pub async fn run(context: &Context, command: TaskCommand) -> Result<()> {
     match command {
         TaskCommand::Submit { file, watch: true } => {
             let (task, _) = interruptible(submit(context, &file)).await?;
-            watch(context, task, 0).await
+            let screen = Follow::new(context.output);
+            watch(context, task, 0, screen).await
         }
         // Ctrl-C leaves a checkpoint.
         TaskCommand::RunLocal(args) => run_local::run(context, args).await,
-        TaskCommand::Watch { task, from } => {
+        TaskCommand::Watch {
+            task,
+            from,
+            timeline,
+        } => {
             let find = async { Ok(resolve::task(context.client().await?, &task).await?) };
             let task = interruptible(find).await?;
-            watch(context, task, from).await
+            let screen = Follow::new(context.output).with_timeline(timeline);
+            watch(context, task, from, screen).await
         }
         other => interruptible(run_short(context, other)).await,
     }
@@ -70,8 +76,8 @@ fn how_to_go_on(task: TaskId) -> String {
 }
 
 /// Follows a task to its end and says where its results are.
-async fn watch(context: &Context, task: TaskId, from: u64) -> Result<()> {
-    let ended = follow_or_detach(context, task, from).await?;
+async fn watch(context: &Context, task: TaskId, from: u64, screen: Follow) -> Result<()> {
+    let ended = follow_or_detach(context, task, from, screen).await?;
     if ended.item.is_some() || !ended.files.is_empty() {
         context
             .output
@@ -81,9 +87,14 @@ async fn watch(context: &Context, task: TaskId, from: u64) -> Result<()> {
 }
 
 /// Follows a task to its end, or until Ctrl-C: then it goes on without us.
-pub async fn follow_or_detach(context: &Context, task: TaskId, from: u64) -> Result<TaskView> {
+pub async fn follow_or_detach(
+    context: &Context,
+    task: TaskId,
+    from: u64,
+    screen: Follow,
+) -> Result<TaskView> {
     tokio::select! {
-        ended = follow(context, task, from) => ended,
+        ended = follow(context, task, from, screen) => ended,
         _ = tokio::signal::ctrl_c() => Err(exit::interrupted("detached; the task goes on")
             .with_help(how_to_go_on(task))
             .into()),
@@ -91,9 +102,13 @@ pub async fn follow_or_detach(context: &Context, task: TaskId, from: u64) -> Res
 }
 
 /// Shows a task's events from number `from` on. An error where it ends otherwise than finished.
-async fn follow(context: &Context, task: TaskId, from: u64) -> Result<TaskView> {
+async fn follow(
+    context: &Context,
+    task: TaskId,
+    from: u64,
+    mut screen: Follow,
+) -> Result<TaskView> {
     let client = context.client().await?;
-    let mut screen = Follow::new(context.output);
     let mut events = client.watch(task, from);
     while let Some(event) = events.next().await {
         let event = event?;

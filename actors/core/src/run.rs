@@ -60,6 +60,7 @@ use cryptomind_protocol::speed::{Engine, RunStatistic};
 use cryptomind_protocol::task::{
     Event, Latency, Member, Metrics, Payment, ResultFile, TaskSpec, TaskState, Work,
 };
+use cryptomind_protocol::timeline::Span;
 use cryptomind_protocol::{AccountId, Amount, NodeId, PublicKey, Signed, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -330,6 +331,9 @@ pub struct Run {
     pub events: u64,
     /// Step of the last progress event.
     pub progress_step: u64,
+    /// Where that step's time went on the first rank; it is kept with no event.
+    #[serde(default)]
+    pub timeline: Vec<Span>,
     /// When the present state's timer ends.
     pub deadline: Timestamp,
     /// When the present pause began.
@@ -562,6 +566,7 @@ impl Run {
             payments: Vec::new(),
             events: 0,
             progress_step: 0,
+            timeline: Vec::new(),
             deadline,
             paused_at: now,
         };
@@ -918,8 +923,9 @@ impl Run {
                 step,
                 loss,
                 samples_per_s,
+                timeline,
             } if is_rank_0 => {
-                self.progress(step, loss, samples_per_s, now, effects);
+                self.progress(step, (loss, samples_per_s, timeline), now, effects);
             }
             Report::Progress { .. } => {}
             Report::Checkpoint {
@@ -1028,8 +1034,7 @@ impl Run {
     fn progress(
         &mut self,
         step: u64,
-        loss: f32,
-        samples_per_s: u64,
+        (loss, samples_per_s, timeline): (f32, u64, Vec<Span>),
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
@@ -1045,13 +1050,14 @@ impl Run {
         let total_steps = self.terms.extent.steps;
         let spacing = total_steps / MAX_PROGRESS_EVENTS;
         if self.progress_step == 0 || step >= self.progress_step + spacing || step == total_steps {
-            self.progress_step = step;
+            (self.progress_step, self.timeline) = (step, timeline);
             self.tell(
                 Event::Progress {
                     step,
                     total_steps,
                     loss,
                     samples_per_s,
+                    timeline: Vec::new(),
                 },
                 effects,
             );

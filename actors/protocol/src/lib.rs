@@ -39,6 +39,7 @@ pub mod speed;
 pub mod succession;
 pub mod task;
 pub mod time;
+pub mod timeline;
 pub mod train;
 pub mod transaction;
 

@@ -14,6 +14,7 @@ use crate::role::Role;
 use crate::speed::Engine;
 use crate::succession::Decision;
 use crate::task::{Activity, Latency, Member, Metrics, ResultFile, TaskSpec};
+use crate::timeline::Span;
 use crate::transaction::StoredReceipt;
 use crate::{AccountId, Amount, NodeId, PublicKey, Signed, TaskId, Timestamp};
 
@@ -297,6 +298,10 @@ pub enum Report {
         loss: f32,
         /// Samples a second, over the group.
         samples_per_s: u64,
+        /// Where the last step's time went on this member, at most [`MAX_SPANS`](crate::timeline::MAX_SPANS). Nothing where it
+        /// does not say.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        timeline: Vec<Span>,
     },
     /// This member's state after `step` steps. Every rank sends it; rank 0 with the stored checkpoint.
     Checkpoint {

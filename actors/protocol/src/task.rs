@@ -6,6 +6,7 @@ use crate::audit::{Part, TrailView};
 use crate::item::Access;
 use crate::model::{ModelError, ModelSpec};
 use crate::speed::SpeedBasis;
+use crate::timeline::Span;
 pub use crate::train::{DecayGroup, Optimizer, Schedule, TrainSpec};
 use crate::{AccountId, Amount, ItemId, NodeAddress, NodeId, TaskId, Timestamp};
 
@@ -509,6 +510,10 @@ pub enum Event {
         loss: f32,
         /// Samples a second, over the group.
         samples_per_s: u64,
+        /// Where the last step's time went on rank 0. Only the newest is kept: nothing where there was progress since, and
+        /// where it did not say.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        timeline: Vec<Span>,
     },
     /// A checkpoint is stored and verified, and earned.
     Checkpoint {

@@ -820,6 +820,7 @@ impl World {
                 step,
                 loss: 1.0,
                 samples_per_s: 1,
+                timeline: Vec::new(),
             };
             self.apply(node, MemberInput::News(progress));
         }

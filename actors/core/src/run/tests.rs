@@ -26,6 +26,7 @@ mod effort;
 mod leave;
 mod lives;
 mod newcomer;
+mod progress;
 mod promise;
 mod second;
 mod serve;
@@ -532,6 +533,7 @@ fn a_dead_member_is_not_paid_since_the_last_checkpoint() {
             step: 15,
             loss: 1.0,
             samples_per_s: 1,
+            timeline: Vec::new(),
         },
     );
     let reason = "silent".to_owned();
@@ -649,6 +651,7 @@ fn absurd_numbers_are_passed_over() {
             step: u64::MAX,
             loss: 0.0,
             samples_per_s: u64::MAX,
+            timeline: Vec::new(),
         },
     );
     let reason = "r".to_owned();
@@ -758,6 +761,7 @@ fn random_news(world: &mut World, dice: &mut Dice) {
             step,
             loss: 1.0,
             samples_per_s: 1,
+            timeline: Vec::new(),
         },
         4..=6 => Report::Checkpoint {
             step,

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cryptomind_protocol::NodeId;
@@ -35,7 +35,8 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, RingError>>;
 
 /// What a driver does next.
 pub(super) enum Job {
-    Sum(Wire, Buffer, Answer<Buffer>),
+    /// Answered by the sum and when it was there.
+    Sum(Wire, Buffer, Answer<(Buffer, Instant)>),
     Barrier(Answer<()>),
     /// Moves these bytes to the next rank, as all do, where nobody looks at them: how fast that is bounds every sum.
     Raw(Bytes, Answer<()>),
@@ -98,7 +99,8 @@ impl Driver {
             // Who does not wait for the answer any more does not need it.
             match job {
                 Job::Sum(wire, buffer, answer) => {
-                    let _ = answer.send(self.sum(wire, buffer).await);
+                    let sum = self.sum(wire, buffer).await;
+                    let _ = answer.send(sum.map(|sum| (sum, Instant::now())));
                 }
                 Job::Barrier(answer) => {
                     let _ = answer.send(self.barrier().await);

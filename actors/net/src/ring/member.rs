@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use cryptomind_protocol::ring::Wire;
@@ -54,14 +55,24 @@ pub struct Sent {
 }
 
 /// A sum under way: the buffer with everybody's sum, once it is there. Dropping it changes nothing but that nobody gets the sum.
-pub struct Summing(oneshot::Receiver<Result<Buffer, RingError>>);
+pub struct Summing(oneshot::Receiver<Result<(Buffer, Instant), RingError>>);
+
+impl Summing {
+    /// The buffer, and when everybody's sum was in it: whoever waits for it may have been busy with something else.
+    ///
+    /// # Errors
+    /// As without the time.
+    pub async fn timed(self) -> Result<(Buffer, Instant), RingError> {
+        self.0.await.unwrap_or(Err(RingError::Ended))
+    }
+}
 
 impl Future for Summing {
     type Output = Result<Buffer, RingError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = Pin::new(&mut self.0).poll(context);
-        answer.map(|answer| answer.unwrap_or(Err(RingError::Ended)))
+        answer.map(|answer| Ok(answer.unwrap_or(Err(RingError::Ended))?.0))
     }
 }
 
@@ -97,7 +108,7 @@ impl Ring {
         match &self.member {
             // Where it is not taken, its end of the answer is gone, which says so.
             Some(member) => drop(member.jobs.try_send(Job::Sum(wire, buffer, answer))),
-            None => drop(answer.send(Ok(buffer))),
+            None => drop(answer.send(Ok((buffer, Instant::now())))),
         }
         Summing(sum)
     }

@@ -21,7 +21,7 @@ signed-ticket = signed<ticket>
 ";
 
 /// Keys that a sender may leave out.
-const OPTIONAL: [&str; 31] = [
+const OPTIONAL: [&str; 32] = [
     "conditions",
     "help",
     "retry_after_ms",
@@ -53,6 +53,7 @@ const OPTIONAL: [&str; 31] = [
     "roots",
     "at_step_end",
     "newcomers",
+    "timeline",
 ];
 
 fn rules() -> BasicContext {

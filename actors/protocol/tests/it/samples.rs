@@ -38,6 +38,7 @@ use cryptomind_protocol::task::{
     Payment, Preference, Quote, Reason, Schedule, Split, TaskEvent, TaskSpec, TaskState, TaskView,
     TrainSpec, UsualWait, Work,
 };
+use cryptomind_protocol::timeline::{Span, Stage};
 use cryptomind_protocol::transaction::{
     Accepted, Action, Outcome, StoredReceipt, Transaction, sign_rotation,
 };
@@ -1030,6 +1031,7 @@ fn event_values() -> Vec<Event> {
             total_steps: 1350,
             loss: 0.7,
             samples_per_s: 90_000,
+            timeline: vec![],
         },
         Event::Checkpoint {
             step: 100,
@@ -1092,7 +1094,32 @@ fn event_values() -> Vec<Event> {
             name: "rig".into(),
             level: true,
         },
+        Event::Progress {
+            step: 46,
+            total_steps: 1350,
+            loss: 0.7,
+            samples_per_s: 90_000,
+            timeline: timeline(),
+        },
     ]
+}
+
+/// Two bundles of buckets: the first is applied while the second is on its way.
+fn timeline() -> Vec<Span> {
+    let spans = [
+        (Stage::Compute, 0, 4100),
+        (Stage::Ring, 1900, 2600),
+        (Stage::Apply, 4510, 210),
+        (Stage::Ring, 4100, 900),
+        (Stage::Apply, 5010, 190),
+        (Stage::Confirm, 5210, 330),
+    ];
+    let span = |(stage, begin_us, us)| Span {
+        stage,
+        begin_us,
+        us,
+    };
+    spans.map(span).to_vec()
 }
 
 fn events() -> Vec<Message> {
@@ -1849,6 +1876,7 @@ fn reports() -> Vec<Report> {
             step: 45,
             loss: 0.5,
             samples_per_s: 90_000,
+            timeline: vec![],
         },
         checkpoint(None),
         checkpoint(Some((file(), receipt()))),
@@ -1891,6 +1919,12 @@ fn reports() -> Vec<Report> {
         Report::Level {
             step: 1_234,
             fetched_bytes: 19_000,
+        },
+        Report::Progress {
+            step: 46,
+            loss: 0.5,
+            samples_per_s: 90_000,
+            timeline: timeline(),
         },
     ];
     all_variants!(

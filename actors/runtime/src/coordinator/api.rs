@@ -477,8 +477,9 @@ async fn send_events(
     let events = office
         .store
         .range::<EventRecord>(&first, &end, EVENTS_AT_ONCE, false);
-    let events = events.map_err(ErrorBody::internal)?;
+    let mut events = events.map_err(ErrorBody::internal)?;
     let mut progress = Progress::CaughtUp;
+    add_timeline(office, task, &mut events)?;
     if events.is_empty() && has_ended(office, task, *next)? {
         return Ok(Progress::Ended);
     }
@@ -499,6 +500,31 @@ async fn send_events(
 }
 
 /// Whether there is nothing to come from event `next` on.
+/// The newest progress event gets its timeline back: the run keeps it, and no other.
+fn add_timeline(
+    office: &Office,
+    task: TaskId,
+    events: &mut [EventRecord],
+) -> Result<(), ErrorBody> {
+    let newest = events
+        .iter_mut()
+        .rev()
+        .find_map(|record| match &mut record.event {
+            Event::Progress { step, timeline, .. } => Some((*step, timeline)),
+            _ => None,
+        });
+    let Some((step, timeline)) = newest else {
+        return Ok(());
+    };
+    let run = office.store.get::<Run>(task.as_bytes());
+    let run = run.map_err(ErrorBody::internal)?;
+    // Of a later step, it goes with that step's event.
+    if let Some(run) = run.filter(|run| run.progress_step == step) {
+        *timeline = run.timeline;
+    }
+    Ok(())
+}
+
 fn has_ended(office: &Office, task: TaskId, next: u64) -> Result<bool, ErrorBody> {
     let run = office
         .store

@@ -18,6 +18,7 @@ use cryptomind_protocol::probe::{Echo, LinkReport, MAX_REPORTS};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::succession::Decision;
 use cryptomind_protocol::task::ResultFile;
+use cryptomind_protocol::timeline::{MAX_SPANS, Span};
 use cryptomind_protocol::transaction::StoredReceipt;
 use cryptomind_protocol::{AccountId, ErrorBody, GenesisHash, NodeAddress, NodeId, Signed, TaskId};
 use cryptomind_storage::state::Batch;
@@ -472,12 +473,21 @@ fn check_files(files: &[ResultFile]) -> Result<(), ErrorBody> {
     ))
 }
 
+fn check_timeline(timeline: &[Span]) -> Result<(), ErrorBody> {
+    if timeline.len() <= MAX_SPANS {
+        return Ok(());
+    }
+    let message = format!("a timeline has at most {MAX_SPANS} spans");
+    Err(ErrorBody::user("bad_timeline", message))
+}
+
 /// A report whose texts and lists fit: others get them, and a frame has an end.
 fn vetted(report: Report) -> Result<Report, ErrorBody> {
     match &report {
         Report::Paused { ring_address, .. } => check_address(ring_address)?,
         Report::Serving { address, .. } => check_door(address)?,
         Report::Finished { files, .. } => check_files(files)?,
+        Report::Progress { timeline, .. } => check_timeline(timeline)?,
         Report::Checkpoint {
             stored: Some((file, _)),
             ..
@@ -549,5 +559,31 @@ async fn stream(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cryptomind_protocol::timeline::Stage;
+
+    use super::*;
+
+    #[test]
+    fn a_timeline_has_an_end() {
+        let span = Span {
+            stage: Stage::Ring,
+            begin_us: u64::MAX,
+            us: u64::MAX,
+        };
+        let progress = |spans| Report::Progress {
+            step: 1,
+            loss: 1.0,
+            samples_per_s: 1,
+            timeline: vec![span; spans],
+        };
+        let most = progress(MAX_SPANS);
+        assert_eq!(vetted(most.clone()), Ok(most));
+        let refused = vetted(progress(MAX_SPANS + 1)).unwrap_err();
+        assert_eq!(refused.code, "bad_timeline");
     }
 }

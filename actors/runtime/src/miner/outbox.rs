@@ -214,6 +214,7 @@ mod tests {
             step,
             loss: 1.0,
             samples_per_s: 1,
+            timeline: Vec::new(),
         }
     }
 

@@ -5,9 +5,10 @@
 //! hears [`Event`]s. Between legs the thread holds its state and waits.
 //!
 //! A step: the share of the global batch → gradient sums, which the ring adds up while others are still computed
-//! ([`exchange`]) → `apply` into the shadow → the ring adds up loss and count, and is through when every member has come so
-//! far → commit. Whatever breaks before that leaves the committed state as it was. While that last sum is under way the thread
-//! hashes what it computed, where roots are due; of each committed step it says what its node signs ([`words`]).
+//! ([`exchange`]) → `apply` into the shadow, of sums that are back while others are on their way → the ring adds up loss and
+//! count, and is through when every member has come so far → commit. Whatever breaks before that leaves the committed state as
+//! it was. While that last sum is under way the thread hashes what it computed, where roots are due; of each committed step it
+//! says what its node signs ([`words`]). Where a step's time goes is noted as it goes ([`timeline`]).
 //! Where a newcomer follows this member, it is passed the state and the sums ([`followers`]); of a newcomer, the thread takes them and
 //! computes nothing else ([`Trainer::follow`]).
 //! Nothing here knows of tasks' money, of storage or of the coordinator. When the run is gone, so is this thread: its
@@ -34,6 +35,7 @@ use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::model::ModelSpec;
 use cryptomind_protocol::ring::Wire;
 use cryptomind_protocol::task::{Split, TrainSpec};
+use cryptomind_protocol::timeline::{Span, Stage};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
@@ -43,12 +45,14 @@ mod alone;
 mod exchange;
 mod follow;
 mod followers;
+mod timeline;
 mod words;
 
 pub(crate) use alone::alone;
 use exchange::Exchange;
 pub use follow::Passed;
 pub use followers::Followers;
+use timeline::Timeline;
 use words::Words;
 
 /// Progress is told at most this often.
@@ -141,6 +145,8 @@ pub enum Event {
         loss: f32,
         /// Samples a second, over the group.
         samples_per_s: u64,
+        /// Where the last one's time went.
+        timeline: Vec<Span>,
     },
     /// A checkpoint is due.
     Checkpoint {
@@ -387,6 +393,7 @@ struct Bench {
     scaling: Scaling,
     order: Order,
     exchange: Exchange,
+    timeline: Timeline,
     words: Words,
     last_loss: Option<f32>,
     computed: Duration,
@@ -444,6 +451,7 @@ impl Bench {
             samples,
             scaling,
             order: Order::default(),
+            timeline: Timeline::new(),
             words: Words::new(),
             last_loss: None,
             computed: Duration::ZERO,
@@ -532,6 +540,7 @@ impl Bench {
                     step,
                     loss: self.last_loss.unwrap_or_default(),
                     samples_per_s,
+                    timeline: self.timeline.spans().to_vec(),
                 })?;
             }
             let is_checkpoint =
@@ -558,6 +567,7 @@ impl Bench {
 
     fn timed_step(&mut self, leg: &mut Leg, root_steps: &RootSteps) -> Result<u64, Halt> {
         let (begin, busy) = (Instant::now(), self.busy);
+        self.timeline.begin(begin);
         let samples = self.step(leg, root_steps)?;
         if let Some(times) = &self.told.times {
             // Where nobody reads them any more, nobody needs them.
@@ -573,9 +583,8 @@ impl Bench {
     fn step(&mut self, leg: &mut Leg, root_steps: &RootSteps) -> Result<u64, Halt> {
         leg.followers.welcome(&self.session);
         let (mine, global) = self.batch(leg.rank, leg.world);
-        let loss = self.gradients(leg, &mine)?;
+        let loss = self.gradients(leg, &mine, global)?;
         let begin = Instant::now();
-        self.session.apply(global)?;
         self.told.prepared.store(true, Ordering::SeqCst);
         leg.reach(Point::Applying, self.session.step());
         let is_called = leg.calls.load(Ordering::SeqCst);
@@ -588,6 +597,7 @@ impl Bench {
         let roots = is_due.then(|| self.session.prepared_roots()).flatten();
         self.busy += begin.elapsed();
         let sums = within(&self.runtime, &mut leg.leave, confirmed)?;
+        self.timeline.add(Stage::Confirm, begin, Instant::now());
         let (loss, count) = (sums.values[0], sums.values[1]);
         self.is_called = sums.values[2] == leg.world as f32;
         // Exact: a batch has at most 2^20 samples, and f32 holds whole numbers to 2^24.
@@ -612,8 +622,8 @@ impl Bench {
         Ok(u64::from(global))
     }
 
-    /// Puts the sums of the group's gradients in the arena, and returns this member's loss.
-    fn gradients(&mut self, leg: &mut Leg, mine: &[u32]) -> Result<f64, Halt> {
+    /// Prepares the step by the sums of the group's gradients, and returns this member's loss.
+    fn gradients(&mut self, leg: &mut Leg, mine: &[u32], global: u32) -> Result<f64, Halt> {
         let begin = Instant::now();
         let (ring, exchange) = (&leg.ring, &mut self.exchange);
         let is_alone = leg.world == 1;
@@ -626,15 +636,35 @@ impl Bench {
             }
         })?;
         exchange.finish(ring);
-        self.busy += begin.elapsed();
-        for (parts, summing) in self.exchange.take_under_way() {
-            let sums = within(&self.runtime, &mut leg.leave, summing)?;
+        self.spent(Stage::Compute, begin);
+        // What cannot be applied is told once all sums are there: the others need this member's part in each.
+        let mut applied = Ok(());
+        for bundle in self.exchange.take_under_way() {
+            let (sums, at) = within(&self.runtime, &mut leg.leave, bundle.summing.timed())?;
             let begin = Instant::now();
-            self.exchange.put(parts, sums, self.session.gradients());
+            self.timeline.add(Stage::Ring, bundle.since, at);
+            let arena = self.session.gradients();
+            let places = self.exchange.put(bundle.parts, sums, arena);
             leg.reach(Point::Summing, step);
-            self.busy += begin.elapsed();
+            let apply = |place| self.session.apply_part(place, global);
+            applied = applied.and_then(|()| places.into_iter().try_for_each(apply));
+            self.spent(Stage::Apply, begin);
+        }
+        applied?;
+        if !self.session.is_prepared() {
+            // Nothing went around.
+            let begin = Instant::now();
+            self.session.apply(global)?;
+            self.spent(Stage::Apply, begin);
         }
         Ok(loss)
+    }
+
+    /// Notes what this thread did since `begin`.
+    fn spent(&mut self, stage: Stage, begin: Instant) {
+        let end = Instant::now();
+        self.busy += end - begin;
+        self.timeline.add(stage, begin, end);
     }
 
     fn commit(&mut self) {

@@ -19,6 +19,7 @@ fn progress(step: u64) -> Report {
         step,
         loss: 1.0,
         samples_per_s: 1,
+        timeline: Vec::new(),
     }
 }
 

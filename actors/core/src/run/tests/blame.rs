@@ -24,6 +24,7 @@ fn crash_all(world: &mut World, members: &[u8], step: u64) {
         step,
         loss: 1.0,
         samples_per_s: 1,
+        timeline: Vec::new(),
     };
     world.report(members[0], progress);
     members.iter().for_each(|n| crash(world, *n));

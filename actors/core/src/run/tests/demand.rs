@@ -31,6 +31,7 @@ fn a_task_asks_for_what_is_not_verified_yet() {
             step: 30,
             loss: 1.0,
             samples_per_s: 1,
+            timeline: Vec::new(),
         },
     );
     assert_eq!(left(&world), 400, "a word is no work");

@@ -201,6 +201,7 @@ fn other_reports_earn_nothing_in_a_session() {
             step: 500,
             loss: 0.0,
             samples_per_s: 1,
+            timeline: Vec::new(),
         },
         Report::Checkpoint {
             step: 500,

@@ -54,6 +54,7 @@ pub(super) fn progress(world: &mut World, step: u64) {
         step,
         loss: 1.0,
         samples_per_s: 1,
+        timeline: Vec::new(),
     };
     world.report(1, report);
 }

@@ -199,6 +199,7 @@ impl Engine {
             step,
             loss: 1.0,
             samples_per_s: 1,
+            timeline: Vec::new(),
         };
         self.report(at, 0.0, first, attempt, progress);
         let wait_ms = if self.is_due(at, step) {

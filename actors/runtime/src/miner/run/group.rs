@@ -398,10 +398,12 @@ impl Group {
                 step,
                 loss,
                 samples_per_s,
+                timeline,
             }) => Input::News(Report::Progress {
                 step,
                 loss,
                 samples_per_s,
+                timeline,
             }),
             Some(Event::Checkpoint {
                 step,

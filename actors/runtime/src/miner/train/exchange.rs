@@ -1,8 +1,10 @@
 //! A step's gradients on their way around the ring: they leave as the backward pass makes them, and come back as sums.
 //!
 //! Small buckets travel together, since each collective costs the ring's round trip; the backward pass does not wait for any.
-//! Nothing is written to the session before all sums are there. What a coarse wire format rounds off is kept here, as
+//! Nothing is written to the session before that pass is through. What a coarse wire format rounds off is kept here, as
 //! part of the state after the step: it counts once the step is committed.
+
+use std::time::Instant;
 
 use cryptomind_gpu::Bucket;
 use cryptomind_net::ring::{Buffer, Ring, Summing};
@@ -21,7 +23,7 @@ pub(super) struct Exchange {
     /// Whether the latter is of this step.
     is_known: bool,
     filling: Bundle,
-    under_way: Vec<(Vec<Part>, Summing)>,
+    under_way: Vec<UnderWay>,
     /// Memory of earlier bundles.
     spare: Vec<Bundle>,
 }
@@ -34,6 +36,14 @@ struct Bundle {
 }
 
 type Part = std::ops::Range<usize>;
+
+/// A bundle on the ring.
+pub(super) struct UnderWay {
+    pub(super) parts: Vec<Part>,
+    pub(super) summing: Summing,
+    /// When it left.
+    pub(super) since: Instant,
+}
 
 impl Exchange {
     /// For a model with so many parameters.
@@ -84,16 +94,20 @@ impl Exchange {
     fn start(&mut self, ring: &Ring) {
         let next = self.spare.pop().unwrap_or_default().emptied();
         let Bundle { parts, buffer } = std::mem::replace(&mut self.filling, next);
-        self.under_way.push((parts, ring.sum(self.wire, buffer)));
+        self.under_way.push(UnderWay {
+            parts,
+            summing: ring.sum(self.wire, buffer),
+            since: Instant::now(),
+        });
     }
 
     /// The sums that are under way, in the order in which they end.
-    pub(super) fn take_under_way(&mut self) -> Vec<(Vec<Part>, Summing)> {
+    pub(super) fn take_under_way(&mut self) -> Vec<UnderWay> {
         std::mem::take(&mut self.under_way)
     }
 
-    /// Writes a bundle's sums to their places in the arena, and keeps what was rounded off.
-    pub(super) fn put(&mut self, parts: Vec<Part>, buffer: Buffer, arena: &mut [f32]) {
+    /// Writes a bundle's sums to their places in the arena, which it returns, and keeps what was rounded off.
+    pub(super) fn put(&mut self, parts: Vec<Part>, buffer: Buffer, arena: &mut [f32]) -> Vec<Part> {
         let mut at = 0;
         for part in &parts {
             let place = at..at + part.len();
@@ -103,8 +117,10 @@ impl Exchange {
                 self.owed_next[part.clone()].copy_from_slice(&buffer.residual[place]);
             }
         }
+        let places = joined(&parts);
         self.spare.push(Bundle { parts, buffer });
         self.is_known = true;
+        places
     }
 
     /// The step is committed. What is owed stays owed where nobody else took part in it.
@@ -119,6 +135,18 @@ impl Exchange {
         self.owed.fill(0.0);
         self.is_known = false;
     }
+}
+
+/// The same places with neighbours as one: buckets come last layer first.
+fn joined(parts: &[Part]) -> Vec<Part> {
+    let mut joined: Vec<Part> = Vec::new();
+    for part in parts {
+        match joined.last_mut() {
+            Some(last) if last.start == part.end => last.start = part.start,
+            _ => joined.push(part.clone()),
+        }
+    }
+    joined
 }
 
 impl Bundle {
@@ -144,6 +172,14 @@ mod tests {
         };
         let whole = std::iter::once(0..2).collect();
         exchange.put(whole, buffer, &mut [0.0; 2]);
+    }
+
+    #[test]
+    fn neighbours_are_one_place() {
+        assert_eq!(joined(&[90..100, 70..90, 60..70]), [60..100]);
+        assert_eq!(joined(&[90..100, 60..70, 50..60]), [90..100, 50..70]);
+        assert_eq!(joined(&[0..1, 1..2]), [0..1, 1..2]);
+        assert_eq!(joined(&[]), []);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::*;
 
 mod follow;
+mod spans;
 mod trail;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -116,6 +117,7 @@ struct Heard {
     checkpoints: Vec<(u64, Hash)>,
     states: Vec<Vec<u8>>,
     progress: Vec<(u64, f32)>,
+    timelines: Vec<Vec<Span>>,
     words: Vec<(u64, Vec<Commitment>)>,
     done: Option<Box<Done>>,
 }
@@ -133,7 +135,15 @@ async fn hear(trainer: &mut Trainer) -> Heard {
                 heard.checkpoints.push((step, fingerprint));
                 heard.states.extend(state);
             }
-            Event::Progress { step, loss, .. } => heard.progress.push((step, loss)),
+            Event::Progress {
+                step,
+                loss,
+                timeline,
+                ..
+            } => {
+                heard.progress.push((step, loss));
+                heard.timelines.push(timeline);
+            }
             Event::Committed { first, steps } => {
                 let last = heard.checkpoints.last().map_or(0, |c| c.0);
                 assert!(first > last, "before the checkpoint of its last step");
