@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 
+use cryptomind_core::batch::Shares;
 use cryptomind_core::member::{
     Effect as MemberEffect, Ending, FOLLOW_LIMIT_MS, Footing, Input as MemberInput,
     Member as Machine, Order, Place,

@@ -1,5 +1,8 @@
 //! Which samples a step trains on, and which of them a rank takes.
 //!
+//! **Used by** the training thread, which computes its rank's part, and by the coordinator, which holds what a rank signed
+//! against that: so both cut by the same lines.
+//!
 //! The global batch is a function of (seed, epoch, step) and of nothing else: not of the group's
 //! size, not of who computes. So a run that lost a member, or was resumed elsewhere, goes on with
 //! the very samples that it would have had.
@@ -8,7 +11,14 @@
 //! driven by BLAKE3's extendable output under (seed, epoch). The order is part of what a task
 //! pays for: a test pins it.
 
+use std::ops::Range;
+
 use blake3::OutputReader;
+use cryptomind_protocol::NodeId;
+use cryptomind_protocol::batch::Weight;
+use serde::{Deserialize, Serialize};
+
+use crate::division::divide;
 
 /// The order of one epoch's samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,30 +58,78 @@ pub const fn place(step: u64, steps_per_epoch: u64) -> (u64, u64) {
     (step / steps_per_epoch, step % steps_per_epoch)
 }
 
-/// The samples of `batch` that rank `rank` of `world` computes: the ranks' parts are contiguous, follow
-/// one another, and differ by one sample at most. Nothing for a rank that does not exist.
-pub fn share(batch: &[u32], rank: u32, world: u32) -> &[u32] {
-    if rank >= world {
-        return &[];
-    }
-    let samples = batch.len() as u64;
-    let cut = |rank| cut(samples, rank, world) as usize;
-    &batch[cut(rank)..cut(rank + 1)]
-}
+/// How a group divides its batches: a weight for each rank, for as long as the attempt lasts.
+///
+/// The ranks' parts of a batch are contiguous, follow one another, and are together the batch. A rank's part differs by less
+/// than one sample from what its weight makes of the whole: see [`divide`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Shares(Vec<Weight>);
 
-/// How many of a batch of so many samples rank `rank` of `world` computes: the length of its [`share`].
-pub const fn share_len(samples: u32, rank: u32, world: u32) -> u32 {
-    if rank >= world {
-        return 0;
+impl Shares {
+    /// Of ranks with these weights.
+    pub const fn new(weights: Vec<Weight>) -> Self {
+        Self(weights)
     }
-    (cut(samples as u64, rank + 1, world) - cut(samples as u64, rank, world)) as u32
-}
 
-/// Where the share of rank `rank` begins.
-const fn cut(samples: u64, rank: u32, world: u32) -> u64 {
-    let (part, more) = (samples / world as u64, samples % world as u64);
-    let rank = rank as u64;
-    part * rank + if more < rank { more } else { rank }
+    /// Of so many ranks that compute alike.
+    pub fn equal(world: u32) -> Self {
+        Self(vec![Weight::default(); world as usize])
+    }
+
+    /// Of `world` ranks as messages tell them, who say nothing of ranks that compute alike. Nothing where they are about
+    /// another number of ranks.
+    pub fn told(weights: &[Weight], world: usize) -> Option<Self> {
+        match weights.len() {
+            0 => Some(Self::equal(u32::try_from(world).ok()?)),
+            count => (count == world).then(|| Self(weights.to_vec())),
+        }
+    }
+
+    /// The weights by rank.
+    pub fn weights(&self) -> &[Weight] {
+        &self.0
+    }
+
+    /// As messages tell them.
+    pub fn tell(&self) -> Vec<Weight> {
+        match self.0.windows(2).all(|pair| pair[0] == pair[1]) {
+            true => Vec::new(),
+            false => self.0.clone(),
+        }
+    }
+
+    /// Of `after`, where `before` had these: each keeps its weight. Whoever had none weighs as much as the heaviest.
+    #[must_use]
+    pub fn kept(&self, before: &[NodeId], after: &[NodeId]) -> Self {
+        let heaviest = self.0.iter().max().copied().unwrap_or_default();
+        let weight = |node: &NodeId| {
+            let rank = before.iter().position(|known| known == node);
+            let weight = rank.and_then(|rank| self.0.get(rank));
+            weight.copied().unwrap_or(heaviest)
+        };
+        Self(after.iter().map(weight).collect())
+    }
+
+    /// The samples of `batch` that a rank computes. Nothing for a rank that does not exist.
+    pub fn part<'a>(&self, batch: &'a [u32], rank: u32) -> &'a [u32] {
+        let range = self.range(batch.len() as u64, rank);
+        &batch[range.start as usize..range.end as usize]
+    }
+
+    /// How many of a batch of so many samples a rank computes: the length of its [`Shares::part`].
+    pub fn part_len(&self, samples: u32, rank: u32) -> u32 {
+        let range = self.range(samples.into(), rank);
+        // No longer than the batch.
+        (range.end - range.start) as u32
+    }
+
+    fn range(&self, samples: u64, rank: u32) -> Range<u64> {
+        let weights: Vec<u64> = self.0.iter().map(|weight| weight.get().into()).collect();
+        let parts = divide(samples, &weights);
+        let rank = (rank as usize).min(parts.len());
+        let start = parts[..rank].iter().sum();
+        start..start + parts.get(rank).copied().unwrap_or_default()
+    }
 }
 
 /// Numbers drawn from BLAKE3 output in counter mode: the n-th word is the same on every machine.

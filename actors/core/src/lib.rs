@@ -26,6 +26,7 @@ pub mod check;
 pub mod consensus;
 pub mod control;
 pub mod dice;
+pub mod division;
 pub mod exposure;
 pub mod journal;
 pub mod ledger;

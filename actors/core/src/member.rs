@@ -30,6 +30,7 @@ use cryptomind_protocol::ring::EVICT_MS;
 use cryptomind_protocol::task::ResultFile;
 use cryptomind_protocol::{NodeId, TaskId, Timestamp};
 
+use crate::batch::Shares;
 use crate::run::PAUSE_LIMIT_MS;
 use crate::succession::{
     self, Coordinator, Decision, Message, Paused, Standing, Succession, Voter,
@@ -61,6 +62,8 @@ pub struct Place {
     pub members: Vec<NodeId>,
     /// Their ring sockets by rank.
     pub ring_addresses: Vec<String>,
+    /// How they divide their batches.
+    pub shares: Shares,
     /// This member's rank; of a newcomer that follows them, their number.
     pub rank: u32,
     /// Steps that are done.
@@ -82,6 +85,9 @@ impl From<&Match> for Place {
             attempt: matched.attempt,
             members: matched.members.iter().map(|m| m.node).collect(),
             ring_addresses: matched.ring_addresses.clone(),
+            // A match about another number of members is refused where it arrives.
+            shares: Shares::told(&matched.weights, matched.members.len())
+                .unwrap_or_else(|| Shares::new(matched.weights.clone())),
             rank: matched.rank,
             start_step: matched.start_step,
             resume: matched.resume.clone(),

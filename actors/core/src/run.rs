@@ -52,6 +52,7 @@
 //!
 //! **Is not**: the choice of a group (that is [`crate::market`]), nor money (that is [`crate::ledger`]).
 
+use cryptomind_protocol::batch::Weight;
 use cryptomind_protocol::block::{Ending, Share};
 use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::node::{Position, Report};
@@ -85,6 +86,7 @@ mod serve;
 mod settle;
 mod timers;
 mod trail;
+mod weigh;
 
 pub use blame::Charge;
 pub use effort::{Effort, Pace};
@@ -187,6 +189,12 @@ pub struct Seat {
     /// Steps that were done without it.
     #[serde(default)]
     pub from_step: u64,
+    /// Speed at this work as the market predicts it, in 10⁶ floating-point operations a second; 0 where nothing is known.
+    #[serde(default)]
+    pub mflops: u64,
+    /// How much of each batch it computes in this attempt.
+    #[serde(default)]
+    pub weight: Weight,
 }
 
 /// A member vouches for a checkpoint.
@@ -272,6 +280,9 @@ pub struct Run {
     /// Who was in it by rank when the attempt began: only a strict majority of these can form the next one by themselves.
     #[serde(default)]
     pub group: Vec<NodeId>,
+    /// What these weighed, by rank. Nothing: all alike.
+    #[serde(default)]
+    pub weights: Vec<Weight>,
     /// Nodes that failed this task, once a failure.
     pub strikes: Vec<NodeId>,
     /// Failures that may be the task's own fault.
@@ -540,6 +551,7 @@ impl Run {
             newcomers: Vec::new(),
             calls: false,
             group: Vec::new(),
+            weights: Vec::new(),
             strikes: Vec::new(),
             charges: Vec::new(),
             leaves: Vec::new(),
@@ -749,6 +761,12 @@ impl Run {
     }
 
     fn begin_attempt(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.weigh();
+        self.begin_as_weighed(now, effects);
+    }
+
+    /// With the weights that the members have.
+    fn begin_as_weighed(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.attempt += 1;
         // That others join says nothing against the group.
         if !std::mem::take(&mut self.calls) {
@@ -758,6 +776,7 @@ impl Run {
         // Whoever went back has to get there again before it can confirm it again.
         self.heard_since = None;
         self.group = self.nodes();
+        self.weights = self.seats.iter().map(|seat| seat.weight).collect();
         // What lies beyond is computed anew, by another group: its sums may round otherwise, so nothing said of it holds.
         let start = self.start_step;
         self.checkpoints.retain(|c| c.step <= start);
@@ -1073,6 +1092,8 @@ impl Seat {
             effort: Effort::default(),
             since: now,
             from_step,
+            mflops: offer.ability.mflops,
+            weight: Weight::default(),
             member: offer.member,
             ring_address: offer.ring_address,
             ready: false,

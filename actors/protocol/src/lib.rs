@@ -13,6 +13,7 @@
 pub mod address;
 pub mod api;
 pub mod audit;
+pub mod batch;
 pub mod blob;
 pub mod block;
 pub mod codec;

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::batch::Weight;
 use crate::blob::Source;
 use crate::item::{DatasetInfo, FileEntry, ModelInfo};
 use crate::key::Hash;
@@ -255,6 +256,9 @@ pub struct Match {
     pub members: Vec<Member>,
     /// Their ring sockets by rank.
     pub ring_addresses: Vec<String>,
+    /// How much of each batch each of them computes, by rank. Left out where all compute as much.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<Weight>,
     /// Who takes the state from the members to be one of them in an attempt to come, by [`crate::follow`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub newcomers: Vec<Newcomer>,

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use cryptomind_core::batch::{self, Epoch};
+use cryptomind_core::batch::{self, Epoch, Shares};
 use cryptomind_core::ring;
 use cryptomind_protocol::key::Hash;
 
@@ -20,8 +20,8 @@ pub type Value = (f32, u64);
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weights(pub [Value; VALUES]);
 
-/// How large the group was at each step.
-pub type Lineage = Vec<u8>;
+/// How the group divided the batch at each step.
+pub type Lineage = Vec<Shares>;
 
 static EPOCHS: LazyLock<Vec<Epoch>> =
     LazyLock::new(|| (0..8).map(|epoch| Epoch::new(1, epoch, SAMPLES)).collect());
@@ -38,12 +38,11 @@ fn mix(a: u64, b: u64) -> u64 {
 }
 
 /// The sums over a rank's share of the step after `step` steps, and how many samples that were.
-pub fn gradients(weights: &Weights, step: u64, rank: u32, world: u32) -> Vec<Value> {
+pub fn gradients(weights: &Weights, step: u64, rank: u32, shares: &Shares) -> Vec<Value> {
     let (epoch, place) = batch::place(step, STEPS_AN_EPOCH);
     let batch = EPOCHS[epoch as usize].step(place, GLOBAL_BATCH);
-    let share = batch::share(batch, rank, world);
     let mut sums: Vec<Value> = vec![(0.0, 0); VALUES + 1];
-    for sample in share {
+    for sample in shares.part(batch, rank) {
         for (at, (sum, weight)) in sums.iter_mut().zip(&weights.0).enumerate() {
             let drawn = mix((*sample).into(), at as u64);
             sum.0 += (drawn % 2003) as f32 / 977.0 - weight.0 / 7.0;
@@ -85,8 +84,8 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    pub fn after(&mut self, lineage: &[u8]) -> Weights {
-        let Some((world, before)) = lineage.split_last() else {
+    pub fn after(&mut self, lineage: &[Shares]) -> Weights {
+        let Some((shares, before)) = lineage.split_last() else {
             return Weights::default();
         };
         if let Some(known) = self.known.get(lineage) {
@@ -94,8 +93,9 @@ impl Oracle {
         }
         let weights = self.after(before);
         let step = before.len() as u64;
-        let parts: Vec<_> = (0..u32::from(*world))
-            .map(|rank| gradients(&weights, step, rank, (*world).into()))
+        let ranks = 0..shares.weights().len() as u32;
+        let parts: Vec<_> = ranks
+            .map(|rank| gradients(&weights, step, rank, shares))
             .collect();
         let after = applied(&weights, &folded(&parts));
         self.known.insert(lineage.to_vec(), after.clone());

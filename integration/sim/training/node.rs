@@ -101,6 +101,7 @@ pub struct RingEnd {
     pub key: u64,
     rank: usize,
     members: Vec<usize>,
+    shares: Shares,
     linked: [bool; 2],
     /// When the rank before and the next one were heard.
     heard: [u64; 2],
@@ -137,8 +138,8 @@ pub struct Node {
     pub stage: Stage,
     pub epoch: u64,
     footing: Option<Footing>,
-    /// How large the group was that the shadow comes from.
-    lineage_world: u8,
+    /// How the group divided the batch that the shadow comes from.
+    shadow_shares: Shares,
     leaves: bool,
     /// Whether it was called to leave where a step ends, and how many members are known to be.
     calls: bool,
@@ -447,8 +448,8 @@ impl World {
             Footing::Commit => {
                 let shadow = self.nodes[node].shadow.take().unwrap();
                 self.nodes[node].weights = shadow;
-                let world = self.nodes[node].lineage_world;
-                self.nodes[node].lineage.push(world);
+                let shares = self.nodes[node].shadow_shares.clone();
+                self.nodes[node].lineage.push(shares);
             }
             Footing::Begin => {
                 self.nodes[node].weights = Weights::default();
@@ -491,6 +492,7 @@ impl World {
             key,
             rank,
             members,
+            shares: place.shares,
             linked: [world == 1; 2],
             heard: [self.now; 2],
             sent: 0,
@@ -686,8 +688,8 @@ impl World {
             ring.members.len(),
             this.lineage.len() as u64,
         );
-        this.lineage_world = world as u8;
-        this.buffer = gradients(&this.weights, step, rank, world as u32);
+        this.buffer = gradients(&this.weights, step, rank, &ring.shares);
+        this.shadow_shares = ring.shares.clone();
         match world {
             1 => self.begin_apply(node),
             _ => self.enter_hop(node, 0),
@@ -800,9 +802,9 @@ impl World {
     fn commit(&mut self, node: usize) {
         let this = &mut self.nodes[node];
         let ring = this.ring.as_ref().unwrap();
-        let (key, rank, world) = (ring.key, ring.rank, ring.members.len());
+        let (key, rank) = (ring.key, ring.rank);
         this.weights = this.shadow.take().unwrap();
-        this.lineage.push(world as u8);
+        this.lineage.push(ring.shares.clone());
         let step = this.lineage.len() as u64;
         let this = &self.nodes[node];
         let (lineage, weights) = (&this.lineage, &this.weights);

@@ -168,7 +168,7 @@ impl Watch {
     /// The state is that of one machine: in integers of any, in floats of one that folds as these groups did.
     fn check(&self, node: usize, lineage: &Lineage, weights: &Weights) {
         let (same, alone) = ORACLE.with_borrow_mut(|oracle| {
-            let alone = vec![1; lineage.len()];
+            let alone = vec![Shares::equal(1); lineage.len()];
             (oracle.after(lineage), oracle.after(&alone))
         });
         let bits = |w: &Weights| w.0.map(|(float, int)| (float.to_bits(), int));

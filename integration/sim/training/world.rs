@@ -417,6 +417,7 @@ impl World {
             attempt: run.attempt,
             members: run.seats.iter().map(|seat| seat.member.node).collect(),
             ring_addresses: run.seats.iter().map(|s| s.ring_address.clone()).collect(),
+            shares: run.shares(),
             rank: rank as u32,
             start_step: run.start_step,
             resume: resume.clone(),
@@ -523,7 +524,8 @@ impl World {
                 },
                 ring_address,
                 engine: Engine::Cpu,
-                ability: Ability::new(100, 0),
+                // No two are as fast, so no two compute as much of a batch.
+                ability: Ability::new(1000 / (number as u64 + 2), 0),
             }),
             Request::Free => Input::Free(node),
             Request::Succeeded(decision) => Input::Succeeded {

@@ -6,6 +6,7 @@ use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 
 use cryptomind_actors::miner::train::{Event, Leg, Plan, StepTime, Trainer};
+use cryptomind_core::batch::Shares;
 use cryptomind_net::ring::RingSocket;
 use cryptomind_protocol::ErrorBody;
 use cryptomind_protocol::item::DataFormat;
@@ -85,6 +86,7 @@ async fn train(number: usize, socket: &RingSocket, order: Order) -> Result<Timed
         ring,
         rank: number as u32,
         world,
+        shares: Shares::equal(world),
         attempt: 1,
         leave,
         calls: Default::default(),

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! fetch      = max over members of (missing bytes ÷ rate from the best store)
-//! compute    = flops ÷ N ÷ slowest speed            shares are equal today: the slowest member sets the pace
+//! compute    = flops ÷ N ÷ slowest speed            as if shares were equal: by speed it is hardly ever longer
 //! exchange   = steps · 2(N−1) · max over the ring's links of (gradients ÷ N ÷ rate + latency)
 //! checkpoint = upload + (checkpoints − 1) · max(0, upload − time between two)     uploads run beside the work
 //! return     = result ÷ rate to the best store

@@ -127,8 +127,10 @@ impl Member {
         match rank.filter(|_| self.bound.is_some()) {
             Some(rank) => {
                 let successor = decision.successor.clone();
+                let shares = &self.place.shares;
                 let place = Place {
                     attempt: decision.attempt,
+                    shares: shares.kept(&self.place.members, members),
                     members: successor.members,
                     ring_addresses: successor.ring_addresses,
                     rank: rank as u32,

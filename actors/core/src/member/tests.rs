@@ -26,6 +26,7 @@ fn place(attempt: u32, world: u8, rank: u32, start_step: u64) -> Place {
         attempt,
         members: (0..world).map(node).collect(),
         ring_addresses: (0..world).map(|n| format!("h:{n}")).collect(),
+        shares: Shares::equal(world.into()),
         rank,
         start_step,
         resume: None,

@@ -1,7 +1,7 @@
 //! An attempt that members formed while the coordinator was away: see [`crate::succession`].
 //!
 //! It is adopted where the coordinator granted nothing after the attempt that they left: seats, ranks, addresses and the step to go
-//! on from become those that they agreed on, and whoever they do not name is lost by the usual rules. Where another attempt was
+//! on from become those that they agreed on, each weighs in a batch what it did before, and whoever they do not name is lost by the usual rules. Where another attempt was
 //! granted, theirs earns nothing: whoever is in it is told to stop, because its state is no longer that of the group. Members say
 //! [`Input::Succeeded`](super::Input::Succeeded) before all other news of that attempt; the answer to those that keep their seats is their place,
 //! with fresh tickets.
@@ -79,7 +79,7 @@ impl Run {
             seat.ring_address.clone_from(address);
         }
         (self.start_step, self.step) = (successor.start_step, successor.start_step);
-        self.begin_attempt(now, effects);
+        self.begin_as_weighed(now, effects);
         // What they vouch for may have waited for the lost ones alone.
         self.verify_checkpoints(now, effects);
         let goes_on = matches!(self.state, TaskState::Matched);

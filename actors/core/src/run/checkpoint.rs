@@ -121,11 +121,11 @@ impl Run {
         self.call_newcomers(effects);
     }
 
-    /// Earns the work up to `step`, for the present members.
+    /// Earns the work up to `step` for the present members, for each as much of it as it computes.
     pub(super) fn earn(&mut self, step: u64, effects: &mut Vec<Effect>) {
         let after = work_after(self, step);
         let amount = after.checked_sub(self.earned).unwrap_or(Amount::ZERO);
-        let shares = self.shares(amount, step).into_iter();
+        let shares = self.parts(amount, step).into_iter();
         let shares: Vec<_> = shares
             .filter(|(_, amount)| !amount.is_zero())
             .map(|(member, amount)| Share {
@@ -155,21 +155,17 @@ impl Run {
         }
     }
 
-    /// What was earned since the last verified checkpoint up to `step`, by rank: in equal parts for equally many steps, of which who
-    /// came later has fewer.
-    pub(super) fn shares(&self, amount: Amount, step: u64) -> Vec<(Member, Amount)> {
-        let from = |seat: &Seat| seat.from_step.max(self.verified_step);
-        let steps = self
-            .seats
-            .iter()
-            .map(|seat| step.saturating_sub(from(seat)));
-        let steps: Vec<_> = steps.collect();
-        let parts = price::split(amount, &steps);
-        self.seats
-            .iter()
-            .map(|seat| seat.member.clone())
-            .zip(parts)
-            .collect()
+    /// What was earned since the last verified checkpoint up to `step`, by rank, in the parts in which the members divide a batch: who is
+    /// given twice the work has twice the pay, and who came later is paid for as many steps less.
+    pub(super) fn parts(&self, amount: Amount, step: u64) -> Vec<(Member, Amount)> {
+        let part = |seat: &Seat| {
+            let steps = step.saturating_sub(seat.from_step.max(self.verified_step));
+            steps.saturating_mul(seat.weight.get().into())
+        };
+        let parts: Vec<_> = self.seats.iter().map(part).collect();
+        let parts = price::split(amount, &parts);
+        let members = self.seats.iter().map(|seat| seat.member.clone());
+        members.zip(parts).collect()
     }
 
     /// Members part in what they computed: a minority is lost; without a majority nobody is

@@ -21,6 +21,8 @@ use crate::market::{Expectation, Workload};
 
 /// How many times as long as expected the exchange takes in one of twenty runs where a link of the ring is only estimated.
 const ESTIMATE_DOUBT: u64 = 4;
+/// A speed is measured from this much computing on: a shorter time says more of the clock than of the machine.
+const MEASURED_MS: u64 = 1_000;
 /// Microseconds of a millisecond.
 const US_PER_MS: u64 = 1_000;
 
@@ -33,6 +35,12 @@ pub struct Effort {
     pub ms: u64,
     /// Of its claims in this attempt, milliseconds that are counted already.
     pub claimed_ms: u64,
+    /// The newest of its operations: what was counted before the last time counts for half of that, and so on.
+    #[serde(default)]
+    pub newest_flops: u64,
+    /// What these took, milliseconds.
+    #[serde(default)]
+    pub newest_ms: u64,
 }
 
 impl Effort {
@@ -40,6 +48,15 @@ impl Effort {
         self.flops = self.flops.saturating_add(flops);
         self.ms = self.ms.saturating_add(ms);
         self.claimed_ms = self.claimed_ms.saturating_add(claimed_ms);
+        self.newest_flops = (self.newest_flops / 2).saturating_add(flops);
+        self.newest_ms = (self.newest_ms / 2).saturating_add(ms);
+    }
+
+    /// Floating-point operations a millisecond, the newest first. Nothing of one that computed for less than
+    /// [`MEASURED_MS`].
+    pub(super) fn newest(&self) -> Option<f64> {
+        let is_measured = self.newest_ms >= MEASURED_MS;
+        is_measured.then(|| self.newest_flops as f64 / self.newest_ms as f64)
     }
 }
 
@@ -79,7 +96,7 @@ impl Pace {
     }
 
     /// What computing of so many steps is expected to take a group of so many members, milliseconds. Fewer members have larger
-    /// shares.
+    /// shares; that the slowest is given less than an equal one is not counted on.
     pub(super) fn compute_ms(self, steps: u64, members: usize) -> u64 {
         let each_us = self.alone_us / members.max(1) as u64;
         steps.saturating_mul(each_us) / US_PER_MS
@@ -123,13 +140,13 @@ impl Run {
         let Some(heard) = checkpoint.heard.filter(|_| to > from) else {
             return;
         };
-        let flops = self.flops_each(from, to);
+        let flops = self.flops_by_rank(from, to);
         let claims = self.claims(checkpoint);
         let wall = heard.ms_since(self.counted_at);
         let longest = claims.iter().flatten().max().copied().unwrap_or_default();
         let explained = longest.saturating_add(self.pace.allowed_ms(to - from));
         let unexplained = wall.saturating_sub(explained);
-        for (seat, claimed) in self.seats.iter_mut().zip(claims) {
+        for ((seat, claimed), flops) in self.seats.iter_mut().zip(claims).zip(flops) {
             if let Some(claimed) = claimed {
                 // Nobody computes longer than the time that has passed.
                 let counted = claimed.saturating_add(unexplained).min(wall);
@@ -139,11 +156,18 @@ impl Run {
         (self.counted_step, self.counted_at) = (to, heard);
     }
 
-    /// A member's part of these steps, floating-point operations.
-    fn flops_each(&self, from: u64, to: u64) -> u64 {
+    /// Each member's part of these steps, floating-point operations: the group that the attempt began with divided them.
+    fn flops_by_rank(&self, from: u64, to: u64) -> Vec<u64> {
         let samples = samples_after(self, to).saturating_sub(samples_after(self, from));
         let flops = u128::from(samples) * u128::from(self.terms.extent.flops_per_sample);
-        u64::try_from(flops / self.seats.len().max(1) as u128).unwrap_or(u64::MAX)
+        let shares = self.shares_of_group();
+        let all = shares.weights().iter().map(|w| u128::from(w.get()));
+        let all: u128 = all.sum();
+        let part = |seat: &Seat| {
+            let flops = flops.saturating_mul(seat.weight.get().into()) / all.max(1);
+            u64::try_from(flops).unwrap_or(u64::MAX)
+        };
+        self.seats.iter().map(part).collect()
     }
 
     /// By rank, how long each says that it computed since it was last counted; nothing of who says nothing.

@@ -149,7 +149,7 @@ impl Run {
         effects: &mut Vec<Effect>,
     ) {
         let done = work_after(self, self.step).checked_sub(work_after(self, self.verified_step));
-        let unpaid = self.shares(done.unwrap_or(Amount::ZERO), self.step);
+        let unpaid = self.parts(done.unwrap_or(Amount::ZERO), self.step);
         let remaining = self.seats.len().saturating_sub(lost.len()) as u32;
         let first = self.seats.first().map(|seat| seat.member.node);
         if lost.iter().any(|loss| Some(loss.node) == first) {

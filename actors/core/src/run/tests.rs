@@ -32,6 +32,7 @@ mod second;
 mod serve;
 mod timers;
 mod trail;
+mod weigh;
 
 const STEPS: u64 = 40;
 

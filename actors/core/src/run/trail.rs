@@ -21,7 +21,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Effect, Run};
 use crate::audit::Opened;
-use crate::batch;
 
 /// Steps that may wait until all members have spoken of them.
 pub const MAX_WAITING_STEPS: usize = 1024;
@@ -296,9 +295,9 @@ impl Run {
             ranks: &self.group,
             present: &present,
         };
-        let (world, work) = (self.group.len() as u32, &self.spec.work);
+        let (shares, work) = (self.shares_of_group(), &self.spec.work);
         let samples = self.terms.extent.samples.into();
-        let share = |step, rank| batch::share_len(batch_of(work, step, samples), rank, world);
+        let share = |step, rank| shares.part_len(batch_of(work, step, samples), rank);
         for odd in self.trail.compare(&group, share) {
             self.name(odd, effects);
         }

@@ -1959,6 +1959,7 @@ fn training_match() -> Match {
         members: vec![member()],
         ring_addresses: vec!["127.0.0.1:40001".into()],
         newcomers: vec![],
+        weights: vec![],
         rank: 0,
         start_step: 0,
         resume: None,
@@ -1975,6 +1976,12 @@ fn commands() -> Vec<Message> {
         model_files: vec![file()],
         start_step: 100,
         resume: Some(file()),
+        ..training_match()
+    };
+    let unequal = Match {
+        members: vec![member(), member()],
+        ring_addresses: vec!["127.0.0.1:40001".into(), "127.0.0.1:40002".into()],
+        weights: [1000, 125].map(|n| n.try_into().unwrap()).to_vec(),
         ..training_match()
     };
     let session = Match {
@@ -2031,6 +2038,7 @@ fn commands() -> Vec<Message> {
             at_step_end: true,
         },
         Command::Match(Box::new(newcomer)),
+        Command::Match(Box::new(unequal)),
     ];
     all_variants!(
         commands,

@@ -62,6 +62,7 @@ impl Desk {
                 .map(|seat| seat.ring_address.clone())
                 .collect(),
             newcomers: run.newcomers.iter().map(newcomer).collect(),
+            weights: run.shares().tell(),
             rank: rank as u32,
             start_step: run.start_step,
             resume: run

@@ -22,7 +22,7 @@ use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 
 use cryptomind_core::audit::RootSteps;
-use cryptomind_core::batch::{self, Epoch};
+use cryptomind_core::batch::{self, Epoch, Shares};
 use cryptomind_gpu::dataset::{self, DataError, Samples};
 use cryptomind_gpu::inference::Model;
 use cryptomind_gpu::session::Session;
@@ -101,6 +101,8 @@ pub struct Leg {
     pub rank: u32,
     /// Its number of members.
     pub world: u32,
+    /// How they divide their batches.
+    pub shares: Shares,
     /// Which attempt this is.
     pub attempt: u32,
     /// True, or closed: leave at once.
@@ -582,7 +584,7 @@ impl Bench {
     /// One step, to its commit. Returns the samples of the global batch.
     fn step(&mut self, leg: &mut Leg, root_steps: &RootSteps) -> Result<u64, Halt> {
         leg.followers.welcome(&self.session);
-        let (mine, global) = self.batch(leg.rank, leg.world);
+        let (mine, global) = self.batch(leg.rank, &leg.shares);
         let loss = self.gradients(leg, &mine, global)?;
         let begin = Instant::now();
         self.told.prepared.store(true, Ordering::SeqCst);
@@ -675,13 +677,10 @@ impl Bench {
     }
 
     /// This rank's share of the next step's batch, and the length of the whole batch.
-    fn batch(&mut self, rank: u32, world: u32) -> (Vec<u32>, u32) {
+    fn batch(&mut self, rank: u32, shares: &Shares) -> (Vec<u32>, u32) {
         let (train, samples) = (&self.plan.train, self.samples.len());
         let batch = self.order.batch(train, samples, self.session.step());
-        (
-            batch::share(batch, rank, world).to_vec(),
-            batch.len() as u32,
-        )
+        (shares.part(batch, rank).to_vec(), batch.len() as u32)
     }
 
     fn checkpoint(&mut self, rank: u32) -> Result<(), Halt> {

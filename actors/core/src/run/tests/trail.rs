@@ -3,7 +3,7 @@
 use cryptomind_protocol::audit::{Commitment, Commitments, Part, Roots, VERSION};
 
 use super::*;
-use crate::batch;
+use crate::batch::Shares;
 
 /// What rank `rank` of three honestly says of these steps.
 fn said(attempt: u32, rank: u32, steps: std::ops::RangeInclusive<u64>) -> Commitments {
@@ -11,7 +11,7 @@ fn said(attempt: u32, rank: u32, steps: std::ops::RangeInclusive<u64>) -> Commit
         let root = Hash::of(&step.to_be_bytes());
         Commitment {
             loss: 0.5,
-            samples: batch::share_len(10, rank, 3),
+            samples: Shares::equal(3).part_len(10, rank),
             roots: Some(Roots {
                 gradients: root,
                 parameters: root,
@@ -155,7 +155,7 @@ fn a_new_attempt_compares_anew_and_counts_on() {
     assert_eq!(hear(&mut world, 1, said(2, 0, 5..=6)), []);
     let of_two = |rank| {
         let mut said = said(2, rank, 6..=8);
-        (said.steps.iter_mut()).for_each(|step| step.samples = batch::share_len(10, rank, 2));
+        (said.steps.iter_mut()).for_each(|step| step.samples = Shares::equal(2).part_len(10, rank));
         said
     };
     let effects = hear(&mut world, 1, of_two(0));

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 
+use cryptomind_core::batch::Shares;
 use cryptomind_core::member::{self, Effect, Footing, Input, Member, Phase};
 use cryptomind_core::succession::{Paused, Voter};
 use cryptomind_net::ring::{Follower, Heard, Ring, RingError, RingPlan, RingSocket};
@@ -656,6 +657,7 @@ impl Group {
             ring,
             rank: place.rank,
             world: place.members.len() as u32,
+            shares: place.shares.clone(),
             attempt: place.attempt,
             leave,
             calls: Arc::clone(&calls),
@@ -790,6 +792,7 @@ fn is_for(matched: &Match, node: NodeId) -> bool {
     is_placed
         && !matched.members.is_empty()
         && matched.ring_addresses.len() == matched.members.len()
+        && Shares::told(&matched.weights, matched.members.len()).is_some()
 }
 
 fn refused(context: &Context, matched: &Match) -> Ending {
@@ -813,6 +816,7 @@ fn successor_of(matched: &Match, place: &member::Place) -> Match {
         attempt: place.attempt,
         members: place.members.iter().filter_map(member).collect(),
         ring_addresses: place.ring_addresses.clone(),
+        weights: place.shares.tell(),
         rank: place.rank,
         start_step: place.start_step,
         resume: place.resume.clone(),

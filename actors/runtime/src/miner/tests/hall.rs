@@ -450,6 +450,7 @@ impl Hall {
             members: members.iter().map(member).collect(),
             ring_addresses,
             newcomers: Vec::new(),
+            weights: Vec::new(),
             rank: 0,
             start_step: 0,
             resume: None,

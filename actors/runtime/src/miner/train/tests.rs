@@ -98,11 +98,16 @@ async fn started(plan: Plan) -> Trainer {
 }
 
 fn leg(ring: Ring, rank: u32, world: u32) -> (Leg, watch::Sender<bool>) {
+    leg_of(ring, rank, Shares::equal(world))
+}
+
+fn leg_of(ring: Ring, rank: u32, shares: Shares) -> (Leg, watch::Sender<bool>) {
     let (sender, leave) = watch::channel(false);
     let leg = Leg {
         ring,
         rank,
-        world,
+        world: shares.weights().len() as u32,
+        shares,
         attempt: 1,
         leave,
         calls: Default::default(),
@@ -243,15 +248,16 @@ async fn the_weights_of_a_table_answer_rows_as_they_are() {
 
 /// A group that trains from the beginning to the end: what each of its members said.
 async fn group(world: u32, plan: impl Fn() -> Plan) -> Vec<Heard> {
-    group_from(world, &plan, |_| None).await
+    group_from(Shares::equal(world), &plan, |_| None).await
 }
 
-/// The same, each rank from where `footing` says.
+/// The same, of ranks that divide each batch so, each from where `footing` says.
 async fn group_from(
-    world: u32,
+    shares: Shares,
     plan: &impl Fn() -> Plan,
     footing: impl Fn(u32) -> Option<Footing>,
 ) -> Vec<Heard> {
+    let world = shares.weights().len() as u32;
     let mut hearing = Vec::new();
     for (ring, rank) in rings(world).await.into_iter().zip(0..) {
         let mut trainer = started(plan()).await;
@@ -259,7 +265,7 @@ async fn group_from(
             trainer.stand(footing);
             assert!(matches!(next(&mut trainer).await, Event::Standing));
         }
-        let (leg, stay) = leg(ring, rank, world);
+        let (leg, stay) = leg_of(ring, rank, shares.clone());
         trainer.train(leg);
         hearing.push(tokio::spawn(async move {
             let heard = hear(&mut trainer).await;
@@ -343,7 +349,8 @@ async fn members_agree_at_every_checkpoint_and_learn_what_one_alone_learns() {
     }
 }
 
-/// However many members a group has, it goes the same way: sums are rounded in another order, and that is all.
+/// However many members a group has, and however they divide the batch, it goes the same way: sums are rounded in another order,
+/// and that is all.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_loss_goes_the_same_way_whatever_the_number_of_members() {
     const STEPS: usize = 100;
@@ -353,25 +360,30 @@ async fn the_loss_goes_the_same_way_whatever_the_number_of_members() {
         (plan.train.epochs, plan.train.checkpoint_steps) = (5, 1_000);
         plan
     };
+    let weighed = |weights: &[u32]| {
+        let weights = weights.iter().map(|n| (*n).try_into().unwrap());
+        Shares::new(weights.collect())
+    };
+    let unequal = [weighed(&[1000, 125]), weighed(&[300, 1000, 410])];
     let mut all = Vec::new();
-    for world in 1..=4 {
-        let heard = group(world, plan).await;
+    for shares in (1..=4).map(Shares::equal).chain(unequal) {
+        let heard = group_from(shares.clone(), &plan, |_| None).await;
         let losses: Vec<f32> = heard[0]
             .commitments()
             .iter()
             .map(|said| said.loss)
             .collect();
-        all.push((losses, accuracy(&heard)));
+        all.push((shares, losses, accuracy(&heard)));
     }
-    let (alone, right) = &all[0];
+    let (_, alone, right) = &all[0];
     assert!(alone.len() > STEPS && alone[STEPS] < alone[0] / 2.0);
-    for (world, (losses, reached)) in (1..).zip(&all) {
+    for (shares, losses, reached) in &all {
         let pairs = alone.iter().zip(losses).take(STEPS);
         let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(apart <= 1e-4, "{world} members: {apart}");
+        assert!(apart <= 1e-4, "{shares:?}: {apart}");
         assert!(
             (reached - right).abs() <= 0.01,
-            "{world}: {reached}, {right}"
+            "{shares:?}: {reached}, {right}"
         );
     }
 }

@@ -103,7 +103,7 @@ async fn shown(plan: impl Fn() -> Plan, state: &[u8], of_the_last: &[u8]) -> Run
         let state = if rank == 2 { of_the_last } else { state };
         Some(Footing::Restore(state.to_vec()))
     };
-    let heard = group_from(3, &plan, footing).await;
+    let heard = group_from(Shares::equal(3), &plan, footing).await;
     let mut run = run(&plan(), 3);
     for (heard, rank) in heard.into_iter().zip(0..) {
         for words in heard.words {

@@ -1,0 +1,230 @@
+//! How members divide a batch, and what that is worth.
+
+use cryptomind_protocol::Signed;
+use cryptomind_protocol::audit::{Commitment, Commitments, Part, VERSION};
+use cryptomind_protocol::succession::{Ballot, Decision, Successor, Vote};
+
+use super::*;
+use crate::audit::Opened;
+use crate::batch::Shares;
+use crate::succession::Proof;
+
+/// Members 1 to 3 run a task, of whom the market believes these speeds.
+fn running(mflops: [u64; 3]) -> World {
+    let mut world = World::new();
+    for (n, mflops) in (1..).zip(mflops) {
+        let mut offer = offer(n);
+        offer.ability.mflops = mflops;
+        world.feed(Input::Offered(offer));
+    }
+    world.pass(500);
+    (1..=3).for_each(|n| world.report(n, Report::Ready { fetched_bytes: 0 }));
+    assert_eq!(world.run.state, TaskState::Running);
+    world
+}
+
+fn seat(world: &World, n: u8) -> &Seat {
+    let mut seats = world.run.seats.iter();
+    seats.find(|seat| seat.member.node == node(n)).unwrap()
+}
+
+fn weights(world: &World, members: &[u8]) -> Vec<u32> {
+    let weight = |n: &u8| seat(world, *n).weight.get();
+    members.iter().map(weight).collect()
+}
+
+/// Each says that it computed so long until a checkpoint that comes after as long as the slowest took.
+fn computed(world: &mut World, step: u64, ms: [u64; 3]) {
+    world.now = world.now.plus_ms(ms.into_iter().max().unwrap());
+    let first = world.run.seats[0].member.node;
+    for (n, computed_ms) in (1..).zip(ms) {
+        let report = Report::Checkpoint {
+            step,
+            fingerprint: Hash::of(b"a state"),
+            computed_ms,
+            stored: (node(n) == first).then(|| (file(1), receipt())),
+        };
+        world.report(n, report);
+    }
+    assert_eq!(world.run.verified_step, step);
+}
+
+/// The ring breaks, all are there again.
+fn regroup(world: &mut World) {
+    let (broken, reason) = (world.run.attempt, "noise".to_owned());
+    let (committed, suspect) = (world.run.step, None);
+    let report = Report::RingBroken {
+        committed,
+        suspect,
+        reason,
+    };
+    world.report(1, report);
+    for n in 1..=3 {
+        let report = Report::Paused {
+            committed,
+            prepared: false,
+            ring_address: "h:1".into(),
+        };
+        world.feed(Input::Reported {
+            node: node(n),
+            attempt: broken + 1,
+            report,
+            stored_by: None,
+        });
+    }
+    assert_eq!(world.run.attempt, broken + 1);
+}
+
+#[test]
+fn who_is_believed_to_be_twice_as_fast_computes_and_earns_twice_as_much() {
+    let mut world = running([400, 200, 100]);
+    assert_eq!(weights(&world, &[1, 2, 3]), [1000, 500, 250]);
+    assert_eq!(world.run.shares().part_len(70, 0), 40);
+    (1..=4).for_each(|i| world.checkpoint(&[1, 2, 3], i * 10));
+    world.report(1, finished());
+    world.check_end(TaskState::Finished);
+    let work = world.work();
+    let paid = [1, 2, 3].map(|n| world.paid(n));
+    assert_eq!(paid.iter().sum::<u64>(), work);
+    for (paid, sevenths) in paid.into_iter().zip([4, 2, 1]) {
+        assert!(paid.abs_diff(work * sevenths / 7) <= 4, "{paid} of {work}");
+    }
+}
+
+#[test]
+fn within_an_attempt_no_weight_changes_and_the_next_one_goes_by_what_was_measured() {
+    let mut world = running([100; 3]);
+    computed(&mut world, 10, [4_000, 2_000, 8_000]);
+    assert_eq!(world.run.shares().tell(), []);
+    regroup(&mut world);
+    assert_eq!(weights(&world, &[1, 2, 3]), [500, 1000, 250]);
+    // As fast as they were, they took as long as each other with these shares: so it stays.
+    (1..=3).for_each(|n| world.report(n, Report::Ready { fetched_bytes: 0 }));
+    computed(&mut world, 20, [3_429; 3]);
+    regroup(&mut world);
+    assert_eq!(weights(&world, &[1, 2, 3]), [500, 1000, 250]);
+    // One slows down; what was measured before fades.
+    for step in [30, 40] {
+        (1..=3).for_each(|n| world.report(n, Report::Ready { fetched_bytes: 0 }));
+        computed(&mut world, step, [10_000, 5_000, 5_000]);
+        if step == 30 {
+            regroup(&mut world);
+        }
+    }
+    let effort = |n| seat(&world, n).effort;
+    assert!(effort(1).newest().unwrap() < effort(2).newest().unwrap() / 2.0);
+}
+
+#[test]
+fn a_moment_measures_nobody() {
+    let mut world = running([100, 100, 50]);
+    computed(&mut world, 10, [1, 300, 2]);
+    regroup(&mut world);
+    assert_eq!(weights(&world, &[1, 2, 3]), [1000, 1000, 500]);
+}
+
+/// Believed twice as fast as those that were measured turned out to be against what was believed of them.
+#[test]
+fn who_was_not_measured_is_judged_by_how_far_off_the_market_was() {
+    let mut world = running([100; 3]);
+    computed(&mut world, 10, [4_000, 4_000, 4_000]);
+    let measured = seat(&world, 1).effort.newest().unwrap();
+    let seat = world
+        .run
+        .seats
+        .iter_mut()
+        .find(|s| s.member.node == node(3));
+    let seat = seat.unwrap();
+    (seat.effort, seat.mflops) = (Effort::default(), 200);
+    regroup(&mut world);
+    assert!(measured > 0.0);
+    assert_eq!(weights(&world, &[1, 2, 3]), [500, 500, 1000]);
+}
+
+#[test]
+fn effort_follows_the_weights() {
+    let mut world = running([300, 100, 100]);
+    computed(&mut world, 10, [5_000; 3]);
+    let flops = [1, 2, 3].map(|n| seat(&world, n).effort.flops);
+    assert_eq!(weights(&world, &[1, 2, 3]), [1000, 333, 333]);
+    let all = samples_after(&world.run, 10) * world.run.terms.extent.flops_per_sample;
+    assert_eq!(flops, [1000, 333, 333].map(|weight| all * weight / 1666));
+}
+
+#[test]
+fn those_who_go_on_by_themselves_keep_their_weights() {
+    let mut world = running([400, 200, 100]);
+    computed(&mut world, 10, [2_000, 8_000, 8_000]);
+    let address = |n: &u8| format!("next:{n}");
+    let members = [2, 1];
+    let successor = Successor {
+        members: members.map(node).to_vec(),
+        ring_addresses: members.iter().map(address).collect(),
+        start_step: 10,
+    };
+    let vote = Vote {
+        version: 1,
+        task: world.run.task,
+        attempt: 1,
+        ballot: Ballot { round: 1, rank: 0 },
+        successor: successor.digest(),
+    };
+    let decision = Decision {
+        attempt: 2,
+        votes: members
+            .map(|n| Signed::sign(&vote, &NETWORK, key(n)))
+            .to_vec(),
+        successor,
+    };
+    let before = world.run.shares_of_group();
+    let group = world.run.group.clone();
+    world.feed(Input::Succeeded {
+        node: node(1),
+        proof: Box::new(Proof::of(&decision, &NETWORK).unwrap()),
+    });
+    assert_eq!((world.run.attempt, world.run.group.len()), (2, 2));
+    assert_eq!(weights(&world, &[2, 1]), [500, 1000]);
+    assert_eq!(world.run.shares(), before.kept(&group, &world.run.group));
+    assert_eq!(world.run.shares(), world.run.shares_of_group());
+}
+
+#[test]
+fn the_audit_expects_of_each_what_it_weighs() {
+    let mut world = running([400, 100, 100]);
+    let said = |rank: u32, samples| Commitments {
+        version: VERSION,
+        task: world.run.task,
+        attempt: 1,
+        rank,
+        first: 1,
+        steps: vec![Commitment {
+            loss: 0.5,
+            samples,
+            roots: None,
+        }],
+    };
+    // 10 by 4, 1 and 1: 6⅔, 1⅔, 1⅔. The third says that it computed a third of it.
+    let all = [7, 2, 3].into_iter().zip(0..);
+    let all: Vec<_> = all.map(|(samples, rank)| said(rank, samples)).collect();
+    for (said, rank) in all.into_iter().zip(0..) {
+        let node = world.run.seats[rank].member.node;
+        let opened = Box::new(Opened::assumed(said));
+        world.feed(Input::Committed { node, opened });
+    }
+    let parted = world.run.trail.view().unwrap().parted;
+    let parted: Vec<_> = parted.iter().map(|p| (p.node, p.part)).collect();
+    assert_eq!(parted, [(world.run.seats[2].member.node, Part::Samples)]);
+}
+
+/// Of a run that was stored before there were weights nothing is known of them, or of speeds.
+#[test]
+fn a_run_without_weights_divides_equally_until_it_knows_better() {
+    let mut world = running([400, 200, 100]);
+    world.run.weights.clear();
+    for seat in &mut world.run.seats {
+        (seat.weight, seat.mflops) = (Weight::default(), 0);
+    }
+    assert_eq!(world.run.shares_of_group(), Shares::equal(3));
+    regroup(&mut world);
+    assert_eq!(world.run.shares().tell(), []);
+}
