@@ -24,6 +24,7 @@ pub mod past;
 mod quote;
 pub mod rental;
 mod ring_order;
+mod ring_share;
 mod search;
 pub mod select;
 pub mod shortlist;

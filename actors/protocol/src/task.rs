@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::{Part, TrailView};
 use crate::item::Access;
 use crate::model::{ModelError, ModelSpec};
+use crate::ring::Wire;
 use crate::speed::SpeedBasis;
 use crate::timeline::Span;
 pub use crate::train::{DecayGroup, Optimizer, Schedule, TrainSpec};
@@ -373,8 +374,27 @@ pub struct Quote {
     pub usual_wait: Option<UsualWait>,
     /// Who could do it: the group that would be chosen now by rank, then the rest, best first; 200 at most.
     pub candidates: Vec<Candidate>,
+    /// What part of a step its exchange would take, in millionths; nothing where nothing is exchanged, or no link is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring_share_ppm: Option<u32>,
+    /// What would bring that down to a fifth, where it is more. Nothing then: neither a wire format nor a smaller group would.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ring_advice: Vec<RingAdvice>,
     /// What the figures rest on, and what stands in the way, for people.
     pub notes: Vec<String>,
+}
+
+/// The same task asked for otherwise, so that its steps wait less for the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingAdvice {
+    /// How gradients would travel.
+    pub wire: Wire,
+    /// How many miners.
+    pub miners: u32,
+    /// What part of a step its exchange would take then, in millionths.
+    pub share_ppm: u32,
+    /// Duration that one of two runs would not exceed, milliseconds.
+    pub time_p50_ms: u64,
 }
 
 /// A point of the loss curve.

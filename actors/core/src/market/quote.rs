@@ -10,6 +10,7 @@ use cryptomind_protocol::{AccountId, NodeId};
 
 use super::candidate::{Availability, Candidate};
 use super::expectation::Expectation;
+use super::ring_share::{self, MUCH_PPM, ring_share_ppm};
 use super::select::{MatchReport, Surroundings, Wanted, select};
 use super::verdict::Verdict;
 use crate::price::{FLOPS_PER_MICRO_CU, Terms};
@@ -40,11 +41,19 @@ pub fn quote(
 ) -> Quote {
     let wanted = Wanted::of(spec, terms);
     let now = select(&wanted, &candidates(miners, false), around);
-    let could = if now.chosen.is_empty() {
-        select(&wanted, &candidates(miners, true), around)
+    let once_free = now.chosen.is_empty();
+    let candidates = candidates(miners, once_free);
+    let could = if once_free {
+        select(&wanted, &candidates, around)
     } else {
         now.clone()
     };
+    let ring_share_ppm = could.expectation.as_ref().and_then(ring_share);
+    let is_much = ring_share_ppm.filter(|share| *share > MUCH_PPM);
+    let ring_advice = is_much.map(|_| ring_share::advice(spec, terms, &candidates, around));
+    let ring_advice = ring_advice.unwrap_or_default();
+    let mut notes = notes(spec, terms, miners, &now, &could);
+    notes.extend(is_much.map(|share| ring_share::note(spec, share, &ring_advice)));
     let micro_cu = terms.extent.flops().div_ceil(FLOPS_PER_MICRO_CU);
     Quote {
         micro_cu: u64::try_from(micro_cu).unwrap_or(u64::MAX),
@@ -59,8 +68,15 @@ pub fn quote(
         time_p95_ms: could.expectation.map(|e| e.p95_ms),
         usual_wait,
         candidates: rows(miners, &now, &could),
-        notes: notes(spec, terms, miners, &now, &could),
+        ring_share_ppm,
+        ring_advice,
+        notes,
     }
+}
+
+/// What part of a step goes into the exchange; nothing where none is expected.
+fn ring_share(expected: &Expectation) -> Option<u32> {
+    (expected.sync_us > 0).then(|| ring_share_ppm(expected))
 }
 
 /// As they are, or as if those were free who are busy.

@@ -54,6 +54,9 @@ const OPTIONAL: [&str; 32] = [
     "at_step_end",
     "newcomers",
     "timeline",
+    "weights",
+    "ring_share_ppm",
+    "ring_advice",
 ];
 
 fn rules() -> BasicContext {

@@ -35,8 +35,8 @@ use cryptomind_protocol::speed::{Engine, RunStatistic, SpeedBasis, Step, WorkKin
 use cryptomind_protocol::succession::{Ballot, Decision, Paused, Standing, Successor, Vote, Word};
 use cryptomind_protocol::task::{
     Activity, Candidate, Conditions, DecayGroup, Event, Latency, Member, Metrics, Optimizer,
-    Payment, Preference, Quote, Reason, Schedule, Split, TaskEvent, TaskSpec, TaskState, TaskView,
-    TrainSpec, UsualWait, Work,
+    Payment, Preference, Quote, Reason, RingAdvice, Schedule, Split, TaskEvent, TaskSpec,
+    TaskState, TaskView, TrainSpec, UsualWait, Work,
 };
 use cryptomind_protocol::timeline::{Span, Stage};
 use cryptomind_protocol::transaction::{
@@ -873,6 +873,13 @@ fn quote() -> Quote {
             candidate(bases[1], Some(1)),
             candidate(bases[2], None),
         ],
+        ring_share_ppm: Some(430_000),
+        ring_advice: vec![RingAdvice {
+            wire: Wire::Int8,
+            miners: 3,
+            share_ppm: 150_000,
+            time_p50_ms: 700,
+        }],
         notes: vec!["three miners are ready".into()],
     }
 }
@@ -883,6 +890,8 @@ fn quote_of_nobody() -> Quote {
         time_p95_ms: None,
         usual_wait: None,
         candidates: Vec::new(),
+        ring_share_ppm: None,
+        ring_advice: Vec::new(),
         ..quote()
     }
 }
