@@ -8,7 +8,7 @@ use crate::model::{ModelError, ModelSpec};
 use crate::ring::Wire;
 use crate::speed::SpeedBasis;
 use crate::timeline::Span;
-pub use crate::train::{DecayGroup, Optimizer, Schedule, TrainSpec};
+pub use crate::train::{DecayGroup, Exchange, Optimizer, Schedule, TrainSpec};
 use crate::{AccountId, Amount, ItemId, NodeAddress, NodeId, TaskId, Timestamp};
 
 /// The most miners in a group today.

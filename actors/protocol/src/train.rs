@@ -90,6 +90,23 @@ pub enum DecayGroup {
     Matrices,
 }
 
+/// When the members of a group learn from each other. One way is built; those for links that are too slow for it, of which
+/// members train many steps apart, have their place here: whoever does not know one refuses the task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exchange {
+    /// At every step they sum their gradients, and have computed what one machine would have.
+    #[default]
+    EveryStep,
+}
+
+impl Exchange {
+    // The type of the argument is serde's.
+    const fn is_every_step(&self) -> bool {
+        matches!(self, Self::EveryStep)
+    }
+}
+
 /// Hyper-parameters of a training run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,6 +135,9 @@ pub struct TrainSpec {
     /// How gradients travel between the members of a group. Left out where they travel whole.
     #[serde(default, skip_serializing_if = "Wire::is_exact")]
     pub wire: Wire,
+    /// When members learn from each other. Left out where they do at every step.
+    #[serde(default, skip_serializing_if = "Exchange::is_every_step")]
+    pub exchange: Exchange,
 }
 
 impl Default for TrainSpec {
@@ -133,6 +153,7 @@ impl Default for TrainSpec {
             schedule: Schedule::Constant,
             decay: DecayGroup::All,
             wire: Wire::F32,
+            exchange: Exchange::EveryStep,
         }
     }
 }
@@ -472,6 +493,22 @@ mod tests {
         let plain = bytes(0.5, false, 0.0);
         assert!(plain < bytes(0.5, true, 0.0) && plain < bytes(0.5, false, 0.5));
         assert!(plain < bytes(0.5, false, -0.0));
+    }
+
+    #[test]
+    fn an_exchange_that_is_not_known_is_refused_by_name() {
+        let asking = |exchange: &str| {
+            let bytes = codec::encode(&TrainSpec::default());
+            let mut value: ciborium::Value = ciborium::from_reader(&bytes[..]).unwrap();
+            let key = (ciborium::Value::from("exchange"), exchange.into());
+            value.as_map_mut().unwrap().push(key);
+            let mut bytes = Vec::new();
+            ciborium::into_writer(&value, &mut bytes).unwrap();
+            codec::decode::<TrainSpec>(&bytes)
+        };
+        assert_eq!(asking("every_step"), Ok(TrainSpec::default()));
+        let refusal = asking("every_hour").unwrap_err().to_string();
+        assert!(refusal.contains("every_hour"), "{refusal}");
     }
 
     proptest! {

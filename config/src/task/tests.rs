@@ -158,6 +158,7 @@ fn what_is_wrong_is_shown_where_it_stands() {
         ("\nlr = 0.001", "\nclip_norm = 0", "not above 0"),
         ("\nlr = 0.001", "\ndecay = \"some\"", "not one of"),
         ("\nlr = 0.001", "\nwire = \"int4\"", "not one of"),
+        ("\nlr = 0.001", "\nexchange = \"every_hour\"", "not one of"),
         (
             "\nlr = 0.001",
             "\nwarmup_steps = 9",

@@ -1,7 +1,7 @@
 //! The section `[train]` of a task file.
 
 use cryptomind_protocol::ring::Wire;
-use cryptomind_protocol::task::{DecayGroup, Optimizer, Schedule, TrainSpec};
+use cryptomind_protocol::task::{DecayGroup, Exchange, Optimizer, Schedule, TrainSpec};
 
 use crate::convert::{decimal, truth, whole};
 use crate::reader::{Entry, Reader};
@@ -42,6 +42,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<TrainSpec> {
         ("int8", Wire::Int8),
     ];
     let wire = reader.choice("train.wire", usual.wire, &wires);
+    let exchanges = [("every_step", Exchange::EveryStep)];
+    let exchange = reader.choice("train.exchange", usual.exchange, &exchanges);
     Some(TrainSpec {
         epochs: epochs?,
         global_batch,
@@ -52,6 +54,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<TrainSpec> {
         schedule: schedule?,
         decay,
         wire,
+        exchange,
     })
 }
 

@@ -25,8 +25,8 @@ pub(super) fn ring_share_ppm(expected: &Expectation) -> u32 {
     share as u32
 }
 
-/// Which changes of a task would bring it down to [`MUCH_PPM`]: each wire format that would, and the largest group of several
-/// miners. Nothing where that is what is asked for.
+/// Which changes of a task would bring it down to [`MUCH_PPM`]: each coarser wire format that would, and the largest smaller group
+/// of several miners.
 pub(super) fn advice(
     spec: &TaskSpec,
     terms: &Terms,

@@ -21,7 +21,7 @@ signed-ticket = signed<ticket>
 ";
 
 /// Keys that a sender may leave out.
-const OPTIONAL: [&str; 32] = [
+const OPTIONAL: [&str; 35] = [
     "conditions",
     "help",
     "retry_after_ms",

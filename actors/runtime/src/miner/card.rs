@@ -267,6 +267,7 @@ mod tests {
             },
             decay: DecayGroup::Matrices,
             wire: Wire::Int8,
+            ..TrainSpec::default()
         };
         let dataset = ItemId::new([1; 16]);
         let spec = TaskSpec {
