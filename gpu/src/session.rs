@@ -203,6 +203,7 @@ impl Session {
             .iter_mut()
             .zip(values)
             .for_each(|(to, value)| *to = value);
+        self.begin_anew();
         self.phase = Phase::Computed;
         Ok(())
     }

@@ -22,11 +22,11 @@ use crate::processes::{Network, TURN};
 /// From a death to the next commit of all others, without the step itself.
 const RECOVERY: Duration = Duration::from_secs(2);
 /// What it may take beyond where other tests have the same two cores: a machine that is held up proves nothing.
-const SLACK: Duration = Duration::from_secs(2);
+pub(crate) const SLACK: Duration = Duration::from_secs(2);
 /// Until the coordinator gives up whose connection is silent: until it takes that for broken, and as long again.
 const ABSENCE: Duration = Duration::from_secs(20);
 /// Steps of an epoch.
-const EPOCH: u64 = 45;
+pub(crate) const EPOCH: u64 = 45;
 /// Committed steps from which on somebody may die.
 const FROM: u64 = 60;
 /// The same where the coordinator is to be away by then.
@@ -51,7 +51,7 @@ const SUCCESSION: [(&str, u32); 5] = [
 ];
 const SIGNALS: [&str; 2] = ["kill", "stop"];
 /// How often files are looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Who shall do what where.
 #[derive(Debug, Clone, Copy)]
@@ -177,25 +177,25 @@ impl Case {
 
 /// One commit of a member's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Commit {
-    ms: u64,
-    attempt: u32,
-    step: u64,
-    print: String,
+pub(crate) struct Commit {
+    pub(crate) ms: u64,
+    pub(crate) attempt: u32,
+    pub(crate) step: u64,
+    pub(crate) print: String,
 }
 
 /// What a member noted of a task.
 #[derive(Debug, Default)]
-struct Trail {
-    commits: Vec<Commit>,
+pub(crate) struct Trail {
+    pub(crate) commits: Vec<Commit>,
     /// When it sent itself its signal.
-    at: Option<u64>,
+    pub(crate) at: Option<u64>,
     /// Where.
     point: String,
 }
 
 impl Trail {
-    fn read(file: &Path) -> Self {
+    pub(crate) fn read(file: &Path) -> Self {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let mut trail = Self::default();
         for line in text.lines() {
@@ -214,12 +214,12 @@ impl Trail {
         trail
     }
 
-    fn steps(&self) -> Vec<u64> {
+    pub(crate) fn steps(&self) -> Vec<u64> {
         self.commits.iter().map(|c| c.step).collect()
     }
 
     /// The usual time from one commit to the next.
-    fn step_ms(&self) -> u64 {
+    pub(crate) fn step_ms(&self) -> u64 {
         let pairs = self.commits.windows(2);
         let mut times: Vec<_> = pairs.map(|pair| pair[1].ms - pair[0].ms).collect();
         times.sort_unstable();
@@ -364,7 +364,7 @@ fn check(case: &Case, trails: &[Trail], ended_at: u64) -> u64 {
     longest
 }
 
-fn is_all() -> bool {
+pub(crate) fn is_all() -> bool {
     std::env::var("DEATHS").is_ok_and(|which| which == "all")
 }
 

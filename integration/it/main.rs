@@ -5,6 +5,7 @@
 //! - [`bad_input`]: what is wrong is refused by name, costs nothing and stops nobody;
 //! - [`bench`]: the benchmarks of the ledger and the market count what the chain and the coordinator hold;
 //! - [`deaths`]: members of a group die at every point of a step, and the others go on with it;
+//! - [`joins`]: who comes back takes a lost place while the others train on;
 //! - [`delegations`]: nodes work for whom the chain says;
 //! - [`kills`]: a coordinator is killed again and again under load;
 //! - [`lans`]: local networks far from each other, and the group that a task gets;
@@ -25,6 +26,7 @@ mod bad_input;
 mod bench;
 mod deaths;
 mod delegations;
+mod joins;
 mod kills;
 mod lans;
 mod layers;

@@ -338,6 +338,8 @@ pub struct Member {
     at: Paused,
     /// The attempt whose pause is to be answered.
     pause: Option<u32>,
+    /// Whether it was called to leave where a step ends.
+    leaves_at_step_end: bool,
     /// Whether a socket for the attempt to come is on its way.
     binds: bool,
     /// Where it listens.
@@ -371,6 +373,7 @@ impl Member {
             fetched_bytes: 0,
             at: Paused::default(),
             pause: None,
+            leaves_at_step_end: false,
             binds: false,
             bound: None,
             broken: None,
@@ -439,10 +442,10 @@ impl Member {
                 attempt,
                 at_step_end,
             } if attempt > self.place.attempt => {
-                self.pause = Some(attempt);
-                if at_step_end && self.phase == Phase::Training {
-                    return effects.push(Effect::LeaveAtStepEnd);
+                if at_step_end && self.takes_call(attempt, effects) {
+                    return;
                 }
+                self.pause = Some(attempt);
                 self.is_called = true;
                 self.order_by = Some(now.plus_ms(PAUSE_LIMIT_MS + ORDER_LIMIT_MS));
                 self.halt(now, effects);
@@ -458,6 +461,20 @@ impl Member {
             Order::Pause { .. } | Order::Match(_) => {}
             Order::Leave { reason } => self.leave(reason, effects),
         }
+    }
+
+    /// Takes the word to leave where a step ends, where that says something to what it does.
+    fn takes_call(&mut self, attempt: u32, effects: &mut Vec<Effect>) -> bool {
+        match self.phase {
+            Phase::Training => effects.push(Effect::LeaveAtStepEnd),
+            // The end of what it follows comes by itself.
+            Phase::Following => {}
+            // There is no further step.
+            Phase::Storing | Phase::Farewell { .. } => return true,
+            _ => return false,
+        }
+        (self.pause, self.leaves_at_step_end) = (Some(attempt), true);
+        true
     }
 
     /// What it could not say is said when the coordinator is back.

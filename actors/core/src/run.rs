@@ -274,9 +274,12 @@ pub struct Run {
     /// Who follows the group, to have a seat in an attempt to come.
     #[serde(default)]
     pub newcomers: Vec<Newcomer>,
-    /// Whether the group was called to pause where a step ends, for newcomers: until the next attempt.
+    /// Who would slow the present group down.
     #[serde(default)]
-    pub calls: bool,
+    pub unwanted: Vec<NodeId>,
+    /// When the group was called to pause where a step ends, for newcomers, and how far it was: until the next attempt.
+    #[serde(default)]
+    pub called: Option<(Timestamp, u64)>,
     /// Who was in it by rank when the attempt began: only a strict majority of these can form the next one by themselves.
     #[serde(default)]
     pub group: Vec<NodeId>,
@@ -549,7 +552,8 @@ impl Run {
             window_ends: now,
             seats: Vec::new(),
             newcomers: Vec::new(),
-            calls: false,
+            unwanted: Vec::new(),
+            called: None,
             group: Vec::new(),
             weights: Vec::new(),
             strikes: Vec::new(),
@@ -652,8 +656,8 @@ impl Run {
         for seat in &mut self.seats {
             seat.away_since = Some(now);
         }
-        // They are told so when they come back, and may offer again.
-        self.newcomers.clear();
+        self.turn_all_away("the coordinator was restarted", &mut effects);
+        self.called = None;
         self.restart_timers(now);
         if self.state == TaskState::Waiting {
             self.offers.clear();
@@ -695,8 +699,8 @@ impl Run {
 
     /// Whether a node that is free would be asked.
     pub fn wants(&self, node: NodeId) -> bool {
-        let asks = self.state == TaskState::Waiting || self.vacant() > self.asked.len();
-        asks && self.may_ask(node)
+        let joins = self.vacant() > self.asked.len() && !self.unwanted.contains(&node);
+        (self.state == TaskState::Waiting || joins) && self.may_ask(node)
     }
 
     /// Whether a node is the first rank and has sent the result.
@@ -769,13 +773,14 @@ impl Run {
     fn begin_as_weighed(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.attempt += 1;
         // That others join says nothing against the group.
-        if !std::mem::take(&mut self.calls) {
+        if self.called.take().is_none() {
             self.fruitless += 1;
             self.unverified_attempts += 1;
         }
         // Whoever went back has to get there again before it can confirm it again.
         self.heard_since = None;
         self.group = self.nodes();
+        self.unwanted.clear();
         self.weights = self.seats.iter().map(|seat| seat.weight).collect();
         // What lies beyond is computed anew, by another group: its sums may round otherwise, so nothing said of it holds.
         let start = self.start_step;
@@ -818,6 +823,7 @@ impl Run {
         effects: &mut Vec<Effect>,
     ) {
         let (task, attempt, state) = (self.task, self.attempt, self.state);
+        let is_called = self.called.is_some();
         let has_delivered = self.has_delivered(node);
         // It lost the thread with its connection, and may come anew.
         self.turn_away(node, "its connection was gone".to_owned(), effects);
@@ -846,6 +852,8 @@ impl Run {
             (_, Some(p)) if p.attempt < attempt => {
                 effects.push(Effect::Match { only: Some(node) });
             }
+            // It may not have heard that the group is called.
+            (TaskState::Running, Some(_)) if is_called => effects.push(self.call(vec![node])),
             (_, Some(_)) => {}
             // Nothing is wanted of it but to hear that the run is over.
             (_, None) if has_delivered => {}
@@ -862,21 +870,18 @@ impl Run {
 
     /// What the matchmaker meant to tell it may be lost: it is told again, and ignores what it knows.
     fn present(&mut self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
-        let (state, attempt, calls) = (self.state, self.attempt, self.calls);
-        if self.newcomer(node).is_some() {
-            effects.push(Effect::Match { only: Some(node) });
-        }
+        let (state, attempt) = (self.state, self.attempt);
         let Some(seat) = self.seat(node) else { return };
         let away_since = seat.away_since.take();
         (seat.returned, seat.word_by) = (None, Some(now.plus_ms(WORD_LIMIT_MS)));
         let is_ready = seat.ready;
         self.excuse_absence(away_since, now);
-        if state == TaskState::Regrouping || calls {
+        if state == TaskState::Regrouping {
             let attempt = attempt + 1;
             effects.push(Effect::Pause {
                 nodes: vec![node],
                 attempt,
-                at_step_end: state != TaskState::Regrouping,
+                at_step_end: false,
             });
         } else if !is_ready {
             effects.push(Effect::Match { only: Some(node) });
@@ -915,9 +920,9 @@ impl Run {
             return self.newcomer_reported(node, attempt, report, now, effects);
         }
         let steps = self.terms.extent.steps;
-        let is_called = self.calls && self.state == TaskState::Running;
+        let is_called = self.called.is_some() && self.state == TaskState::Running;
         if is_called && attempt == self.attempt + 1 && matches!(report, Report::Paused { .. }) {
-            self.rests_as_called(now);
+            self.rests_as_called(now, effects);
         }
         let pausing = self.state == TaskState::Regrouping && attempt == self.attempt + 1;
         // Whoever leaves may not have heard of the last attempt yet.
@@ -1048,6 +1053,7 @@ impl Run {
         if self.vacant() > 0 {
             effects.push(Effect::AskFree);
         }
+        self.call_newcomers(now, effects);
     }
 
     fn progress(
@@ -1066,6 +1072,7 @@ impl Run {
         self.step = step;
         self.fruitless = 0;
         self.deadline = now.plus_ms(STALL_LIMIT_MS);
+        self.look_for_deaf(now, effects);
         let total_steps = self.terms.extent.steps;
         let spacing = total_steps / MAX_PROGRESS_EVENTS;
         if self.progress_step == 0 || step >= self.progress_step + spacing || step == total_steps {

@@ -49,7 +49,7 @@ pub enum Local {
 #[derive(Debug, Clone)]
 pub enum Piece {
     State(Weights, Lineage),
-    Sums(Vec<Value>, u8),
+    Sums(Vec<Value>, Shares),
     Committed,
     End,
 }
@@ -782,8 +782,12 @@ impl World {
         this.shadow = Some(applied(&this.weights, &this.buffer));
         let own = u64::from(this.calls);
         this.called = own;
-        let (sums, world) = (this.buffer.clone(), this.lineage_world);
-        self.pass(node, &Piece::Sums(sums, world));
+        let ring = this.ring.as_ref().unwrap();
+        let (world, sums) = (
+            ring.members.len(),
+            (this.buffer.clone(), ring.shares.clone()),
+        );
+        self.pass(node, &Piece::Sums(sums.0, sums.1));
         match world {
             1 => self.commit(node),
             _ => self.enter_barrier(node, 0, vec![(0.0, own)]),
@@ -802,7 +806,7 @@ impl World {
     fn commit(&mut self, node: usize) {
         let this = &mut self.nodes[node];
         let ring = this.ring.as_ref().unwrap();
-        let (key, rank) = (ring.key, ring.rank);
+        let (key, rank, world) = (ring.key, ring.rank, ring.members.len());
         this.weights = this.shadow.take().unwrap();
         this.lineage.push(ring.shares.clone());
         let step = this.lineage.len() as u64;
@@ -976,13 +980,13 @@ impl World {
                 self.watch
                     .stands(node, before, &this.lineage, &this.weights);
             }
-            Piece::Sums(sums, world) => {
+            Piece::Sums(sums, shares) => {
                 this.shadow = Some(applied(&this.weights, &sums));
-                this.lineage_world = world;
+                this.shadow_shares = shares;
             }
             Piece::Committed => {
                 this.weights = this.shadow.take().expect("its sums came before");
-                this.lineage.push(this.lineage_world);
+                this.lineage.push(this.shadow_shares.clone());
                 self.watch.stands(node, 0, &this.lineage, &this.weights);
                 self.is_level(node);
             }

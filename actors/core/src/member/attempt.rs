@@ -51,14 +51,15 @@ impl Member {
             }
             (Phase::Training | Phase::Leaving, Input::News(report)) => self.report(report, effects),
             (Phase::Training, Input::Done(at)) => self.done(at, now, effects),
-            // Where a step ended, as it was called to.
-            (Phase::Training, Input::Rested(at)) => {
+            // Where a step ended, as all were called to; or as somebody says that all were.
+            (Phase::Training, Input::Rested(at)) if self.pause.is_some() => {
                 self.is_called = true;
                 self.order_by = Some(now.plus_ms(PAUSE_LIMIT_MS + ORDER_LIMIT_MS));
-                self.at = at;
-                // What is stored later still counts: the step from which the group goes on is this one.
-                effects.push(Effect::Settle);
-                self.come_to_rest(now, effects);
+                self.has_left(at, now, effects);
+            }
+            (Phase::Training, Input::Rested(at)) => {
+                let reason = "the members left as called, and this one was not called";
+                self.broke(None, reason.to_owned(), at, now, effects);
             }
             (Phase::Leaving, Input::Rested(at) | Input::Done(at) | Input::Broken { at, .. }) => {
                 self.has_left(at, now, effects)
@@ -83,6 +84,7 @@ impl Member {
         self.succession = successor_of(self.task, &self.voter, &place, self.seed);
         self.place = place;
         (self.pause, self.bound, self.broken) = (None, None, None);
+        self.leaves_at_step_end = false;
         self.fetches = None;
         (self.suspect, self.order_by, self.is_called) = (None, None, false);
         if self.is_loaded {
@@ -214,7 +216,8 @@ impl Member {
             self.phase = Phase::Saving;
             return effects.push(Effect::Save);
         }
-        if self.pause.is_some() {
+        // What is stored after a step's end still counts: the group goes on from there.
+        if self.pause.is_some() && !self.leaves_at_step_end {
             self.phase = Phase::Saving;
             return effects.push(Effect::Finish);
         }

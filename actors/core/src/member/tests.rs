@@ -233,7 +233,10 @@ fn a_newcomer_follows_says_when_it_is_level_and_takes_its_seat() {
     };
     let effects = member.apply(Input::News(level(0)), now());
     assert_eq!(reports(&effects), [(2, &level(3))]);
-    assert_eq!(member.apply(pause(3, true), now()), [Effect::Leave]);
+    assert!(
+        member.apply(pause(3, true), now()).is_empty(),
+        "its end comes by itself"
+    );
     let effects = member.apply(Input::Rested(at(8, true)), now());
     assert_eq!(effects, [Effect::Bind]);
     let effects = member.apply(bound(), now());
@@ -299,4 +302,19 @@ fn called_it_trains_on_to_the_end_of_a_step() {
     member.apply(pause(2, true), now());
     member.apply(Input::Done(at(40, false)), now());
     assert_eq!(member.phase(), Phase::Storing);
+    assert!(
+        member.apply(pause(2, true), now()).is_empty(),
+        "no step is left"
+    );
+}
+
+/// One member's word does not make the others leave without a word.
+#[test]
+fn who_was_not_called_and_left_says_that_the_ring_broke() {
+    let mut member = training(3);
+    let effects = member.apply(Input::Rested(at(5, false)), now());
+    assert!(matches!(
+        reports(&effects)[..],
+        [(1, Report::RingBroken { suspect: None, .. })]
+    ));
 }

@@ -118,7 +118,7 @@ impl Run {
         if let Some((files, metrics)) = self.result.take_if(|_| complete) {
             return self.deliver(files, metrics, now, effects);
         }
-        self.call_newcomers(effects);
+        self.call_newcomers(now, effects);
     }
 
     /// Earns the work up to `step` for the present members, for each as much of it as it computes.
@@ -184,12 +184,18 @@ impl Run {
             .find(|h| count(*h) * 2 > votes.len());
         let odd = votes.iter().filter(|(_, hash)| Some(*hash) != majority);
         let reason = format!("its state after step {step} differs from the others'");
-        let fault = match majority {
-            Some(_) => Fault::Own,
-            None => Fault::Nobodys,
+        // Who came with another's state has vouched for nothing of its own yet.
+        let is_new = |node: &NodeId| {
+            let mut seats = self.seats.iter();
+            seats.any(|seat| seat.member.node == *node && seat.from_step > self.verified_step)
         };
-        let lost = odd.map(|(node, _)| Loss::new(*node, reason.clone(), fault));
-        self.lose(lost.collect(), now, effects);
+        let fault = |node: &NodeId| match majority {
+            Some(_) if !is_new(node) => Fault::Own,
+            _ => Fault::Nobodys,
+        };
+        let lost = odd.map(|(node, _)| Loss::new(*node, reason.clone(), fault(node)));
+        let lost: Vec<_> = lost.collect();
+        self.lose(lost, now, effects);
     }
 
     pub(super) fn finished(

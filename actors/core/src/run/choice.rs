@@ -19,8 +19,16 @@ impl Run {
 
     /// Whether it needs more offers than it waits for: then the next miners are to be asked.
     pub fn is_short(&self) -> bool {
-        let waits = self.state == TaskState::Waiting && self.asked.is_empty();
-        waits && self.offers.len() < self.spec.miners as usize
+        self.asked.is_empty()
+            && match self.state {
+                TaskState::Waiting => self.offers.len() < self.spec.miners as usize,
+                _ => self.vacant() > 0,
+            }
+    }
+
+    /// Whether miners that come free are to be asked: it waits for its group, or a place in that is vacant.
+    pub fn seeks(&self) -> bool {
+        self.state == TaskState::Waiting || self.vacant() > 0
     }
 
     /// Whether one more miner that comes free may be asked: no task gathers more than it can choose among.
@@ -59,8 +67,9 @@ impl Run {
         effects: &mut Vec<Effect>,
     ) {
         let node = offer.member.node;
-        if self.vacant() > 0 && self.was_asked(node) {
-            return self.offers_to_join(offer, now, effects);
+        let was_asked = self.asked.contains(&node) || self.late.contains(&node);
+        if self.vacant() > 0 && was_asked {
+            return self.offers_to_join(offer, around, now, effects);
         }
         if self.state != TaskState::Waiting {
             self.asked.retain(|asked| *asked != node);

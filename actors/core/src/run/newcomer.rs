@@ -14,11 +14,19 @@ use cryptomind_protocol::{NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Effect, Run, SUSPECT_LIMIT_MS, Seat};
-use crate::market::{self, Offer};
+use crate::market::link::Party;
+use crate::market::{self, Ability, Offer, Surroundings};
 use crate::succession::Paused;
 
 /// No newcomers are asked where less than one part in so many of the task is left: it would be done before they are level.
 const LAST_PART: u64 = 10;
+/// How long, and for how many steps, a group may train on after it was called to pause where a step ends.
+const CALL_LIMIT_MS: u64 = 5_000;
+const CALL_LIMIT_STEPS: u64 = 3;
+/// A newcomer that said so often that it is level and was not is turned away.
+const MAX_MISSES: u32 = 2;
+/// So many miners may be found to slow the group down: then no more are asked in this attempt.
+const MAX_UNWANTED: usize = 32;
 
 /// A miner that follows the group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +37,9 @@ pub struct Newcomer {
     pub since: Timestamp,
     /// Whether it has the state and keeps up.
     pub is_level: bool,
+    /// How often it said so, and was not where the group went on from.
+    #[serde(default)]
+    pub misses: u32,
     /// Its answer to the present pause.
     pub paused: Option<Paused>,
 }
@@ -43,14 +54,19 @@ impl Run {
     /// How many miners could join the group as it is.
     pub(super) fn vacant(&self) -> usize {
         let trains = self.is_training() && self.state == TaskState::Running;
-        let total = self.terms.extent.steps;
-        let is_worth_it = self.step < total - total / LAST_PART;
-        match trains && is_worth_it && !self.gets_nowhere() {
+        let some_may = self.unwanted.len() < MAX_UNWANTED;
+        match trains && self.is_worth_joining() && some_may && !self.gets_nowhere() {
             true => {
                 (self.spec.miners as usize).saturating_sub(self.seats.len() + self.newcomers.len())
             }
             false => 0,
         }
+    }
+
+    /// Whether enough is left to be done.
+    fn is_worth_joining(&self) -> bool {
+        let total = self.terms.extent.steps;
+        self.step.max(self.verified_step) < total - total / LAST_PART
     }
 
     pub(super) fn newcomer(&mut self, node: NodeId) -> Option<&mut Newcomer> {
@@ -61,20 +77,23 @@ impl Run {
     pub(super) fn offers_to_join(
         &mut self,
         offer: Offer,
+        around: &Surroundings,
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
         let node = offer.member.node;
         self.asked.retain(|asked| *asked != node);
-        if let Some(gate) = market::gate(&self.wanted(), &self.candidate(&offer)) {
-            let reason = gate.to_string();
-            return effects.push(Effect::Withdraw { node, reason });
+        self.late.retain(|late| *late != node);
+        if let Err(reason) = self.may_join(&offer, around) {
+            self.unwanted.push(node);
+            return effects.extend([Effect::Withdraw { node, reason }, Effect::AskFree]);
         }
         let name = offer.member.name.clone();
         self.newcomers.push(Newcomer {
             offer,
             since: now,
             is_level: false,
+            misses: 0,
             paused: None,
         });
         // Members hear whom to let in; what else it says they know.
@@ -82,6 +101,43 @@ impl Run {
         effects.extend(all.map(|node| Effect::Match { only: Some(node) }));
         let level = false;
         self.tell(Event::Follows { node, name, level }, effects);
+    }
+
+    /// Whether the group is better off with it; or else why not.
+    fn may_join(&self, offer: &Offer, around: &Surroundings) -> Result<(), String> {
+        if let Some(gate) = market::gate(&self.wanted(), &self.candidate(offer)) {
+            return Err(gate.to_string());
+        }
+        let seats = self.seats.iter();
+        let known = seats.map(|s| (s.member.node, Ability::new(s.mflops, 0)));
+        let followers = self.newcomers.iter().map(|n| (n.node(), n.offer.ability));
+        let before: Vec<_> = known.chain(followers).collect();
+        let with: Vec<_> = before
+            .iter()
+            .copied()
+            .chain([(offer.member.node, offer.ability)])
+            .collect();
+        let (before, with) = (self.step_us(&before, around), self.step_us(&with, around));
+        match (before, with) {
+            (Some(before), Some(with)) if with >= before => Err(format!(
+                "the group is faster without it: {} ms a step, {} ms with it",
+                before.div_ceil(1000),
+                with.div_ceil(1000)
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a step of these members takes, as far as the market knows, microseconds; nothing where it does not know how fast they are.
+    fn step_us(&self, members: &[(NodeId, Ability)], around: &Surroundings) -> Option<u64> {
+        let parties = members
+            .iter()
+            .map(|(node, ability)| (Party::Node(*node), *ability));
+        let parties: Vec<_> = parties.collect();
+        let workload = self.wanted().workload;
+        let expected = market::expect(&workload, &parties, &around.links, &around.stores)?;
+        let is_known = members.iter().all(|(_, ability)| ability.mflops > 0);
+        is_known.then(|| expected.step_us.saturating_add(expected.sync_us))
     }
 
     pub(super) fn newcomer_reported(
@@ -93,12 +149,12 @@ impl Run {
         effects: &mut Vec<Effect>,
     ) {
         // Called, it may be there before the members are.
-        let pauses = self.state == TaskState::Regrouping || self.calls;
+        let pauses = self.state == TaskState::Regrouping || self.called.is_some();
         let pauses = pauses && attempt == self.attempt + 1;
         match report {
             Report::Level { step, .. } if attempt == self.attempt => {
                 self.is_level(node, step, effects);
-                self.call_newcomers(effects);
+                self.call_newcomers(now, effects);
             }
             Report::Paused {
                 committed,
@@ -136,24 +192,40 @@ impl Run {
         self.tell(Event::Follows { node, name, level }, effects);
     }
 
-    /// Has the group pause where a step ends, for those that are level; not while a checkpoint waits for its verification, which
-    /// earns for those alone who computed it.
-    pub(super) fn call_newcomers(&mut self, effects: &mut Vec<Effect>) {
+    /// Has the group pause where a step ends, for those that are level.
+    pub(super) fn call_newcomers(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if !self.is_worth_joining() {
+            return self.turn_all_away("the task is nearly done", effects);
+        }
         let is_ready = self.state == TaskState::Running
-            && !self.calls
-            && self.checkpoints.is_empty()
+            && self.called.is_none()
             && self.seats.iter().all(|seat| seat.leaving.is_none());
         let level = self.level();
         if !is_ready || level.is_empty() {
             return;
         }
-        self.calls = true;
+        self.called = Some((now, self.step));
         let nodes = self.nodes().into_iter().chain(level);
-        effects.push(Effect::Pause {
-            nodes: nodes.collect(),
+        effects.push(self.call(nodes.collect()));
+    }
+
+    /// The word to pause where a step ends.
+    pub(super) fn call(&self, nodes: Vec<NodeId>) -> Effect {
+        Effect::Pause {
+            nodes,
             attempt: self.attempt + 1,
             at_step_end: true,
+        }
+    }
+
+    /// The group trains on past the call: somebody has not heard it, or does not heed it. All are asked at once.
+    pub(super) fn look_for_deaf(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let is_deaf = self.called.is_some_and(|(at, step)| {
+            now.ms_since(at) >= CALL_LIMIT_MS && self.step >= step + CALL_LIMIT_STEPS
         });
+        if is_deaf && self.state == TaskState::Running {
+            self.pause(now, effects);
+        }
     }
 
     /// The newcomers that are level.
@@ -162,9 +234,9 @@ impl Run {
         level.map(|n| n.node()).collect()
     }
 
-    /// A member has left its ring where it was called to: so have all others.
-    pub(super) fn rests_as_called(&mut self, now: Timestamp) {
-        self.begin_pause(now);
+    /// A member has left its ring where it was called to. So have all others, where it tells the truth: they are asked now.
+    pub(super) fn rests_as_called(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.begin_pause(now, effects);
         self.reason = "miners join the group".to_owned();
     }
 
@@ -175,18 +247,28 @@ impl Run {
     }
 
     /// Gives seats to those that have the state from which the group goes on; the others follow anew.
-    pub(super) fn seat_newcomers(&mut self, now: Timestamp) {
+    pub(super) fn seat_newcomers(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let start = self.start_step;
-        let reaches = |n: &Newcomer| n.paused.is_some_and(|at| at.reaches(start));
+        let reaches = |n: &Newcomer| n.is_level && n.paused.is_some_and(|at| at.reaches(start));
         let (seated, behind): (Vec<_>, Vec<_>) = std::mem::take(&mut self.newcomers)
             .into_iter()
             .partition(reaches);
+        // A call that brought nobody in got the group nowhere.
+        self.called = self.called.filter(|_| !seated.is_empty());
         let seats = seated.into_iter();
         self.seats
             .extend(seats.map(|newcomer| Seat::new(newcomer.offer, start, now)));
         self.newcomers = behind;
         for newcomer in &mut self.newcomers {
-            (newcomer.is_level, newcomer.paused, newcomer.since) = (false, None, now);
+            newcomer.misses += u32::from(std::mem::take(&mut newcomer.is_level));
+            (newcomer.paused, newcomer.since) = (None, now);
+        }
+        let missed = self.newcomers.iter().filter(|n| n.misses >= MAX_MISSES);
+        let missed: Vec<_> = missed.map(Newcomer::node).collect();
+        for node in missed {
+            self.strikes.push(node);
+            let reason = "it was not where the group went on from, though it said so".to_owned();
+            self.turn_away(node, reason, effects);
         }
     }
 
@@ -213,16 +295,37 @@ impl Run {
         Some(since.plus_ms(self.limits.prepare_ms))
     }
 
-    /// A newcomer is not one any more.
+    /// A newcomer is not one any more: its members hear it, too.
     pub(super) fn turn_away(&mut self, node: NodeId, reason: String, effects: &mut Vec<Effect>) {
         let before = self.newcomers.len();
         self.newcomers.retain(|n| n.node() != node);
-        if self.newcomers.len() < before {
-            effects.push(Effect::Stop { node, reason });
+        if self.newcomers.len() == before {
+            return;
+        }
+        effects.push(Effect::Stop { node, reason });
+        if self.state == TaskState::Running {
+            let members = self.nodes().into_iter();
+            effects.extend(members.map(|node| Effect::Match { only: Some(node) }));
+        }
+        if self.vacant() > 0 {
+            effects.push(Effect::AskFree);
+        }
+    }
+
+    /// Whoever was asked to join and says nothing keeps no place.
+    pub(super) fn look_for_silent(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.silent_at().is_some_and(|at| now >= at) {
+            self.late.append(&mut self.asked);
             if self.vacant() > 0 {
                 effects.push(Effect::AskFree);
             }
         }
+    }
+
+    /// Until when those that were asked to join have to answer.
+    pub(super) fn silent_at(&self) -> Option<Timestamp> {
+        let asks = self.state == TaskState::Running && !self.asked.is_empty();
+        asks.then_some(self.window_ends)
     }
 
     /// The group is no more, or needs nobody.

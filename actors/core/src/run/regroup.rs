@@ -28,33 +28,28 @@ impl Run {
     }
 
     pub(super) fn pause(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        self.begin_pause(now);
-        self.calls = false;
+        self.called = None;
         for newcomer in &mut self.newcomers {
             newcomer.paused = None;
         }
-        self.ask_to_pause(now, effects);
+        self.begin_pause(now, effects);
     }
 
-    pub(super) fn begin_pause(&mut self, now: Timestamp) {
+    pub(super) fn begin_pause(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.state = TaskState::Regrouping;
         self.paused_at = now;
         for seat in &mut self.seats {
             seat.paused = None;
         }
-        self.wait_for_words(now);
-    }
-
-    fn wait_for_words(&mut self, now: Timestamp) {
-        self.deadline = now.plus_ms(PAUSE_LIMIT_MS);
-        for seat in &mut self.seats {
-            seat.word_by = Some(now.plus_ms(WORD_LIMIT_MS));
-        }
+        self.ask_to_pause(now, effects);
     }
 
     /// Members that were asked before hear that the coordinator is still there.
     fn ask_to_pause(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        self.wait_for_words(now);
+        self.deadline = now.plus_ms(PAUSE_LIMIT_MS);
+        for seat in &mut self.seats {
+            seat.word_by = Some(now.plus_ms(WORD_LIMIT_MS));
+        }
         let nodes = self.nodes().into_iter().chain(self.level());
         effects.push(Effect::Pause {
             nodes: nodes.collect(),
@@ -99,7 +94,7 @@ impl Run {
         self.step = self.start_step;
         self.verify_checkpoints(now, effects);
         if self.state == TaskState::Regrouping {
-            self.seat_newcomers(now);
+            self.seat_newcomers(now, effects);
             self.begin_attempt(now, effects);
         }
     }
@@ -228,7 +223,7 @@ impl Run {
     fn begin_again(&mut self, all_left: bool, now: Timestamp, effects: &mut Vec<Effect>) {
         self.turn_all_away("the group that it followed is no more", effects);
         self.late.append(&mut self.asked);
-        self.calls = false;
+        self.called = None;
         self.checkpoints.clear();
         (self.heard_since, self.stored_since) = (None, None);
         (self.fruitless, self.unverified_attempts) = (0, 0);

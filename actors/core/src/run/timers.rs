@@ -52,6 +52,7 @@ impl Run {
             TaskState::Matched | TaskState::Running => {
                 self.look_for_lost(now, effects);
                 self.look_for_late_newcomers(now, effects);
+                self.look_for_silent(now, effects);
             }
             _ => {}
         }
@@ -136,6 +137,7 @@ impl Run {
         for newcomer in &mut self.newcomers {
             newcomer.since = now;
         }
+        self.called = self.called.map(|(_, step)| (now, step));
         self.heard_since = anew(self.heard_since);
         self.stored_since = anew(self.stored_since);
         if let Some(promise) = &mut self.promise {
@@ -178,6 +180,7 @@ impl Run {
             .chain(checkpoint.filter(|_| running))
             .chain(self.late_at())
             .chain(self.newcomer_late_at().filter(|_| running))
+            .chain(self.silent_at())
             .chain([self.deadline, self.ends()])
             .min()
     }

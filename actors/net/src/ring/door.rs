@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::RingPlan;
 use super::error::Place;
-use super::follow::Hall;
+use super::follow::{Hall, Leading};
 use super::link::Arrival;
 use super::talk::{Ear, Talking};
 use crate::close::Close;
@@ -29,8 +29,6 @@ const MAX_ARRIVING: usize = 64;
 const MAX_WAITING: usize = 32;
 /// How long they wait.
 const WAIT_LIMIT: Duration = Duration::from_secs(10);
-/// Newcomers at a time that take this member's state.
-const MAX_FOLLOWING: usize = 4;
 
 /// Whom this node expects, in its present plan.
 #[derive(Clone)]
@@ -102,12 +100,13 @@ impl Door {
     pub(super) async fn listen(self, endpoint: Endpoint) {
         let mut arriving: JoinSet<Option<Connection>> = JoinSet::new();
         let mut talking = Talking::new(self.ear.clone());
-        let mut following = JoinSet::new();
+        let mut leading = Leading::new(self.hall.clone());
         loop {
             tokio::select! {
                 Some(arrived) = arriving.join_next(), if !arriving.is_empty() => match arrived {
                     Ok(Some(caller)) if caller.alpn() == ALPN_MEMBER => talking.listen_to(caller),
-                    Ok(Some(caller)) => self.lead(caller, &mut following),
+                    Ok(Some(caller)) if self.ear.knows(&caller.peer_node()) => leading.lead(caller),
+                    Ok(Some(caller)) => Close::Stranger.apply(caller.quic()),
                     _ => {}
                 },
                 pending = endpoint.accept() => match pending {
@@ -117,20 +116,6 @@ impl Door {
                     None => return,
                 },
             }
-        }
-    }
-
-    /// Takes in a newcomer that is known.
-    fn lead(&self, caller: Connection, following: &mut JoinSet<()>) {
-        // Of those that have ended nothing is wanted.
-        while following.try_join_next().is_some() {}
-        if !self.ear.knows(&caller.peer_node()) {
-            Close::Stranger.apply(caller.quic());
-        } else if following.len() >= MAX_FOLLOWING {
-            Close::Busy.apply(caller.quic());
-        } else {
-            let hall = self.hall.clone();
-            following.spawn(async move { hall.serve(caller).await });
         }
     }
 

@@ -3,6 +3,7 @@
 //! A member's thread hands [`Follower`] what it passes on and never waits for it: whoever falls too far behind is given up. A
 //! newcomer reads at its own pace from [`Following`], in whose connection the member waits.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,21 +12,25 @@ use bytes::Bytes;
 use cryptomind_protocol::follow::{Follow, MAX_PIECE, Piece};
 use cryptomind_protocol::frame::ALPN_FOLLOW;
 use cryptomind_protocol::{ErrorBody, NodeAddress, NodeId, SecretKey};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::home::Home;
 use super::talk::{Known, lock};
+use crate::close::Close;
 use crate::connection::Connection;
 use crate::fault;
-use crate::stream::{FrameReader, Receiver};
+use crate::stream::{FrameReader, Receiver, Sender};
 
-/// Bytes that wait for a follower, beyond what it is sent at the moment: then it is given up.
+/// Bytes that may wait for a follower, beyond what it is sent at the moment, or so many pieces of the largest: then it is given up.
 const MAX_BEHIND: usize = 256 * 1024 * 1024;
+const MIN_PIECES: usize = 4;
 /// Pieces that wait for a follower.
 const PIECES: usize = 4096;
 /// Followers that wait to be looked at.
 const ARRIVED: usize = 4;
+/// Newcomers at a time that take this member's state.
+const MAX_LED: usize = 4;
 /// Time for the first frame.
 const FOLLOW_LIMIT: Duration = Duration::from_secs(3);
 /// What a piece may take once it has begun, each [`BLOCK`] of it.
@@ -33,13 +38,15 @@ const PIECE_LIMIT: Duration = Duration::from_secs(10);
 /// Bytes that are sent and read at a time.
 const BLOCK: usize = 256 * 1024;
 
-/// A newcomer that takes this member's state. Dropping it breaks its stream, unless [`Piece::End`] was the last piece.
+/// A newcomer that takes this member's state. Dropping it breaks its stream off, whatever it was passed; [`Follower::end`] ends it.
 pub struct Follower {
     node: NodeId,
     follow: Follow,
     pieces: mpsc::Sender<(Piece, Bytes)>,
     waiting: Arc<AtomicUsize>,
     newest: Arc<AtomicU64>,
+    /// Says that what it was passed is to arrive; dropped, that it is not.
+    ends: oneshot::Sender<()>,
 }
 
 /// A follower to which nothing more is passed on.
@@ -68,7 +75,8 @@ impl Follower {
     /// [`GivenUp`]: it is to be dropped.
     pub fn pass(&self, piece: Piece, bytes: Bytes) -> Result<(), GivenUp> {
         let waits = self.waiting.load(Ordering::Relaxed);
-        if waits > 0 && waits.saturating_add(bytes.len()) > MAX_BEHIND {
+        let most = MAX_BEHIND.max(bytes.len().saturating_mul(MIN_PIECES));
+        if waits > 0 && waits.saturating_add(bytes.len()) > most {
             return Err(GivenUp::Behind);
         }
         if let Piece::Committed { newest, .. } = piece {
@@ -83,6 +91,16 @@ impl Follower {
     }
 }
 
+impl Follower {
+    /// Passes on that there is nothing more; what was passed arrives, if the follower takes it soon.
+    pub fn end(self) {
+        // Where it is behind, or gone, its stream breaks.
+        if self.pass(Piece::End {}, Bytes::new()).is_ok() {
+            let _ = self.ends.send(());
+        }
+    }
+}
+
 /// Where newcomers come in.
 #[derive(Clone)]
 pub(super) struct Hall(mpsc::Sender<Follower>);
@@ -91,6 +109,39 @@ pub(super) struct Hall(mpsc::Sender<Follower>);
 pub(super) fn new() -> (Hall, mpsc::Receiver<Follower>) {
     let (hall, arrived) = mpsc::channel(ARRIVED);
     (Hall(hall), arrived)
+}
+
+/// The newcomers that are sent this member's state, each on its newest connection.
+pub(super) struct Leading {
+    hall: Hall,
+    newcomers: BTreeMap<NodeId, AbortHandle>,
+    streams: JoinSet<()>,
+}
+
+impl Leading {
+    pub(super) fn new(hall: Hall) -> Self {
+        Self {
+            hall,
+            newcomers: BTreeMap::new(),
+            streams: JoinSet::new(),
+        }
+    }
+
+    /// Takes a caller in, and none of its connections before.
+    pub(super) fn lead(&mut self, caller: Connection) {
+        let node = caller.peer_node();
+        // Of those that have ended nothing is wanted.
+        while self.streams.try_join_next().is_some() {}
+        if let Some(before) = self.newcomers.remove(&node) {
+            before.abort();
+        }
+        if self.streams.len() >= MAX_LED {
+            return Close::Busy.apply(caller.quic());
+        }
+        let hall = self.hall.clone();
+        let stream = self.streams.spawn(async move { hall.serve(caller).await });
+        self.newcomers.insert(node, stream);
+    }
 }
 
 impl Hall {
@@ -111,33 +162,59 @@ impl Hall {
         let follow = follow.await?;
         let (pieces, mut passed) = mpsc::channel(PIECES);
         let (waiting, newest) = (Arc::<AtomicUsize>::default(), Arc::<AtomicU64>::default());
+        let (ends, ended) = oneshot::channel();
         let follower = Follower {
             node,
             follow,
             pieces,
             waiting: waiting.clone(),
             newest: newest.clone(),
+            ends,
         };
         if self.0.try_send(follower).is_err() {
             return Err(ErrorBody::network("busy", "too many newcomers wait here"));
         }
         let mut stream = connection.open_uni().await?;
-        while let Some((mut piece, bytes)) = passed.recv().await {
-            waiting.fetch_sub(bytes.len(), Ordering::Relaxed);
-            if let Piece::Committed { newest: known, .. } = &mut piece {
-                *known = newest.load(Ordering::Relaxed).max(*known);
-            }
-            stream.frame(&piece).await?;
-            for block in bytes.chunks(BLOCK) {
-                stream.bytes(block).await?;
-            }
-            if let Piece::End {} = piece {
-                stream.finish_and_wait().await;
-                return Ok(());
-            }
+        let passes = pass_on(&mut stream, &mut passed, (&waiting, &newest));
+        let is_whole = tokio::select! {
+            biased;
+            is_whole = passes => is_whole?,
+            () = broken_off(ended) => false,
+        };
+        match is_whole {
+            true => stream.finish_and_wait().await,
+            false => stream.abandon(),
         }
-        stream.abandon();
         Ok(())
+    }
+}
+
+/// Sends what comes until the end; true where that came.
+async fn pass_on(
+    stream: &mut Sender,
+    passed: &mut mpsc::Receiver<(Piece, Bytes)>,
+    (waiting, newest): (&AtomicUsize, &AtomicU64),
+) -> Result<bool, ErrorBody> {
+    while let Some((mut piece, bytes)) = passed.recv().await {
+        waiting.fetch_sub(bytes.len(), Ordering::Relaxed);
+        if let Piece::Committed { newest: known, .. } = &mut piece {
+            *known = newest.load(Ordering::Relaxed).max(*known);
+        }
+        stream.frame(&piece).await?;
+        for block in bytes.chunks(BLOCK) {
+            stream.bytes(block).await?;
+        }
+        if let Piece::End {} = piece {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Waits until the follower is dropped, or some time after its end.
+async fn broken_off(ended: oneshot::Receiver<()>) {
+    if ended.await.is_ok() {
+        tokio::time::sleep(PIECE_LIMIT).await;
     }
 }
 

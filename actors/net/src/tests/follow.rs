@@ -65,11 +65,12 @@ async fn pieces_come_whole_and_in_order() {
         (Piece::State { step: 7, bytes }, state.clone()),
         (sums, Bytes::from_static(&[1; 12])),
         (committed(8, 8), Bytes::new()),
-        (Piece::End {}, Bytes::new()),
     ];
     for (piece, bytes) in pieces.clone() {
         follower.pass(piece, bytes).unwrap();
     }
+    follower.end();
+    let pieces = pieces.into_iter().chain([(Piece::End {}, Bytes::new())]);
     for (piece, bytes) in pieces {
         assert_eq!(next(&mut following).await.unwrap(), (piece, bytes.to_vec()));
     }
@@ -115,6 +116,17 @@ async fn a_member_that_breaks_off_is_no_end() {
     drop(member);
     drop(follower);
     assert!(next(&mut following).await.is_err());
+}
+
+/// The newest connection of a newcomer counts: those before it take nothing more.
+#[tokio::test]
+async fn a_newcomer_follows_once_at_a_time() {
+    let (mut member, newcomer) = two();
+    let (_first, mut before) = linked(&mut member, &newcomer).await;
+    let (second, mut after) = linked(&mut member, &newcomer).await;
+    assert!(next(&mut before).await.is_err());
+    second.pass(committed(8, 8), Bytes::new()).unwrap();
+    assert!(next(&mut after).await.is_ok());
 }
 
 /// Its member never waits for it, and holds no more than so much.

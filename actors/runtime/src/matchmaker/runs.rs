@@ -21,7 +21,7 @@ pub(super) struct Runs {
     clients: BTreeMap<AccountId, usize>,
     /// When each wants to be woken.
     timers: BTreeSet<(Timestamp, TaskId)>,
-    /// Those that wait for miners, the oldest first.
+    /// Those that wait for miners, for their group or for a vacant place in it, the oldest first.
     waiting: BTreeSet<(Timestamp, TaskId)>,
     /// How many tasks wait for a miner's answer.
     owed: BTreeMap<NodeId, u32>,
@@ -52,8 +52,10 @@ impl Runs {
         *self.clients.entry(run.client).or_default() += 1;
         self.timers
             .extend(run.next_timer().map(|at| (at, run.task)));
-        if run.state == TaskState::Waiting {
+        if run.seeks() {
             self.waiting.insert((run.posted, run.task));
+        }
+        if run.state == TaskState::Waiting {
             self.only.extend(run.only.map(|node| (node, run.task)));
         }
         for node in &run.asked {
@@ -112,10 +114,9 @@ impl Runs {
         self.owed.get(node).copied().unwrap_or_default()
     }
 
-    /// The members of a task's group.
+    /// The members of a task's group, and who follows it.
     pub(super) fn seated(&self, task: &TaskId) -> Vec<NodeId> {
-        let seats = self.runs.get(task).into_iter().flat_map(|run| &run.seats);
-        seats.map(|seat| seat.member.node).collect()
+        self.runs.get(task).into_iter().flat_map(engaged).collect()
     }
 
     pub(super) fn get(&self, task: &TaskId) -> Option<&Run> {

@@ -122,7 +122,7 @@ impl Leg {
 enum Job {
     Stand(Footing),
     Leg(Box<Leg>),
-    Follow(mpsc::Receiver<Passed>),
+    Follow(u64, mpsc::Receiver<Passed>),
     Save,
 }
 
@@ -139,6 +139,8 @@ pub enum Event {
     },
     /// What it was passed leads nowhere: it is to follow somebody else.
     Astray(String),
+    /// It follows nobody any more, by the order of this number; the state is held.
+    Unfollowed(u64),
     /// Steps are done; rank 0 only.
     Progress {
         /// Committed steps.
@@ -313,9 +315,9 @@ impl Trainer {
     }
 
     /// Has the thread take up what a member passes on, until [`Piece::End`](cryptomind_protocol::follow::Piece::End) or the channel's end; then
-    /// it says [`Event::Left`].
-    pub fn follow(&self, pieces: mpsc::Receiver<Passed>) {
-        self.order(Job::Follow(pieces));
+    /// it says [`Event::Unfollowed`], with this number.
+    pub fn follow(&self, number: u64, pieces: mpsc::Receiver<Passed>) {
+        self.order(Job::Follow(number, pieces));
     }
 
     /// Has the thread make a checkpoint of where it stands; it answers [`Event::Checkpoint`] with the state.
@@ -371,7 +373,7 @@ fn work(
                 bench.say(Event::Standing)?;
             }
             Job::Leg(leg) => bench.leg(*leg)?,
-            Job::Follow(pieces) => bench.follow(pieces)?,
+            Job::Follow(number, pieces) => bench.follow(number, pieces)?,
             Job::Save => bench.checkpoint(0)?,
         }
     }

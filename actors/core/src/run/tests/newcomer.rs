@@ -98,22 +98,87 @@ fn a_newcomer_is_seated_where_a_step_ends_and_earns_for_its_steps() {
     assert!(about(1, 10.0 / 3.0 + 4.0 + 20.0 / 3.0), "{}", world.paid(1));
 }
 
-/// What members computed without it is theirs: it joins once that is verified.
+/// What members computed without it is theirs, also where their word of it comes later.
 #[test]
-fn a_checkpoint_on_its_way_is_verified_first() {
+fn a_checkpoint_on_its_way_earns_for_those_who_computed_it() {
     let mut world = followed_by(4);
     world.checkpoint(&[1], 20);
     level(&mut world, 4, 20);
+    all_paused(&mut world, &[1, 2, 4], 21);
+    assert_eq!((world.run.attempt, world.run.verified_step), (3, 10));
+    let report = Report::Checkpoint {
+        step: 20,
+        fingerprint: Hash::of(&20u64.to_be_bytes()),
+        computed_ms: 0,
+        stored: None,
+    };
+    world.feed(Input::Reported {
+        node: node(2),
+        attempt: 2,
+        report,
+        stored_by: None,
+    });
+    assert_eq!(world.run.verified_step, 20);
+    assert_eq!(world.ledger.balance(&owner(4)).earning, Amount::ZERO);
+}
+
+/// Level, and never where the others are: its word costs them two rings, and it its place.
+#[test]
+fn who_only_says_that_it_is_level_is_turned_away() {
+    let mut world = followed_by(4);
+    for attempt in [3, 4] {
+        let step = 10 + u64::from(attempt);
+        level(&mut world, 4, step);
+        all_paused(&mut world, &[1, 2], step);
+        world.pass(SUSPECT_LIMIT_MS);
+        assert_eq!(world.run.attempt, attempt);
+        assert_eq!(world.run.fruitless, attempt - 1, "it got the group nowhere");
+        all_ready(&mut world, &[1, 2]);
+    }
+    assert!(newcomers(&world).is_empty() && world.stopped.contains(&node(4)));
+    assert_eq!(world.run.strikes_of(node(4)), 1);
+}
+
+/// One that does not heed the call: all are asked at once, and it is found out by its silence.
+#[test]
+fn a_call_that_nobody_heeds_becomes_a_pause() {
+    let mut world = followed_by(4);
+    level(&mut world, 4, 13);
+    let progress = |step| Report::Progress {
+        step,
+        loss: 1.0,
+        samples_per_s: 1,
+        timeline: Vec::new(),
+    };
+    world.report(1, progress(15));
+    world.pass(6_000);
+    assert_eq!(world.run.state, TaskState::Running, "a step may be long");
+    world.report(1, progress(18));
+    assert_eq!(world.run.state, TaskState::Regrouping);
     assert_eq!(
         world.pauses.last().map(|(_, at_step_end)| *at_step_end),
         Some(false)
     );
-    world.checkpoint(&[2], 20);
-    assert_eq!(world.run.verified_step, 20);
-    assert_eq!(
-        world.pauses.last().map(|(_, at_step_end)| *at_step_end),
-        Some(true)
-    );
+}
+
+/// Its first word of a state that it took from another is no proof against it.
+#[test]
+fn a_newcomer_that_was_given_a_false_state_is_not_blamed() {
+    let mut world = followed_by(4);
+    level(&mut world, 4, 13);
+    all_paused(&mut world, &[1, 2, 4], 15);
+    all_ready(&mut world, &[1, 2, 4]);
+    for n in [1, 2, 4] {
+        let report = Report::Checkpoint {
+            step: 20,
+            fingerprint: Hash::of(&[u8::from(n == 4)]),
+            computed_ms: 0,
+            stored: (n == 1).then(|| (file(1), receipt())),
+        };
+        world.report(n, report);
+    }
+    assert!(world.lost.contains(&node(4)));
+    assert!(!world.held_against().contains(&node(4)));
 }
 
 /// A checkpoint of the step at which it joins is vouched for by those who computed it.
@@ -219,6 +284,7 @@ fn nobody_is_asked_where_the_task_is_nearly_done() {
             step: 36,
             loss: 1.0,
             samples_per_s: 1,
+            timeline: Vec::new(),
         },
     );
     assert!(!world.run.wants(node(4)));
@@ -246,4 +312,23 @@ fn a_newcomer_hears_that_the_task_is_over() {
     assert_eq!(world.run.state, TaskState::Waiting);
     assert!(newcomers(&world).is_empty() && world.stopped.contains(&node(4)));
     assert!(world.run.wants(node(4)), "it may offer again");
+}
+
+/// With a slower machine, or over a slow link, the others would wait for it at every step.
+#[test]
+fn who_would_slow_the_group_down_does_not_join_it() {
+    let mut world = two_of_three();
+    world.feed(Input::Free(node(4)));
+    let mut slow = offer(4);
+    slow.ability = Ability::new(50, 3500);
+    world.free_wanted = false;
+    world.feed(Input::Offered(slow));
+    assert!(newcomers(&world).is_empty());
+    assert!(
+        world.free_wanted && !world.run.wants(node(4)),
+        "another is asked"
+    );
+    world.feed(Input::Free(node(5)));
+    world.feed(Input::Offered(offer(5)));
+    assert_eq!(newcomers(&world), [node(5)]);
 }

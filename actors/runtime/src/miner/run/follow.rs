@@ -130,16 +130,24 @@ impl Way {
     /// Notes when it heard of the member last.
     async fn follow(&self, member: NodeId, heard: &mut Instant) -> Result<(), ErrorBody> {
         let mut following = self.guide.follow(member, self.follow, self.most).await?;
+        // Its state leaves where its next step begins.
+        let first = timeout(FOLLOW_LIMIT, following.next()).await;
+        let mut passed = first.unwrap_or_else(|_| Err(no_state()))?;
         loop {
-            let passed = following.next().await?;
             *heard = Instant::now();
             let is_last = passed.0 == Piece::End {};
             let taken = self.pieces.send(passed).await;
             if is_last || taken.is_err() {
                 return Ok(());
             }
+            passed = following.next().await?;
         }
     }
+}
+
+fn no_state() -> ErrorBody {
+    let limit = FOLLOW_LIMIT.as_secs();
+    ErrorBody::network("timeout", format!("no state for {limit} s"))
 }
 
 /// The largest piece that there can be.

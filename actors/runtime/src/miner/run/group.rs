@@ -104,8 +104,9 @@ struct Group {
     trains: bool,
     /// The checkpoint that was fetched.
     checkpoint: PathBuf,
-    /// Of a newcomer: whom it follows.
+    /// Of a newcomer: whom it follows, and how often it was ordered to.
     following: Option<Following>,
+    follows: u64,
     /// A closed ring, until the thread has it.
     ring: Option<Ring>,
     attempt: Option<Attempt>,
@@ -151,6 +152,7 @@ pub(super) async fn drive(
         trains: false,
         checkpoint: PathBuf::new(),
         following: None,
+        follows: 0,
         ring: None,
         attempt: None,
         waits: None,
@@ -381,7 +383,7 @@ impl Group {
     fn told(&mut self, event: Option<Event>) -> Option<Input> {
         if let Some(Event::Broken { .. } | Event::Left | Event::Done(_)) = event {
             // It was waited for, where it was told to leave.
-            (self.work, self.trains, self.following) = (None, false, None);
+            (self.work, self.trains) = (None, false);
         }
         Some(match event {
             Some(Event::Loaded) => return None,
@@ -390,6 +392,12 @@ impl Group {
                 step,
                 fetched_bytes: 0,
             }),
+            // Of an order before the present one.
+            Some(Event::Unfollowed(number)) if number != self.follows => return None,
+            Some(Event::Unfollowed(_)) => {
+                (self.work, self.trains, self.following) = (None, false, None);
+                Input::Rested(self.at())
+            }
             Some(Event::Astray(reason)) => {
                 info!("what it follows leads nowhere: {reason}");
                 self.follow();
@@ -694,7 +702,8 @@ impl Group {
         let (guide, matched) = (self.socket.guide(), Arc::clone(&self.matched.borrow()));
         let following = self.following.get_or_insert_with(|| {
             let (following, pieces) = Following::new();
-            trainer.follow(pieces);
+            self.follows += 1;
+            trainer.follow(self.follows, pieces);
             following
         });
         self.trains = true;
@@ -728,14 +737,16 @@ impl Group {
 
     /// Whoever follows gets a machine that computes nothing for this run any more.
     async fn wind_up(mut self) {
-        // The thread hears the end of this.
-        self.attempt = None;
+        // The thread hears the end of these.
+        (self.attempt, self.following) = (None, None);
         let Some(mut trainer) = self.trainer.take_if(|_| self.trains) else {
             return;
         };
         let rests = async {
             while let Some(event) = trainer.events.recv().await {
-                if let Event::Left | Event::Done(_) | Event::Broken { .. } = event {
+                if let Event::Left | Event::Unfollowed(_) | Event::Done(_) | Event::Broken { .. } =
+                    event
+                {
                     return;
                 }
             }

@@ -23,13 +23,19 @@ enum Next {
 
 impl Bench {
     /// Takes pieces until there are no more.
-    pub(super) fn follow(&mut self, mut pieces: mpsc::Receiver<Passed>) -> Result<(), Halt> {
+    pub(super) fn follow(
+        &mut self,
+        number: u64,
+        mut pieces: mpsc::Receiver<Passed>,
+    ) -> Result<(), Halt> {
         let (mut is_level, mut is_astray) = (false, false);
         while let Some((piece, bytes)) = pieces.blocking_recv() {
             let is_state = matches!(piece, Piece::State { .. });
             if is_astray && !is_state && piece != (Piece::End {}) {
                 continue;
             }
+            // Whom it follows anew does not know that it was level.
+            is_level &= !is_state;
             let next = self.take(piece, &bytes);
             self.show();
             is_astray = next.is_err();
@@ -44,7 +50,7 @@ impl Bench {
                 Err(error) => self.say(Event::Astray(error.to_string()))?,
             }
         }
-        self.say(Event::Left)
+        self.say(Event::Unfollowed(number))
     }
 
     fn take(&mut self, piece: Piece, bytes: &[u8]) -> Result<Next, EngineError> {

@@ -3,6 +3,7 @@
 //! It waits for none of them: whoever does not keep up, or is gone, is passed nothing more.
 
 use std::sync::mpsc as std_mpsc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cryptomind_gpu::session::Session;
@@ -10,11 +11,16 @@ use cryptomind_net::ring::{Follower, GivenUp};
 use cryptomind_protocol::follow::Piece;
 use tracing::info;
 
+/// All wait for a member that copies its state: it does so this often at most, whoever asks.
+const GIVE_EVERY: Duration = Duration::from_millis(500);
+
 /// Those of one leg. By default there are none, and none come.
 #[derive(Default)]
 pub struct Followers {
     arriving: Option<std_mpsc::Receiver<Follower>>,
     here: Vec<Follower>,
+    /// When the last one was given the state.
+    given: Option<Instant>,
 }
 
 impl Followers {
@@ -22,12 +28,15 @@ impl Followers {
     pub fn new(arriving: std_mpsc::Receiver<Follower>) -> Self {
         Self {
             arriving: Some(arriving),
-            here: Vec::new(),
+            ..Self::default()
         }
     }
 
     /// Passes the committed state on to those that have come, where a step begins.
     pub(super) fn welcome(&mut self, session: &Session) {
+        if self.given.is_some_and(|at| at.elapsed() < GIVE_EVERY) {
+            return;
+        }
         let arrived = self
             .arriving
             .iter()
@@ -36,6 +45,7 @@ impl Followers {
         if arrived.is_empty() {
             return;
         }
+        self.given = Some(Instant::now());
         let (step, state) = (session.step(), Bytes::from(session.checkpoint()));
         let bytes = state.len() as u64;
         for follower in arrived {
@@ -78,8 +88,7 @@ impl Followers {
 
     /// The ring is left.
     pub(super) fn end(&mut self) {
-        self.pass(Piece::End {}, Bytes::new());
-        self.here.clear();
+        self.here.drain(..).for_each(Follower::end);
     }
 
     fn pass(&mut self, piece: Piece, bytes: Bytes) {

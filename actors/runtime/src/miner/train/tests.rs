@@ -161,7 +161,11 @@ async fn hear(trainer: &mut Trainer) -> Heard {
             Event::Left => return heard,
             Event::Failed(fault) => panic!("{fault:?}"),
             Event::Broken { reason, .. } => panic!("{reason}"),
-            Event::Loaded | Event::Standing | Event::Level { .. } | Event::Astray(_) => {
+            Event::Loaded
+            | Event::Standing
+            | Event::Level { .. }
+            | Event::Astray(_)
+            | Event::Unfollowed(_) => {
                 panic!("out of turn")
             }
         }

@@ -76,7 +76,7 @@ async fn follow(newcomer: &Trainer, member: &Member) {
     member.followers.send(follower).unwrap();
     let mut following = following.unwrap();
     let (pieces, taken) = mpsc::channel(4);
-    newcomer.follow(taken);
+    newcomer.follow(7, taken);
     tokio::spawn(async move {
         let _held = (socket, own);
         while let Ok(passed) = following.next().await
@@ -100,7 +100,7 @@ async fn stands(trainer: &mut Trainer) -> (u64, Hash) {
 async fn left(trainer: &mut Trainer) {
     loop {
         match next(trainer).await {
-            Event::Left => return,
+            Event::Left | Event::Unfollowed(7) => return,
             Event::Done(_) => panic!("it was to leave before the end"),
             Event::Failed(fault) => panic!("{fault:?}"),
             Event::Broken { reason, .. } | Event::Astray(reason) => panic!("{reason}"),
@@ -211,7 +211,7 @@ async fn a_newcomer_that_is_led_astray_begins_anew() {
     ];
     let mut newcomer = started(plan()).await;
     let (pieces, taken) = mpsc::channel(4);
-    newcomer.follow(taken);
+    newcomer.follow(7, taken);
     for wrong in astray {
         pieces.send(whole.clone()).await.unwrap();
         pieces.send(wrong).await.unwrap();
@@ -228,6 +228,6 @@ async fn a_newcomer_that_is_led_astray_begins_anew() {
         Event::Level { step: 1 }
     ));
     drop(pieces);
-    assert!(matches!(next(&mut newcomer).await, Event::Left));
+    assert!(matches!(next(&mut newcomer).await, Event::Unfollowed(7)));
     assert_eq!(newcomer.committed(), 1);
 }
