@@ -17,7 +17,7 @@ use crate::processes::{Network, TURN};
 /// How much longer than a step the others may be without one when somebody joins.
 const JOIN: Duration = Duration::from_millis(200);
 /// Long enough that it comes back before the end.
-const EPOCHS: u32 = 60;
+const EPOCHS: u32 = 300;
 /// Who dies, in a group of this many.
 const DEATHS: [(u8, u32); 3] = [(2, 1), (3, 0), (4, 2)];
 

@@ -53,6 +53,9 @@ struct Report {
     speedup: f64,
     speedup_least: f64,
     speedup_most: f64,
+    /// The same of as many processes that compute as much at the same time, and exchange nothing: more than that this machine does not
+    /// give. The median of the runs.
+    ceiling: f64,
     /// What a member computes of a step, milliseconds, and the share of it in which it waits for the ring: medians over all steps.
     compute_ms: f64,
     ring_share: f64,
@@ -93,23 +96,28 @@ async fn measure(output: Output, args: BenchScaleArgs) -> Result<Vec<Report>, Er
     let place = Place::new(&args, &worlds)?;
     let text = Text::write(&shape())?;
     let mut measured: Vec<Vec<Run>> = worlds.iter().map(|_| Vec::new()).collect();
+    let mut apart: Vec<Vec<Run>> = worlds.iter().map(|_| Vec::new()).collect();
     for turn in 1..=args.runs {
-        for (world, runs) in worlds.iter().zip(&mut measured) {
+        let groups = worlds.iter().zip(measured.iter_mut().zip(&mut apart));
+        for (world, (together, apart)) in groups {
             // A file that fails to be written is no reason to stop.
             let _ = output.note(format!("turn {turn} of {}: {world} …", args.runs));
-            let mut ranks = place.start(*world)?;
-            let order = |addresses| Order {
-                addresses,
-                text: text.path().to_owned(),
-                wire: args.wire.into(),
-                steps: args.steps,
-            };
-            runs.push(Run(rank::ask(&mut ranks, order).await?));
-            agree(runs)?;
+            for (is_apart, runs) in [(false, together), (true, apart)] {
+                let mut ranks = place.start(*world)?;
+                let order = |addresses| Order {
+                    addresses,
+                    is_apart,
+                    text: text.path().to_owned(),
+                    wire: args.wire.into(),
+                    steps: args.steps,
+                };
+                runs.push(Run(rank::ask(&mut ranks, order).await?));
+                agree(runs)?;
+            }
         }
     }
     let alone: Vec<f64> = measured[0].iter().map(Run::ms_per_step).collect();
-    let groups = worlds.into_iter().zip(&measured);
+    let groups = worlds.into_iter().zip(measured.iter().zip(&apart));
     Ok(groups
         .map(|(world, runs)| report(&args, world, runs, &alone))
         .collect())
@@ -207,15 +215,21 @@ fn agree(runs: &[Run]) -> Result<(), ErrorBody> {
     }
 }
 
-fn report(args: &BenchScaleArgs, world: usize, runs: &[Run], alone: &[f64]) -> Report {
+/// Of a group's runs, and of the same members' apart.
+fn report(
+    args: &BenchScaleArgs,
+    world: usize,
+    (runs, apart): (&Vec<Run>, &Vec<Run>),
+    alone: &[f64],
+) -> Report {
     let shape = shape();
     let ms_per_step = median(runs.iter().map(Run::ms_per_step));
-    let speedups = || {
-        alone
-            .iter()
-            .zip(runs)
-            .map(|(alone, run)| alone / run.ms_per_step())
+    let over = |runs: &Vec<Run>| {
+        let pairs = alone.iter().zip(runs);
+        let each = pairs.map(|(alone, run)| alone / run.ms_per_step());
+        each.collect::<Vec<_>>()
     };
+    let speedups = || over(runs).into_iter();
     let steps = || {
         runs.iter()
             .flat_map(|run| &run.0)
@@ -236,6 +250,7 @@ fn report(args: &BenchScaleArgs, world: usize, runs: &[Run], alone: &[f64]) -> R
         speedup: median(speedups()),
         speedup_least: speedups().fold(f64::INFINITY, f64::min),
         speedup_most: speedups().fold(0.0, f64::max),
+        ceiling: median(over(apart).into_iter()),
         compute_ms: median(steps().map(|step| step.compute_ms)),
         ring_share: median(steps().map(waited)),
     }
@@ -248,11 +263,12 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 impl Report {
-    const HEADER: [&str; 6] = [
+    const HEADER: [&str; 7] = [
         "members",
         "a step, ms (median)",
         "times one alone",
         "from – to",
+        "without exchange",
         "computing, ms",
         "waiting for the ring",
     ];
@@ -263,6 +279,7 @@ impl Report {
             format!("{:.2}", self.ms_per_step),
             format!("{:.2}", self.speedup),
             format!("{:.2} – {:.2}", self.speedup_least, self.speedup_most),
+            format!("{:.2}", self.ceiling),
             format!("{:.2}", self.compute_ms),
             format!("{:.1} %", self.ring_share * 100.0),
         ]
@@ -300,14 +317,19 @@ mod tests {
     #[test]
     fn figures_follow_from_the_slowest_members_of_runs_in_turn() {
         // Of 6, 9 and 8 ms, then of 4 ms.
-        let runs = [
+        let runs = vec![
             Run(vec![
                 timed([6.0, 9.0, 2.0], 2.0, 1),
                 timed([4.0, 4.0, 8.0], 2.0, 1),
             ]),
             Run(vec![timed([4.0; 3], 2.0, 1), timed([4.0; 3], 2.0, 1)]),
         ];
-        let report = report(&args(&[2]), 2, &runs, &[12.0, 10.0]);
+        let apart = vec![
+            Run(vec![timed([6.0; 3], 6.0, 1), timed([5.0; 3], 5.0, 1)]),
+            Run(vec![timed([4.0; 3], 4.0, 1), timed([4.0; 3], 4.0, 1)]),
+        ];
+        let report = report(&args(&[2]), 2, (&runs, &apart), &[12.0, 10.0]);
+        assert_eq!(report.ceiling, 2.5, "of 2.0 and 2.5");
         assert_eq!(report.ms_per_step, 8.0);
         assert_eq!((report.speedup_least, report.speedup_most), (1.5, 2.5));
         assert_eq!((report.compute_ms, report.ring_share), (2.0, 0.5));

@@ -28,6 +28,8 @@ const WARM_UP: u32 = 3;
 pub(super) struct Order {
     /// Of all ranks.
     pub(super) addresses: Vec<String>,
+    /// Whether each computes its share by itself.
+    pub(super) is_apart: bool,
     pub(super) text: PathBuf,
     pub(super) wire: Wire,
     /// Steps that count.
@@ -77,14 +79,17 @@ async fn train(number: usize, socket: &RingSocket, order: Order) -> Result<Timed
         Some(Event::Loaded) => {}
         other => return Err(stopped(other)),
     }
-    let world = order.addresses.len() as u32;
-    let place = rank::plan(number, order.addresses, order.wire, None);
+    let place = match order.is_apart {
+        false => rank::plan(number, order.addresses, order.wire, None),
+        true => rank::alone(number, socket.local_addr().to_string()),
+    };
+    let (number, world) = (place.rank, place.members.len() as u32);
     let ring = socket.join(place).await.map_err(ErrorBody::internal)?;
     // Dropped, it would have the thread leave.
     let (_stay, leave) = watch::channel(false);
     trainer.train(Leg {
         ring,
-        rank: number as u32,
+        rank: number,
         world,
         shares: Shares::equal(world),
         attempt: 1,
@@ -108,12 +113,20 @@ fn plan(order: &Order) -> Result<Plan, ErrorBody> {
         _ => BTreeMap::new(),
     };
     let steps = WARM_UP + order.steps;
+    // Who is apart goes through the text by its share.
+    let (epochs, parts) = match order.is_apart {
+        false => (steps, 1),
+        true => {
+            let world = order.addresses.len() as u32;
+            (steps.div_ceil(world), world)
+        }
+    };
     Ok(Plan {
         model: shape.model,
         train: TrainSpec {
             // The text is one batch: an epoch is a step.
-            epochs: steps,
-            global_batch: shape.batch,
+            epochs,
+            global_batch: shape.batch / parts,
             optimizer: Optimizer::adamw(1e-3),
             checkpoint_steps: steps,
             wire: order.wire,

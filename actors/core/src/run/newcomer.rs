@@ -13,7 +13,7 @@ use cryptomind_protocol::task::{Event, TaskState};
 use cryptomind_protocol::{NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, Run, SUSPECT_LIMIT_MS, Seat};
+use super::{Effect, Pace, Run, SUSPECT_LIMIT_MS, Seat};
 use crate::market::link::Party;
 use crate::market::{self, Ability, Offer, Surroundings};
 use crate::succession::Paused;
@@ -23,6 +23,8 @@ const LAST_PART: u64 = 10;
 /// How long, and for how many steps, a group may train on after it was called to pause where a step ends.
 const CALL_LIMIT_MS: u64 = 5_000;
 const CALL_LIMIT_STEPS: u64 = 3;
+/// A newcomer that makes the group slower than it is may not make it so many times slower than it was promised to be.
+const SLOWER: u64 = 2;
 /// A newcomer that said so often that it is level and was not is turned away.
 const MAX_MISSES: u32 = 2;
 /// So many miners may be found to slow the group down: then no more are asked in this attempt.
@@ -85,7 +87,7 @@ impl Run {
         self.asked.retain(|asked| *asked != node);
         self.late.retain(|late| *late != node);
         if let Err(reason) = self.may_join(&offer, around) {
-            self.unwanted.push(node);
+            self.note_unwanted(node);
             return effects.extend([Effect::Withdraw { node, reason }, Effect::AskFree]);
         }
         let name = offer.member.name.clone();
@@ -112,23 +114,24 @@ impl Run {
         let known = seats.map(|s| (s.member.node, Ability::new(s.mflops, 0)));
         let followers = self.newcomers.iter().map(|n| (n.node(), n.offer.ability));
         let before: Vec<_> = known.chain(followers).collect();
-        let with: Vec<_> = before
-            .iter()
-            .copied()
-            .chain([(offer.member.node, offer.ability)])
-            .collect();
-        let (before, with) = (self.step_us(&before, around), self.step_us(&with, around));
-        match (before, with) {
-            (Some(before), Some(with)) if with >= before => Err(format!(
+        let with = before.iter().copied();
+        let with: Vec<_> = with.chain([(offer.member.node, offer.ability)]).collect();
+        let times = [&before, &with].map(|group| self.step_us(group, around));
+        let ([Some(before), Some(with)], Some(most)) = (times, self.promised_step_us()) else {
+            return Ok(());
+        };
+        match with > before && with > SLOWER * most {
+            true => Err(format!(
                 "the group is faster without it: {} ms a step, {} ms with it",
                 before.div_ceil(1000),
                 with.div_ceil(1000)
             )),
-            _ => Ok(()),
+            false => Ok(()),
         }
     }
 
-    /// What a step of these members takes, as far as the market knows, microseconds; nothing where it does not know how fast they are.
+    /// What a step of these members takes, each computing as much as it is fast, as far as the market knows, microseconds; nothing
+    /// where it does not know how fast they are.
     fn step_us(&self, members: &[(NodeId, Ability)], around: &Surroundings) -> Option<u64> {
         let parties = members
             .iter()
@@ -137,7 +140,25 @@ impl Run {
         let workload = self.wanted().workload;
         let expected = market::expect(&workload, &parties, &around.links, &around.stores)?;
         let is_known = members.iter().all(|(_, ability)| ability.mflops > 0);
-        is_known.then(|| expected.step_us.saturating_add(expected.sync_us))
+        // 10⁶ operations a second are one a microsecond.
+        let together = members
+            .iter()
+            .map(|(_, ability)| u128::from(ability.mflops));
+        let each_step = workload.flops / u128::from(workload.steps.max(1));
+        let computing = each_step / together.sum::<u128>().max(1);
+        let computing = u64::try_from(computing).unwrap_or(u64::MAX);
+        is_known.then(|| computing.saturating_add(expected.sync_us))
+    }
+
+    /// What a step was to take when the group was chosen, microseconds, where that was known.
+    fn promised_step_us(&self) -> Option<u64> {
+        let Pace {
+            alone_us,
+            exchange_us,
+            ..
+        } = self.pace;
+        let computing = alone_us / u64::from(self.spec.miners.max(1));
+        (alone_us > 0).then(|| computing.saturating_add(exchange_us))
     }
 
     pub(super) fn newcomer_reported(
@@ -315,10 +336,20 @@ impl Run {
     /// Whoever was asked to join and says nothing keeps no place.
     pub(super) fn look_for_silent(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         if self.silent_at().is_some_and(|at| now >= at) {
-            self.late.append(&mut self.asked);
+            // It may still answer, but is not asked again in this attempt.
+            for node in std::mem::take(&mut self.asked) {
+                self.note_unwanted(node);
+                self.late.push(node);
+            }
             if self.vacant() > 0 {
                 effects.push(Effect::AskFree);
             }
+        }
+    }
+
+    fn note_unwanted(&mut self, node: NodeId) {
+        if !self.unwanted.contains(&node) {
+            self.unwanted.push(node);
         }
     }
 

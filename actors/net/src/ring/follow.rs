@@ -220,7 +220,9 @@ async fn broken_off(ended: oneshot::Receiver<()>) {
 
 /// A member's state as a newcomer gets it.
 pub struct Following {
-    stream: Receiver,
+    connection: Connection,
+    /// Once it has begun.
+    stream: Option<Receiver>,
     most: usize,
     /// Its thread.
     _home: Home,
@@ -242,8 +244,8 @@ impl Guide {
     /// Takes the state of a node that was named to the socket, as it trains. A piece of more than `most` bytes is refused.
     ///
     /// # Errors
-    /// `not_found` for a node that was not named; what dialling it ends with; `timeout` where it does not answer, `busy` or
-    /// `stranger` where it does not let this node follow.
+    /// `not_found` for a node that was not named; what dialling it ends with. That it does not let this node follow shows with the first
+    /// piece.
     pub async fn follow(
         &self,
         node: NodeId,
@@ -270,10 +272,9 @@ impl Guide {
         let mut asks = connection.open_uni().await?;
         asks.frame(&follow).await?;
         asks.finish().await?;
-        let opened = connection.accept_uni();
-        let stream = fault::within(FOLLOW_LIMIT, "the member's state", opened).await?;
         Ok(Following {
-            stream,
+            connection,
+            stream: None,
             most,
             _home: self.home,
         })
@@ -285,10 +286,15 @@ impl Following {
     /// was dropped in the middle, it is of no more use.
     ///
     /// # Errors
-    /// `connection_lost`, `stream_reset`, `cut_short`: the member is gone, or gave this newcomer up; `malformed_frame`,
+    /// `connection_closed`, `connection_lost`, `stream_reset`, `cut_short`: the member does not let it follow, is gone, or gave it up; `malformed_frame`,
     /// `frame_too_large`: it sends what is none of this; `timeout`: it stopped in the middle of a piece.
     pub async fn next(&mut self) -> Result<(Piece, Vec<u8>), ErrorBody> {
-        let frame = self.stream.awaited(PIECE_LIMIT).await?;
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            // It is seen with its first byte: where the member's next step begins.
+            none => none.insert(self.connection.accept_uni().await?),
+        };
+        let frame = stream.awaited(PIECE_LIMIT).await?;
         let piece: Piece = crate::stream::decode(&frame.ok_or_else(fault::cut_short)?)?;
         let announced = match piece {
             Piece::State { bytes, .. } => bytes,
@@ -305,7 +311,7 @@ impl Following {
             let have = bytes.len();
             // Memory grows with what has come.
             bytes.resize(length.min(have + BLOCK), 0);
-            self.stream.exact(&mut bytes[have..], PIECE_LIMIT).await?;
+            stream.exact(&mut bytes[have..], PIECE_LIMIT).await?;
         }
         Ok((piece, bytes))
     }

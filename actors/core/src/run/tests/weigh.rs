@@ -156,7 +156,9 @@ fn those_who_go_on_by_themselves_keep_their_weights() {
     let mut world = running([400, 200, 100]);
     computed(&mut world, 10, [2_000, 8_000, 8_000]);
     let address = |n: &u8| format!("next:{n}");
-    let members = [2, 1];
+    let mut members = [1, 2];
+    let ranks = world.run.nodes();
+    members.sort_by_key(|n| ranks.iter().position(|other| *other == node(*n)));
     let successor = Successor {
         members: members.map(node).to_vec(),
         ring_addresses: members.iter().map(address).collect(),
