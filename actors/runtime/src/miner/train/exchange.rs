@@ -176,7 +176,8 @@ mod tests {
 
     #[test]
     fn neighbours_are_one_place() {
-        assert_eq!(joined(&[90..100, 70..90, 60..70]), [60..100]);
+        let whole = std::iter::once(60..100);
+        assert!(joined(&[90..100, 70..90, 60..70]).into_iter().eq(whole));
         assert_eq!(joined(&[90..100, 60..70, 50..60]), [90..100, 50..70]);
         assert_eq!(joined(&[0..1, 1..2]), [0..1, 1..2]);
         assert!(joined(&[]).is_empty());
