@@ -1,6 +1,9 @@
 //! Newcomers: they take a lost member's place, nobody waits for them, and they earn for their own steps.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::market::link::{Links, Measure, Party};
 
 /// A group of three of which the third was lost, trains on from step 10 as two.
 fn two_of_three() -> World {
@@ -314,21 +317,48 @@ fn a_newcomer_hears_that_the_task_is_over() {
     assert!(world.run.wants(node(4)), "it may offer again");
 }
 
-/// With a slower machine, or over a slow link, the others would wait for it at every step.
+/// Over a slow link the others would wait for it at every step.
 #[test]
 fn who_would_slow_the_group_down_does_not_join_it() {
     let mut world = two_of_three();
-    world.feed(Input::Free(node(4)));
-    let mut slow = offer(4);
-    slow.ability = Ability::new(50, 3500);
+    world.run.pace = Pace {
+        alone_us: 3_000,
+        exchange_us: 1_000,
+        ..Pace::default()
+    };
+    let mut links = Links::default();
+    let at = |n| Party::Node(node(n));
+    for (a, b, rtt_us) in [
+        (1, 2, 500),
+        (1, 4, 80_000),
+        (2, 4, 80_000),
+        (1, 5, 500),
+        (2, 5, 500),
+    ] {
+        let bytes_per_s = Some(100_000_000);
+        let measure = Measure {
+            rtt_us,
+            bytes_per_s,
+        };
+        links.report(at(a), at(b), measure, world.now);
+        links.report(at(b), at(a), measure, world.now);
+    }
+    let around = Surroundings {
+        links: Arc::new(links.table(world.now)),
+        stores: Vec::new(),
+    };
+    let offers = |world: &mut World, n: u8| {
+        world.feed(Input::Free(node(n)));
+        let effects = world
+            .run
+            .apply(Input::Offered(offer(n)), &around, world.now);
+        world.carry_out(effects);
+    };
     world.free_wanted = false;
-    world.feed(Input::Offered(slow));
+    offers(&mut world, 4);
     assert!(newcomers(&world).is_empty());
-    assert!(
-        world.free_wanted && !world.run.wants(node(4)),
-        "another is asked"
-    );
-    world.feed(Input::Free(node(5)));
-    world.feed(Input::Offered(offer(5)));
+    let is_asked = world.free_wanted && !world.run.wants(node(4));
+    assert!(is_asked, "another is");
+    offers(&mut world, 5);
     assert_eq!(newcomers(&world), [node(5)]);
 }
