@@ -204,7 +204,6 @@ impl Session {
             .zip(values)
             .for_each(|(to, value)| *to = value);
         self.begin_anew();
-        self.phase = Phase::Computed;
         Ok(())
     }
 

@@ -309,6 +309,7 @@ impl Stage {
     /// Waits until all have died that shall, and the others train: their files alone tell, for the coordinator is away.
     async fn all_go_on(&self, case: &Case) {
         loop {
+            // Nothing tells of a line in a file; whoever waits has a limit.
             tokio::time::sleep(LOOK_AGAIN).await;
             let trails = self.trails();
             let died = trails.iter().filter_map(|t| t.at);

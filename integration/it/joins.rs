@@ -31,6 +31,7 @@ async fn dead(network: &Network) -> usize {
         if let Some(dead) = trails(network).iter().position(|trail| trail.at.is_some()) {
             return dead;
         }
+        // Nothing tells of a line in a file; whoever waits has a limit.
         tokio::time::sleep(LOOK_AGAIN).await;
     }
 }

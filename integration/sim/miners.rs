@@ -178,10 +178,7 @@ impl Market {
             1 => Report::Leaving {
                 reason: "its owner stops it".into(),
             },
-            _ => Report::Level {
-                step,
-                fetched_bytes: 1,
-            },
+            _ => Report::Level { step },
         };
         if !self.miners[&node].dead {
             let input = self.report(node, attempt, report, None);

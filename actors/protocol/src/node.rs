@@ -348,8 +348,6 @@ pub enum Report {
     Level {
         /// Steps that are committed here.
         step: u64,
-        /// Bytes that had to be fetched, without the state.
-        fetched_bytes: u64,
     },
     /// The run is done and its results are stored. Rank 0 only, after the last checkpoint.
     Finished {

@@ -999,12 +999,7 @@ impl World {
         let step = this.lineage.len() as u64;
         let following = this.following.as_mut();
         if following.is_some_and(|f| !std::mem::replace(&mut f.is_level, true)) {
-            let fetched_bytes = 0;
-            let level = Report::Level {
-                step,
-                fetched_bytes,
-            };
-            self.apply(node, MemberInput::News(level));
+            self.apply(node, MemberInput::News(Report::Level { step }));
             self.reach(node, Point::Level);
         }
     }

@@ -12,16 +12,7 @@ impl Member {
                 self.fetched_bytes += fetched_bytes;
                 self.settle_in(effects);
             }
-            (Phase::Following, Input::News(Report::Level { step, .. })) => {
-                let fetched_bytes = std::mem::take(&mut self.fetched_bytes);
-                self.report(
-                    Report::Level {
-                        step,
-                        fetched_bytes,
-                    },
-                    effects,
-                );
-            }
+            (Phase::Following, Input::News(report)) => self.report(report, effects),
             (Phase::Following, Input::Rested(at)) => {
                 self.at = at;
                 match self.pause {

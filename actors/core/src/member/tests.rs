@@ -228,12 +228,9 @@ const fn pause(attempt: u32, at_step_end: bool) -> Input {
 #[test]
 fn a_newcomer_follows_says_when_it_is_level_and_takes_its_seat() {
     let mut member = newcomer(2, 2);
-    let level = |fetched_bytes| Report::Level {
-        step: 7,
-        fetched_bytes,
-    };
-    let effects = member.apply(Input::News(level(0)), now());
-    assert_eq!(reports(&effects), [(2, &level(3))]);
+    let level = Report::Level { step: 7 };
+    let effects = member.apply(Input::News(level.clone()), now());
+    assert_eq!(reports(&effects), [(2, &level)]);
     assert!(
         member.apply(pause(3, true), now()).is_empty(),
         "its end comes by itself"
@@ -251,6 +248,15 @@ fn a_newcomer_follows_says_when_it_is_level_and_takes_its_seat() {
     seat.members[2] = node(9);
     let effects = member.apply(Input::Order(Order::Match(seat)), now());
     assert_eq!(effects, [Effect::Stand(Footing::Commit)]);
+    member.apply(Input::Standing(at(9, false)), now());
+    let effects = member.apply(Input::Joined, now());
+    let fetched_bytes = 3;
+    let ready = Report::Ready { fetched_bytes };
+    assert_eq!(
+        reports(&effects),
+        [(3, &ready)],
+        "with what it fetched at first"
+    );
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! group pauses where a step ends, and it has a seat in the next attempt. So what a group stands still for is a word to the
 //! coordinator and a closed ring, however large the state is.
 //!
-//! A newcomer earns nothing, and nobody waits for it: what goes wrong with it costs the group nothing. It has no part in the
+//! A newcomer earns nothing, and nobody waits for it but a moment where it said that it is level: who says so and is not costs the
+//! group [`MAX_MISSES`] short pauses, and is turned away. It has no part in the
 //! members' agreement, and its fingerprint counts from the step on at which it has its seat.
 
 use cryptomind_protocol::node::Report;
@@ -120,7 +121,7 @@ impl Run {
         let ([Some(before), Some(with)], Some(most)) = (times, self.promised_step_us()) else {
             return Ok(());
         };
-        match with > before && with > SLOWER * most {
+        match with > before && with > most.saturating_mul(SLOWER) {
             true => Err(format!(
                 "the group is faster without it: {} ms a step, {} ms with it",
                 before.div_ceil(1000),

@@ -89,9 +89,7 @@ impl Follower {
             mpsc::error::TrySendError::Closed(_) => GivenUp::Gone,
         })
     }
-}
 
-impl Follower {
     /// Passes on that there is nothing more; what was passed arrives, if the follower takes it soon.
     pub fn end(self) {
         // Where it is behind, or gone, its stream breaks.
@@ -182,10 +180,18 @@ impl Hall {
             () = broken_off(ended) => false,
         };
         match is_whole {
-            true => stream.finish_and_wait().await,
-            false => stream.abandon(),
+            true => {
+                fault::within(PIECE_LIMIT, "the end's arrival", async {
+                    stream.finish_and_wait().await;
+                    Ok::<_, ErrorBody>(())
+                })
+                .await
+            }
+            false => {
+                stream.abandon();
+                Ok(())
+            }
         }
-        Ok(())
     }
 }
 
@@ -214,6 +220,7 @@ async fn pass_on(
 /// Waits until the follower is dropped, or some time after its end.
 async fn broken_off(ended: oneshot::Receiver<()>) {
     if ended.await.is_ok() {
+        // The limit of a peer that takes no more: what it takes ends the other branch.
         tokio::time::sleep(PIECE_LIMIT).await;
     }
 }
@@ -244,7 +251,7 @@ impl Guide {
     /// Takes the state of a node that was named to the socket, as it trains. A piece of more than `most` bytes is refused.
     ///
     /// # Errors
-    /// `not_found` for a node that was not named; what dialling it ends with. That it does not let this node follow shows with the first
+    /// `member_not_found` for a node that was not named; what dialling it ends with. That it does not let this node follow shows with the first
     /// piece.
     pub async fn follow(
         &self,

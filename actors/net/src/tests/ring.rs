@@ -231,7 +231,7 @@ async fn a_member_may_come_late_to_a_large_sum() {
     let len = 5_000_000;
     let early = sum(&rings[1], vec![1.0; len]);
     let late = async {
-        // Longer than a silent neighbour is waited for.
+        // That this much time passes is the case: longer than a silent neighbour is waited for.
         tokio::time::sleep(Duration::from_millis(EVICT_MS + 1_000)).await;
         sum(&rings[0], vec![2.0; len]).await
     };
@@ -604,7 +604,7 @@ async fn members_with_links_wait_for_who_comes_late() {
     let plan = plan(&sockets);
     let early = [0, 1].map(|rank| sockets[rank].join(for_rank(&plan, rank)));
     let late = async {
-        // Longer than a silent neighbour is waited for.
+        // That this much time passes is the case: longer than a silent neighbour is waited for.
         tokio::time::sleep(Duration::from_millis(EVICT_MS + 500)).await;
         sockets[2].join(for_rank(&plan, 2)).await
     };

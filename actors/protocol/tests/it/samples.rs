@@ -1925,10 +1925,7 @@ fn reports() -> Vec<Report> {
             commitments: signed(&commitments()),
         },
         Report::Coming {},
-        Report::Level {
-            step: 1_234,
-            fetched_bytes: 19_000,
-        },
+        Report::Level { step: 1_234 },
         Report::Progress {
             step: 46,
             loss: 0.5,

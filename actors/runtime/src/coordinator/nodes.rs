@@ -478,7 +478,8 @@ fn check_timeline(timeline: &[Span]) -> Result<(), ErrorBody> {
         return Ok(());
     }
     let message = format!("a timeline has at most {MAX_SPANS} spans");
-    Err(ErrorBody::user("bad_timeline", message))
+    Err(ErrorBody::user("bad_timeline", message)
+        .with_help("merge those that are left into the last one"))
 }
 
 /// A report whose texts and lists fit: others get them, and a frame has an end.

@@ -117,19 +117,8 @@ fn who_accepts_and_never_starts_gains_nothing() {
     }
     world.pass(LIMITS.prepare_ms);
     assert_eq!(world.lost, [node(idle)]);
-    let attempt = world.run.attempt + 1;
     for n in rest {
-        let report = Report::Paused {
-            committed: 0,
-            prepared: false,
-            ring_address: format!("new:{n}"),
-        };
-        world.feed(Input::Reported {
-            node: node(n),
-            attempt,
-            report,
-            stored_by: None,
-        });
+        timers::paused(&mut world, n, 0);
     }
     (1..=4).for_each(|i| world.checkpoint(&rest, i * 10));
     world.report(1, finished());

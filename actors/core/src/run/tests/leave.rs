@@ -1,5 +1,6 @@
 //! Members that leave: let go where a step ends, without harm to anybody.
 
+use super::timers::paused;
 use super::*;
 
 fn leave(world: &mut World, n: u8) {
@@ -9,21 +10,6 @@ fn leave(world: &mut World, n: u8) {
             reason: "its owner stops this miner".into(),
         },
     );
-}
-
-fn paused(world: &mut World, n: u8, committed: u64) {
-    let attempt = world.run.attempt + 1;
-    let report = Report::Paused {
-        committed,
-        prepared: true,
-        ring_address: format!("new:{n}"),
-    };
-    world.feed(Input::Reported {
-        node: node(n),
-        attempt,
-        report,
-        stored_by: None,
-    });
 }
 
 fn no_failure(world: &World) {

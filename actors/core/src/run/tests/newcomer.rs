@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::timers::{paused, ready};
 use super::*;
 use crate::market::link::{Links, Measure, Party};
 
@@ -19,7 +20,7 @@ fn two_of_three() -> World {
     );
     all_paused(&mut world, &[1, 2], 10);
     assert_eq!(world.run.attempt, 2);
-    all_ready(&mut world, &[1, 2]);
+    ready(&mut world, &[1, 2]);
     assert_eq!(world.run.state, TaskState::Running);
     world
 }
@@ -39,39 +40,11 @@ fn newcomers(world: &World) -> Vec<NodeId> {
 }
 
 fn level(world: &mut World, n: u8, step: u64) {
-    let fetched_bytes = 9;
-    world.report(
-        n,
-        Report::Level {
-            step,
-            fetched_bytes,
-        },
-    );
-}
-
-fn paused(world: &mut World, n: u8, committed: u64) {
-    let attempt = world.run.attempt + 1;
-    let report = Report::Paused {
-        committed,
-        prepared: false,
-        ring_address: format!("new:{n}"),
-    };
-    world.feed(Input::Reported {
-        node: node(n),
-        attempt,
-        report,
-        stored_by: None,
-    });
+    world.report(n, Report::Level { step });
 }
 
 fn all_paused(world: &mut World, members: &[u8], committed: u64) {
     members.iter().for_each(|n| paused(world, *n, committed));
-}
-
-fn all_ready(world: &mut World, members: &[u8]) {
-    for n in members {
-        world.report(*n, Report::Ready { fetched_bytes: 0 });
-    }
 }
 
 #[test]
@@ -89,7 +62,7 @@ fn a_newcomer_is_seated_where_a_step_ends_and_earns_for_its_steps() {
     assert_eq!(world.run.nodes(), [1, 2, 4].map(node));
     assert_eq!((world.run.attempt, world.run.start_step), (3, 15));
     assert_eq!(world.run.seats[2].ring_address, "new:4");
-    all_ready(&mut world, &[1, 2, 4]);
+    ready(&mut world, &[1, 2, 4]);
     (2..=4).for_each(|i| world.checkpoint(&[1, 2, 4], i * 10));
     world.report(1, finished());
     world.check_end(TaskState::Finished);
@@ -136,7 +109,7 @@ fn who_only_says_that_it_is_level_is_turned_away() {
         world.pass(SUSPECT_LIMIT_MS);
         assert_eq!(world.run.attempt, attempt);
         assert_eq!(world.run.fruitless, attempt - 1, "it got the group nowhere");
-        all_ready(&mut world, &[1, 2]);
+        ready(&mut world, &[1, 2]);
     }
     assert!(newcomers(&world).is_empty() && world.stopped.contains(&node(4)));
     assert_eq!(world.run.strikes_of(node(4)), 1);
@@ -170,7 +143,7 @@ fn a_newcomer_that_was_given_a_false_state_is_not_blamed() {
     let mut world = followed_by(4);
     level(&mut world, 4, 13);
     all_paused(&mut world, &[1, 2, 4], 15);
-    all_ready(&mut world, &[1, 2, 4]);
+    ready(&mut world, &[1, 2, 4]);
     for n in [1, 2, 4] {
         let report = Report::Checkpoint {
             step: 20,
@@ -225,7 +198,7 @@ fn a_newcomer_that_is_behind_follows_anew() {
     paused(&mut world, 4, 13);
     assert_eq!(world.run.nodes(), [1, 2].map(node));
     assert_eq!(newcomers(&world), [node(4)]);
-    all_ready(&mut world, &[1, 2]);
+    ready(&mut world, &[1, 2]);
     level(&mut world, 4, 16);
     all_paused(&mut world, &[1, 2, 4], 17);
     assert_eq!(world.run.nodes(), [1, 2, 4].map(node));
@@ -361,4 +334,32 @@ fn who_would_slow_the_group_down_does_not_join_it() {
     assert!(is_asked, "another is");
     offers(&mut world, 5);
     assert_eq!(newcomers(&world), [node(5)]);
+}
+
+/// A number from outside is no number to count on from.
+#[test]
+fn a_report_of_the_last_attempt_that_there_can_be_changes_nothing() {
+    let mut world = followed_by(4);
+    for (n, report) in [
+        (1, Report::Level { step: u64::MAX }),
+        (4, Report::Level { step: u64::MAX }),
+    ] {
+        world.report(n, report);
+    }
+    for n in [1, 4] {
+        let report = Report::Checkpoint {
+            step: 10,
+            fingerprint: Hash::of(b"a state"),
+            computed_ms: 0,
+            stored: None,
+        };
+        world.feed(Input::Reported {
+            node: node(n),
+            attempt: u32::MAX,
+            report,
+            stored_by: None,
+        });
+    }
+    assert!(!world.run.newcomers[0].is_level);
+    assert_eq!((world.run.attempt, world.run.verified_step), (2, 10));
 }

@@ -56,20 +56,11 @@ impl Engine {
         let told: Vec<_> = newcomers
             .filter(|node| only.is_none_or(|only| only == *node))
             .collect();
-        let fetched_bytes = self.scenario.job.dataset_bytes;
+        let bytes = self.scenario.job.dataset_bytes as f64;
+        let step = self.tasks[at].done;
         for node in told {
-            let way = self.truth.best_store(number(&node));
-            let level = Report::Level {
-                step: self.tasks[at].done,
-                fetched_bytes,
-            };
-            self.report(
-                at,
-                way.transfer_ms(fetched_bytes as f64),
-                node,
-                attempt,
-                level,
-            );
+            let ms = self.truth.best_store(number(&node)).transfer_ms(bytes);
+            self.report(at, ms, node, attempt, Report::Level { step });
         }
     }
 

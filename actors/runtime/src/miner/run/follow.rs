@@ -91,6 +91,7 @@ impl Following {
 async fn ended(ends: &mut watch::Receiver<bool>) {
     // Closed, it has ended, too.
     let _ = ends.wait_for(|ends| *ends).await;
+    // A limit: the end itself is what the other branch waits for.
     sleep(END_LIMIT).await;
 }
 

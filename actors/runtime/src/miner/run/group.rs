@@ -388,10 +388,7 @@ impl Group {
         Some(match event {
             Some(Event::Loaded) => return None,
             Some(Event::Standing) => Input::Standing(self.at()),
-            Some(Event::Level { step }) => Input::News(Report::Level {
-                step,
-                fetched_bytes: 0,
-            }),
+            Some(Event::Level { step }) => Input::News(Report::Level { step }),
             // Of an order before the present one.
             Some(Event::Unfollowed(number)) if number != self.follows => return None,
             Some(Event::Unfollowed(_)) => {
