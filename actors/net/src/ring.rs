@@ -52,7 +52,7 @@ use tokio::time::Instant;
 pub use collective::Buffer;
 pub use driver::COLLECTIVE_LIMIT;
 pub use error::RingError;
-pub use follow::{Follower, Following, GivenUp, Guide};
+pub use follow::{Follower, Following, GivenUp, Guide, Passed};
 pub use member::{Ring, Sent, Summing};
 pub use profile::Profile;
 

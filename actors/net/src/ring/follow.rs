@@ -1,12 +1,12 @@
 //! The state of a member on its way to a newcomer, over the sockets of their rings: see [`cryptomind_protocol::follow`].
 //!
-//! A member's thread hands [`Follower`] what it passes on and never waits for it: whoever falls too far behind is given up. A
+//! A member's thread hands [`Follower`] what it passes on and never waits for it: whoever falls too far behind is to be given the state anew. A
 //! newcomer reads at its own pace from [`Following`], in whose connection the member waits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cryptomind_protocol::follow::{Follow, MAX_PIECE, Piece};
@@ -22,8 +22,9 @@ use crate::connection::Connection;
 use crate::fault;
 use crate::stream::{FrameReader, Receiver, Sender};
 
-/// Bytes that may wait for a follower, beyond what it is sent at the moment, or so many pieces of the largest: then it is given up.
+/// Bytes that may wait for a follower, beyond what it is sent at the moment: as much as two states, but no more than this.
 const MAX_BEHIND: usize = 256 * 1024 * 1024;
+/// So many of the largest may wait, however large they are.
 const MIN_PIECES: usize = 4;
 /// Pieces that wait for a follower.
 const PIECES: usize = 4096;
@@ -44,6 +45,8 @@ pub struct Follower {
     follow: Follow,
     pieces: mpsc::Sender<(Piece, Bytes)>,
     waiting: Arc<AtomicUsize>,
+    /// Bytes of its state.
+    state: usize,
     newest: Arc<AtomicU64>,
     /// Says that what it was passed is to arrive; dropped, that it is not.
     ends: oneshot::Sender<()>,
@@ -69,31 +72,54 @@ impl Follower {
         self.follow
     }
 
-    /// Passes a piece on with its bytes, as far as the follower keeps up. Does not wait.
+    /// Whether all that it was passed is on its way.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == 0
+    }
+
+    /// Passes the state on, after so many steps. Does not wait, and takes no account of the bytes that do.
     ///
     /// # Errors
     /// [`GivenUp`]: it is to be dropped.
+    pub fn give(&mut self, step: u64, state: Bytes) -> Result<(), GivenUp> {
+        self.state = state.len();
+        let bytes = state.len() as u64;
+        self.send(Piece::State { step, bytes }, state)
+    }
+
+    /// Passes a piece of a step on with its bytes, as far as the follower keeps up. Does not wait.
+    ///
+    /// # Errors
+    /// [`GivenUp::Behind`]: nothing may follow but a state; [`GivenUp::Gone`]: it is to be dropped.
     pub fn pass(&self, piece: Piece, bytes: Bytes) -> Result<(), GivenUp> {
         let waits = self.waiting.load(Ordering::Relaxed);
-        let most = MAX_BEHIND.max(bytes.len().saturating_mul(MIN_PIECES));
-        if waits > 0 && waits.saturating_add(bytes.len()) > most {
+        let most = self.state.saturating_mul(2).min(MAX_BEHIND);
+        let most = most.max(bytes.len().saturating_mul(MIN_PIECES));
+        if !bytes.is_empty() && waits.saturating_add(bytes.len()) > most {
             return Err(GivenUp::Behind);
         }
         if let Piece::Committed { newest, .. } = piece {
             self.newest.fetch_max(newest, Ordering::Relaxed);
         }
+        self.send(piece, bytes)
+    }
+
+    fn send(&self, piece: Piece, bytes: Bytes) -> Result<(), GivenUp> {
         let size = bytes.len();
         self.waiting.fetch_add(size, Ordering::Relaxed);
-        self.pieces.try_send((piece, bytes)).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => GivenUp::Behind,
-            mpsc::error::TrySendError::Closed(_) => GivenUp::Gone,
+        self.pieces.try_send((piece, bytes)).map_err(|e| {
+            self.waiting.fetch_sub(size, Ordering::Relaxed);
+            match e {
+                mpsc::error::TrySendError::Full(_) => GivenUp::Behind,
+                mpsc::error::TrySendError::Closed(_) => GivenUp::Gone,
+            }
         })
     }
 
     /// Passes on that there is nothing more; what was passed arrives, if the follower takes it soon.
     pub fn end(self) {
         // Where it is behind, or gone, its stream breaks.
-        if self.pass(Piece::End {}, Bytes::new()).is_ok() {
+        if self.send(Piece::End {}, Bytes::new()).is_ok() {
             let _ = self.ends.send(());
         }
     }
@@ -166,6 +192,7 @@ impl Hall {
             follow,
             pieces,
             waiting: waiting.clone(),
+            state: 0,
             newest: newest.clone(),
             ends,
         };
@@ -223,6 +250,17 @@ async fn broken_off(ended: oneshot::Receiver<()>) {
         // The limit of a peer that takes no more: what it takes ends the other branch.
         tokio::time::sleep(PIECE_LIMIT).await;
     }
+}
+
+/// A piece as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passed {
+    /// What it is.
+    pub piece: Piece,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// From its frame to its last byte.
+    pub took: Duration,
 }
 
 /// A member's state as a newcomer gets it.
@@ -295,7 +333,7 @@ impl Following {
     /// # Errors
     /// `connection_closed`, `connection_lost`, `stream_reset`, `cut_short`: the member does not let it follow, is gone, or gave it up; `malformed_frame`,
     /// `frame_too_large`: it sends what is none of this; `timeout`: it stopped in the middle of a piece.
-    pub async fn next(&mut self) -> Result<(Piece, Vec<u8>), ErrorBody> {
+    pub async fn next(&mut self) -> Result<Passed, ErrorBody> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             // It is seen with its first byte: where the member's next step begins.
@@ -303,6 +341,7 @@ impl Following {
         };
         let frame = stream.awaited(PIECE_LIMIT).await?;
         let piece: Piece = crate::stream::decode(&frame.ok_or_else(fault::cut_short)?)?;
+        let begin = Instant::now();
         let announced = match piece {
             Piece::State { bytes, .. } => bytes,
             Piece::Sums { values, .. } => values.saturating_mul(size_of::<f32>() as u64),
@@ -320,6 +359,10 @@ impl Following {
             bytes.resize(length.min(have + BLOCK), 0);
             stream.exact(&mut bytes[have..], PIECE_LIMIT).await?;
         }
-        Ok((piece, bytes))
+        Ok(Passed {
+            piece,
+            bytes,
+            took: begin.elapsed(),
+        })
     }
 }

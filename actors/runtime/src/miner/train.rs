@@ -27,7 +27,7 @@ use cryptomind_gpu::dataset::{self, DataError, Samples};
 use cryptomind_gpu::inference::Model;
 use cryptomind_gpu::session::Session;
 use cryptomind_gpu::{EngineError, Evaluation, Scaling};
-use cryptomind_net::ring::{Buffer, Ring, RingError};
+use cryptomind_net::ring::{Buffer, Passed, Ring, RingError};
 use cryptomind_protocol::NodeId;
 use cryptomind_protocol::audit::Commitment;
 use cryptomind_protocol::item::DatasetInfo;
@@ -50,7 +50,6 @@ mod words;
 
 pub(crate) use alone::alone;
 use exchange::Exchange;
-pub use follow::Passed;
 pub use followers::Followers;
 use timeline::Timeline;
 use words::Words;
@@ -506,7 +505,7 @@ impl Bench {
         self.busy = Duration::ZERO;
         (self.attempt, self.is_called) = (leg.attempt, false);
         let outcome = self.steps(&mut leg);
-        leg.followers.end();
+        leg.followers.end(&self.session);
         self.computed += begin.elapsed();
         self.show();
         self.say_words()?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cryptomind_core::member::FOLLOW_LIMIT_MS;
-use cryptomind_net::ring::Guide;
+use cryptomind_net::ring::{Guide, Passed};
 use cryptomind_protocol::follow::{Follow, Piece};
 use cryptomind_protocol::node::Match;
 use cryptomind_protocol::task::Work;
@@ -15,7 +15,6 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::Fault;
-use crate::miner::train::Passed;
 
 /// Pieces that may wait for the thread: the member's own queue is the long one.
 const PIECES: usize = 4;
@@ -136,7 +135,7 @@ impl Way {
         let mut passed = first.unwrap_or_else(|_| Err(no_state()))?;
         loop {
             *heard = Instant::now();
-            let is_last = passed.0 == Piece::End {};
+            let is_last = passed.piece == Piece::End {};
             let taken = self.pieces.send(passed).await;
             if is_last || taken.is_err() {
                 return Ok(());

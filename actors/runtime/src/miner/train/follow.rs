@@ -1,18 +1,21 @@
-//! A newcomer's thread: it applies the sums that a member passes on to that member's state.
+//! A newcomer's thread: it takes a member's state, and applies the sums that the member passes on to it.
+//!
+//! It is level where it keeps up with the steps, or where a state comes so soon that the one of the end will: whichever is first.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use cryptomind_gpu::EngineError;
+use cryptomind_net::ring::Passed;
 use cryptomind_protocol::follow::Piece;
 use tokio::sync::mpsc;
 
 use super::{Bench, Event, Halt};
 
-/// A piece with its bytes.
-pub type Passed = (Piece, Vec<u8>);
-
 /// A step is one behind while its sums are on their way.
 const LEVEL: u64 = 1;
+/// The others may wait for so long for a state: half of what they may stand still when somebody joins.
+const SOON: Duration = Duration::from_millis(100);
 
 /// How the thread goes on after a piece.
 enum Next {
@@ -29,18 +32,18 @@ impl Bench {
         mut pieces: mpsc::Receiver<Passed>,
     ) -> Result<(), Halt> {
         let (mut is_level, mut is_astray) = (false, false);
-        while let Some((piece, bytes)) = pieces.blocking_recv() {
-            let is_state = matches!(piece, Piece::State { .. });
-            if is_astray && !is_state && piece != (Piece::End {}) {
+        while let Some(passed) = pieces.blocking_recv() {
+            let is_state = matches!(passed.piece, Piece::State { .. });
+            if is_astray && !is_state && passed.piece != (Piece::End {}) {
                 continue;
             }
             // Whom it follows anew does not know that it was level.
             is_level &= !is_state;
-            let next = self.take(piece, &bytes);
+            let next = self.take(&passed, pieces.is_empty());
             self.show();
             is_astray = next.is_err();
             match next {
-                Ok(Next::Level) if !is_level && pieces.is_empty() => {
+                Ok(Next::Level) if !is_level => {
                     is_level = true;
                     let step = self.session.step();
                     self.say(Event::Level { step })?;
@@ -53,16 +56,20 @@ impl Bench {
         self.say(Event::Unfollowed(number))
     }
 
-    fn take(&mut self, piece: Piece, bytes: &[u8]) -> Result<Next, EngineError> {
-        let committed = self.session.step();
-        match piece {
+    fn take(&mut self, passed: &Passed, is_newest: bool) -> Result<Next, EngineError> {
+        let (committed, bytes) = (self.session.step(), &passed.bytes[..]);
+        match passed.piece {
             Piece::State { step, .. } => {
+                let begin = Instant::now();
                 self.session.restore(bytes)?;
                 self.exchange.forget();
-                match self.session.step() == step {
-                    true => Ok(Next::Piece),
-                    false => Err(EngineError::Order("the state is of another step")),
+                if self.session.step() != step {
+                    return Err(EngineError::Order("the state is of another step"));
                 }
+                Ok(match passed.took + begin.elapsed() <= SOON {
+                    true => Next::Level,
+                    false => Next::Piece,
+                })
             }
             Piece::Sums { step, samples, .. } => {
                 if step != committed + 1 {
@@ -78,7 +85,7 @@ impl Bench {
                     return Err(EngineError::Order("another step is committed"));
                 }
                 self.commit();
-                Ok(match newest <= step + LEVEL {
+                Ok(match is_newest && newest <= step + LEVEL {
                     true => Next::Level,
                     false => Next::Piece,
                 })

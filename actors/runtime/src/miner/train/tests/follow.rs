@@ -123,8 +123,13 @@ async fn a_newcomer_has_the_members_bits_where_they_leave_and_trains_on_with_the
         let mut members = members(plan, 2).await;
         let mut newcomer = started(plan()).await;
         follow(&newcomer, &members[1]).await;
-        let heard = next(&mut newcomer).await;
-        assert!(matches!(heard, Event::Level { step } if step > 0), "{wire}");
+        let Event::Level { step } = next(&mut newcomer).await else {
+            panic!("{wire}: it takes a state, and says no more")
+        };
+        // It takes steps too.
+        while newcomer.committed() <= step {
+            drop(next(&mut members[0].trainer).await);
+        }
         // One of two: they train on.
         members[0].calls.store(true, Ordering::SeqCst);
         let before = members[0].trainer.committed();
@@ -184,24 +189,27 @@ async fn a_newcomer_that_is_led_astray_begins_anew() {
     };
     let state = state.unwrap();
     let (step, bytes) = (0, state.len() as u64);
-    let whole = (Piece::State { step, bytes }, state);
+    let passed = |piece, bytes, ms| Passed {
+        piece,
+        bytes,
+        took: Duration::from_millis(ms),
+    };
+    // So slowly that it is level by its steps alone.
+    let whole = passed(Piece::State { step, bytes }, state.clone(), 10_000);
     let sums = |step, values: usize| {
         let piece = Piece::Sums {
             step,
             samples: 10,
             values: values as u64,
         };
-        (piece, vec![0; 4 * values])
+        passed(piece, vec![0; 4 * values], 0)
     };
     let (step, newest) = (1, 1);
-    let committed = (Piece::Committed { step, newest }, Vec::new());
+    let committed = passed(Piece::Committed { step, newest }, Vec::new(), 0);
     let parameters = 8 * 8 * 16 + 16 + 16 * 10 + 10;
-    let not_finite = {
-        let (piece, mut bytes) = sums(1, parameters);
-        bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
-        (piece, bytes)
-    };
-    let no_state = (Piece::State { step: 0, bytes: 3 }, vec![1, 2, 3]);
+    let mut not_finite = sums(1, parameters);
+    not_finite.bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let no_state = passed(Piece::State { step: 0, bytes: 3 }, vec![1, 2, 3], 0);
     let astray = [
         sums(2, parameters),
         sums(1, 3),
@@ -227,7 +235,14 @@ async fn a_newcomer_that_is_led_astray_begins_anew() {
         next(&mut newcomer).await,
         Event::Level { step: 1 }
     ));
+    // One that comes at once says the same by itself.
+    let at_once = passed(Piece::State { step: 0, bytes }, state, 1);
+    pieces.send(at_once).await.unwrap();
+    assert!(matches!(
+        next(&mut newcomer).await,
+        Event::Level { step: 0 }
+    ));
     drop(pieces);
     assert!(matches!(next(&mut newcomer).await, Event::Unfollowed(7)));
-    assert_eq!(newcomer.committed(), 1);
+    assert_eq!(newcomer.committed(), 0);
 }
