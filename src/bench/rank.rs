@@ -122,7 +122,11 @@ pub(super) async fn serve<O: DeserializeOwned, A: Serialize>(
     let line = line.ok_or_else(|| ErrorBody::internal("nobody said what to do"))?;
     let order: O = serde_json::from_str(&line).map_err(ErrorBody::internal)?;
     tokio::select! {
-        answer = work(&socket, order) => say(&answer?),
+        answer = work(&socket, order) => {
+            let answer = answer?;
+            socket.farewell().await;
+            say(&answer)
+        }
         _ = lines.recv() => Err(ErrorBody::internal("whoever started it is gone")),
     }
 }

@@ -69,6 +69,8 @@ use talk::{Mouth, Said};
 
 /// After a dial that failed for now, the next one follows this much later.
 const REDIAL: Duration = Duration::from_millis(100);
+/// Before a process ends, others are told for this long at most: longer than leaving a ring takes.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 /// Ranks fit the close codes.
 const MAX_WORLD: usize = 0x1_0000;
 
@@ -189,6 +191,11 @@ impl RingSocket {
         self.mouth.guide(self.home.clone(), self.socket.key.clone())
     }
 
+    /// Waits until all that it has to tell others has left, for a second at most: before a process ends.
+    pub async fn farewell(&self) {
+        self.socket.endpoint.idle(FAREWELL_LIMIT).await;
+    }
+
     /// Where the socket is bound.
     pub fn local_addr(&self) -> SocketAddr {
         self.socket.endpoint.local_addr()
@@ -255,8 +262,7 @@ impl Socket {
         };
         let (next, previous) = links.map_err(|error| health.fail(error))?;
         health.is_linked();
-        let endpoint = self.endpoint.clone();
-        let mut driver = Driver::new(endpoint, health.clone(), plan.attempt, next, previous);
+        let mut driver = Driver::new(health.clone(), plan.attempt, next, previous);
         match tokio::time::timeout_at(deadline, driver.barrier()).await {
             Ok(closed) => closed.map(|()| Ring::start(home, health, driver)),
             Err(_) => Err(health.fail(late("the ring did not close", &plan, None))),

@@ -19,11 +19,10 @@ use super::collective::{Buffer, Collective, Unfit};
 use super::error::{Place, RingError};
 use super::health::Health;
 use super::link::{Next, Previous};
-use crate::endpoint::Endpoint;
 
 /// A collective in which some member takes no part for this long has failed, although all answer pings.
 pub const COLLECTIVE_LIMIT: Duration = Duration::from_secs(120);
-/// Leaving waits for this long at most until the others have everything, and again until all were told.
+/// Leaving waits for this long at most until the others have everything.
 const LEAVE_LIMIT: Duration = Duration::from_millis(500);
 /// Pieces that are taken from a stream at a time, a packet's each.
 const PIECES: usize = 32;
@@ -45,7 +44,6 @@ pub(super) enum Job {
 
 /// All links of a closed ring.
 pub(super) struct Driver {
-    endpoint: Endpoint,
     health: Arc<Health>,
     attempt: u32,
     /// By distance, the nearest first.
@@ -66,7 +64,6 @@ struct Incoming {
 impl Driver {
     /// Of links by distance, the nearest first.
     pub(super) fn new(
-        endpoint: Endpoint,
         health: Arc<Health>,
         attempt: u32,
         next: Vec<Next>,
@@ -77,7 +74,6 @@ impl Driver {
             early: VecDeque::new(),
         };
         Self {
-            endpoint,
             health,
             attempt,
             ahead: next,
@@ -222,7 +218,6 @@ impl Driver {
             let _ = tokio::time::timeout(LEAVE_LIMIT, taken).await;
         }
         self.health.close(self.health.place().leave_code(), "left");
-        self.endpoint.idle(LEAVE_LIMIT).await;
     }
 }
 

@@ -142,7 +142,8 @@ impl Ring {
         answered.await.unwrap_or(Err(RingError::Ended))
     }
 
-    /// Leaves in good order, once the calls before it are done: what was sent arrives, and the others learn at once.
+    /// Leaves in good order, once the calls before it are done: returns when what was sent has arrived, or after half a second, and the
+    /// others learn at once.
     pub async fn leave(self) {
         if let Some(member) = &self.member {
             let (left, is_left) = oneshot::channel();

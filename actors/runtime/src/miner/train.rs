@@ -332,6 +332,8 @@ impl Trainer {
 
 /// Why a leg, or the thread, does not go on.
 enum Halt {
+    /// All members leave where this step ends.
+    Called,
     Left,
     Broken(RingError),
     Fault(Fault),
@@ -505,18 +507,22 @@ impl Bench {
         self.busy = Duration::ZERO;
         (self.attempt, self.is_called) = (leg.attempt, false);
         let outcome = self.steps(&mut leg);
-        leg.followers.end(&self.session);
+        if let Err(Halt::Called | Halt::Left | Halt::Broken(_)) = outcome {
+            leg.followers.end(&self.session);
+        }
         self.computed += begin.elapsed();
         self.show();
         self.say_words()?;
+        if matches!(outcome, Ok(()) | Err(Halt::Called)) {
+            // Others may not have read yet what lets them commit the step. Nobody here waits for it.
+            self.runtime.spawn(leg.ring.leave());
+        }
         match outcome {
             Ok(()) => {
-                let runtime = self.runtime.clone();
-                runtime.block_on(leg.ring.leave());
                 let done = self.done(leg.rank)?;
                 self.say(Event::Done(Box::new(done)))
             }
-            Err(Halt::Left) => self.say(Event::Left),
+            Err(Halt::Called | Halt::Left) => self.say(Event::Left),
             Err(Halt::Broken(error)) => self.say(Event::Broken {
                 suspect: error.suspect(),
                 reason: error.to_string(),
@@ -555,7 +561,7 @@ impl Bench {
                 self.checkpoint(leg.rank)?;
             }
             if self.is_called && step < total {
-                return Err(Halt::Left);
+                return Err(Halt::Called);
             }
         }
         Ok(())
