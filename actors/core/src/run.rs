@@ -17,6 +17,7 @@
 //! | running, all work verified | the result, from the first rank | [`STALL_LIMIT_MS`] after the last news | finished | the first rank is lost, the next one delivers | all work is earned already |
 //! | running, serving | an acknowledgement of more samples | [`IDLE_LIMIT_MS`] after the last one | `Earn`; the timer starts anew; the last sample, or the client's last word, finishes it | closing, to be finished | the client's word counts |
 //! | running, closing | the newest acknowledgement, from the one that serves | [`CLOSE_LIMIT_MS`] after the client cancelled, or fell idle | `Earn`, then cancelled or finished | cancelled or finished all the same | settled |
+//! | running, called to pause where a step ends, see `run/call.rs` | a member that says that it did | 5 s and 3 steps | regrouping; matched, as the next attempt | regrouping at once, as where a ring broke | unchanged |
 //! | running, smaller than asked for | newcomers, see `run/newcomer.rs` | [`Limits::prepare_ms`] until each is level | regrouping where a step ends, called of all | whoever is not level is turned away, another is asked | unchanged |
 //! | regrouping | `Paused` of each member | [`WORD_LIMIT_MS`] for a first word; [`SUSPECT_LIMIT_MS`] for who is suspected or has no connection any more, and for newcomers, once all others have answered | matched, as the next attempt | the silent are lost | unchanged |
 //! | regrouping | `Paused` of a member that said that it comes, or that is away | [`PAUSE_LIMIT_MS`]; who comes is asked again that often, [`COMING_LIMIT_MS`] in all | matched, as the next attempt | it is lost | unchanged |
@@ -74,12 +75,14 @@ use crate::succession::{Paused, Proof};
 
 mod adopt;
 mod blame;
+mod call;
 mod checkpoint;
 mod choice;
 mod demand;
 mod effort;
 mod leave;
 mod newcomer;
+mod pay;
 mod promise;
 mod regroup;
 mod report;
@@ -90,8 +93,10 @@ mod trail;
 mod weigh;
 
 pub use blame::Charge;
+pub use call::Call;
 pub use effort::{Effort, Pace};
 pub use newcomer::Newcomer;
+pub use pay::Divided;
 pub use promise::Promise;
 pub use settle::payments;
 pub use trail::{MAX_KEPT, MAX_PARTINGS, MAX_WAITING_STEPS, Trail};
@@ -276,15 +281,24 @@ pub struct Run {
     /// Who would slow the present group down.
     #[serde(default)]
     pub unwanted: Vec<NodeId>,
-    /// When the group was called to pause where a step ends, for newcomers, and how far it was: until the next attempt.
+    /// That the group was called to pause where a step ends: until the next attempt.
     #[serde(default)]
-    pub called: Option<(Timestamp, u64)>,
+    pub called: Option<Call>,
+    /// How often that was to weigh it anew.
+    #[serde(default)]
+    pub weighed: u32,
     /// Who was in it by rank when the attempt began: only a strict majority of these can form the next one by themselves.
     #[serde(default)]
     pub group: Vec<NodeId>,
     /// What these weighed, by rank. Nothing: all alike.
     #[serde(default)]
     pub weights: Vec<Weight>,
+    /// The group of the attempt before, and what it weighed.
+    #[serde(default)]
+    pub before: Vec<(NodeId, Weight)>,
+    /// How the steps since the last verified checkpoint were divided, attempt by attempt.
+    #[serde(default)]
+    pub divided: Vec<Divided>,
     /// Nodes that failed this task, once a failure.
     pub strikes: Vec<NodeId>,
     /// Failures that may be the task's own fault.
@@ -553,6 +567,9 @@ impl Run {
             newcomers: Vec::new(),
             unwanted: Vec::new(),
             called: None,
+            weighed: 0,
+            before: Vec::new(),
+            divided: Vec::new(),
             group: Vec::new(),
             weights: Vec::new(),
             strikes: Vec::new(),
@@ -657,6 +674,10 @@ impl Run {
         }
         self.turn_all_away("the coordinator was restarted", &mut effects);
         self.called = None;
+        if self.divided.is_empty() {
+            // It was stored by a version that did not note it.
+            self.note_division();
+        }
         self.restart_timers(now);
         if self.state == TaskState::Waiting {
             self.offers.clear();
@@ -771,16 +792,26 @@ impl Run {
     /// With the weights that the members have.
     fn begin_as_weighed(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.attempt += 1;
-        // That others join says nothing against the group.
-        if self.called.take().is_none() {
-            self.fruitless += 1;
-            self.unverified_attempts += 1;
+        // What a group is called for says nothing against it.
+        match self.called.take() {
+            Some(call) => self.weighed += u32::from(call.weighs),
+            None => {
+                self.fruitless += 1;
+                self.unverified_attempts += 1;
+            }
         }
         // Whoever went back has to get there again before it can confirm it again.
         self.heard_since = None;
+        self.before = self
+            .group
+            .iter()
+            .copied()
+            .zip(self.weights.iter().copied())
+            .collect();
         self.group = self.nodes();
         self.unwanted.clear();
         self.weights = self.seats.iter().map(|seat| seat.weight).collect();
+        self.note_division();
         // What lies beyond is computed anew, by another group: its sums may round otherwise, so nothing said of it holds.
         let start = self.start_step;
         self.checkpoints.retain(|c| c.step <= start);

@@ -31,6 +31,7 @@ impl Run {
         if self.may_adopt(proof) {
             self.adopt(proof.successor(), now, effects);
         } else if proof.attempt() == self.attempt && self.is_granted(proof.successor()) {
+            self.weigh_as_before();
             // Where the group forms again, it hears its place in the attempt after this one.
             if self.state != TaskState::Regrouping {
                 effects.push(Effect::Match { only: Some(node) });

@@ -2,7 +2,7 @@
 
 use cryptomind_protocol::block::Share;
 use cryptomind_protocol::key::Hash;
-use cryptomind_protocol::task::{Event, Member, Metrics, ResultFile, TaskState};
+use cryptomind_protocol::task::{Event, Metrics, ResultFile, TaskState};
 use cryptomind_protocol::{AccountId, Amount, NodeId, Timestamp};
 
 use super::blame::{Fault, Loss};
@@ -10,7 +10,6 @@ use super::{
     Effect, MAX_PENDING_CHECKPOINTS, PendingCheckpoint, Run, STALL_LIMIT_MS, Seat, Vouched,
     work_after,
 };
-use crate::price;
 
 impl Run {
     pub(super) fn checkpoint(
@@ -119,6 +118,7 @@ impl Run {
             return self.deliver(files, metrics, now, effects);
         }
         self.call_newcomers(now, effects);
+        self.call_to_weigh(now, effects);
     }
 
     /// Earns the work up to `step` for the present members, for each as much of it as it computes.
@@ -153,19 +153,6 @@ impl Run {
                 effects,
             );
         }
-    }
-
-    /// What was earned since the last verified checkpoint up to `step`, by rank, in the parts in which the members divide a batch: who is
-    /// given twice the work has twice the pay, and who came later is paid for as many steps less.
-    pub(super) fn parts(&self, amount: Amount, step: u64) -> Vec<(Member, Amount)> {
-        let part = |seat: &Seat| {
-            let steps = step.saturating_sub(seat.from_step.max(self.verified_step));
-            steps.saturating_mul(seat.weight.get().into())
-        };
-        let parts: Vec<_> = self.seats.iter().map(part).collect();
-        let parts = price::split(amount, &parts);
-        let members = self.seats.iter().map(|seat| seat.member.clone());
-        members.zip(parts).collect()
     }
 
     /// Members part in what they computed: a minority is lost; without a majority nobody is

@@ -58,6 +58,11 @@ impl Effort {
         let is_measured = self.newest_ms >= MEASURED_MS;
         is_measured.then(|| self.newest_flops as f64 / self.newest_ms as f64)
     }
+
+    /// The same of one that computed for less: it is as fast at least.
+    pub(super) fn at_least(&self) -> f64 {
+        self.newest_flops as f64 / self.newest_ms.max(MEASURED_MS) as f64
+    }
 }
 
 /// What a group's time goes into, as expected when it was chosen.
@@ -161,10 +166,12 @@ impl Run {
         let samples = samples_after(self, to).saturating_sub(samples_after(self, from));
         let flops = u128::from(samples) * u128::from(self.terms.extent.flops_per_sample);
         let shares = self.shares_of_group();
-        let all = shares.weights().iter().map(|w| u128::from(w.get()));
-        let all: u128 = all.sum();
+        // Whole samples: of few, equals do not compute as much as each other.
+        let batch = self.global_batch().unwrap_or(1).max(1);
         let part = |seat: &Seat| {
-            let flops = flops.saturating_mul(seat.weight.get().into()) / all.max(1);
+            let rank = self.group.iter().position(|n| *n == seat.member.node);
+            let samples = rank.map_or(0, |rank| shares.part_len(batch, rank as u32));
+            let flops = flops.saturating_mul(samples.into()) / u128::from(batch);
             u64::try_from(flops).unwrap_or(u64::MAX)
         };
         self.seats.iter().map(part).collect()

@@ -14,16 +14,13 @@ use cryptomind_protocol::task::{Event, TaskState};
 use cryptomind_protocol::{NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, Pace, Run, SUSPECT_LIMIT_MS, Seat};
+use super::{Call, Effect, Pace, Run, SUSPECT_LIMIT_MS, Seat};
 use crate::market::link::Party;
 use crate::market::{self, Ability, Offer, Surroundings};
 use crate::succession::Paused;
 
 /// No newcomers are asked where less than one part in so many of the task is left: it would be done before they are level.
 const LAST_PART: u64 = 10;
-/// How long, and for how many steps, a group may train on after it was called to pause where a step ends.
-const CALL_LIMIT_MS: u64 = 5_000;
-const CALL_LIMIT_STEPS: u64 = 3;
 /// A newcomer that makes the group slower than it is may not make it so many times slower than it was promised to be.
 const SLOWER: u64 = 2;
 /// A newcomer that said so often that it is level and was not is turned away.
@@ -174,7 +171,10 @@ impl Run {
         let pauses = self.state == TaskState::Regrouping || self.called.is_some();
         let pauses = pauses && attempt == self.attempt + 1;
         match report {
-            Report::Level { step, .. } if attempt == self.attempt => {
+            // In a pause it is too late: it was not asked, and would be waited for.
+            Report::Level { step, .. }
+                if attempt == self.attempt && self.state == TaskState::Running =>
+            {
                 self.is_level(node, step, effects);
                 self.call_newcomers(now, effects);
             }
@@ -219,34 +219,8 @@ impl Run {
         if !self.is_worth_joining() {
             return self.turn_all_away("the task is nearly done", effects);
         }
-        let is_ready = self.state == TaskState::Running
-            && self.called.is_none()
-            && self.seats.iter().all(|seat| seat.leaving.is_none());
-        let level = self.level();
-        if !is_ready || level.is_empty() {
-            return;
-        }
-        self.called = Some((now, self.step));
-        let nodes = self.nodes().into_iter().chain(level);
-        effects.push(self.call(nodes.collect()));
-    }
-
-    /// The word to pause where a step ends.
-    pub(super) fn call(&self, nodes: Vec<NodeId>) -> Effect {
-        Effect::Pause {
-            nodes,
-            attempt: self.attempt + 1,
-            at_step_end: true,
-        }
-    }
-
-    /// The group trains on past the call: somebody has not heard it, or does not heed it. All are asked at once.
-    pub(super) fn look_for_deaf(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let is_deaf = self.called.is_some_and(|(at, step)| {
-            now.ms_since(at) >= CALL_LIMIT_MS && self.step >= step + CALL_LIMIT_STEPS
-        });
-        if is_deaf && self.state == TaskState::Running {
-            self.pause(now, effects);
+        if self.may_call() && !self.level().is_empty() {
+            self.call_all(Call::to_join(now, self.step), effects);
         }
     }
 
@@ -254,12 +228,6 @@ impl Run {
     pub(super) fn level(&self) -> Vec<NodeId> {
         let level = self.newcomers.iter().filter(|n| n.is_level);
         level.map(|n| n.node()).collect()
-    }
-
-    /// A member has left its ring where it was called to. So have all others, where it tells the truth: they are asked now.
-    pub(super) fn rests_as_called(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        self.begin_pause(now, effects);
-        self.reason = "miners join the group".to_owned();
     }
 
     /// Whether a pause waits for a newcomer's answer.
@@ -276,7 +244,7 @@ impl Run {
             .into_iter()
             .partition(reaches);
         // A call that brought nobody in got the group nowhere.
-        self.called = self.called.filter(|_| !seated.is_empty());
+        self.called = self.called.filter(|call| call.weighs || !seated.is_empty());
         let seats = seated.into_iter();
         self.seats
             .extend(seats.map(|newcomer| Seat::new(newcomer.offer, start, now)));

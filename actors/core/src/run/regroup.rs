@@ -226,7 +226,7 @@ impl Run {
         self.called = None;
         self.checkpoints.clear();
         (self.heard_since, self.stored_since) = (None, None);
-        (self.fruitless, self.unverified_attempts) = (0, 0);
+        (self.fruitless, self.unverified_attempts, self.weighed) = (0, 0, 0);
         self.result = None;
         if all_left {
             self.executions = self.executions.saturating_sub(1);

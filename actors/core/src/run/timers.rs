@@ -5,8 +5,8 @@ use cryptomind_protocol::task::TaskState;
 
 use super::blame::{Fault, Loss};
 use super::{
-    AWAY_LIMIT_MS, CONFIRM_LIMIT_MS, Effect, RETURN_LIMIT_MS, Run, STALL_LIMIT_MS, STORE_LIMIT_MS,
-    SUSPECT_LIMIT_MS, Seat, WORD_LIMIT_MS,
+    AWAY_LIMIT_MS, CONFIRM_LIMIT_MS, Call, Effect, RETURN_LIMIT_MS, Run, STALL_LIMIT_MS,
+    STORE_LIMIT_MS, SUSPECT_LIMIT_MS, Seat, WORD_LIMIT_MS,
 };
 use crate::market::Surroundings;
 
@@ -137,7 +137,7 @@ impl Run {
         for newcomer in &mut self.newcomers {
             newcomer.since = now;
         }
-        self.called = self.called.map(|(_, step)| (now, step));
+        self.called = self.called.map(|call| Call { at: now, ..call });
         self.heard_since = anew(self.heard_since);
         self.stored_since = anew(self.stored_since);
         if let Some(promise) = &mut self.promise {

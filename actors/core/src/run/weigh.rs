@@ -8,9 +8,11 @@
 //! Who is about as fast as another weighs as much, so that the shares of equals do not differ by what measurements scatter. Nobody
 //! weighs less than an eighth of the fastest: a number that is wrong starves no member, nor buries one in work.
 
+use cryptomind_protocol::Timestamp;
 use cryptomind_protocol::batch::Weight;
+use cryptomind_protocol::task::Work;
 
-use super::{Run, Seat};
+use super::{Call, Effect, Run, Seat};
 use crate::batch::Shares;
 
 /// The weight of the fastest.
@@ -19,19 +21,93 @@ const FASTEST: f64 = 1000.0;
 const LEAST: f64 = FASTEST / 8.0;
 /// Who is this part as fast as another, or faster, counts as being as fast.
 const ALIKE: f64 = 0.9;
+/// A group pauses to be weighed anew where its steps become this many times as fast ...
+const FASTER: f64 = 1.25;
+/// ... and so much time is gained over the rest of the task: many times what a pause takes.
+const WORTH_MS: f64 = 2_000.0;
+/// How often a group pauses for it: speeds that change all the time are followed no longer.
+const MAX_WEIGHED: u32 = 8;
 
 impl Run {
     /// Weighs the members anew.
     pub(super) fn weigh(&mut self) {
         let weights = weights(&speeds(&self.seats));
-        for (seat, weight) in self.seats.iter_mut().zip(weights) {
-            seat.weight = weight;
+        self.weigh_as(&Shares::new(weights));
+    }
+
+    /// The members, by rank, divide their batches so.
+    fn weigh_as(&mut self, shares: &Shares) {
+        for (seat, weight) in self.seats.iter_mut().zip(shares.weights()) {
+            seat.weight = *weight;
+        }
+    }
+
+    /// The group formed the present attempt by itself, before it could hear what was granted: its members weigh what they did in the
+    /// attempt before.
+    pub(super) fn weigh_as_before(&mut self) {
+        if self.before.is_empty() {
+            return;
+        }
+        let (before, weights): (Vec<_>, Vec<_>) = self.before.iter().copied().unzip();
+        let shares = Shares::new(weights).kept(&before, &self.group);
+        let of_seat = |seat: &Seat| {
+            let rank = self.group.iter().position(|n| *n == seat.member.node);
+            rank.map_or(Weight::default(), |rank| shares.weights()[rank])
+        };
+        let seated = Shares::new(self.seats.iter().map(of_seat).collect());
+        self.weights = shares.weights().to_vec();
+        self.weigh_as(&seated);
+        self.note_division();
+    }
+
+    /// Samples of a step.
+    pub(super) const fn global_batch(&self) -> Option<u32> {
+        match &self.spec.work {
+            Work::Train { train, .. } => Some(train.global_batch),
+            Work::Infer { .. } | Work::Serve { .. } => None,
         }
     }
 
     /// How the members divide their batches.
     pub fn shares(&self) -> Shares {
         Shares::new(self.seats.iter().map(|seat| seat.weight).collect())
+    }
+
+    /// Has the group pause where a step ends, where it would be so much faster if it were weighed anew.
+    pub(super) fn call_to_weigh(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if !self.may_call() || self.weighed >= MAX_WEIGHED {
+            return;
+        }
+        let Some((present, anew)) = self.step_ms_weighed_anew() else {
+            return;
+        };
+        // Nobody leaves a ring whose last step this is.
+        let rest = self.terms.extent.steps.saturating_sub(self.step + 1) as f64;
+        if present >= anew * FASTER && (present - anew) * rest >= WORTH_MS {
+            self.call_all(Call::to_weigh(now, self.step), effects);
+        }
+    }
+
+    /// What a step takes with the present weights, and with those that follow from what was measured, milliseconds. Nothing where
+    /// that was nobody, or somebody of whom no work is verified yet.
+    fn step_ms_weighed_anew(&self) -> Option<(f64, f64)> {
+        let efforts = || self.seats.iter().map(|seat| seat.effort);
+        let is_known = efforts().all(|effort| effort.newest_flops > 0);
+        if !is_known || efforts().all(|effort| effort.newest().is_none()) {
+            return None;
+        }
+        let batch = self.global_batch()?;
+        let speeds = speeds(&self.seats);
+        let each_flops = self.terms.extent.flops_per_sample as f64;
+        let exchange = self.pace.sync_us as f64 / 1e3;
+        let step = |shares: &Shares| {
+            let samples = (0..).map(|rank| f64::from(shares.part_len(batch, rank)));
+            let each = samples.zip(&speeds);
+            let each = each.map(|(samples, speed)| samples * each_flops / speed);
+            each.fold(0.0, f64::max) + exchange
+        };
+        let anew = Shares::new(weights(&speeds));
+        Some((step(&self.shares()), step(&anew)))
     }
 
     /// How the group divides its batches that the attempt began with, whoever is lost since.
@@ -49,7 +125,8 @@ fn speeds(seats: &[Seat]) -> Vec<f64> {
     let both = both.filter_map(|(seat, speed)| Some((believed(seat), (*speed)?)));
     let sums = both.fold((0.0, 0.0), |sums, both| (sums.0 + both.0, sums.1 + both.1));
     let off = if sums.0 > 0.0 { sums.1 / sums.0 } else { 1.0 };
-    let speed = |(seat, measured): (&Seat, &Option<f64>)| measured.unwrap_or(believed(seat) * off);
+    let guess = |seat: &Seat| (believed(seat) * off).max(seat.effort.at_least());
+    let speed = |(seat, measured): (&Seat, &Option<f64>)| measured.unwrap_or_else(|| guess(seat));
     seats.iter().zip(&measured).map(speed).collect()
 }
 

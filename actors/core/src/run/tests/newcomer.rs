@@ -66,12 +66,12 @@ fn a_newcomer_is_seated_where_a_step_ends_and_earns_for_its_steps() {
     (2..=4).for_each(|i| world.checkpoint(&[1, 2, 4], i * 10));
     world.report(1, finished());
     world.check_end(TaskState::Finished);
-    // Ten steps of three, ten of which the newcomer did five, twenty of three.
+    // Ten steps of three, five of two, twenty-five of three with the newcomer.
     let share = |parts: f64| (world.work() as f64 * parts / 40.0).round() as u64;
     let about = |n: u8, parts: f64| world.paid(n).abs_diff(share(parts)) <= 3;
     assert!(about(3, 10.0 / 3.0), "{}", world.paid(3));
-    assert!(about(4, 2.0 + 20.0 / 3.0), "{}", world.paid(4));
-    assert!(about(1, 10.0 / 3.0 + 4.0 + 20.0 / 3.0), "{}", world.paid(1));
+    assert!(about(4, 25.0 / 3.0), "{}", world.paid(4));
+    assert!(about(1, 35.0 / 3.0 + 5.0 / 2.0), "{}", world.paid(1));
 }
 
 /// What members computed without it is theirs, also where their word of it comes later.
