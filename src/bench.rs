@@ -24,6 +24,7 @@ mod ledger;
 mod load;
 mod market;
 mod matching;
+mod member;
 mod netns;
 mod promise;
 mod quality;
@@ -50,6 +51,7 @@ pub async fn run(context: &Context, command: BenchCommand) -> Result<()> {
         BenchCommand::Train(args) => train::run(context.output, args).await,
         BenchCommand::InferLocal(args) => infer_local::run(context.output, args).await,
         BenchCommand::Quality(args) => quality::run(context.output, args).await,
+        BenchCommand::QualityMember(args) => quality::member(args).await,
         BenchCommand::Kills(args) => kills::run(context.output, args).await,
     }
 }

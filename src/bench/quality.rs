@@ -1,95 +1,55 @@
 //! `bench quality`: how good models become that are trained on real data with fixed recipes, held against what PyTorch
-//! reaches with the same.
+//! reaches with the same; and how good the same become that several members train together.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Result;
-use cryptomind_gpu::dataset::{self, DataError, Samples, inspect_idx, inspect_text};
-use cryptomind_gpu::{Evaluation, Scaling};
-use cryptomind_protocol::item::{DatasetInfo, TextLevel};
-use cryptomind_protocol::model::{Gpt, ModelSpec};
-use cryptomind_protocol::task::{DecayGroup, Optimizer, Schedule, Split, TrainSpec};
+use cryptomind_gpu::Scaling;
+use cryptomind_gpu::dataset::{self, Samples};
+use cryptomind_protocol::item::DatasetInfo;
+use cryptomind_protocol::ring::Wire;
+use cryptomind_protocol::task::Split;
 use cryptomind_protocol::{ErrorBody, ErrorClass};
 use serde::Serialize;
+use tokio::process::Command;
 
-use crate::cli::bench::BenchQualityArgs;
+use super::rank::{self, Rank};
+use crate::cli::bench::{BenchQualityArgs, RankArgs};
 use crate::exit;
 use crate::output::{Output, table};
 use crate::training::{self, Next, Start, Training};
+use member::{Answer, Order};
+use recipe::{Data, RECIPES, Recipe};
 
-/// Tokens of a sample of the language model, and of its vocabulary's file the share that is held out, as nanoGPT has
-/// them.
-const CONTEXT: u32 = 64;
-const HELD_OUT_PPM: u32 = 100_000;
-const TEXT_STEPS: u32 = 2_000;
+mod member;
+mod recipe;
 
-/// What must be reached on held-out samples.
-#[derive(Debug, Clone, Copy)]
-enum Bar {
-    /// Accuracy, at least.
-    Accuracy(f64),
-    /// Loss, nats a token, at most.
-    Loss(f64),
-}
-
-/// A model, its data and its recipe.
-struct Recipe {
-    name: &'static str,
-    /// Within the folder of data.
-    data: &'static str,
-    bar: Bar,
-    epochs: u32,
-    batch: u32,
-    /// Whether a seed after the first is worth its time.
-    is_quick: bool,
-}
-
-const RECIPES: [Recipe; 4] = [
-    Recipe {
-        name: "digits-mlp",
-        data: "digits",
-        bar: Bar::Accuracy(0.975),
-        epochs: 30,
-        batch: 32,
-        is_quick: true,
-    },
-    Recipe {
-        name: "mnist10k-mlp",
-        data: "mnist10k",
-        bar: Bar::Accuracy(0.94),
-        epochs: 5,
-        batch: 128,
-        is_quick: true,
-    },
-    Recipe {
-        name: "mnist10k-cnn",
-        data: "mnist10k",
-        bar: Bar::Accuracy(0.96),
-        epochs: 3,
-        batch: 64,
-        is_quick: true,
-    },
-    Recipe {
-        name: "tinyshakespeare-gpt",
-        data: "tinyshakespeare/input.txt",
-        bar: Bar::Loss(1.95),
-        epochs: 100,
-        batch: 12,
-        is_quick: false,
-    },
-];
+/// What starts a rank.
+const COMMAND: &str = "quality-member";
+/// So far from the accuracy of the model that one alone trains may that of a group's be: a percentage point.
+const POINT: f64 = 0.01;
 
 /// A model that was trained; one JSON object a line of the table.
 #[derive(Debug, Serialize)]
 struct Row {
     model: &'static str,
+    /// Members that trained it.
+    world: usize,
+    /// The format of their exchange; nothing where one trained alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wire: Option<Wire>,
     seed: u64,
     steps: u64,
     seconds: f64,
     test_loss: f64,
     test_accuracy: Option<f64>,
+    /// How much more accurate it is than the model that one alone trained with this seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accuracy_gain: Option<f64>,
     /// What the measure that counts has to reach.
     bar: f64,
+    /// Of one alone, whether it does; of a group, whether its model is within a point of that one.
     good_enough: bool,
 }
 
@@ -103,10 +63,9 @@ struct Report {
 
 /// Runs the benchmark.
 pub async fn run(output: Output, args: BenchQualityArgs) -> Result<()> {
-    let measuring = tokio::task::spawn_blocking(move || measure(output, &args));
     let report = tokio::select! {
-        report = measuring => report??,
-        // The thread ends with the process.
+        report = measure(output, &args) => report?,
+        // Threads and processes end with this one.
         _ = tokio::signal::ctrl_c() => return Err(exit::interrupted("interrupted").into()),
     };
     output.value(&report, || report.table())?;
@@ -121,20 +80,40 @@ pub async fn run(output: Output, args: BenchQualityArgs) -> Result<()> {
     }
 }
 
-fn measure(output: Output, args: &BenchQualityArgs) -> Result<Report, ErrorBody> {
+/// One rank, in this process: told on standard input what to train, and telling on standard output what it came to.
+pub async fn member(args: RankArgs) -> Result<()> {
+    Ok(member::run(args).await?)
+}
+
+async fn measure(output: Output, args: &BenchQualityArgs) -> Result<Report, ErrorBody> {
     let threads = training::threads(args.threads);
     // Before the first is trained: what is missing is not found out after minutes.
-    let loaded = RECIPES
-        .iter()
-        .map(|recipe| Loaded::read(recipe, &args.data));
-    let loaded = loaded.collect::<Result<Vec<_>, _>>()?;
+    let found = RECIPES.iter().map(|recipe| recipe.find(&args.data));
+    let found = found.collect::<Result<Vec<_>, _>>()?;
     let mut rows = Vec::new();
-    for (recipe, loaded) in RECIPES.iter().zip(&loaded) {
+    for (number, data) in found.into_iter().enumerate() {
+        let recipe = &RECIPES[number];
+        let loaded = Arc::new(Loaded::read(data)?);
         let seeds = if recipe.is_quick { args.seeds } else { 1 };
         for seed in 0..u64::from(seeds) {
             // A note that cannot be written is no reason to stop.
             let _ = output.note(format!("training {} with seed {seed}", recipe.name));
-            rows.push(recipe.row(loaded, seed, threads)?);
+            let alone = alone(recipe, loaded.clone(), seed, threads).await?;
+            let accuracy = alone.test_accuracy;
+            rows.push(alone);
+            for (world, wire) in groups(args, recipe) {
+                let _ = output.note(format!("  in a group of {world}, over {wire}"));
+                let order = |addresses| Order {
+                    addresses,
+                    recipe: number,
+                    data: args.data.clone(),
+                    wire,
+                    seed,
+                    threads: (threads / world).max(1),
+                };
+                let answers = train(world, order).await?;
+                rows.push(together(recipe, (world, wire, seed), &answers, accuracy)?);
+            }
         }
     }
     Ok(Report {
@@ -142,6 +121,14 @@ fn measure(output: Output, args: &BenchQualityArgs) -> Result<Report, ErrorBody>
         good_enough: rows.iter().all(|row| row.good_enough),
         rows,
     })
+}
+
+/// The groups that train it too. They train to the end, which the language model's recipe does not.
+fn groups(args: &BenchQualityArgs, recipe: &Recipe) -> Vec<(usize, Wire)> {
+    let worlds = args.worlds.iter().copied();
+    let worlds = worlds.filter(|world| *world > 1 && recipe.most_steps().is_none());
+    let wires = |world| args.wires.iter().map(move |wire| (world, (*wire).into()));
+    worlds.flat_map(wires).collect()
 }
 
 /// Both splits.
@@ -153,17 +140,8 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn read(recipe: &Recipe, folder: &Path) -> Result<Self, ErrorBody> {
-        let path = folder.join(recipe.data);
-        let (info, paths) = inspect(&path).map_err(|error| {
-            ErrorBody::user("data_missing", format!("{}: {error}", path.display()))
-                .with_help("--data names a folder with digits/, mnist10k/ and tinyshakespeare/")
-        })?;
-        let names: Vec<String> = info.format.files().into_iter().map(str::to_owned).collect();
-        let file = |name: &str| {
-            let at = names.iter().position(|own| own == name);
-            at.and_then(|at| paths.get(at)).cloned().unwrap_or_default()
-        };
+    fn read(Data { info, files }: Data) -> Result<Self, ErrorBody> {
+        let file = |name: &str| files.get(name).cloned().unwrap_or_default();
         let (train, scaling) = dataset::load(&info, Split::Train, None, &file)?;
         let (test, _) = dataset::load(&info, Split::Test, Some(&scaling), &file)?;
         Ok(Self {
@@ -175,12 +153,15 @@ impl Loaded {
     }
 }
 
-fn inspect(path: &Path) -> Result<(DatasetInfo, Vec<PathBuf>), DataError> {
-    if path.is_dir() || path.extension().is_none() {
-        return inspect_idx(path);
-    }
-    let (info, file) = inspect_text(path, CONTEXT, TextLevel::Character, HELD_OUT_PPM)?;
-    Ok((info, vec![file]))
+/// Trains it in this process, off the runtime's own threads.
+async fn alone(
+    recipe: &'static Recipe,
+    data: Arc<Loaded>,
+    seed: u64,
+    threads: usize,
+) -> Result<Row, ErrorBody> {
+    let training = tokio::task::spawn_blocking(move || recipe.row(&data, seed, threads));
+    training.await.map_err(ErrorBody::internal)?
 }
 
 impl Recipe {
@@ -191,102 +172,103 @@ impl Recipe {
             model: &model,
             train: &train,
             samples: &data.train,
-            most_steps: matches!(self.bar, Bar::Loss(_)).then_some(TEXT_STEPS.into()),
+            most_steps: self.most_steps(),
             threads,
         };
         let trained = training.run(Start::Fresh, &mut |_, _| Ok(Next::GoOn))?;
         let weights = trained.weights(&data.scaling);
         let test = training::evaluate(&model, &weights, &data.test, threads)?;
-        let (bar, good_enough) = self.bar.judge(&test);
+        let (bar, good_enough) = self.bar.judge(test.loss, test.accuracy);
         Ok(Row {
             model: self.name,
+            world: 1,
+            wire: None,
             seed,
             steps: trained.progress.map_or(0, |progress| progress.step),
             seconds: trained.took.as_secs_f64(),
             test_loss: test.loss,
             test_accuracy: test.accuracy,
+            accuracy_gain: None,
             bar,
             good_enough,
         })
     }
-
-    fn plan(&self, info: &DatasetInfo, seed: u64) -> (ModelSpec, TrainSpec) {
-        let (input, classes) = (info.input.clone(), info.classes.len() as u32);
-        let train = TrainSpec {
-            epochs: self.epochs,
-            global_batch: self.batch,
-            seed,
-            ..TrainSpec::default()
-        };
-        match self.name {
-            "digits-mlp" => (ModelSpec::mlp(input, &[64], classes), train),
-            "mnist10k-mlp" => (ModelSpec::mlp(input, &[512, 512], classes), train),
-            "mnist10k-cnn" => (ModelSpec::cnn(input, &[32, 64], 128, classes), train),
-            _ => (gpt(classes), text_recipe(train)),
-        }
-    }
 }
 
-/// The shapes of nanoGPT's recipe for processors.
-fn gpt(vocabulary: u32) -> ModelSpec {
-    ModelSpec::gpt(Gpt {
-        vocabulary,
-        context: CONTEXT,
-        width: 128,
-        heads: 4,
-        blocks: 4,
-        dropout_ppm: 0,
+/// Has so many processes train together.
+async fn train(
+    world: usize,
+    order: impl FnOnce(Vec<String>) -> Order,
+) -> Result<Vec<Answer>, ErrorBody> {
+    let program = std::env::current_exe();
+    let program: PathBuf = program.map_err(|e| exit::file(Path::new("cryptomind"), &e))?;
+    let listen = [127, 0, 0, 1].into();
+    let start = |rank| Rank::start(rank, listen, COMMAND, Command::new(&program));
+    let mut ranks = (0..world).map(start).collect::<Result<Vec<_>, _>>()?;
+    rank::ask(&mut ranks, order).await
+}
+
+/// What a group's model is, beside the accuracy of the one that one member trains.
+fn together(
+    recipe: &Recipe,
+    (world, wire, seed): (usize, Wire, u64),
+    answers: &[Answer],
+    alone: Option<f64>,
+) -> Result<Row, ErrorBody> {
+    let [first, ..] = answers else {
+        return Err(ErrorBody::internal("a group of nobody"));
+    };
+    let is_same = |answer: &Answer| answer.fingerprint == first.fingerprint;
+    if !answers.iter().all(is_same) {
+        let message = "the members ended with different states";
+        return Err(
+            ErrorBody::new(ErrorClass::Internal, "states_differ", message).with_help(
+                "this is a fault of the ring or the engine: please report it with the command",
+            ),
+        );
+    }
+    let (loss, accuracy) = first
+        .test
+        .ok_or_else(|| ErrorBody::internal("rank 0 did not say how good its model is"))?;
+    let gain = accuracy.zip(alone).map(|(got, alone)| got - alone);
+    let (bar, _) = recipe.bar.judge(loss, accuracy);
+    Ok(Row {
+        model: recipe.name,
+        world,
+        wire: Some(wire),
+        seed,
+        steps: first.steps,
+        seconds: first.seconds,
+        test_loss: loss,
+        test_accuracy: accuracy,
+        accuracy_gain: gain,
+        bar,
+        good_enough: gain.is_some_and(|gain| gain.abs() <= POINT),
     })
-}
-
-/// Its optimizer, which decays matrices alone, clips, and lets the rate fall by half a cosine.
-fn text_recipe(train: TrainSpec) -> TrainSpec {
-    TrainSpec {
-        optimizer: Optimizer::Adamw {
-            lr: 1e-3,
-            beta1: 0.9,
-            beta2: 0.99,
-            eps: 1e-8,
-            weight_decay: 0.1,
-        },
-        clip_norm: Some(1.0),
-        schedule: Schedule::Cosine {
-            warmup_steps: 100,
-            decay_steps: TEXT_STEPS,
-            min_lr: 1e-4,
-        },
-        decay: DecayGroup::Matrices,
-        ..train
-    }
-}
-
-impl Bar {
-    /// What has to be reached, and whether it is.
-    fn judge(self, test: &Evaluation) -> (f64, bool) {
-        match self {
-            Self::Accuracy(bar) => (bar, test.accuracy.is_some_and(|got| got >= bar)),
-            Self::Loss(bar) => (bar, test.loss <= bar),
-        }
-    }
 }
 
 impl Report {
     fn table(&self) -> String {
+        let accuracy = |value: Option<f64>| value.map_or_else(String::new, |a| format!("{a:.4}"));
         let row = |row: &Row| {
             vec![
                 row.model.to_owned(),
+                row.world.to_string(),
+                row.wire.map_or_else(String::new, |wire| wire.to_string()),
                 row.seed.to_string(),
                 row.steps.to_string(),
                 format!("{:.1}", row.seconds),
                 format!("{:.4}", row.test_loss),
-                row.test_accuracy
-                    .map_or_else(String::new, |a| format!("{a:.4}")),
+                accuracy(row.test_accuracy),
+                row.accuracy_gain
+                    .map_or_else(String::new, |gain| format!("{gain:+.4}")),
                 row.bar.to_string(),
                 if row.good_enough { "yes" } else { "no" }.to_owned(),
             ]
         };
         let header = [
-            "model", "seed", "steps", "seconds", "loss", "accuracy", "bar", "reached",
+            "model", "members", "wire", "seed", "steps", "seconds", "loss", "accuracy", "gain",
+            "bar", "reached",
         ];
         table(&header, self.rows.iter().map(row))
     }
@@ -294,7 +276,10 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use cryptomind_protocol::key::Hash;
+
     use super::*;
+    use crate::cli::bench::WireName;
 
     /// The bundled digits alone: the rest takes minutes, and data that are not in the repository.
     #[test]
@@ -305,7 +290,7 @@ mod tests {
         for (name, bytes) in cryptomind_gpu::digits::files() {
             std::fs::write(digits.join(name), bytes).unwrap();
         }
-        let loaded = Loaded::read(&RECIPES[0], folder.path()).unwrap();
+        let loaded = Loaded::read(RECIPES[0].find(folder.path()).unwrap()).unwrap();
         let row = |seed| RECIPES[0].row(&loaded, seed, 2).unwrap();
         let accuracies: Vec<f64> = (0..3).filter_map(|seed| row(seed).test_accuracy).collect();
         // Of a single seed one digit more or less depends on how the processor rounds.
@@ -313,18 +298,53 @@ mod tests {
         assert!(mean >= 0.975, "{accuracies:?}");
     }
 
-    #[test]
-    fn missing_data_are_an_error() {
-        let args = BenchQualityArgs {
+    fn args(worlds: &[usize]) -> BenchQualityArgs {
+        BenchQualityArgs {
             data: "/nowhere".into(),
             threads: 1,
             seeds: 1,
+            worlds: worlds.to_vec(),
+            wires: vec![WireName::F32, WireName::Int8],
+        }
+    }
+
+    #[test]
+    fn groups_train_what_ends_by_itself() {
+        let groups = |recipe: &Recipe| groups(&args(&[1, 2, 4]), recipe);
+        let (exact, coarse) = (Wire::F32, Wire::Int8);
+        let wanted = [(2, exact), (2, coarse), (4, exact), (4, coarse)];
+        assert_eq!(groups(&RECIPES[0]), wanted);
+        assert_eq!(groups(&RECIPES[3]), []);
+    }
+
+    #[test]
+    fn a_group_is_held_against_one_alone() {
+        let answer = |state, test| Answer {
+            fingerprint: Hash::new([state; 32]),
+            steps: 3,
+            seconds: 1.0,
+            test,
         };
+        let row = |answers: &[Answer]| {
+            let group = (answers.len(), Wire::F32, 7);
+            together(&RECIPES[0], group, answers, Some(0.97))
+        };
+        let with = |accuracy| [answer(1, Some((0.1, Some(accuracy)))), answer(1, None)];
+        let is_good = |accuracy| row(&with(accuracy)).unwrap().good_enough;
+        assert!(is_good(0.9605) && is_good(0.9795));
+        assert!(!is_good(0.9595) && !is_good(0.9805));
+        let parted = [answer(1, Some((0.1, Some(0.97)))), answer(2, None)];
+        assert_eq!(row(&parted).unwrap_err().code, "states_differ");
+    }
+
+    #[tokio::test]
+    async fn missing_data_are_an_error() {
+        let args = args(&[1]);
         let quiet = Output::new(crate::output::Wish {
             json: true,
             quiet: true,
         });
-        let error = measure(quiet, &args).unwrap_err();
+        let error = measure(quiet, &args).await.unwrap_err();
         assert!(error.message.contains("digits"), "{error:?}");
     }
 }

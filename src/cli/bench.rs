@@ -43,6 +43,9 @@ pub enum BenchCommand {
     /// How good models become that are trained on real data, and whether that is good enough
     #[command(after_help = examples::BENCH_QUALITY)]
     Quality(BenchQualityArgs),
+    /// One rank of `bench quality`
+    #[command(hide = true)]
+    QualityMember(RankArgs),
     /// What a miner's self-test promises of training, and what its next tasks reach
     #[command(after_help = examples::BENCH_PROMISE)]
     Promise(BenchPromiseArgs),
@@ -304,6 +307,12 @@ pub struct BenchQualityArgs {
     /// Seeds: so often each model is trained, the language model once
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub seeds: u32,
+    /// Members of the groups, with commas between; one alone is always measured
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64).map(usize::from))]
+    pub worlds: Vec<usize>,
+    /// The formats in which their gradients travel, with commas between
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "f32")]
+    pub wires: Vec<WireName>,
 }
 
 /// A model of `bench train`.

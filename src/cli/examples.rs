@@ -326,10 +326,12 @@ Examples:
 
 pub const BENCH_QUALITY: &str = "\
 Trains small models on real data with fixed recipes and holds what they reach on held-out samples against what
-PyTorch reaches with the same. Exit code 1 where one falls short; data that are missing are an error.
+PyTorch reaches with the same. With --worlds, groups of processes train the same (but the language model) over QUIC, and
+what they reach is held against what one alone reaches. Exit code 1 where one falls short; data that are missing are an error.
 
 Examples:
   cryptomind bench quality --data data
+  cryptomind bench quality --data data --worlds 1,2,3,4 --wires f32,int8
   cryptomind bench quality --data data --seeds 1 --format json";
 
 pub const TASK_RUN_LOCAL: &str = "\

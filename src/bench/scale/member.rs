@@ -1,12 +1,11 @@
-//! A rank of `bench scale`, in its own process: a miner's training thread and its place in the ring, without the market.
+//! A rank of `bench scale`, in its own process.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 
-use cryptomind_actors::miner::train::{Event, Leg, Plan, StepTime, Trainer};
-use cryptomind_core::batch::Shares;
+use cryptomind_actors::miner::train::{Plan, StepTime};
 use cryptomind_net::ring::RingSocket;
 use cryptomind_protocol::ErrorBody;
 use cryptomind_protocol::item::DataFormat;
@@ -14,10 +13,9 @@ use cryptomind_protocol::key::Hash;
 use cryptomind_protocol::ring::Wire;
 use cryptomind_protocol::task::{Optimizer, TrainSpec};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use super::{shape, text};
-use crate::bench::rank;
+use crate::bench::{member, rank};
 use crate::cli::bench::RankArgs;
 
 /// Steps before those that count.
@@ -73,35 +71,16 @@ pub(super) async fn run(args: RankArgs) -> Result<(), ErrorBody> {
 
 async fn train(number: usize, socket: &RingSocket, order: Order) -> Result<Timed, ErrorBody> {
     let (times, taken) = std_mpsc::channel();
-    let trainer = Trainer::start_timed(plan(&order)?, times);
-    let mut trainer = trainer.map_err(ErrorBody::internal)?;
-    match trainer.events.recv().await {
-        Some(Event::Loaded) => {}
-        other => return Err(stopped(other)),
-    }
+    let plan = plan(&order)?;
     let place = match order.is_apart {
         false => rank::plan(number, order.addresses, order.wire, None),
         true => rank::alone(number, socket.local_addr().to_string()),
     };
-    let (number, world) = (place.rank, place.members.len() as u32);
-    let ring = socket.join(place).await.map_err(ErrorBody::internal)?;
-    // Dropped, it would have the thread leave.
-    let (_stay, leave) = watch::channel(false);
-    trainer.train(Leg {
-        ring,
-        rank: number,
-        world,
-        shares: Shares::equal(world),
-        attempt: 1,
-        leave,
-        calls: Default::default(),
-        followers: Default::default(),
-    });
-    let fingerprint = end(&mut trainer).await?;
+    let trained = member::train(socket, place, plan, times).await?;
     let counted = taken.try_iter().skip(WARM_UP as usize).map(Step::from);
     Ok(Timed {
         steps: counted.collect(),
-        fingerprint,
+        fingerprint: trained.fingerprint,
     })
 }
 
@@ -138,28 +117,4 @@ fn plan(order: &Order) -> Result<Plan, ErrorBody> {
         metadata: BTreeMap::new(),
         committed: Default::default(),
     })
-}
-
-/// Hears the thread until all steps are done: the fingerprint of the state after them.
-async fn end(trainer: &mut Trainer) -> Result<Hash, ErrorBody> {
-    let mut last = None;
-    loop {
-        match trainer.events.recv().await {
-            Some(Event::Checkpoint { fingerprint, .. }) => last = Some(fingerprint),
-            Some(Event::Progress { .. } | Event::Committed { .. }) => {}
-            Some(Event::Done(_)) => {
-                return last.ok_or_else(|| ErrorBody::internal("no state after the last step"));
-            }
-            other => return Err(stopped(other)),
-        }
-    }
-}
-
-fn stopped(event: Option<Event>) -> ErrorBody {
-    let why = match event {
-        Some(Event::Broken { reason, .. }) => reason,
-        Some(Event::Failed(fault)) => fault.reason,
-        _ => "the training thread ended before its time".into(),
-    };
-    ErrorBody::internal(why)
 }
