@@ -10,7 +10,7 @@ use cryptomind_sdk::Client;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::nodes::{key, publish_digits, sums, training, within, write_closed};
-use crate::processes::{Network, Part, TURN, client_command, cryptomind};
+use crate::processes::{Network, Part, TURN, client_command, cryptomind, person_command};
 
 /// Long enough to be disturbed in the middle: 9,000 steps, and a checkpoint after each tenth of them.
 fn long_training(dataset: cryptomind_protocol::ItemId, miners: u32) -> TaskSpec {
@@ -299,4 +299,45 @@ async fn a_client_that_vanishes_finds_its_result_later() {
     assert_eq!(fetched.len(), view.files.len());
     assert!(fetched.iter().all(|path| path.exists()));
     nothing_is_held(&ada).await;
+    shows_where_a_step_went(&network, task).await;
+}
+
+/// `task watch --timeline`, after the end: of the newest step, for people and for programs.
+async fn shows_where_a_step_went(network: &Network, task: TaskId) {
+    let task = task.to_string();
+    let words = ["task", "watch", &task, "--timeline"];
+    let mut watch = client_command(network, 60, &words);
+    let said = within("the events", watch.output()).await.unwrap();
+    let events = String::from_utf8(said.stdout).unwrap();
+    let events = events.lines().map(serde_json::from_str);
+    let events: Vec<serde_json::Value> = events.collect::<Result<_, _>>().unwrap();
+    let spans =
+        |event: &serde_json::Value| event["event"]["progress"]["timeline"].as_array().cloned();
+    let spans = events.iter().rev().find_map(spans).expect("a step's spans");
+    let stages: Vec<_> = spans
+        .iter()
+        .map(|span| span["stage"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        stages,
+        ["compute", "ring", "apply", "confirm"],
+        "its gradients are one bundle"
+    );
+    let at = |span: usize, key| spans[span][key].as_u64().unwrap();
+    assert!(at(0, "us") > 0 && at(1, "us") > 0);
+    assert!(
+        at(2, "begin_us") >= at(1, "begin_us") + at(1, "us"),
+        "{spans:?}"
+    );
+    assert!(
+        at(3, "begin_us") >= at(2, "begin_us") + at(2, "us"),
+        "{spans:?}"
+    );
+    let mut watch = person_command(network, 60, &words);
+    let said = within("the drawing", watch.output()).await.unwrap();
+    let drawn = String::from_utf8(said.stdout).unwrap();
+    for stage in stages {
+        let is_drawn = |line: &str| line.contains(stage) && line.trim_end().ends_with("ms");
+        assert!(drawn.lines().any(is_drawn), "{stage}: {drawn}");
+    }
 }

@@ -38,15 +38,18 @@ pub fn cryptomind(home: &Path) -> Command {
 
 /// `cryptomind …` as the account with this number, for programs.
 pub fn client_command(network: &Network, number: u8, words: &[&str]) -> Command {
+    person_command(network, number, &[&["--format", "json"], words].concat())
+}
+
+/// The same for people.
+pub fn person_command(network: &Network, number: u8, words: &[&str]) -> Command {
     let home = network.dir.path();
     let file = home.join(format!("client-{number}.key"));
     if !file.exists() {
         keys::create(&file, *key(number).seed()).unwrap();
     }
     let mut command = cryptomind(home);
-    command
-        .args(words)
-        .args(["--format", "json", "--coordinator"]);
+    command.args(words).arg("--coordinator");
     command
         .arg(network.address.to_string())
         .arg("--key")
