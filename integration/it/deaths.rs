@@ -5,13 +5,14 @@
 //! rank a point. `DEATHS=all cargo test -p cryptomind --test it deaths` has groups of two, three and four, with every rank at every point of a
 //! step, and nothing else on the machine: there it has to be within the limits alone.
 //!
-//! How long survivors may be without a step, and one step: [`RECOVERY`] a death, for each may have to be found out by its silence; and
-//! [`ABSENCE`] where only the coordinator can miss it, by its connection: before its first ring, and after its last.
+//! How long survivors may be without a step, and one step: [`RECOVERY`] a death, for each may have to be found out by its silence, and
+//! [`UNANSWERED`] more where the coordinator is away; [`ABSENCE`] where only the coordinator can miss it, by its connection: before its first ring, and after its last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use cryptomind_core::member::ORDER_LIMIT_MS;
 use cryptomind_protocol::ItemId;
 use cryptomind_protocol::task::{Event, TaskState};
 use cryptomind_sdk::Client;
@@ -21,6 +22,8 @@ use crate::processes::{Network, TURN};
 
 /// From a death to the next commit of all others, without the step itself.
 const RECOVERY: Duration = Duration::from_secs(2);
+/// Where the coordinator is away, members give it so long each time before they agree by themselves.
+const UNANSWERED: Duration = Duration::from_millis(ORDER_LIMIT_MS);
 /// What it may take beyond where other tests have the same two cores: a machine that is held up proves nothing.
 pub(crate) const SLACK: Duration = Duration::from_secs(2);
 /// Until the coordinator gives up whose connection is silent: until it takes that for broken, and as long again.
@@ -29,8 +32,8 @@ const ABSENCE: Duration = Duration::from_secs(20);
 pub(crate) const EPOCH: u64 = 45;
 /// Committed steps from which on somebody may die.
 const FROM: u64 = 60;
-/// The same where the coordinator is to be away by then.
-const FROM_AWAY: u64 = 120;
+/// The same where the coordinator is to be away by then: it hears of the first step, and a watcher of that.
+const FROM_AWAY: u64 = 600;
 /// Points of a step.
 const POINTS: [&str; 5] = [
     "computing",
@@ -154,7 +157,7 @@ impl Case {
 
     fn epochs(&self) -> u32 {
         match self.is_away {
-            true => 8,
+            true => 24,
             false => 4,
         }
     }
@@ -166,7 +169,13 @@ impl Case {
     /// How long after the first death all survivors are at it again, without the step itself.
     fn limit(&self) -> Duration {
         let slack = if is_all() { Duration::ZERO } else { SLACK };
-        self.deaths.iter().map(Death::limit).sum::<Duration>() + slack
+        let away = if self.is_away {
+            UNANSWERED
+        } else {
+            Duration::ZERO
+        };
+        let deaths = self.deaths.iter().map(|death| death.limit() + away);
+        deaths.sum::<Duration>() + slack
     }
 
     /// Whether no step is left to the survivors.
@@ -256,8 +265,9 @@ impl Stage {
         }
     }
 
-    /// Puts the group through a case, and gives the longest time that a survivor was without a step.
-    async fn play(&mut self, case: &Case) -> u64 {
+    /// Puts the group through a case, and gives the longest time that a survivor was without a step. Nothing where not everybody came to
+    /// where it was to die: of the whole matrix, for a group that forms again may do so in more than one way.
+    async fn play(&mut self, case: &Case) -> Option<u64> {
         let cues = case.deaths.iter().map(|death| death.cue(case.from()));
         self.network.rehearse(&cues.collect::<String>());
         let spec = training(self.digits, case.world, case.epochs());
@@ -284,21 +294,31 @@ impl Stage {
         let ended_at = now_ms();
         let view = self.client.task(task).await.unwrap();
         assert_eq!(view.state, TaskState::Finished, "{case:?}: {}", view.reason);
+        let trails = self.trails();
+        let died = trails.iter().filter(|trail| trail.at.is_some()).count();
+        if is_all() && died < case.deaths.len() {
+            self.set_again(case, &trails).await;
+            return None;
+        }
         let survivors = case.world as usize - case.deaths.len();
         assert_eq!(groups.first(), Some(&(case.world as usize)), "{case:?}");
         assert_eq!(groups.last(), Some(&survivors), "{case:?}: {groups:?}");
         assert!(groups.is_sorted_by(|a, b| a > b), "{case:?}: {groups:?}");
-        let trails = self.trails();
         let gap = check(case, &trails, ended_at);
         let first = trails.iter().filter_map(|t| t.at).min();
         assert!(away_at < first, "{case:?}: it was away before");
+        self.set_again(case, &trails).await;
+        Some(gap)
+    }
+
+    /// Whoever died is there again.
+    async fn set_again(&mut self, case: &Case, trails: &[Trail]) {
         for (miner, trail) in trails.iter().enumerate().filter(|(_, t)| t.at.is_some()) {
             let mut deaths = case.deaths.iter();
             let death = deaths.find(|death| death.point == trail.point).unwrap();
             self.network.revive(miner, death.signal == "stop").await;
         }
         within("all are free again", self.network.all_free(&self.client)).await;
-        gap
     }
 
     fn trails(&self) -> Vec<Trail> {
@@ -371,11 +391,15 @@ pub(crate) fn is_all() -> bool {
 
 /// Who dies again and again gets no more work: so the stage is set anew now and then.
 const DEATHS_A_STAGE: usize = 3;
+/// How often a case may not come about.
+const MAX_MISSED: usize = 3;
 
 #[allow(clippy::print_stdout, reason = "the whole matrix is read by people")]
 async fn play_all(cases: impl IntoIterator<Item = Case>) {
     let mut stage: Option<(Stage, u32, usize)> = None;
-    for case in cases {
+    let mut cases: VecDeque<_> = cases.into_iter().collect();
+    let mut missed = 0;
+    while let Some(case) = cases.pop_front() {
         let deaths = case.deaths.len();
         let fits = |(_, world, died): &(Stage, u32, usize)| {
             *world == case.world && died + deaths <= DEATHS_A_STAGE
@@ -385,8 +409,16 @@ async fn play_all(cases: impl IntoIterator<Item = Case>) {
             None => (Stage::set(case.world as u8).await, 0),
         };
         let gap = here.play(&case).await;
-        println!("{case:?}: {gap} ms");
         stage = Some((here, case.world, died + deaths));
+        match gap {
+            Some(gap) => println!("{case:?}: {gap} ms"),
+            None => {
+                missed += 1;
+                println!("{case:?}: it did not come about");
+                assert!(missed <= MAX_MISSED, "{missed} cases did not come about");
+                cases.push_front(case);
+            }
+        }
     }
 }
 
@@ -432,11 +464,15 @@ async fn another_death_while_the_group_forms_again_costs_no_step_either() {
     play_all([resting, Case::twice(3, 2, REGROUPING[2], "stop")]).await;
 }
 
-/// Two are left of four, and of the three that the members agreed on: a majority.
+/// Three are left of five, or two of the three that the members of four agreed on: a majority.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_death_while_the_members_agree_costs_no_step_either() {
     let _turn = TURN.lock().await;
-    let case = |point, then, signal| Case::twice(4, then, point, signal).without_coordinator();
+    let case = |point: (&'static str, u32), then, signal| {
+        // Before they have agreed, the first attempt's members count.
+        let world = if point.1 == 1 { 5 } else { 4 };
+        Case::twice(world, then, point, signal).without_coordinator()
+    };
     if is_all() {
         // The first rank calls the ballot, and tells and votes without a word.
         let ranks = SUCCESSION

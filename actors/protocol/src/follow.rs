@@ -3,6 +3,7 @@
 //! The newcomer dials a member at its ring socket, and opens a one-way stream with one frame, [`Follow`]. The member answers
 //! with a one-way stream of [`Piece`]s: its committed state, then of each step the sums that the group comes to and, once the group
 //! has confirmed the step, that it is committed. Who applies these sums to that state computes the bits that the members compute.
+//! Where a newcomer does not keep up, the member may leave steps out and pass its state again, and the steps after that.
 //! The stream ends with [`Piece::End`] where the member leaves its ring; without it, it is broken.
 
 use serde::{Deserialize, Serialize};

@@ -4,6 +4,8 @@
 //! Of a member that trained long enough in this run it is what it was measured at, the newest first ([`Effort`](super::Effort)); of one
 //! that has not, what the market believes of it, as far off as that was of those that have. Within an attempt nobody's weight changes,
 //! and a group that forms again by itself keeps the weights that it has: all members know these, and nobody has to agree on new ones.
+//! Where a verified checkpoint shows that steps would be a quarter faster were the batch divided by what was measured, and the rest of
+//! the task is worth it, the group pauses where a step ends and goes on so: [`MAX_WEIGHED`] times at most.
 //!
 //! Who is about as fast as another weighs as much, so that the shares of equals do not differ by what measurements scatter. Nobody
 //! weighs less than an eighth of the fastest: a number that is wrong starves no member, nor buries one in work.

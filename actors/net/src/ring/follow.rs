@@ -52,10 +52,10 @@ pub struct Follower {
     ends: oneshot::Sender<()>,
 }
 
-/// A follower to which nothing more is passed on.
+/// Why a follower is not passed a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GivenUp {
-    /// It is not there any more.
+    /// It is not there any more: nor is its stream.
     Gone,
     /// Its link, or its machine, is too slow.
     Behind,

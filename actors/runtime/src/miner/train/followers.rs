@@ -130,7 +130,7 @@ impl Followers {
         }
     }
 
-    /// To those that keep up. Dropping the others breaks their streams.
+    /// To those that keep up. Who is gone is forgotten.
     fn pass(&mut self, piece: Piece, bytes: Bytes) {
         self.here.retain_mut(|led| {
             let passed = match led.keeps_up {
