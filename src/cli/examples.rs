@@ -205,12 +205,12 @@ pub const TASK_WATCH: &str = "\
 --timeline draws the first rank's last step, anew with each progress event: a bar from when to when it computed,
 each bundle of gradients was on its way around the ring, its sums were applied, and the members confirmed the
 step to each other:
-  compute  ████████████                         at     0.000 for     6.010 ms
-  ring 1          ▒▒▒▒▒▒▒                       at     3.480 for     3.610 ms
-  apply 1                ▓                      at     7.110 for     0.270 ms
-  ring 2               ▒▒▒▒▒▒▒▒                 at     6.010 for     3.900 ms
-  apply 2                      ▓                at     9.920 for     0.240 ms
-  confirm                       ░░░             at    10.170 for     1.480 ms
+  compute  ██████████████████                        at     0.009 for    12.560 ms
+  ring 1                  ▒▒▒▒▒▒▒                    at    10.816 for     5.010 ms
+  apply 1                            ▓               at    18.485 for     0.637 ms
+  ring 2                     ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒         at    12.567 for    10.588 ms
+  apply 2                                       ▓▓   at    26.496 for     1.018 ms
+  confirm                                         ░░ at    27.516 for     1.526 ms
 Where a step has more bundles than 15, the last bar is that of all others. In JSON the spans, in
 microseconds, are the newest progress event's `timeline`.
 
