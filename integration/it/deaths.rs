@@ -85,7 +85,8 @@ impl Death {
         } = self;
         let from = match self.is_before_the_first_ring() {
             true => 0,
-            false => from,
+            // Whoever dies next may not have heard that the step was confirmed after which the first one died.
+            false => from - u64::from(!POINTS.contains(point)),
         };
         format!("{attempt} {rank} {point} {from} {signal}\n")
     }
