@@ -5,8 +5,8 @@ use std::sync::mpsc as std_mpsc;
 use cryptomind_actors::miner::train::{Done, Event, Leg, Plan, StepTime, Trainer};
 use cryptomind_core::batch::Shares;
 use cryptomind_net::ring::{RingPlan, RingSocket};
-use cryptomind_protocol::ErrorBody;
 use cryptomind_protocol::key::Hash;
+use cryptomind_protocol::{ErrorBody, ErrorClass};
 use tokio::sync::watch;
 
 /// What a rank came to.
@@ -14,6 +14,18 @@ pub(super) struct Trained {
     /// Of the state after all steps.
     pub(super) fingerprint: Hash,
     pub(super) done: Done,
+}
+
+/// States that differ are no training, however fast or good.
+pub(super) fn agree<'a>(mut fingerprints: impl Iterator<Item = &'a Hash>) -> Result<(), ErrorBody> {
+    let first = fingerprints.next();
+    if fingerprints.all(|other| Some(other) == first) {
+        return Ok(());
+    }
+    let message = "the members ended with different states";
+    let error = ErrorBody::new(ErrorClass::Internal, "states_differ", message);
+    Err(error
+        .with_help("this is a fault of the ring or the engine: please report it with the command"))
 }
 
 /// Trains to the end at this place, with equal shares; each step's time is told.

@@ -218,15 +218,7 @@ fn together(
     let [first, ..] = answers else {
         return Err(ErrorBody::internal("a group of nobody"));
     };
-    let is_same = |answer: &Answer| answer.fingerprint == first.fingerprint;
-    if !answers.iter().all(is_same) {
-        let message = "the members ended with different states";
-        return Err(
-            ErrorBody::new(ErrorClass::Internal, "states_differ", message).with_help(
-                "this is a fault of the ring or the engine: please report it with the command",
-            ),
-        );
-    }
+    super::member::agree(answers.iter().map(|answer| &answer.fingerprint))?;
     let (loss, accuracy) = first
         .test
         .ok_or_else(|| ErrorBody::internal("rank 0 did not say how good its model is"))?;

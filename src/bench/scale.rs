@@ -8,8 +8,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use cryptomind_protocol::ErrorBody;
 use cryptomind_protocol::ring::Wire;
-use cryptomind_protocol::{ErrorBody, ErrorClass};
 use serde::Serialize;
 use tokio::process::Command;
 
@@ -200,19 +200,10 @@ impl Run {
     }
 }
 
-/// States that differ are no training, however fast. The same work ends in the same bits, run after run.
+/// The same work ends in the same bits, run after run.
 fn agree(runs: &[Run]) -> Result<(), ErrorBody> {
-    let members: Vec<&Timed> = runs.iter().flat_map(|run| &run.0).collect();
-    let is_same = |pair: &[&Timed]| pair[0].fingerprint == pair[1].fingerprint;
-    match members.windows(2).all(is_same) {
-        true => Ok(()),
-        false => Err(ErrorBody::new(
-            ErrorClass::Internal,
-            "states_differ",
-            "the members ended with different states",
-        )
-        .with_help("this is a fault of the ring or the engine: please report it with the command")),
-    }
+    let members = runs.iter().flat_map(|run| &run.0);
+    super::member::agree(members.map(|member| &member.fingerprint))
 }
 
 /// Of a group's runs, and of the same members' apart.

@@ -308,7 +308,7 @@ pub struct BenchQualityArgs {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub seeds: u32,
     /// Members of the groups, with commas between; one alone is always measured
-    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64).map(usize::from))]
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u8).range(1..=16).map(usize::from))]
     pub worlds: Vec<usize>,
     /// The formats in which their gradients travel, with commas between
     #[arg(long, value_enum, value_delimiter = ',', default_value = "f32")]

@@ -1,4 +1,5 @@
-//! What each member earns: of each step as much as it computed of it.
+//! What each member earns: of each step as much as its weight is of all that divided it. Batches are cut into whole samples, so of small
+//! ones that is not quite what it computed.
 
 use cryptomind_protocol::batch::Weight;
 use cryptomind_protocol::task::Member;

@@ -34,13 +34,8 @@ impl Run {
     /// Weighs the members anew.
     pub(super) fn weigh(&mut self) {
         let weights = weights(&speeds(&self.seats));
-        self.weigh_as(&Shares::new(weights));
-    }
-
-    /// The members, by rank, divide their batches so.
-    fn weigh_as(&mut self, shares: &Shares) {
-        for (seat, weight) in self.seats.iter_mut().zip(shares.weights()) {
-            seat.weight = *weight;
+        for (seat, weight) in self.seats.iter_mut().zip(weights) {
+            seat.weight = weight;
         }
     }
 
@@ -52,13 +47,13 @@ impl Run {
         }
         let (before, weights): (Vec<_>, Vec<_>) = self.before.iter().copied().unzip();
         let shares = Shares::new(weights).kept(&before, &self.group);
-        let of_seat = |seat: &Seat| {
-            let rank = self.group.iter().position(|n| *n == seat.member.node);
-            rank.map_or(Weight::default(), |rank| shares.weights()[rank])
-        };
-        let seated = Shares::new(self.seats.iter().map(of_seat).collect());
         self.weights = shares.weights().to_vec();
-        self.weigh_as(&seated);
+        for (node, weight) in self.group.iter().zip(&self.weights) {
+            let mut seats = self.seats.iter_mut();
+            if let Some(seat) = seats.find(|seat| seat.member.node == *node) {
+                seat.weight = *weight;
+            }
+        }
         self.note_division();
     }
 
