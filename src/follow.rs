@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use cryptomind_protocol::NodeId;
 use cryptomind_protocol::audit::Part;
-use cryptomind_protocol::task::{Activity, Event, Metrics, TaskEvent};
+use cryptomind_protocol::task::{Activity, Event, Latency, Member, Metrics, TaskEvent, TaskState};
 use cryptomind_protocol::timeline::Span;
+use cryptomind_protocol::{Amount, NodeAddress, NodeId};
 use indicatif::ProgressBar;
 
 use crate::command::serve;
@@ -205,30 +205,22 @@ impl Drop for Follow {
 
 /// An event for people; progress has its own form, and some say nothing new.
 pub fn sentence(event: &Event) -> Option<(Tone, String)> {
-    Some(match event {
-        Event::Fetched { bytes: 0, .. } => return None,
-        Event::Activity {
-            to: Activity::Preparing,
-            ..
-        } => return None,
-        Event::Announced { miners, needed } => (
-            Tone::Dim,
-            format!("announced to {miners} miners; {needed} needed"),
-        ),
+    let (tone, text) = match event {
+        Event::Progress { .. } | Event::Fetched { bytes: 0, .. } => return None,
+        Event::Activity { to, .. } if *to == Activity::Preparing => return None,
+        Event::Announced { miners, needed } => {
+            let text = format!("announced to {miners} miners; {needed} needed");
+            (Tone::Dim, text)
+        }
         Event::Offered { name, .. } => (Tone::Dim, format!("{name} is ready")),
         Event::Waiting { reason } => (Tone::Notice, format!("waiting: {reason}")),
         Event::Matched {
             attempt,
             members,
             start_step,
-        } => {
-            let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
-            let mut text = format!("group of {}: {}", members.len(), names.join(" → "));
-            if *attempt > 1 {
-                let _ = write!(text, " (attempt {attempt}, goes on from step {start_step})");
-            }
-            (Tone::Strong, text)
-        }
+        } => (Tone::Strong, matched(*attempt, members, *start_step)),
+        Event::Regroups { reason } => (Tone::Notice, format!("the group pauses: {reason}")),
+        Event::Follows { name, level, .. } => (Tone::Notice, follows(name, *level)),
         Event::Activity {
             name,
             from,
@@ -240,93 +232,102 @@ pub fn sentence(event: &Event) -> Option<(Tone, String)> {
             let why = why.unwrap_or_default();
             (Tone::Notice, format!("{name:<12} {from} → {to}{why}"))
         }
-        Event::Fetched { name, bytes, .. } => (
-            Tone::Dim,
-            format!(
-                "{name:<12} fetched {} and verified every chunk",
-                size(*bytes)
-            ),
-        ),
-        Event::Progress { .. } => return None,
-        Event::Checkpoint { step, earned } => (
-            Tone::Dim,
-            format!("checkpoint at step {step} verified: {earned} earned"),
-        ),
+        Event::Fetched { name, bytes, .. } => {
+            let bytes = size(*bytes);
+            let text = format!("{name:<12} fetched {bytes} and verified every chunk");
+            (Tone::Dim, text)
+        }
+        Event::Checkpoint { step, earned } => {
+            let text = format!("checkpoint at step {step} verified: {earned} earned");
+            (Tone::Dim, text)
+        }
         Event::Serving {
             name,
             address,
             samples,
             latency,
             ..
-        } => {
-            let mut text = format!(
-                "{name:<12} answers calls at {}; queue {} ms, fetch {} ms, load {} ms",
-                address.socket(),
-                latency.queue_us / 1000,
-                latency.fetch_us / 1000,
-                latency.load_us / 1000
-            );
-            if *samples > 0 {
-                let _ = write!(text, "; goes on after {samples} samples");
-            }
-            (Tone::Notice, text)
+        } => (Tone::Notice, serving(name, address, *samples, latency)),
+        Event::Acknowledged { samples, earned } => {
+            let text = format!("{samples} samples acknowledged: {earned} earned");
+            (Tone::Dim, text)
         }
-        Event::Acknowledged { samples, earned } => (
-            Tone::Dim,
-            format!("{samples} samples acknowledged: {earned} earned"),
-        ),
         Event::Lost {
             name,
             reason,
             unpaid,
             remaining,
             ..
-        } => (
-            Tone::Bad,
-            format!(
-                "{name} is lost: {reason}; {remaining} go on. Not paid to it: {unpaid}, its part since the last checkpoint"
-            ),
-        ),
+        } => {
+            let text = format!("{name} is lost: {reason}; {}", gone(*remaining, *unpaid));
+            (Tone::Bad, text)
+        }
         Event::Left {
             name,
             reason,
             unpaid,
             remaining,
             ..
-        } => (
-            Tone::Notice,
-            format!(
-                "{name} leaves: {reason}; {remaining} go on. Not paid to it: {unpaid}, its part since the last checkpoint"
-            ),
-        ),
-        Event::Follows { name, level, .. } => {
-            let what = match level {
-                false => "comes, and takes the state from the others while they train",
-                true => "has the state, and joins where a step ends",
-            };
-            (Tone::Notice, format!("{name:<12} {what}"))
+        } => {
+            let text = format!("{name} leaves: {reason}; {}", gone(*remaining, *unpaid));
+            (Tone::Notice, text)
         }
         Event::Parted {
             name, step, part, ..
-        } => (
-            Tone::Bad,
-            format!(
-                "{name} parts from the others at step {step}: {}",
-                parting(*part)
-            ),
-        ),
-        Event::Stored { files, metrics } => (
-            Tone::Good,
-            format!("result stored: {} files{}", files.len(), measured(metrics)),
-        ),
+        } => {
+            let how = parting(*part);
+            let text = format!("{name} parts from the others at step {step}: {how}");
+            (Tone::Bad, text)
+        }
+        Event::Stored { files, metrics } => {
+            let text = format!("result stored: {} files{}", files.len(), measured(metrics));
+            (Tone::Good, text)
+        }
         Event::Settled { state, reason, .. } => {
             let tone = match state {
-                cryptomind_protocol::task::TaskState::Finished => Tone::Good,
+                TaskState::Finished => Tone::Good,
                 _ => Tone::Bad,
             };
             (tone, format!("{state}: {reason}"))
         }
-    })
+    };
+    Some((tone, text))
+}
+
+fn matched(attempt: u32, members: &[Member], start_step: u64) -> String {
+    let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+    let text = format!("group of {}: {}", members.len(), names.join(" → "));
+    match attempt {
+        0..=1 => text,
+        _ => format!("{text} (attempt {attempt}, goes on from step {start_step})"),
+    }
+}
+
+fn follows(name: &str, is_level: bool) -> String {
+    let what = match is_level {
+        false => "comes, and takes the state from the others while they train",
+        true => "has the state, and joins where a step ends",
+    };
+    format!("{name:<12} {what}")
+}
+
+fn serving(name: &str, address: &NodeAddress, samples: u64, latency: &Latency) -> String {
+    let text = format!(
+        "{name:<12} answers calls at {}; queue {} ms, fetch {} ms, load {} ms",
+        address.socket(),
+        latency.queue_us / 1000,
+        latency.fetch_us / 1000,
+        latency.load_us / 1000
+    );
+    match samples {
+        0 => text,
+        _ => format!("{text}; goes on after {samples} samples"),
+    }
+}
+
+/// What the going of a member means to the others, and to it.
+fn gone(remaining: u32, unpaid: Amount) -> String {
+    format!("{remaining} go on. Not paid to it: {unpaid}, its part since the last checkpoint")
 }
 
 /// In what a member parts from its group, for people.
@@ -372,7 +373,6 @@ pub fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cryptomind_protocol::Amount;
 
     fn activity(from: Activity, to: Activity) -> Event {
         Event::Activity {

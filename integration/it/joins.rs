@@ -41,6 +41,8 @@ async fn dead(network: &Network) -> usize {
 struct Told {
     groups: Vec<usize>,
     follows: Vec<bool>,
+    /// Why it formed again.
+    pauses: Vec<String>,
 }
 
 async fn hear(watch: &mut Watch) -> Told {
@@ -49,6 +51,7 @@ async fn hear(watch: &mut Watch) -> Told {
         match event.unwrap().event {
             Event::Matched { members, .. } => told.groups.push(members.len()),
             Event::Follows { level, .. } => told.follows.push(level),
+            Event::Regroups { reason } => told.pauses.push(reason),
             _ => {}
         }
     }
@@ -99,6 +102,11 @@ async fn comes_back(world: u8, rank: u32) {
     let world = usize::from(world);
     assert_eq!(told.groups, [world, world - 1, world], "{told:?}");
     assert_eq!(told.follows, [false, true]);
+    let [broke, joins] = &told.pauses[..] else {
+        panic!("{told:?}");
+    };
+    assert!(broke.starts_with("the ring broke: "), "{broke}");
+    assert_eq!(joins, "miners join the group");
     let longest = check(&trails(&network));
     println!("{world} members, rank {rank}: the others stood still for {longest} ms");
     let slack = if is_all() { Duration::ZERO } else { SLACK };

@@ -286,7 +286,11 @@ impl Market {
         }
         panic!(
             "tasks are open for ever: {:?}",
-            self.runs.iter().map(|r| r.state).collect::<Vec<_>>()
+            self.runs
+                .iter()
+                .filter(|run| !run.state.is_final())
+                .map(|run| (run.state, &run.reason, run.next_timer(), self.now))
+                .collect::<Vec<_>>()
         );
     }
 }

@@ -488,6 +488,11 @@ pub enum Event {
         /// Steps already done: 0 but after a failure.
         start_step: u64,
     },
+    /// The group pauses, to form again as the next attempt.
+    Regroups {
+        /// Why, for people.
+        reason: String,
+    },
     /// A miner takes the state from the members while they train, to be one of them.
     Follows {
         /// The miner.

@@ -6,7 +6,7 @@
 //! [`Input::Succeeded`](super::Input::Succeeded) before all other news of that attempt; the answer to those that keep their seats is their place,
 //! with fresh tickets.
 
-use cryptomind_protocol::task::TaskState;
+use cryptomind_protocol::task::{Event, TaskState};
 use cryptomind_protocol::{NodeId, Timestamp};
 
 use super::blame::{Fault, Loss};
@@ -70,6 +70,12 @@ impl Run {
     }
 
     fn adopt(&mut self, successor: &Successor, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.state != TaskState::Regrouping {
+            let reason =
+                "its members formed again by themselves while they did not hear the coordinator";
+            let reason = reason.to_owned();
+            self.tell(Event::Regroups { reason }, effects);
+        }
         let rank = |node: NodeId| successor.members.iter().position(|n| *n == node);
         let left = self.nodes().into_iter().filter(|n| rank(*n).is_none());
         let reason = "the others heard nothing of it, and went on without it";
@@ -81,11 +87,17 @@ impl Run {
         }
         (self.start_step, self.step) = (successor.start_step, successor.start_step);
         self.begin_as_weighed(now, effects);
+        // They follow these members anew: what they answered was of an attempt that never was.
+        for newcomer in &mut self.newcomers {
+            newcomer.follow_anew(now);
+        }
         // What they vouch for may have waited for the lost ones alone.
         self.verify_checkpoints(now, effects);
-        let goes_on = matches!(self.state, TaskState::Matched);
-        if goes_on && self.seats.iter().any(|seat| seat.leaving.is_some()) {
-            self.pause(now, effects);
+        let mut seats = self.seats.iter();
+        let leaves = seats.find_map(|s| Some((s.member.name.as_str(), s.leaving.as_ref()?)));
+        let leaves = leaves.map(|(name, reason)| format!("{name} leaves: {reason}"));
+        if let Some(reason) = leaves.filter(|_| self.state == TaskState::Matched) {
+            self.pause(reason, now, effects);
         }
     }
 }

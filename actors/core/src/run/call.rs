@@ -52,6 +52,9 @@ impl Run {
     /// Has all members pause where a step ends, and the newcomers that are level.
     pub(super) fn call_all(&mut self, call: Call, effects: &mut Vec<Effect>) {
         self.called = Some(call);
+        for newcomer in &mut self.newcomers {
+            newcomer.paused = None;
+        }
         let nodes = self.nodes().into_iter().chain(self.level());
         effects.push(self.call(nodes.collect()));
     }
@@ -67,19 +70,18 @@ impl Run {
 
     /// The group trains on past the call: somebody has not heard it, or does not heed it. All are asked at once.
     pub(super) fn look_for_deaf(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let is_deaf = self.called.is_some_and(|call| {
-            now.ms_since(call.at) >= LIMIT_MS && self.step >= call.step + LIMIT_STEPS
-        });
+        let Some(call) = self.called else { return };
+        let is_deaf = now.ms_since(call.at) >= LIMIT_MS && self.step >= call.step + LIMIT_STEPS;
         if is_deaf && self.state == TaskState::Running {
-            self.pause(now, effects);
+            let reason = format!("{}; not all of them heeded the call", call.reason());
+            self.pause(reason, now, effects);
         }
     }
 
     /// A member has left its ring where it was called to. So have all others, where it tells the truth: they are asked now.
     pub(super) fn rests_as_called(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        self.begin_pause(now, effects);
         if let Some(call) = self.called {
-            self.reason = call.reason().to_owned();
+            self.begin_pause(call.reason().to_owned(), now, effects);
         }
     }
 }

@@ -28,8 +28,7 @@ impl Run {
         }
         match self.state {
             TaskState::Matched | TaskState::Running => {
-                self.reason = format!("{name} leaves: {reason}");
-                self.pause(now, effects);
+                self.pause(format!("{name} leaves: {reason}"), now, effects);
             }
             TaskState::Regrouping => self.regroup_if_answered(now, effects),
             _ => {}
@@ -44,10 +43,21 @@ impl Run {
     fn let_go(&mut self, node: NodeId, now: Timestamp, effects: &mut Vec<Effect>) {
         let loss = Loss::new(node, "it leaves", Fault::Nobodys);
         if self.has_done_its_part(node) {
-            effects.extend(self.praise(node));
-            self.drop_members(vec![loss], now, effects);
+            self.release(vec![loss], now, effects);
         } else {
             self.lose(vec![loss], now, effects);
+        }
+    }
+
+    /// Gives up the seats of members that have done their part.
+    pub(super) fn release(&mut self, gone: Vec<Loss>, now: Timestamp, effects: &mut Vec<Effect>) {
+        for loss in gone {
+            effects.extend(self.praise(loss.node));
+            let loss = Loss {
+                fault: Fault::Nobodys,
+                ..loss
+            };
+            self.drop_members(vec![loss], now, effects);
         }
     }
 

@@ -48,6 +48,11 @@ impl Newcomer {
     pub(super) const fn node(&self) -> NodeId {
         self.offer.member.node
     }
+
+    /// In another attempt than before.
+    pub(super) const fn follow_anew(&mut self, now: Timestamp) {
+        (self.is_level, self.paused, self.since) = (false, None, now);
+    }
 }
 
 impl Run {
@@ -250,8 +255,8 @@ impl Run {
             .extend(seats.map(|newcomer| Seat::new(newcomer.offer, start, now)));
         self.newcomers = behind;
         for newcomer in &mut self.newcomers {
-            newcomer.misses += u32::from(std::mem::take(&mut newcomer.is_level));
-            (newcomer.paused, newcomer.since) = (None, now);
+            newcomer.misses += u32::from(newcomer.is_level);
+            newcomer.follow_anew(now);
         }
         let missed = self.newcomers.iter().filter(|n| n.misses >= MAX_MISSES);
         let missed: Vec<_> = missed.map(Newcomer::node).collect();

@@ -22,20 +22,26 @@ impl Run {
             seat.suspected = true;
         }
         if matches!(self.state, TaskState::Matched | TaskState::Running) {
-            self.reason = format!("the ring broke: {reason}");
-            self.pause(now, effects);
+            self.pause(format!("the ring broke: {reason}"), now, effects);
         }
     }
 
-    pub(super) fn pause(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+    pub(super) fn pause(&mut self, reason: String, now: Timestamp, effects: &mut Vec<Effect>) {
         self.called = None;
         for newcomer in &mut self.newcomers {
             newcomer.paused = None;
         }
-        self.begin_pause(now, effects);
+        self.begin_pause(reason, now, effects);
     }
 
-    pub(super) fn begin_pause(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+    pub(super) fn begin_pause(
+        &mut self,
+        reason: String,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.reason = reason.clone();
+        self.tell(Event::Regroups { reason }, effects);
         self.state = TaskState::Regrouping;
         self.paused_at = now;
         for seat in &mut self.seats {
@@ -121,6 +127,7 @@ impl Run {
             return;
         }
         let all_leave = self.all_leave();
+        let reason = self.gone(&lost);
         self.drop_members(lost, now, effects);
         // What the others vouch for may have waited for the lost ones alone.
         self.verify_checkpoints(now, effects);
@@ -132,8 +139,21 @@ impl Run {
         } else if self.state == TaskState::Regrouping {
             self.regroup_if_answered(now, effects);
         } else {
-            self.pause(now, effects);
+            self.pause(reason, now, effects);
         }
+    }
+
+    /// Who is gone, for people.
+    fn gone(&self, lost: &[Loss]) -> String {
+        let seat = |loss: &Loss| self.seats.iter().find(|s| s.member.node == loss.node);
+        let gone = lost.iter().filter_map(seat).map(|seat| {
+            let how = match seat.leaving {
+                Some(_) => "leaves",
+                None => "is lost",
+            };
+            format!("{} {how}", seat.member.name)
+        });
+        gone.collect::<Vec<_>>().join(", ")
     }
 
     /// Gives up the seats of members that are lost, or that leave.

@@ -198,6 +198,8 @@ struct World {
     free_wanted: bool,
     /// Who was told to pause, and whether where a step ends.
     pauses: Vec<(Vec<NodeId>, bool)>,
+    /// Why the group forms, until it has.
+    forms: Option<String>,
     transitions: u64,
     /// The ledger is audited after so many of them.
     audited: u64,
@@ -236,6 +238,7 @@ impl World {
             left: Vec::new(),
             free_wanted: false,
             pauses: Vec::new(),
+            forms: None,
             transitions: 0,
             audited: 1,
         };
@@ -287,9 +290,19 @@ impl World {
                     ..
                 } => self.lost.push(node),
                 Effect::Tell {
-                    event: Event::Waiting { reason },
+                    event: Event::Waiting { reason } | Event::Regroups { reason },
                     ..
-                } => assert!(!reason.is_empty()),
+                } => {
+                    assert!(!reason.is_empty());
+                    self.forms = Some(reason);
+                }
+                Effect::Tell {
+                    event: Event::Matched { attempt, .. },
+                    ..
+                } => {
+                    let was_said = self.forms.take().is_some();
+                    assert!(was_said || attempt == 1, "no attempt is without a cause");
+                }
                 Effect::Ran(run) => self.ran.push(run),
                 Effect::Waited(wait) => self.waited.push(wait),
                 Effect::AskFree => self.free_wanted = true,

@@ -61,7 +61,13 @@ impl Run {
     pub(super) fn look_for_lost(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let seats = self.seats.iter().enumerate();
         let lost = seats.filter_map(|(rank, seat)| self.overdue(rank, seat, now));
-        let mut lost: Vec<_> = lost.collect();
+        let lost: Vec<_> = lost.collect();
+        let runs = self.state == TaskState::Running;
+        let (done, mut lost): (Vec<_>, Vec<_>) = lost
+            .into_iter()
+            .partition(|loss| runs && self.has_done_its_part(loss.node));
+        // Nobody has to pause for them, nor do they have anything to lose.
+        self.release(done, now, effects);
         // Whoever is lost for a reason of its own may be why the group is late.
         if lost.is_empty() {
             lost = self.late(now);

@@ -1110,6 +1110,9 @@ fn event_values() -> Vec<Event> {
             samples_per_s: 90_000,
             timeline: timeline(),
         },
+        Event::Regroups {
+            reason: "miners join the group".into(),
+        },
     ]
 }
 
@@ -1151,6 +1154,7 @@ fn events() -> Vec<Message> {
         Event::Settled { .. },
         Event::Parted { .. },
         Event::Follows { .. },
+        Event::Regroups { .. },
     );
     let one = |(number, event): (usize, Event)| {
         let event = TaskEvent {

@@ -24,7 +24,7 @@ fn progress(step: u64) -> Report {
 }
 
 /// These members formed an attempt; the voters are those of them.
-fn decision(world: &World, attempt: u32, members: &[u8], start_step: u64) -> Decision {
+pub(super) fn decision(world: &World, attempt: u32, members: &[u8], start_step: u64) -> Decision {
     let address = |n: &u8| format!("next:{n}");
     let successor = Successor {
         members: members.iter().map(|n| node(*n)).collect(),
@@ -54,7 +54,7 @@ fn proof(decision: &Decision) -> Box<Proof> {
     Box::new(Proof::of(decision, &NETWORK).unwrap())
 }
 
-fn succeeded(world: &mut World, n: u8, decision: &Decision) {
+pub(super) fn succeeded(world: &mut World, n: u8, decision: &Decision) {
     world.feed(Input::Succeeded {
         node: node(n),
         proof: proof(decision),

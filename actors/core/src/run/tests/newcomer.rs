@@ -57,6 +57,7 @@ fn a_newcomer_is_seated_where_a_step_ends_and_earns_for_its_steps() {
     assert_eq!(world.run.state, TaskState::Running, "until they have left");
     paused(&mut world, 1, 15);
     assert_eq!(world.run.state, TaskState::Regrouping);
+    assert_eq!(world.forms.as_deref(), Some("miners join the group"));
     paused(&mut world, 4, 15);
     paused(&mut world, 2, 15);
     assert_eq!(world.run.nodes(), [1, 2, 4].map(node));
@@ -222,6 +223,32 @@ fn a_loss_on_the_way_takes_the_newcomer_along() {
     all_paused(&mut world, &[1, 4], 14);
     world.pass(SUSPECT_LIMIT_MS);
     assert_eq!(world.run.nodes(), [1, 4].map(node));
+}
+
+/// The members went on by themselves meanwhile: what it answered was of an attempt that never was, and it follows them anew.
+#[test]
+fn a_newcomers_answer_is_worth_nothing_once_the_members_formed_by_themselves() {
+    let mut world = followed_by(4);
+    level(&mut world, 4, 13);
+    world.report(
+        1,
+        Report::RingBroken {
+            committed: 14,
+            suspect: None,
+            reason: "a sum was not done".into(),
+        },
+    );
+    paused(&mut world, 4, 14);
+    let formed = super::adopt::decision(&world, world.run.attempt + 1, &[1, 2], 14);
+    super::adopt::succeeded(&mut world, 1, &formed);
+    assert_eq!(world.run.nodes(), [1, 2].map(node));
+    ready(&mut world, &[1, 2]);
+    let follows = &world.run.newcomers[0];
+    assert!(!follows.is_level && follows.paused.is_none() && follows.misses == 0);
+    assert!(world.run.called.is_none(), "nobody waits to be let in");
+    level(&mut world, 4, 16);
+    all_paused(&mut world, &[1, 2, 4], 17);
+    assert_eq!(world.run.nodes(), [1, 2, 4].map(node));
 }
 
 #[test]

@@ -249,6 +249,23 @@ fn a_first_rank_that_keeps_the_result_is_replaced() {
     );
 }
 
+/// The first rank still stores the result: nobody pauses it for those who have done their part.
+#[test]
+fn who_has_done_its_part_may_lose_its_connection() {
+    let mut world = World::new();
+    world.match_three();
+    world.checkpoint(&[1, 2, 3], STEPS);
+    world.feed(Input::Disconnected(node(2)));
+    world.pass(AWAY_LIMIT_MS);
+    assert_eq!(world.run.state, TaskState::Running);
+    assert_eq!(world.run.nodes(), [node(1), node(3)]);
+    assert!(world.held_against().is_empty());
+    assert_eq!(world.praised, [node(2)]);
+    world.report(1, finished());
+    world.check_end(TaskState::Finished);
+    assert!(world.paid(2) > 0);
+}
+
 // Regrouping.
 
 #[test]
