@@ -14,12 +14,12 @@
 //! Liveness: each link is pinged both ways every 250 ms, from its making on. A neighbour that says nothing for
 //! 1.5 s ends the ring, also in the middle of a read or write, and while other links are still to be made. Who has not called
 //! yet may be fetching data: its absence says nothing before the join's own limit. Who finds a fault closes all its links with
-//! the culprit's rank, and its neighbours pass it on: all members name the same one.
+//! the culprit's rank, and its neighbours pass it on: all members name the same one, or nobody.
 //!
 //! What it is not: it picks no members, starts no attempt, and does not know what the values mean.
 //!
 //! Close codes of ring links: 0x10000 + rank, that rank has left in good order; 0x20000 + rank, that rank is to blame;
-//! 0x30000 + rank, that rank found that a sum overflows.
+//! 0x30000 + rank, that rank found that a sum overflows; 0x40000 + rank, that rank gave the ring up and can name nobody.
 
 mod blocks;
 mod collective;
@@ -37,6 +37,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +47,7 @@ use cryptomind_protocol::succession::Word;
 use cryptomind_protocol::{ErrorBody, GenesisHash, NodeAddress, NodeId, SecretKey, TaskId};
 use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 pub use collective::Buffer;
@@ -193,7 +194,10 @@ impl RingSocket {
 
     /// Waits until all that it has to tell others has left, for a second at most: before a process ends.
     pub async fn farewell(&self) {
-        self.socket.endpoint.idle(FAREWELL_LIMIT).await;
+        let endpoint = self.socket.endpoint.clone();
+        let idle = async move { endpoint.idle(FAREWELL_LIMIT).await };
+        // Fails where the thread is gone, and with it whatever there was to tell.
+        let _ = self.home.handle().spawn(idle).await;
     }
 
     /// Where the socket is bound.
@@ -310,9 +314,11 @@ impl Socket {
             }
         };
         let what = format!("rank {rank} did not take the link");
-        tokio::time::timeout_at(deadline, dialling)
-            .await
-            .unwrap_or_else(|_| Err(late(&what, plan, Some(to.node))))
+        let mut dialling = pin!(dialling);
+        let reached = tokio::time::timeout_at(deadline, &mut dialling).await;
+        let reached = reached.unwrap_or_else(|_| Err(late(&what, plan, Some(to.node))));
+        // Told before a link that is not made yet is closed for nothing.
+        reached.map_err(|error| health.fail(error))
     }
 
     async fn dial(
@@ -344,6 +350,7 @@ impl Socket {
         let place = health.place();
         let mut arrivals = self.door.expect(plan, place);
         let mut welcomes = JoinSet::new();
+        let mut newest: BTreeMap<usize, AbortHandle> = BTreeMap::new();
         let mut here: BTreeMap<usize, Previous> = BTreeMap::new();
         let missing = |here: &BTreeMap<usize, Previous>| {
             (1..=plan.farthest()).find(|distance| !here.contains_key(distance))
@@ -360,15 +367,20 @@ impl Socket {
                     match here.contains_key(&distance) {
                         // Its first link stands; with that one the ring would fall.
                         true => arrival.refuse(Close::Busy),
-                        false => drop(welcomes.spawn(async move {
-                            (distance, Previous::welcome(arrival, &health).await)
-                        })),
+                        // Who dials again has given its last link up.
+                        false => {
+                            let welcome = async move {
+                                (distance, Previous::welcome(arrival, &health).await)
+                            };
+                            let before = newest.insert(distance, welcomes.spawn(welcome));
+                            before.iter().for_each(AbortHandle::abort);
+                        }
                     }
                 }
                 Some(Ok((distance, welcomed))) = welcomes.join_next(), if !welcomes.is_empty() => {
                     match welcomed {
                         Ok(link) => {
-                            here.entry(distance).or_insert(link);
+                            here.insert(distance, link).into_iter().for_each(Previous::close);
                         }
                         Err(error) => tracing::debug!(%error, "a rank broke off; it will dial again"),
                     }
@@ -376,7 +388,8 @@ impl Socket {
                 () = tokio::time::sleep_until(deadline) => {
                     let rank = place.behind(next);
                     let what = format!("rank {rank} did not dial");
-                    return Err(late(&what, plan, Some(place.node(rank))));
+                    let error = late(&what, plan, Some(place.node(rank)));
+                    return Err(health.fail(error));
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cryptomind_protocol::frame::{ALPN_FOLLOW, ALPN_MEMBER};
 use cryptomind_protocol::ring::Link;
-use cryptomind_protocol::{NodeId, TaskId};
+use cryptomind_protocol::{ErrorBody, NodeId, TaskId};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -23,7 +23,7 @@ use crate::close::Close;
 use crate::connection::Connection;
 use crate::endpoint::{Endpoint, Pending};
 
-/// Callers in their handshake at a time.
+/// Callers at a time that have not said yet what they want.
 const MAX_ARRIVING: usize = 64;
 /// Callers that wait for a plan at a time.
 const MAX_WAITING: usize = 32;
@@ -58,6 +58,16 @@ fn judge(expected: Option<&Expected>, caller: NodeId, link: &Link) -> Verdict {
     } else {
         Verdict::Refuse
     }
+}
+
+/// Who has come, by what is wanted.
+enum Caller {
+    /// To say something.
+    Member(Connection),
+    /// To follow this node's group.
+    Newcomer(Connection),
+    /// To be linked.
+    Neighbour(Arrival),
 }
 
 /// The door. Clones are the same one.
@@ -98,45 +108,55 @@ impl Door {
 
     /// Takes callers until the endpoint closes.
     pub(super) async fn listen(self, endpoint: Endpoint) {
-        let mut arriving: JoinSet<Option<Connection>> = JoinSet::new();
+        let mut arriving: JoinSet<Option<Caller>> = JoinSet::new();
+        // Bounded by `waiting`, but for a moment.
+        let mut waiting = JoinSet::new();
         let mut talking = Talking::new(self.ear.clone());
         let mut leading = Leading::new(self.hall.clone());
         loop {
             tokio::select! {
                 Some(arrived) = arriving.join_next(), if !arriving.is_empty() => match arrived {
-                    Ok(Some(caller)) if caller.alpn() == ALPN_MEMBER => talking.listen_to(caller),
-                    Ok(Some(caller)) if self.ear.knows(&caller.peer_node()) => leading.lead(caller),
-                    Ok(Some(caller)) => Close::Stranger.apply(caller.quic()),
+                    Ok(Some(Caller::Member(caller))) => talking.listen_to(caller),
+                    Ok(Some(Caller::Newcomer(caller))) => match self.ear.knows(&caller.peer_node()) {
+                        true => leading.lead(caller),
+                        false => Close::Stranger.apply(caller.quic()),
+                    },
+                    Ok(Some(Caller::Neighbour(arrival))) => {
+                        waiting.spawn(self.clone().wait(arrival));
+                    }
                     _ => {}
                 },
+                Some(_) = waiting.join_next(), if !waiting.is_empty() => {}
                 pending = endpoint.accept() => match pending {
                     // Dropping it refuses it: a neighbour dials again.
                     Some(pending) if arriving.len() >= MAX_ARRIVING => drop(pending),
-                    Some(pending) => drop(arriving.spawn(self.clone().receive(pending))),
+                    Some(pending) => drop(arriving.spawn(Self::receive(pending))),
                     None => return,
                 },
             }
         }
     }
 
-    /// Gives back who came to talk, or to follow.
-    async fn receive(self, pending: Pending) -> Option<Connection> {
+    /// Hears what a caller wants; nothing of one that breaks off.
+    async fn receive(pending: Pending) -> Option<Caller> {
         let from = pending.remote();
-        let arrival = match pending.establish().await {
-            Ok(connection) if [ALPN_MEMBER, ALPN_FOLLOW].contains(&connection.alpn()) => {
-                return Some(connection);
-            }
-            Ok(connection) => Arrival::read(connection).await,
-            Err(error) => Err(error),
+        let caller = async {
+            let connection = pending.establish().await?;
+            Ok::<_, ErrorBody>(match connection.alpn() {
+                ALPN_MEMBER => Caller::Member(connection),
+                ALPN_FOLLOW => Caller::Newcomer(connection),
+                _ => Caller::Neighbour(Arrival::read(connection).await?),
+            })
         };
-        match arrival {
-            Ok(arrival) => {
-                let waited = tokio::time::timeout(WAIT_LIMIT, self.admit(arrival)).await;
-                tracing::debug!(%from, in_time = waited.is_ok(), "a caller at the ring's door");
-            }
-            Err(error) => tracing::debug!(%from, %error, "a caller at the ring's door broke off"),
-        }
-        None
+        let log =
+            |error: &ErrorBody| tracing::debug!(%from, %error, "a caller at the door broke off");
+        caller.await.inspect_err(log).ok()
+    }
+
+    async fn wait(self, arrival: Arrival) {
+        let caller = arrival.caller();
+        let waited = tokio::time::timeout(WAIT_LIMIT, self.admit(arrival)).await;
+        tracing::debug!(%caller, in_time = waited.is_ok(), "a caller at the ring's door");
     }
 
     /// Lets the caller in, has it wait, or refuses it.

@@ -4,6 +4,7 @@
 //! time, in one task: what has come is folded, and what became ready by it is on its way, before anything else is looked at.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,9 +19,10 @@ use super::blocks::Blocks;
 use super::collective::{Buffer, Collective, Unfit};
 use super::error::{Place, RingError};
 use super::health::Health;
-use super::link::{Next, Previous};
+use super::link::{Heard, Next, Previous};
 
-/// A collective in which some member takes no part for this long has failed, although all answer pings.
+/// A collective in which nothing comes or goes for this long has failed, although all answer pings. However slow a link is, it may
+/// take as long as it goes on.
 pub const COLLECTIVE_LIMIT: Duration = Duration::from_secs(120);
 /// Leaving waits for this long at most until the others have everything.
 const LEAVE_LIMIT: Duration = Duration::from_millis(500);
@@ -52,6 +54,8 @@ pub(super) struct Driver {
     /// Number of the next collective.
     sequence: u64,
     sent: Arc<AtomicU64>,
+    /// When bytes came or went last.
+    moved: Heard,
     blocks: Blocks,
 }
 
@@ -80,6 +84,7 @@ impl Driver {
             behind: previous.into_iter().map(incoming).collect(),
             sequence: 0,
             sent: Arc::default(),
+            moved: Heard::new(),
             blocks: Blocks::default(),
         }
     }
@@ -152,8 +157,8 @@ impl Driver {
 
     async fn carry_out(&mut self, collective: &mut Collective) -> Result<(), RingError> {
         self.sequence += 1;
-        let health = self.health.clone();
-        let carried = to_its_end(&health, self.carry(collective)).await;
+        let (health, moved) = (self.health.clone(), self.moved.clone());
+        let carried = to_its_end(&health, &moved, self.carry(collective)).await;
         let carried = carried.unwrap_or_else(|| Err(stuck(health.place(), collective)));
         carried.map_err(|error| health.fail(error))
     }
@@ -179,10 +184,12 @@ impl Driver {
                     let from = place.behind(from.unwrap_or(1));
                     read.map_err(|e| place.read_failed(from, &e))?
                         .ok_or_else(|| place.left(from))?;
+                    self.moved.now();
                     incoming.feed(collective).map_err(|unfit| place.unfit(from, unfit))?;
                 }
                 written = outgoing.write_chunks(std::slice::from_mut(&mut block)), if !block.is_empty() => {
                     written.map_err(|e| place.write_failed(place.ahead(to), &e))?;
+                    self.moved.now();
                 }
             }
         }
@@ -194,16 +201,18 @@ impl Driver {
         let place = health.place();
         let (next, previous) = (place.ahead(1), place.behind(1));
         let (ahead, behind) = (&mut self.ahead[0].stream, &mut self.behind[0]);
+        let moved = &self.moved;
         let write = async {
             while !data.is_empty() {
                 let now = data.split_to(data.len().min(RAW_BLOCK));
                 let written = ahead.write_chunk(now).await;
                 written.map_err(|e| place.write_failed(next, &e))?;
+                moved.now();
             }
             Ok(())
         };
         let both = async { tokio::try_join!(write, behind.skip(bytes, place, previous)).map(drop) };
-        let moved = to_its_end(&health, both).await;
+        let moved = to_its_end(&health, moved, both).await;
         let moved = moved.unwrap_or_else(|| Err(too_long("bytes did not pass".into(), None)));
         moved.map_err(|error| health.fail(error))
     }
@@ -237,9 +246,10 @@ fn too_long(what: String, suspect: Option<NodeId>) -> RingError {
     }
 }
 
-/// Works until it is done, or the ring has failed; nothing after [`COLLECTIVE_LIMIT`].
+/// Works until it is done, or the ring has failed; nothing where nothing has moved for [`COLLECTIVE_LIMIT`].
 async fn to_its_end<T>(
     health: &Health,
+    moved: &Heard,
     work: impl Future<Output = Result<T, RingError>>,
 ) -> Option<Result<T, RingError>> {
     if let Some(error) = health.failure() {
@@ -252,7 +262,16 @@ async fn to_its_end<T>(
             error = health.failed() => Err(error),
         }
     };
-    tokio::time::timeout(COLLECTIVE_LIMIT, work).await.ok()
+    let mut work = pin!(work);
+    moved.now();
+    loop {
+        let limit = moved.last() + COLLECTIVE_LIMIT;
+        match tokio::time::timeout_at(limit, &mut work).await {
+            Ok(done) => return Some(done),
+            Err(_) if moved.last().elapsed() < COLLECTIVE_LIMIT => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 impl Incoming {
@@ -303,5 +322,43 @@ impl Incoming {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health() -> Arc<Health> {
+        let nodes = [1, 2].map(|n| NodeId::new([n; 32]));
+        let plan = crate::ring::RingPlan {
+            task: cryptomind_protocol::TaskId::new([0; 16]),
+            attempt: 1,
+            rank: 0,
+            members: nodes.to_vec(),
+            addresses: vec!["127.0.0.1:1".into(); 2],
+            wire: Wire::F32,
+            profile: None,
+            limit: Duration::from_secs(1),
+        };
+        Health::new(Place::of(&plan, nodes[0]).unwrap())
+    }
+
+    /// A collective may take as long as it goes on.
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_is_not_given_up_and_what_stands_still_is() {
+        let (health, moved) = (health(), Heard::new());
+        let slow = async {
+            for _ in 0..5 {
+                tokio::time::sleep(COLLECTIVE_LIMIT * 9 / 10).await;
+                moved.now();
+            }
+            Ok(())
+        };
+        assert_eq!(to_its_end(&health, &moved, slow).await, Some(Ok(())));
+        let begin = tokio::time::Instant::now();
+        let stuck = std::future::pending::<Result<(), RingError>>();
+        assert_eq!(to_its_end(&health, &moved, stuck).await, None);
+        assert!(begin.elapsed() < COLLECTIVE_LIMIT * 11 / 10);
     }
 }

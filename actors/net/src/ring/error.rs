@@ -12,6 +12,7 @@ use crate::fault;
 const LEFT: u64 = 0x1_0000;
 const BLAME: u64 = 0x2_0000;
 const OVERFLOW: u64 = 0x3_0000;
+const GAVE_UP: u64 = 0x4_0000;
 
 /// Why a ring ended. The first error stays: every later call gives it again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +57,16 @@ pub enum RingError {
         /// Who it is.
         node: NodeId,
     },
+    /// A member gave the ring up and can name nobody. No ground for suspicion.
+    #[error("rank {rank} ({node}) has given the ring up: {reason}")]
+    GaveUp {
+        /// Its rank.
+        rank: u32,
+        /// Who it is.
+        node: NodeId,
+        /// What it said.
+        reason: String,
+    },
     /// Something did not happen in time although all neighbours answer pings.
     #[error("{what} within {ms} ms")]
     Timeout {
@@ -80,9 +91,15 @@ pub enum RingError {
         /// Who it is.
         node: NodeId,
     },
-    /// A sum of finite values is too large for one: nobody's fault but the task's.
-    #[error("the sum of the members' values overflows")]
-    Overflow,
+    /// A sum of finite values is too large for one: nobody's fault but the task's, where that is true. Whoever did not find it
+    /// itself has one member's word for it.
+    #[error("the sum of the members' values overflows, as rank {rank} ({node}) found")]
+    Overflow {
+        /// Who found it.
+        rank: u32,
+        /// Who that is.
+        node: NodeId,
+    },
     /// The ring was left, or its thread is gone.
     #[error("the ring was left")]
     Ended,
@@ -97,7 +114,11 @@ impl RingError {
             | Self::NotFinite { node, .. }
             | Self::Broken { node, .. } => Some(*node),
             Self::Timeout { suspect, .. } => *suspect,
-            Self::Left { .. } | Self::Plan { .. } | Self::Overflow | Self::Ended => None,
+            Self::Left { .. }
+            | Self::GaveUp { .. }
+            | Self::Plan { .. }
+            | Self::Overflow { .. }
+            | Self::Ended => None,
         }
     }
 }
@@ -183,18 +204,27 @@ impl Place {
         }
     }
 
+    fn overflow(&self, rank: usize) -> RingError {
+        RingError::Overflow {
+            rank: rank as u32,
+            node: self.node(rank),
+        }
+    }
+
     /// The code with which this member closes its links after `error`.
     pub(super) fn close_code(&self, error: &RingError) -> VarInt {
-        let of = |node: &NodeId| self.members.iter().position(|member| member == node);
+        let of = |node: NodeId| self.members.iter().position(|member| *member == node);
         let (base, rank) = match error {
-            RingError::Left { rank, .. } => (LEFT, Some(*rank as usize)),
-            RingError::Overflow => (OVERFLOW, Some(self.rank)),
-            other => (BLAME, other.suspect().as_ref().and_then(of)),
+            RingError::Left { rank, .. } => (LEFT, *rank as usize),
+            RingError::Ended => (LEFT, self.rank),
+            RingError::Overflow { rank, .. } => (OVERFLOW, *rank as usize),
+            RingError::GaveUp { rank, .. } => (GAVE_UP, *rank as usize),
+            other => match other.suspect().and_then(of) {
+                Some(rank) => (BLAME, rank),
+                None => (GAVE_UP, self.rank),
+            },
         };
-        rank.map_or_else(
-            || self.leave_code(),
-            |rank| VarInt::from_u32(base as u32 + rank as u32),
-        )
+        VarInt::from_u32(base as u32 + rank as u32)
     }
 
     /// The code with which this member leaves in good order.
@@ -224,7 +254,12 @@ impl Place {
         match code / LEFT {
             1 if known => self.left(named),
             2 if known => self.broken(named, format!("rank {with} says: {reason}")),
-            3 if known => RingError::Overflow,
+            3 if known => self.overflow(named),
+            4 if known => RingError::GaveUp {
+                rank: named as u32,
+                node: self.node(named),
+                reason: reason.to_owned(),
+            },
             // Dropped or shut down without a word for the ring.
             _ if code == Close::Done.code().into_inner() => self.left(with),
             _ => self.broken(with, reason),
@@ -261,7 +296,7 @@ impl Place {
                 rank: self.rank as u32,
                 node: self.node(self.rank),
             },
-            Unfit::Overflow => RingError::Overflow,
+            Unfit::Overflow => self.overflow(self.rank),
         }
     }
 }
@@ -319,14 +354,25 @@ mod tests {
         assert_eq!(told(&place.broken(2, "x")).suspect(), Some(node(2)));
         assert_eq!(told(&place.left(2)), place.left(2));
         assert_eq!(told(&RingError::Ended), place.left(1));
+        // Who found it stays known, whoever passes it on.
+        assert_eq!(told(&place.overflow(3)), place.overflow(3));
+        let late = RingError::Timeout {
+            what: "a hop was not done".into(),
+            ms: 1,
+            suspect: None,
+        };
+        let given_up = told(&late);
+        assert!(matches!(&given_up, RingError::GaveUp { rank: 1, .. }));
+        assert_eq!(given_up.suspect(), None);
+        assert!(matches!(told(&given_up), RingError::GaveUp { rank: 1, .. }));
         // Codes that no member sends are the neighbour's own fault.
-        assert_eq!(told(&RingError::Overflow), RingError::Overflow);
         for code in [
             7,
             LEFT + 4,
             BLAME + 9,
             OVERFLOW + 4,
-            4 * LEFT,
+            GAVE_UP + 4,
+            5 * LEFT,
             u64::MAX >> 2,
         ] {
             assert_eq!(place.closed(0, code, "?").suspect(), Some(node(0)));

@@ -3,7 +3,7 @@
 //! A runtime of one thread of its own: whoever computes cannot keep pings from being answered, and packets wait for no other
 //! thread's locks. It ends when the socket and all its rings are dropped, once peers were told.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use cryptomind_protocol::ErrorBody;
@@ -29,35 +29,33 @@ struct Inner {
 impl Home {
     /// Starts the thread with an endpoint that is made on it.
     pub(super) fn start(
-        endpoint: impl FnOnce() -> Result<Endpoint, ErrorBody>,
+        endpoint: impl FnOnce() -> Result<Endpoint, ErrorBody> + Send + 'static,
     ) -> Result<Self, ErrorBody> {
         keep_freed_memory();
-        let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(ErrorBody::internal)?;
-        let handle = runtime.handle().clone();
-        let made = {
-            let _inside = handle.enter();
-            endpoint()
-        };
-        let endpoint = match made {
-            Ok(endpoint) => endpoint,
-            Err(error) => {
-                // A caller's runtime is no place to wait for this one's end.
-                runtime.shutdown_background();
-                return Err(error);
-            }
-        };
+        let (made, making) = mpsc::sync_channel(1);
         let (end, ended) = oneshot::channel::<()>();
-        let last = endpoint.clone();
-        let life = async move {
-            // An error says that the other end is gone.
-            let _ = ended.await;
-            last.idle(FAREWELL_LIMIT).await;
+        // The runtime is made and dropped on its own thread: a caller's is no place to wait for another one's end.
+        let live = move || {
+            let runtime = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(made.send(Err(ErrorBody::internal(error)))),
+            };
+            let last = match runtime.block_on(async { endpoint() }) {
+                Ok(endpoint) => endpoint,
+                Err(error) => return drop(made.send(Err(error))),
+            };
+            // Fails where nobody waits any more: then the end is there already.
+            let _ = made.send(Ok((runtime.handle().clone(), last.clone())));
+            runtime.block_on(async {
+                // An error says that the other end is gone.
+                let _ = ended.await;
+                last.idle(FAREWELL_LIMIT).await;
+            });
         };
-        std::thread::Builder::new()
-            .name("ring".into())
-            .spawn(move || runtime.block_on(life))
-            .map_err(ErrorBody::internal)?;
+        let thread = std::thread::Builder::new().name("ring".into());
+        thread.spawn(live).map_err(ErrorBody::internal)?;
+        // It takes as long as binding a socket.
+        let (handle, endpoint) = making.recv().map_err(ErrorBody::internal)??;
         Ok(Self(Arc::new(Inner {
             handle,
             endpoint,

@@ -21,6 +21,8 @@ use crate::stream::{self, FrameReader};
 
 /// Time for the first frames of a link.
 const INTRODUCTION_LIMIT: Duration = Duration::from_secs(3);
+/// While a ping is overdue, it is looked this often whether anything else came.
+const LOOK: Duration = Duration::from_millis(50);
 /// A timer that fires this late was held up here, which says nothing about the neighbour.
 const HELD_UP: Duration = Duration::from_millis(PING_MS);
 
@@ -36,7 +38,7 @@ pub(super) struct Next {
 pub(super) struct Previous {
     pub(super) stream: RecvStream,
     pub(super) heard: Heard,
-    _connection: Connection,
+    connection: Connection,
     /// Ends with the link.
     _watch: JoinSet<()>,
 }
@@ -76,7 +78,8 @@ impl Next {
         rank: usize,
         health: &Arc<Health>,
     ) -> Result<Self, ErrorBody> {
-        health.adopt(connection.quic());
+        let unlinked = Unlinked::adopt(connection, health);
+        let connection = &unlinked.connection;
         let opened = connection.quic().open_uni().await;
         let mut data = opened.map_err(|e| fault::lost(&e))?;
         let link = stream::encode(&Link {
@@ -85,9 +88,10 @@ impl Next {
             rank: plan.rank,
         })?;
         stream::write(&mut data, &link, INTRODUCTION_LIMIT).await?;
-        let send = open_pings(&connection).await?;
-        let receive = accept_stream(&connection).await?;
+        let send = open_pings(connection).await?;
+        let receive = accept_stream(connection).await?;
         let pings = Pings { send, receive };
+        let connection = unlinked.linked();
         let (_, watch) = Watch::start(connection.clone(), pings, rank, health);
         Ok(Self {
             stream: data,
@@ -130,25 +134,62 @@ impl Arrival {
 impl Previous {
     /// Says yes to a caller.
     pub(super) async fn welcome(arrival: Arrival, health: &Arc<Health>) -> Result<Self, ErrorBody> {
-        let connection = arrival.connection;
-        health.adopt(connection.quic());
+        let unlinked = Unlinked::adopt(arrival.connection, health);
+        let connection = &unlinked.connection;
         let pings = fault::within(INTRODUCTION_LIMIT, "the first ping", async {
-            let send = open_pings(&connection).await?;
-            let receive = accept_stream(&connection).await?;
+            let send = open_pings(connection).await?;
+            let receive = accept_stream(connection).await?;
             Ok::<_, ErrorBody>(Pings { send, receive })
         });
         let (pings, rank) = (pings.await?, arrival.link.rank as usize);
+        let connection = unlinked.linked();
         let (heard, watch) = Watch::start(connection.clone(), pings, rank, health);
         Ok(Self {
             stream: arrival.data.stream,
             heard,
-            _connection: connection,
+            connection,
             _watch: watch,
         })
     }
+
+    /// Gives the link up: another one takes its place.
+    pub(super) fn close(self) {
+        Close::Done.apply(self.connection.quic());
+    }
 }
 
-/// When a neighbour was last heard. Anything that comes from it counts, data too.
+/// A connection of which no link has come yet. It falls with the ring already, and is closed where none comes of it.
+struct Unlinked {
+    connection: Connection,
+    is_link: bool,
+}
+
+impl Unlinked {
+    fn adopt(connection: Connection, health: &Health) -> Self {
+        health.adopt(connection.quic());
+        let is_link = false;
+        Self {
+            connection,
+            is_link,
+        }
+    }
+
+    fn linked(mut self) -> Connection {
+        self.is_link = true;
+        self.connection.clone()
+    }
+}
+
+impl Drop for Unlinked {
+    fn drop(&mut self) {
+        if !self.is_link {
+            Close::Done.apply(self.connection.quic());
+        }
+    }
+}
+
+/// When a neighbour was last heard. Anything that comes from it counts: also data that nobody has read yet, behind which pings wait
+/// where a slow path's queue is long.
 #[derive(Clone)]
 pub(super) struct Heard {
     start: Instant,
@@ -156,7 +197,7 @@ pub(super) struct Heard {
 }
 
 impl Heard {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             start: Instant::now(),
             last_ms: Arc::default(),
@@ -169,7 +210,7 @@ impl Heard {
         self.last_ms.fetch_max(ms, Ordering::Relaxed);
     }
 
-    fn last(&self) -> Instant {
+    pub(super) fn last(&self) -> Instant {
         self.start + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
     }
 }
@@ -220,6 +261,7 @@ impl Watch {
         let verdict = tokio::select! {
             verdict = listen(&mut receive, &self.heard, self.rank, &health) => verdict,
             () = ping(send) => None,
+            () = look(&self.connection, &self.heard) => None,
         };
         if let Some(error) = verdict {
             health.fail(error);
@@ -246,6 +288,27 @@ async fn ping(mut stream: SendStream) {
         if stream.write_all(&[0]).await.is_err() {
             return;
         }
+    }
+}
+
+/// Looks whether data comes that nobody reads, for ever. Only while pings are overdue: else these say it all.
+async fn look(connection: &Connection, heard: &Heard) {
+    let overdue = Duration::from_millis(PING_MS) + LOOK;
+    let mut before = None;
+    loop {
+        let until = heard.last() + overdue;
+        if Instant::now() < until {
+            before = None;
+            tokio::time::sleep_until(until).await;
+            continue;
+        }
+        // Acknowledgements do not count: they come from who has nothing to say, too.
+        let now = connection.quic().stats().frame_rx.stream;
+        if before.is_some_and(|before| before < now) {
+            heard.now();
+        }
+        before = Some(now);
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -153,6 +153,18 @@ impl Ring {
         }
     }
 
+    /// Says whether it has ended by an error, from any thread, and without keeping it alive.
+    pub fn fall(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let health = self
+            .member
+            .as_ref()
+            .map(|member| Arc::downgrade(&member.health));
+        move || {
+            let health = health.as_ref();
+            health.is_some_and(|health| health.upgrade().is_none_or(|h| h.failure().is_some()))
+        }
+    }
+
     /// How much this member has sent in this ring.
     pub fn sent(&self) -> Sent {
         self.member

@@ -143,7 +143,7 @@ fn write_owing(group: &mut [f32], owed: &mut [f32], places: &mut [u8]) {
 #[inline(always)]
 fn write_group(group: &mut [f32], places: &mut [u8]) {
     let largest = largest_magnitude(group);
-    let scale = largest / STEPS;
+    let scale = scale_of(largest);
     // A group so small that its scale has no inverse is sent as zeros.
     let inverse = match scale >= f32::MIN_POSITIVE {
         true => STEPS / largest,
@@ -159,6 +159,16 @@ fn write_group(group: &mut [f32], places: &mut [u8]) {
         *place = rounded.to_bits() as u8;
         *value = (rounded - ROUNDER) * scale;
     });
+}
+
+/// Of a group with this largest magnitude. What is finite stays so: next to the largest number there is, a quotient that was rounded
+/// up would make it infinite for whoever reads it.
+fn scale_of(largest: f32) -> f32 {
+    let scale = largest / STEPS;
+    match largest.is_finite() && (scale * STEPS).is_infinite() {
+        true => scale.next_down(),
+        false => scale,
+    }
 }
 
 /// In bits, where magnitudes are ordered as their numbers are, and infinity and what is no number are above all: they make
@@ -425,6 +435,18 @@ mod tests {
         }
         assert_eq!((reader.done(), reader.missing(own.len())), (own.len(), 0));
         Ok(())
+    }
+
+    #[test]
+    fn the_largest_numbers_stay_finite() {
+        for largest in [f32::MAX, f32::MAX.next_down(), f32::MAX / 2.0] {
+            let mut sent = vec![largest, -largest, largest / 3.0];
+            let bytes = written(Wire::Int8, &mut sent);
+            let mut own = vec![0.0; 3];
+            read((Wire::Int8, Kind::Gather), &bytes, 7, &mut own, &mut []).unwrap();
+            assert!(own == sent && own.iter().all(|value| value.is_finite()));
+            assert!((own[0] / largest - 1.0).abs() < 1e-6, "{own:?}");
+        }
     }
 
     #[test]

@@ -213,12 +213,23 @@ async fn the_rank_that_sends_what_is_no_number_is_named_by_all() {
 }
 
 #[tokio::test]
-async fn a_sum_that_overflows_is_nobodys_fault() {
+async fn a_sum_that_overflows_is_nobodys_fault_and_all_know_who_found_it() {
     let sockets = sockets(3);
     let rings = join_all(&sockets, &plan(&sockets)).await;
-    let sums = rings.iter().map(|ring| sum(ring, vec![f32::MAX; 9]));
-    for summed in all(sums).await {
-        assert_eq!(summed, Err(RingError::Overflow));
+    // One value in all: it grows too large where the second of three adds its own.
+    let sums = rings.iter().map(|ring| sum(ring, vec![f32::MAX]));
+    let errors: Vec<_> = all(sums)
+        .await
+        .into_iter()
+        .map(Result::unwrap_err)
+        .collect();
+    let RingError::Overflow { rank, node: found } = errors[0].clone() else {
+        panic!("{errors:?}");
+    };
+    assert_eq!(found, node(rank as u8));
+    for error in errors {
+        assert_eq!(error, RingError::Overflow { rank, node: found });
+        assert_eq!(error.suspect(), None);
     }
 }
 
@@ -258,7 +269,7 @@ async fn a_format_that_was_not_planned_is_refused() {
     {
         let error = summed.unwrap_err();
         assert!(
-            matches!(error, RingError::Plan { .. } | RingError::Left { .. }),
+            matches!(error, RingError::Plan { .. } | RingError::GaveUp { .. }),
             "{error}"
         );
     }
@@ -268,7 +279,7 @@ async fn a_format_that_was_not_planned_is_refused() {
     };
     let error = rings[0].sum(Wire::F32, owed_too_much).await.unwrap_err();
     assert!(
-        matches!(error, RingError::Plan { .. } | RingError::Left { .. }),
+        matches!(error, RingError::Plan { .. } | RingError::GaveUp { .. }),
         "{error}"
     );
 }
@@ -479,6 +490,52 @@ async fn strangers_are_refused_and_disturb_nobody() {
     }
 }
 
+/// Else whoever dials again and again would hold more and more of a member's memory.
+#[tokio::test]
+async fn a_link_that_comes_to_nothing_is_closed_once_its_rank_dials_again() {
+    let sockets = sockets(2);
+    let link = Link {
+        task: TASK,
+        attempt: 1,
+        rank: 1,
+    };
+    let knocking = || knock(sockets[0].local_addr(), node(0), 1, &link);
+    let joining = sockets[0].join(for_rank(&plan(&sockets), 0));
+    let knocks = async {
+        // Neither pings, so neither becomes a link.
+        let first = knocking().await.unwrap();
+        let second = knocking().await.unwrap();
+        tokio::time::timeout(SOON, first.closed()).await.unwrap();
+        second
+    };
+    tokio::select! {
+        _ = joining => panic!("nobody has joined it"),
+        _second = knocks => {}
+    }
+}
+
+/// Its pings may stand behind its data, on a path whose queue is long.
+#[tokio::test]
+async fn who_sends_data_that_nobody_reads_yet_is_not_silent() {
+    let (talker, sockets) = (Mute::bind(0), sockets(3));
+    let join = sockets[1].join(for_rank(&plan(&sockets), 1));
+    let talks = async {
+        let (connection, _streams) = talker.make(&sockets[1]).await;
+        let mut other = connection.open_uni().await.unwrap();
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        let begin = Instant::now();
+        while begin.elapsed() < NOTICED {
+            tick.tick().await;
+            other.bytes(&[0; 100]).await.unwrap();
+        }
+        Instant::now()
+    };
+    let (joined, until) = tokio::join!(join, talks);
+    let (error, noticed) = (joined.err().unwrap(), until.elapsed());
+    assert_eq!(error.suspect(), Some(node(0)), "{error}");
+    assert!(noticed < NOTICED, "{noticed:?}");
+}
+
 #[tokio::test]
 async fn a_neighbour_that_dials_before_the_plan_is_known_is_let_in_later() {
     let sockets = sockets(2);
@@ -543,8 +600,8 @@ impl Mute {
         (connection, (link, pings))
     }
 
-    /// Makes a link with the rank ahead.
-    async fn make(&self, to: &RingSocket) -> impl Sized + use<> {
+    /// Makes a link with the rank ahead. Returns it, and what keeps it open.
+    async fn make(&self, to: &RingSocket) -> (Connection, impl Sized + use<>) {
         let as_key = self.rank as u8;
         let link = Link {
             task: TASK,
@@ -556,7 +613,7 @@ impl Mute {
         let connection = knocking.unwrap();
         let pings = self.ping(&connection).await;
         let yes = connection.accept_uni().await.unwrap();
-        (connection, pings, yes)
+        (connection, (pings, yes))
     }
 
     /// The one ping that opens the stream.
