@@ -40,6 +40,9 @@ impl Estimate {
     }
 }
 
+/// Asked between two operations of a step: once it says yes, the step is broken off.
+pub type Brake = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// A kind of machine that trains.
 pub trait Engine: Send + Sync {
     /// Its devices here.
@@ -82,13 +85,16 @@ pub(crate) trait Compute: Send {
 
     /// Where the time goes, where somebody wants to know.
     fn profile(&mut self) -> &mut Option<Profile>;
+
+    /// What may break a step off.
+    fn brake(&mut self) -> &mut Option<Brake>;
 }
 
 /// Why there are no gradients.
 pub(crate) enum Broken {
     /// A number is none.
     NotFinite(NotFinite),
-    /// Samples could not be had.
+    /// Samples could not be had, or it was broken off.
     Engine(EngineError),
 }
 

@@ -1,5 +1,7 @@
 //! A graph's forward pass in the buffers of its plan.
 
+use std::ops::ControlFlow;
+
 use crate::error::EngineError;
 use crate::graph::{Graph, Node, Op};
 use crate::kernel::add;
@@ -120,14 +122,14 @@ impl Forward {
         &room.buffers[self.plan.buffer[value]]
     }
 
-    /// Passes the samples that lie in the room through the graph, and shows each node's output.
+    /// Passes the samples that lie in the room through the graph, and shows each node's output. Breaks off where whoever sees it says so.
     pub(crate) fn run(
         &self,
         pass: Pass<'_>,
         room: &mut Room,
         profile: &mut Option<Profile>,
-        mut see: impl FnMut(&Node, &[f32]),
-    ) {
+        mut see: impl FnMut(&Node, &[f32]) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         for (index, node) in self.graph.nodes.iter().enumerate() {
             let (from, to) = (self.plan.buffer[node.input], self.plan.buffer[node.output]);
             let mut output = std::mem::take(&mut room.buffers[to]);
@@ -146,8 +148,10 @@ impl Forward {
                     add::add(&mut output, skip, pass.threads);
                 }
             });
-            see(node, &output);
+            let seen = see(node, &output);
             room.buffers[to] = output;
+            seen?;
         }
+        ControlFlow::Continue(())
     }
 }

@@ -4,7 +4,7 @@
 //! A model is loaded once and shared; every call is a function of its arguments. candle and plain loops
 //! are the oracles of the tests.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Mutex;
 
 use cryptomind_protocol::model::{Loss, ModelSpec};
@@ -188,7 +188,8 @@ impl Model {
                 is_training: false,
                 threads: self.team.threads(),
             };
-            self.forward.run(pass, &mut room, &mut None, |_, _| ());
+            let to_its_end = |_: &_, _: &_| ControlFlow::Continue(());
+            let _ = self.forward.run(pass, &mut room, &mut None, to_its_end);
             room.tokens = tokens;
             see(&block, self.forward.outputs(&room));
         }

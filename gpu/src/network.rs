@@ -4,11 +4,13 @@
 //! Talks to [`crate::forward`], [`crate::node`] and the kernels below them; [`crate::session`] owns
 //! the arenas. Not an autograd: the graph is known before the step, each operation with its derivative.
 
+use std::ops::ControlFlow;
+
 use cryptomind_protocol::model::ModelSpec;
 
 use crate::bucket::{Bucket, OnBucket};
 use crate::dataset::Samples;
-use crate::engine::{Broken, Compute};
+use crate::engine::{Brake, Broken, Compute};
 use crate::error::EngineError;
 use crate::forward::{Forward, Room, empty};
 use crate::goal::{Goal, Targets};
@@ -53,6 +55,7 @@ pub(crate) struct Network {
     threads: usize,
     /// Where the time goes, where somebody wants to know.
     profile: Option<Profile>,
+    brake: Option<Brake>,
     /// Of the rows at hand.
     targets: Targets,
     /// Numbers of the rows at hand.
@@ -76,6 +79,7 @@ impl Network {
             rows_at_once: (MAX_BUFFER_VALUES / sample_values as usize).max(1),
             threads: threads.max(1),
             profile: None,
+            brake: None,
             targets: Targets::default(),
             samples: Vec::new(),
         })
@@ -137,14 +141,25 @@ impl Network {
         update: Update,
         on_bucket: OnBucket<'_>,
     ) -> Result<f64, Broken> {
-        let profile = &mut self.profile;
-        self.forward.run(pass, &mut self.room, profile, |_, _| ());
+        let (profile, brake) = (&mut self.profile, &self.brake);
+        let run = self
+            .forward
+            .run(pass, &mut self.room, profile, |_, _| match is_set(brake) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            });
+        if run.is_break() {
+            return Err(EngineError::Stopped.into());
+        }
         let loss = self.loss();
         if !loss.is_finite() {
             return Err(self.first_broken(pass, step)?.into());
         }
         for index in (0..self.forward.graph.nodes.len()).rev() {
             self.backward(index, pass, gradients, update, on_bucket)?;
+            if index > 0 && is_set(&self.brake) {
+                return Err(EngineError::Stopped.into());
+            }
         }
         Ok(loss)
     }
@@ -181,11 +196,14 @@ impl Network {
         let inputs = self.forward.inputs(&mut self.room, pass.rows);
         step.data.inputs_of(step.batch, inputs)?;
         let mut broken = None;
-        self.forward
+        let _ = self
+            .forward
             .run(pass, &mut self.room, &mut None, |node, output| {
-                if broken.is_none() && !all_finite(output, pass.threads) {
-                    broken = Some(node.layer);
+                if all_finite(output, pass.threads) {
+                    return ControlFlow::Continue(());
                 }
+                broken = Some(node.layer);
+                ControlFlow::Break(())
             });
         let last = self.forward.graph.nodes.last().map_or(0, |node| node.layer);
         Ok(NotFinite {
@@ -352,6 +370,14 @@ impl Compute for Network {
     fn profile(&mut self) -> &mut Option<Profile> {
         &mut self.profile
     }
+
+    fn brake(&mut self) -> &mut Option<Brake> {
+        &mut self.brake
+    }
+}
+
+fn is_set(brake: &Option<Brake>) -> bool {
+    brake.as_ref().is_some_and(|brake| brake())
 }
 
 #[cfg(test)]

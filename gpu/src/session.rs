@@ -22,7 +22,7 @@ use cryptomind_protocol::task::TrainSpec;
 
 use crate::bucket::OnBucket;
 use crate::dataset::Samples;
-use crate::engine::{Broken, Compute};
+use crate::engine::{Brake, Broken, Compute};
 use crate::error::EngineError;
 use crate::initial;
 use crate::kernel::finite::all_finite;
@@ -115,6 +115,11 @@ impl Session {
         self.run = Some(run);
     }
 
+    /// Has steps broken off from now on where `brake` says so.
+    pub fn set_brake(&mut self, brake: Option<Brake>) {
+        *self.network.brake() = brake;
+    }
+
     /// Notes from now on where the time of its steps goes.
     pub fn start_profile(&mut self) {
         *self.network.profile() = Some(Profile::default());
@@ -140,7 +145,7 @@ impl Session {
     /// first; together they are the whole arena. It must not block: the other layers wait for it. An empty batch gives zeros.
     ///
     /// Refused: a prepared step, samples that do not fit the model, a loss or gradient that is not
-    /// finite (the arena is then to be ignored).
+    /// finite, and what the brake breaks off (the arena is then to be ignored).
     pub fn grad_step(
         &mut self,
         data: &Samples,

@@ -301,11 +301,15 @@ impl Succession {
         let own = self.members[self.rank];
         let named = successor.members.iter().zip(&successor.ring_addresses);
         let mut named = named.filter(|(node, _)| **node == own);
-        is_of(successor, &self.members)
-            && successor.ring_addresses.iter().all(|a| is_host_port(a))
+        self.is_possible(successor)
             && named.all(|(_, address)| {
                 *address == standing.ring_address && standing.at.reaches(successor.start_step)
             })
+    }
+
+    /// Whether others could join this attempt.
+    fn is_possible(&self, successor: &Successor) -> bool {
+        is_of(successor, &self.members) && successor.ring_addresses.iter().all(|a| is_host_port(a))
     }
 
     /// Whether a ballot binds this member from now on; if not, its caller hears why.

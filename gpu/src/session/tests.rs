@@ -431,6 +431,38 @@ fn a_gradient_that_overflows_is_refused_where_it_does() {
     assert!(error.to_string().contains("gradient of layer 1"), "{error}");
 }
 
+/// At whatever operation it is broken off: the step counts for nothing, and done again it has the same bits.
+#[test]
+fn a_brake_stops_a_step_between_any_two_operations() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    let data = samples(6, 6, 4);
+    let batch = all(&data);
+    let mut free = Session::new(&mixed(), &adamw()).unwrap();
+    let right = gradients(&mut free, &data, &batch);
+    let mut braked = Session::new(&mixed(), &adamw()).unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut stops = 0;
+    for at in 1.. {
+        let (count, seen) = (Arc::clone(&asked), asked.load(Ordering::Relaxed));
+        let brake = move || count.fetch_add(1, Ordering::Relaxed) + 1 - seen >= at;
+        braked.set_brake(Some(Box::new(brake)));
+        match braked.grad_step(&data, &batch, &mut |_| ()) {
+            Err(EngineError::Stopped) => stops += 1,
+            done => {
+                assert_eq!(done.unwrap(), right.0);
+                break;
+            }
+        }
+        assert!(!braked.is_prepared() && braked.apply(6).is_err());
+        braked.set_brake(None);
+        assert_eq!(gradients(&mut braked, &data, &batch), right);
+    }
+    // In the pass forward and in the one back.
+    assert!(stops > 2 * 3, "{stops}");
+}
+
 #[test]
 fn models_that_cannot_run_are_refused() {
     assert!(matches!(

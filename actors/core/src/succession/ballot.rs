@@ -162,6 +162,8 @@ impl Succession {
     /// What somebody may have decided already; else whoever promised, as far as they reach the furthest of them.
     fn compose(&self, own: &Own) -> Option<Successor> {
         let voted = own.promises.values().filter_map(|(_, a)| a.as_ref());
+        // Nobody can have voted for anything else: who says so lies, and it would be proposed again and again, and refused.
+        let voted = voted.filter(|(at, successor)| *at < own.ballot && self.is_possible(successor));
         if let Some((_, successor)) = voted.max_by_key(|(ballot, _)| *ballot) {
             return Some(successor.clone());
         }

@@ -382,3 +382,54 @@ fn one_that_boasts_is_left_behind() {
         assert_eq!((successor.start_step, successor.members.len()), (5, 2));
     }
 }
+
+/// One that promises and says that it voted for what nobody can have voted for holds up nobody.
+#[test]
+fn who_says_that_it_voted_for_nonsense_is_not_believed() {
+    let nonsense = |members: &[usize]| Successor {
+        members: members.iter().map(|n| node(*n)).collect(),
+        ring_addresses: members.iter().map(|n| format!("h:{n}")).collect(),
+        start_step: 5,
+    };
+    let huge = Ballot { round: 9, rank: 2 };
+    for (of, said) in [
+        (Ballot::default(), nonsense(&[0, 7])),
+        (Ballot::default(), nonsense(&[2])),
+        (huge, nonsense(&[1, 2])),
+    ] {
+        let mut group = Group::new(&[at(5, true); 3], 6);
+        group.members[2] = None;
+        group.rest_all(&[0, 1]);
+        // The liar's promise is there before any other.
+        let (caller, ballot) = loop {
+            group.live(1);
+            let called = group
+                .mail
+                .iter()
+                .find_map(|(_, from, _, message)| match message {
+                    Message::Prepare { ballot } => Some((*from, *ballot)),
+                    _ => None,
+                });
+            if let Some(called) = called {
+                break called;
+            }
+        };
+        let lie = Message::Promise {
+            ballot,
+            standing: Standing {
+                at: at(5, true),
+                ring_address: "h:2".into(),
+                suspect: None,
+            },
+            accepted: Some((of, said)),
+        };
+        let now = group.now;
+        let of_caller = group.members[caller].as_mut().unwrap();
+        let effects = of_caller.hear(node(2), lie, now);
+        group.carry_out(caller, effects);
+        group.live(3_000);
+        let decisions = group.decisions();
+        assert_eq!(decisions.len(), 2);
+        assert_eq!(decisions[0].successor, nonsense(&[0, 1, 2]));
+    }
+}

@@ -249,7 +249,7 @@ impl Office {
         let sources = self.sources()?;
         Ok(Placement {
             sources,
-            ticket: self.tickets.put(key, bytes, None, clock::now()),
+            ticket: self.tickets.put(key, bytes, clock::now()),
         })
     }
 

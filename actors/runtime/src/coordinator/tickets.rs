@@ -7,7 +7,7 @@ use cryptomind_protocol::{
     BlobId, GenesisHash, NodeId, PublicKey, SecretKey, Signed, TaskId, Timestamp,
 };
 
-/// How long a ticket is good: as long as a task may plausibly take to fetch and store.
+/// How long a client's ticket is good: as long as it may plausibly take to fetch and store. A task's are good until its hold expires.
 const VALID_MS: u64 = 24 * 3600 * 1000;
 /// How long a ticket to measure is good: orders that wait longer are as good as lost.
 const PROBE_VALID_MS: u64 = 120_000;
@@ -24,18 +24,28 @@ pub struct Tickets {
 impl Tickets {
     /// The bearer may read these blobs.
     pub fn get(&self, bearer: PublicKey, blobs: Vec<BlobId>, now: Timestamp) -> Signed {
-        self.sign(bearer, Right::Get { blobs }, None, now)
+        self.sign(bearer, Right::Get { blobs }, None, now.plus_ms(VALID_MS))
     }
 
     /// The bearer may store so many bytes.
-    pub fn put(
+    pub fn put(&self, bearer: PublicKey, max_bytes: u64, now: Timestamp) -> Signed {
+        self.sign(
+            bearer,
+            Right::Put { max_bytes },
+            None,
+            now.plus_ms(VALID_MS),
+        )
+    }
+
+    /// A node may store so many bytes, for a task.
+    pub fn put_for(
         &self,
-        bearer: PublicKey,
+        node: NodeId,
         max_bytes: u64,
-        task: Option<TaskId>,
-        now: Timestamp,
+        task: TaskId,
+        expires: Timestamp,
     ) -> Signed {
-        self.sign(bearer, Right::Put { max_bytes }, task, now)
+        self.sign(node.key(), Right::Put { max_bytes }, Some(task), expires)
     }
 
     /// A node may read these blobs, for a task.
@@ -44,9 +54,9 @@ impl Tickets {
         node: NodeId,
         blobs: Vec<BlobId>,
         task: TaskId,
-        now: Timestamp,
+        expires: Timestamp,
     ) -> Signed {
-        self.sign(node.key(), Right::Get { blobs }, Some(task), now)
+        self.sign(node.key(), Right::Get { blobs }, Some(task), expires)
     }
 
     /// `caller` may measure its link to `callee`.
@@ -71,14 +81,14 @@ impl Tickets {
         bearer: PublicKey,
         right: Right,
         task: Option<TaskId>,
-        now: Timestamp,
+        expires: Timestamp,
     ) -> Signed {
         let ticket = Ticket {
             version: 1,
             bearer,
             right,
             task,
-            expires: now.plus_ms(VALID_MS),
+            expires,
         };
         Signed::sign(&ticket, &self.network, &self.key)
     }

@@ -256,7 +256,7 @@ impl Desk {
                 Effect::Withdraw { node, reason } => {
                     plan.tell(vec![node], Command::Withdraw { task, reason });
                 }
-                Effect::Match { only } => self.match_members(run, only, now, &mut plan)?,
+                Effect::Match { only } => self.match_members(run, only, &mut plan)?,
                 Effect::Pause {
                     nodes,
                     attempt,
@@ -439,7 +439,6 @@ impl Desk {
         &self,
         run: &Run,
         only: Option<NodeId>,
-        now: Timestamp,
         plan: &mut Plan,
     ) -> Result<(), ErrorBody> {
         let wanted = |node: &NodeId| only.is_none_or(|only| only == *node);
@@ -448,7 +447,7 @@ impl Desk {
         let ranks = seated.enumerate().map(|(rank, node)| (node, rank));
         for (node, rank) in ranks.chain(following.map(|node| (node, run.seats.len()))) {
             if wanted(&node) {
-                let place = self.place(run, (node, rank), now)?;
+                let place = self.place(run, (node, rank))?;
                 plan.tell(vec![node], Command::Match(Box::new(place)));
             }
         }

@@ -7,7 +7,7 @@ use cryptomind_protocol::item::{FileEntry, ItemKind};
 use cryptomind_protocol::node::{Match, Newcomer};
 use cryptomind_protocol::role::Role;
 use cryptomind_protocol::task::{Activity, Work};
-use cryptomind_protocol::{ErrorBody, ItemId, NodeId, Timestamp};
+use cryptomind_protocol::{ErrorBody, ItemId, NodeId};
 
 use super::Desk;
 
@@ -22,7 +22,6 @@ impl Desk {
         &self,
         run: &Run,
         (node, rank): (NodeId, usize),
-        now: Timestamp,
     ) -> Result<Match, ErrorBody> {
         let (dataset, model) = match &run.spec.work {
             Work::Train { dataset, .. } => (Some(dataset), None),
@@ -70,8 +69,8 @@ impl Desk {
                 .clone()
                 .filter(|_| run.verified_step == run.start_step),
             sources: self.world.links.sources(),
-            get_ticket: tickets.get_for(node, blobs, run.task, now),
-            put_ticket: tickets.put(node.key(), room(run), Some(run.task), now),
+            get_ticket: tickets.get_for(node, blobs, run.task, run.hold_expires()),
+            put_ticket: tickets.put_for(node, room(run), run.task, run.hold_expires()),
         })
     }
 

@@ -83,6 +83,18 @@ const fn is_dispensable(request: &Request) -> bool {
     )
 }
 
+/// Whether it is word of a checkpoint: a newer one covers its work, too. Without what members decided by themselves, which is older,
+/// nothing that comes after it would be believed.
+const fn is_checkpoint(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Report {
+            report: Report::Checkpoint { .. },
+            ..
+        }
+    )
+}
+
 /// Whether it is what this member signed of its steps.
 const fn is_committed(request: &Request) -> bool {
     matches!(
@@ -109,7 +121,9 @@ impl Queue {
             }
         }
         if self.entries.len() >= ENTRIES_MAX {
-            let first = self.entries.iter().position(|(_, r)| is_dispensable(r));
+            let first =
+                |may_go: fn(&Request) -> bool| self.entries.iter().position(|(_, r)| may_go(r));
+            let first = first(is_dispensable).or_else(|| first(is_checkpoint));
             let lost = self.entries.remove(first.unwrap_or(0));
             warn!("too much waits for the coordinator; lost: {lost:?}");
         }
@@ -351,5 +365,28 @@ mod tests {
         let said = drain(&outbox).await;
         assert_eq!(said.len(), ENTRIES_MAX);
         assert!(said.iter().all(|r| !is_dispensable(r)));
+    }
+
+    /// The members went on by themselves, and for long: what they decided is the oldest news, and all later news hangs on it.
+    #[tokio::test]
+    async fn a_full_queue_loses_old_checkpoints_before_all_else() {
+        let checkpoint = |step| Report::Checkpoint {
+            step,
+            fingerprint: cryptomind_protocol::key::Hash::of(b"state"),
+            computed_ms: 0,
+            stored: None,
+        };
+        let outbox = Outbox::default();
+        outbox.report(TASK, 1, ready());
+        let steps = ENTRIES_MAX as u64 + 9;
+        (0..steps).for_each(|step| outbox.report(TASK, 2, checkpoint(step)));
+        let said = drain(&outbox).await;
+        let report = |request: &Request| match request {
+            Request::Report { report, .. } => report.clone(),
+            _ => panic!("{request:?}"),
+        };
+        assert_eq!(said.len(), ENTRIES_MAX);
+        assert_eq!(report(&said[0]), ready());
+        assert_eq!(report(&said[ENTRIES_MAX - 1]), checkpoint(steps - 1));
     }
 }

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use cryptomind_core::audit::RootSteps;
 use cryptomind_core::batch::{self, Epoch, Shares};
 use cryptomind_gpu::dataset::{self, DataError, Samples};
+use cryptomind_gpu::engine::Brake;
 use cryptomind_gpu::inference::Model;
 use cryptomind_gpu::session::Session;
 use cryptomind_gpu::{EngineError, Evaluation, Scaling};
@@ -113,6 +114,12 @@ pub struct Leg {
 }
 
 impl Leg {
+    /// Set once it is to leave, or its ring has fallen: nobody waits for the rest of a long step.
+    fn brake(&self) -> Brake {
+        let (leave, has_fallen) = (self.leave.clone(), self.ring.fall());
+        Box::new(move || *leave.borrow() || leave.has_changed().is_err() || has_fallen())
+    }
+
     fn reach(&self, point: Point, step: u64) {
         rehearsal::reach(point, (self.attempt, self.rank), step);
     }
@@ -335,7 +342,11 @@ enum Halt {
     /// All members leave where this step ends.
     Called,
     Left,
-    Broken(RingError),
+    /// The ring, or what was summed in it, is not in order.
+    Broken {
+        suspect: Option<NodeId>,
+        reason: String,
+    },
     Fault(Fault),
     /// Nobody listens any more.
     Orphaned,
@@ -347,14 +358,19 @@ impl From<EngineError> for Halt {
     }
 }
 
-impl From<RingError> for Halt {
-    fn from(error: RingError) -> Self {
+impl Halt {
+    /// What the end of its ring is to this rank. A sum that overflows is the task's fault for who found it; the others have its
+    /// word for it, which alone fails no task.
+    fn of_ring(error: RingError, own: u32) -> Self {
         match error {
-            RingError::Overflow => Self::Fault(Fault {
+            RingError::Overflow { rank, .. } if rank == own => Self::Fault(Fault {
                 task_fault: true,
                 reason: error.to_string(),
             }),
-            error => Self::Broken(error),
+            error => Self::Broken {
+                suspect: error.suspect(),
+                reason: error.to_string(),
+            },
         }
     }
 }
@@ -506,15 +522,17 @@ impl Bench {
         let begin = Instant::now();
         self.busy = Duration::ZERO;
         (self.attempt, self.is_called) = (leg.attempt, false);
+        self.session.set_brake(Some(leg.brake()));
         let outcome = self.steps(&mut leg);
-        if let Err(Halt::Called | Halt::Left | Halt::Broken(_)) = outcome {
+        self.session.set_brake(None);
+        if let Err(Halt::Called | Halt::Left | Halt::Broken { .. }) = outcome {
             leg.followers.end(&self.session);
         }
         self.computed += begin.elapsed();
         self.show();
         self.say_words()?;
-        if matches!(outcome, Ok(()) | Err(Halt::Called)) {
-            // Others may not have read yet what lets them commit the step. Nobody here waits for it.
+        if matches!(outcome, Ok(()) | Err(Halt::Called | Halt::Broken { .. })) {
+            // Others may not have read yet what lets them commit the step, or what is wrong with it. Nobody here waits for it.
             self.runtime.spawn(leg.ring.leave());
         }
         match outcome {
@@ -523,10 +541,7 @@ impl Bench {
                 self.say(Event::Done(Box::new(done)))
             }
             Err(Halt::Called | Halt::Left) => self.say(Event::Left),
-            Err(Halt::Broken(error)) => self.say(Event::Broken {
-                suspect: error.suspect(),
-                reason: error.to_string(),
-            }),
+            Err(Halt::Broken { suspect, reason }) => self.say(Event::Broken { suspect, reason }),
             Err(halt) => Err(halt),
         }
     }
@@ -597,7 +612,13 @@ impl Bench {
         self.told.prepared.store(true, Ordering::SeqCst);
         leg.reach(Point::Applying, self.session.step());
         let is_called = leg.calls.load(Ordering::SeqCst);
-        let own = vec![loss as f32, mine.len() as f32, f32::from(is_called)];
+        let division = f32::from(leg.shares.print());
+        let own = vec![
+            loss as f32,
+            mine.len() as f32,
+            f32::from(is_called),
+            division,
+        ];
         let confirmed = leg.ring.sum(Wire::F32, Buffer::of(own));
         leg.reach(Point::Confirming, self.session.step());
         // While the others' confirmations are on their way.
@@ -605,16 +626,21 @@ impl Bench {
         let is_due = root_steps.contains(self.session.step() + 1);
         let roots = is_due.then(|| self.session.prepared_roots()).flatten();
         self.busy += begin.elapsed();
-        let sums = within(&self.runtime, &mut leg.leave, confirmed)?;
+        let sums = within(&self.runtime, (&mut leg.leave, leg.rank), confirmed)?;
         self.timeline.add(Stage::Confirm, begin, Instant::now());
         let (loss, count) = (sums.values[0], sums.values[1]);
         self.is_called = sums.values[2] == leg.world as f32;
-        // Exact: a batch has at most 2^20 samples, and f32 holds whole numbers to 2^24.
-        if count != global as f32 {
-            return Err(Halt::Fault(Fault {
-                task_fault: false,
-                reason: format!("the group computed {count} of {global} samples"),
-            }));
+        // Exact: a batch has at most 2^20 samples, and f32 holds whole numbers to 2^24. Nobody has committed the step, and nobody can
+        // say who is wrong.
+        let is_whole = count == global as f32;
+        if !is_whole || sums.values[3] != division * leg.world as f32 {
+            return Err(Halt::Broken {
+                suspect: None,
+                reason: match is_whole {
+                    true => "the members divide the batch differently".into(),
+                    false => format!("the group computed {count} of {global} samples"),
+                },
+            });
         }
         self.commit();
         self.last_loss = Some(loss / count);
@@ -643,13 +669,21 @@ impl Bench {
             if !is_alone {
                 exchange.add(ring, bucket);
             }
-        })?;
+        });
+        let loss = match loss {
+            Err(EngineError::Stopped) => return Err(self.broken_off(leg)),
+            loss => loss?,
+        };
         exchange.finish(ring);
         self.spent(Stage::Compute, begin);
         // What cannot be applied is told once all sums are there: the others need this member's part in each.
         let mut applied = Ok(());
         for bundle in self.exchange.take_under_way() {
-            let (sums, at) = within(&self.runtime, &mut leg.leave, bundle.summing.timed())?;
+            let (sums, at) = within(
+                &self.runtime,
+                (&mut leg.leave, leg.rank),
+                bundle.summing.timed(),
+            )?;
             let begin = Instant::now();
             self.timeline.add(Stage::Ring, bundle.since, at);
             let arena = self.session.gradients();
@@ -667,6 +701,13 @@ impl Bench {
             self.spent(Stage::Apply, begin);
         }
         Ok(loss)
+    }
+
+    /// Why a step was broken off: to leave, or because of what the ring says to everything from now on.
+    fn broken_off(&self, leg: &mut Leg) -> Halt {
+        let asked = leg.ring.barrier();
+        let said = within(&self.runtime, (&mut leg.leave, leg.rank), asked);
+        said.err().unwrap_or(Halt::Left)
     }
 
     /// Notes what this thread did since `begin`.
@@ -728,17 +769,17 @@ impl Bench {
     }
 }
 
-/// Waits for the ring, unless told to leave it.
+/// Waits as this rank for the ring, unless told to leave it.
 fn within<T>(
     runtime: &Handle,
-    leave: &mut watch::Receiver<bool>,
+    (leave, rank): (&mut watch::Receiver<bool>, u32),
     collective: impl Future<Output = Result<T, RingError>>,
 ) -> Result<T, Halt> {
     runtime.block_on(async {
         tokio::select! {
             biased;
             _ = leave.wait_for(|leave| *leave) => Err(Halt::Left),
-            outcome = collective => Ok(outcome?),
+            outcome = collective => outcome.map_err(|error| Halt::of_ring(error, rank)),
         }
     })
 }

@@ -451,6 +451,33 @@ async fn a_member_that_goes_leaves_the_others_with_their_state() {
     assert_eq!(stays.committed(), 0);
 }
 
+/// Where members do not agree on who computes what, no step is committed, and nobody's thread ends: they may form again.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_divide_the_batch_differently_commit_nothing_and_stay() {
+    let weights = |weights: [u32; 2]| Shares::new(weights.map(|n| n.try_into().unwrap()).to_vec());
+    let (dir, info) = digits();
+    for (others, why) in [([3, 1], "of 64 samples"), ([999, 1000], "divide the batch")] {
+        let mut members = Vec::new();
+        for (ring, shares) in rings(2).await.into_iter().zip([[1000, 999], others]) {
+            let trainer = started(plan(dir.path(), &info, 3e-3)).await;
+            let (leg, stay) = leg_of(ring, members.len() as u32, weights(shares));
+            trainer.train(leg);
+            members.push((trainer, stay));
+        }
+        for (mut trainer, _stay) in members {
+            match next(&mut trainer).await {
+                Event::Broken { suspect, reason } => {
+                    assert!(suspect.is_none() && reason.contains(why), "{reason}");
+                }
+                _ => panic!("they went on"),
+            }
+            assert_eq!(trainer.committed(), 0);
+            trainer.stand(Footing::Stay);
+            assert!(matches!(next(&mut trainer).await, Event::Standing));
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_diverging_task_is_the_tasks_own_fault() {
     let (dir, info) = digits();
