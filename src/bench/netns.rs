@@ -13,6 +13,8 @@ use crate::cli::bench::LinkRate;
 
 /// Seconds that iperf3 measures.
 const IPERF3_SECONDS: &str = "5";
+/// The end of the link in either namespace.
+pub(super) const INTERFACE: &str = "eth0";
 /// What a switch's port holds.
 const BURST: &str = "burst 256kb latency 20ms";
 
@@ -44,16 +46,19 @@ impl Namespaces {
         run("ip", &["netns", "add", &first])?;
         run("ip", &["netns", "add", &second])?;
         let wire = [
-            "link", "add", "eth0", "netns", &first, "type", "veth", "peer", "name", "eth0",
+            "link", "add", INTERFACE, "netns", &first, "type", "veth", "peer", "name", INTERFACE,
         ];
         run("ip", &[&wire[..], &["netns", &second]].concat())?;
         for rank in 0..2 {
             let (name, address) = (self.name(rank), format!("{}/24", self.address(rank)));
             run("ip", &["-n", &name, "link", "set", "lo", "up"])?;
-            run("ip", &["-n", &name, "addr", "add", &address, "dev", "eth0"])?;
-            run("ip", &["-n", &name, "link", "set", "eth0", "up"])?;
+            run(
+                "ip",
+                &["-n", &name, "addr", "add", &address, "dev", INTERFACE],
+            )?;
+            run("ip", &["-n", &name, "link", "set", INTERFACE, "up"])?;
             let shape = format!(
-                "qdisc add dev eth0 root tbf rate {} {BURST}",
+                "qdisc add dev {INTERFACE} root tbf rate {} {BURST}",
                 self.rate.tc()
             );
             let shape: Vec<&str> = shape.split(' ').collect();

@@ -2,12 +2,12 @@
 //!
 //! The baseline of the run is what the same streams move where nobody looks at the bytes, both ways at once, in turn with
 //! the sums. With `--netns` each of two ranks is in a network namespace of its own, on a link that is shaped, and what iperf3
-//! moves over it both ways is the baseline too.
+//! moves over it both ways is the baseline too. With `--gloo` the same buffer is summed by Gloo on the same links after that.
 //!
 //! Bus bandwidth, as everybody counts it since NVIDIA's nccl-tests (doc/PERFORMANCE.md): S/t · 2(N−1)/N for a buffer of S bytes of
 //! f32, whatever format it travels in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cryptomind_protocol::ring::Wire;
@@ -22,6 +22,7 @@ use crate::exit;
 use crate::output::{Output, table};
 use member::{Order, Timed};
 
+mod gloo;
 mod member;
 
 /// What starts a rank.
@@ -55,6 +56,8 @@ struct Report {
     of_raw: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     shaped: Option<Shaped>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gloo: Option<Gloo>,
 }
 
 /// A link that is shaped.
@@ -66,6 +69,17 @@ struct Shaped {
     iperf3_gbit_s: f64,
     /// What sums moved over that.
     of_iperf3: f64,
+}
+
+/// The same buffer, summed by Gloo.
+#[derive(Debug, Serialize)]
+struct Gloo {
+    /// The version of the PyTorch that it is part of.
+    pytorch: String,
+    /// A sum of it in f32, milliseconds: the median over the rounds of the slowest rank's.
+    f32_ms: f64,
+    /// What a sum takes here over that.
+    of_gloo: f64,
 }
 
 /// Runs the benchmark.
@@ -106,7 +120,13 @@ async fn measure(output: Output, args: BenchRingArgs) -> Result<Report, ErrorBod
     let mut ranks = start(args.world, link.as_ref().map(|(link, _)| link)).await?;
     let _ = output.note(format!("{} ranks sum {} MiB …", args.world, args.mib));
     let timed = sum(&mut ranks, &args).await?;
+    drop(ranks);
     let mut report = report(&args, &timed);
+    if let Some(python) = &args.gloo {
+        let _ = output.note("Gloo sums the same …");
+        let link = link.as_ref().map(|(link, _)| link);
+        report.gloo = Some(held_against_gloo(&args, report.ms, python, link).await?);
+    }
     if let Some((link, iperf3_gbit_s)) = link {
         let moved = moved_gib_s(&args, report.ms) * GIB * 8.0 / 1e9;
         report.shaped = Some(Shaped {
@@ -116,6 +136,27 @@ async fn measure(output: Output, args: BenchRingArgs) -> Result<Report, ErrorBod
         });
     }
     Ok(report)
+}
+
+async fn held_against_gloo(
+    args: &BenchRingArgs,
+    ms: f64,
+    python: &Path,
+    link: Option<&Namespaces>,
+) -> Result<Gloo, ErrorBody> {
+    let sums = gloo::Sums {
+        world: args.world,
+        values: values(args),
+        rounds: args.rounds,
+    };
+    let timed = gloo::sum(python, sums, link).await?;
+    let f32_ms = median_ms(&timed, |rank| &rank.sum_ms);
+    let pytorch = timed.into_iter().next().map(|rank| rank.pytorch);
+    Ok(Gloo {
+        pytorch: pytorch.unwrap_or_default(),
+        f32_ms,
+        of_gloo: ms / f32_ms,
+    })
 }
 
 async fn start(world: usize, link: Option<&Namespaces>) -> Result<Vec<Rank>, ErrorBody> {
@@ -164,7 +205,7 @@ fn moved_gib_s(args: &BenchRingArgs, ms: f64) -> f64 {
 }
 
 /// The median over the rounds of the slowest rank's time.
-fn median_ms(timed: &[Timed], of: impl Fn(&Timed) -> &[f64]) -> f64 {
+fn median_ms<T>(timed: &[T], of: impl Fn(&T) -> &[f64]) -> f64 {
     let rounds = timed.iter().map(|rank| of(rank).len()).min().unwrap_or(0);
     let slowest = |round: usize| timed.iter().map(|rank| of(rank)[round]).fold(0.0, f64::max);
     let mut times: Vec<f64> = (0..rounds).map(slowest).collect();
@@ -198,6 +239,7 @@ fn report(args: &BenchRingArgs, timed: &[Timed]) -> Report {
         raw_gib_s,
         of_raw: moved_gib_s(args, ms) / raw_gib_s,
         shaped: None,
+        gloo: None,
     }
 }
 
@@ -215,36 +257,33 @@ impl Report {
     }
 
     fn table(&self) -> String {
+        let row = |what: &str, value: String| vec![what.to_owned(), value];
+        let format = format!("{} MiB of f32, as {}", self.mib, self.wire);
+        let same = if self.bits_equal { "yes" } else { "NO" };
         let mut rows = vec![
-            ("ranks", self.world.to_string()),
-            (
-                "buffer",
-                format!("{} MiB of f32, as {}", self.mib, self.wire),
-            ),
-            ("a sum, ms (median)", format!("{:.3}", self.ms)),
-            ("bus bandwidth, GiB/s", format!("{:.3}", self.bus_gib_s)),
-            ("raw QUIC, GiB/s", format!("{:.3}", self.raw_gib_s)),
-            ("of that, a sum", format!("{:.2}", self.of_raw)),
-            (
+            row("ranks", self.world.to_string()),
+            row("buffer", format),
+            row("a sum, ms (median)", format!("{:.3}", self.ms)),
+            row("bus bandwidth, GiB/s", format!("{:.3}", self.bus_gib_s)),
+            row("raw QUIC, GiB/s", format!("{:.3}", self.raw_gib_s)),
+            row("of that, a sum", format!("{:.2}", self.of_raw)),
+            row(
                 "bytes over the least",
                 format!("{:.4}", self.wire_bytes_ratio),
             ),
-            (
-                "same bits",
-                if self.bits_equal { "yes" } else { "NO" }.into(),
-            ),
-            ("largest error", format!("{:.1e}", self.error)),
+            row("same bits", same.into()),
+            row("largest error", format!("{:.1e}", self.error)),
         ];
         if let Some(shaped) = &self.shaped {
-            rows.push((
-                "iperf3 both ways, Gbit/s",
-                format!("{:.3}", shaped.iperf3_gbit_s),
-            ));
-            rows.push(("of that, a sum", format!("{:.3}", shaped.of_iperf3)));
+            let (iperf3, of) = (shaped.iperf3_gbit_s, shaped.of_iperf3);
+            rows.push(row("iperf3 both ways, Gbit/s", format!("{iperf3:.3}")));
+            rows.push(row("of that, a sum", format!("{of:.3}")));
         }
-        let rows = rows
-            .into_iter()
-            .map(|(what, value)| vec![what.to_owned(), value]);
+        if let Some(gloo) = &self.gloo {
+            let what = format!("Gloo of PyTorch {}, f32, ms", gloo.pytorch);
+            rows.push(row(&what, format!("{:.3}", gloo.f32_ms)));
+            rows.push(row("a sum over that", format!("{:.3}", gloo.of_gloo)));
+        }
         table(&["measured", "value"], rows)
     }
 }
@@ -264,6 +303,7 @@ mod tests {
             profile: RingProfileName::Auto,
             rounds: 3,
             netns: None,
+            gloo: None,
         }
     }
 

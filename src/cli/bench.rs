@@ -148,6 +148,10 @@ pub struct BenchRingArgs {
     /// Two ranks in network namespaces of their own, on a link of this rate (needs root, iproute2 and iperf3)
     #[arg(long, value_enum, value_name = "RATE")]
     pub netns: Option<LinkRate>,
+
+    /// Sums the same by Gloo too, with the PyTorch of this Python (not encrypted, f32)
+    #[arg(long, value_name = "PYTHON")]
+    pub gloo: Option<PathBuf>,
 }
 
 /// The most that `bench ring` sums.

@@ -295,7 +295,8 @@ Examples:
   cryptomind bench ring --format json
   cryptomind bench ring --world 4 --mib 64 --wire int8 --profile lan
   cryptomind bench ring --world 4 --mib 0.0009765625 --rounds 200
-  sudo cryptomind bench ring --netns 1gbit --wire bf16";
+  sudo cryptomind bench ring --netns 1gbit --wire bf16
+  python3 -m venv peer && peer/bin/pip install torch numpy && cryptomind bench ring --gloo peer/bin/python";
 
 pub const BENCH_SCALE: &str = "\
 Trains the GPT of `bench train` with the training thread and the ring of real miners. The global batch is the same for every
