@@ -8,6 +8,7 @@ use cryptomind_core::market::shortlist::asked_for;
 use cryptomind_core::price::{FloatingRule, PriceRecord};
 use cryptomind_core::transaction;
 use cryptomind_protocol::audit::{Commitment, Commitments, VERSION};
+use cryptomind_protocol::blob::Ticket;
 use cryptomind_protocol::block::Block;
 use cryptomind_protocol::genesis::{Allocation, FeeTable, Genesis, NetworkKind, Withholding};
 use cryptomind_protocol::item::{Access, DataFormat, DatasetInfo, ItemKind, Manifest};
@@ -831,6 +832,33 @@ async fn what_a_member_signs_of_its_steps_is_kept_as_it_came() {
     assert_eq!(kept, signed, "durable when they are acknowledged");
     let view = house.run(task).trail.view().unwrap();
     assert_eq!((view.compared, view.last, view.signatures), (4, 4, 2));
+    house.tree.stop().await;
+}
+
+/// A task may take longer than a day, and nothing renews what its members fetch and store with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_members_tickets_are_good_until_its_tasks_hold_expires() {
+    let store = store_with_item().await;
+    let mut house = House::open(&store, 72 * HOUR_MS).await;
+    let (node, position) = (miner().node, None);
+    let joined = MatchmakerMsg::Joined { node, position };
+    house.matchmaker.cast(joined).unwrap();
+    house
+        .matchmaker
+        .cast(MatchmakerMsg::Released(node))
+        .unwrap();
+    let (task, _) = house.post(1).await;
+    house.offer(task, node).await;
+    let expires = house.settled(task).await.hold_expires();
+    let place = loop {
+        if let Some(Command::Match(place)) = house.commands.recv().await {
+            break place;
+        }
+    };
+    for ticket in [&place.get_ticket, &place.put_ticket] {
+        let ticket: Ticket = ticket.verify(&house.genesis.hash()).unwrap();
+        assert_eq!(ticket.expires, expires);
+    }
     house.tree.stop().await;
 }
 
