@@ -170,7 +170,7 @@ pub enum Input {
     Broken {
         /// Whom it suspects.
         suspect: Option<NodeId>,
-        /// What it saw.
+        /// What that one did, to be read after its name; what happened, where nobody is suspected.
         reason: String,
         /// Where it stands.
         at: Paused,

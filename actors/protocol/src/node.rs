@@ -330,7 +330,7 @@ pub enum Report {
         committed: u64,
         /// Whom it suspects.
         suspect: Option<NodeId>,
-        /// What it saw.
+        /// What that one did, to be read after its name; what happened, where nobody is suspected.
         reason: String,
     },
     /// First answer to [`Command::Pause`]: it is heard, and this member ends what it computes.

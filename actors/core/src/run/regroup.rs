@@ -18,11 +18,16 @@ impl Run {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
-        if let Some(seat) = suspect.and_then(|node| self.seat(node)) {
+        let suspect = suspect.and_then(|node| self.seat(node)).map(|seat| {
             seat.suspected = true;
-        }
+            seat.member.name.clone()
+        });
         if matches!(self.state, TaskState::Matched | TaskState::Running) {
-            self.pause(format!("the ring broke: {reason}"), now, effects);
+            let why = match suspect {
+                Some(name) => format!("the ring broke: {name} {reason}"),
+                None => format!("the ring broke: {reason}"),
+            };
+            self.pause(why, now, effects);
         }
     }
 

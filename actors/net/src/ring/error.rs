@@ -39,7 +39,7 @@ pub enum RingError {
         /// What came.
         got: SegmentHeader,
     },
-    /// A member broke the connection or the protocol, as seen here or as a neighbour says.
+    /// A member broke the connection or the protocol.
     #[error("rank {rank} ({node}) broke the ring: {reason}")]
     Broken {
         /// Its rank.
@@ -48,6 +48,18 @@ pub enum RingError {
         node: NodeId,
         /// What was seen.
         reason: String,
+    },
+    /// A neighbour says that a member is to blame.
+    #[error("rank {rank} ({node}) {deed}, says rank {by}")]
+    Blamed {
+        /// Its rank.
+        rank: u32,
+        /// Who it is.
+        node: NodeId,
+        /// Whose word this is.
+        by: u32,
+        /// What it did: see [`RingError::deed`].
+        deed: String,
     },
     /// A member left in good order, such as for the next attempt. No ground for suspicion.
     #[error("rank {rank} ({node}) has left the ring")]
@@ -112,13 +124,45 @@ impl RingError {
             Self::Silent { node, .. }
             | Self::OutOfStep { node, .. }
             | Self::NotFinite { node, .. }
-            | Self::Broken { node, .. } => Some(*node),
+            | Self::Broken { node, .. }
+            | Self::Blamed { node, .. } => Some(*node),
             Self::Timeout { suspect, .. } => *suspect,
             Self::Left { .. }
             | Self::GaveUp { .. }
             | Self::Plan { .. }
             | Self::Overflow { .. }
             | Self::Ended => None,
+        }
+    }
+}
+
+impl RingError {
+    /// What the suspect did, to be read after its name; where nobody is suspected, what happened.
+    pub fn deed(&self) -> String {
+        match self {
+            Self::Silent { ms, .. } => format!("has been silent for {ms} ms"),
+            Self::OutOfStep { expected, got, .. } => {
+                format!("is out of step: expected {expected:?}, got {got:?}")
+            }
+            Self::Broken { reason, .. } => format!("broke the ring: {reason}"),
+            Self::Blamed { by, deed, .. } => format!("{deed}, says rank {by}"),
+            Self::NotFinite { .. } => "has a value that is not finite".into(),
+            Self::Timeout {
+                what,
+                ms,
+                suspect: Some(_),
+            } => format!("is waited for: {what} within {ms} ms"),
+            other => other.to_string(),
+        }
+    }
+
+    /// What neighbours are told.
+    pub(super) fn word(&self) -> String {
+        match self {
+            // Whoever hears it knows from whom.
+            Self::Blamed { deed, .. } => deed.clone(),
+            Self::GaveUp { reason, .. } => reason.clone(),
+            other => other.deed(),
         }
     }
 }
@@ -253,7 +297,12 @@ impl Place {
         let known = named < self.world();
         match code / LEFT {
             1 if known => self.left(named),
-            2 if known => self.broken(named, format!("rank {with} says: {reason}")),
+            2 if known => RingError::Blamed {
+                rank: named as u32,
+                node: self.node(named),
+                by: with as u32,
+                deed: reason.to_owned(),
+            },
             3 if known => self.overflow(named),
             4 if known => RingError::GaveUp {
                 rank: named as u32,
@@ -348,9 +397,12 @@ mod tests {
     fn blame_travels_in_the_close_code() {
         let place = Place::of(&plan(), node(1)).unwrap();
         let told = |error: &RingError| {
-            place.closed(0, place.close_code(error).into_inner(), &error.to_string())
+            place.closed(0, place.close_code(error).into_inner(), &error.word())
         };
-        assert_eq!(told(&place.silent(3, 1500)).suspect(), Some(node(3)));
+        let blamed = told(&place.silent(3, 1500));
+        assert_eq!(blamed.suspect(), Some(node(3)));
+        assert_eq!(blamed.deed(), "has been silent for 1500 ms, says rank 0");
+        assert_eq!(told(&blamed), blamed, "told on, it grows no longer");
         assert_eq!(told(&place.broken(2, "x")).suspect(), Some(node(2)));
         assert_eq!(told(&place.left(2)), place.left(2));
         assert_eq!(told(&RingError::Ended), place.left(1));

@@ -52,7 +52,7 @@ impl Health {
         connections.push(connection.clone());
         drop(connections);
         if let Some(error) = self.failure() {
-            self.close(self.place.close_code(&error), &error.to_string());
+            self.close(self.place.close_code(&error), &error.word());
         }
     }
 
@@ -66,7 +66,7 @@ impl Health {
         });
         if first {
             tracing::debug!(%error, rank = self.place.rank(), "the ring has ended");
-            self.close(self.place.close_code(&error), &error.to_string());
+            self.close(self.place.close_code(&error), &error.word());
         }
         self.failure().unwrap_or(error)
     }

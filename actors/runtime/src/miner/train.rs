@@ -180,7 +180,7 @@ pub enum Event {
     Broken {
         /// Whom this member suspects.
         suspect: Option<NodeId>,
-        /// What it saw.
+        /// What that one did, to be read after its name; what happened, where nobody is suspected.
         reason: String,
     },
     /// The ring was left as told; the state is held.
@@ -369,7 +369,7 @@ impl Halt {
             }),
             error => Self::Broken {
                 suspect: error.suspect(),
-                reason: error.to_string(),
+                reason: error.deed(),
             },
         }
     }

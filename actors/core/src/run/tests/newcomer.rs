@@ -220,6 +220,9 @@ fn a_loss_on_the_way_takes_the_newcomer_along() {
     );
     let called = [1, 2, 4].map(node).to_vec();
     assert_eq!(world.pauses.last(), Some(&(called, false)));
+    let name = &world.run.seats[1].member.name;
+    let why = format!("the ring broke: {name} silent for 1500 ms");
+    assert_eq!(world.forms, Some(why));
     all_paused(&mut world, &[1, 4], 14);
     world.pass(SUSPECT_LIMIT_MS);
     assert_eq!(world.run.nodes(), [1, 4].map(node));

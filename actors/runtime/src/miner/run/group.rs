@@ -342,7 +342,7 @@ impl Group {
                 self.ring = Some(ring);
                 Input::Joined
             }
-            Worked::Joined(Err(error)) => self.broken(error.suspect(), error.to_string()),
+            Worked::Joined(Err(error)) => self.broken(error.suspect(), error.deed()),
             Worked::Followed(Ok(())) => {
                 // The thread comes to rest with what it has.
                 self.following = None;
@@ -368,8 +368,9 @@ impl Group {
 
     fn broken(&self, suspect: Option<NodeId>, reason: String) -> Input {
         let at = self.at();
+        let who = suspect.map_or_else(String::new, |node| format!("{} ", node.short()));
         info!(
-            "ring broken after step {}: {reason}; the state is held",
+            "ring broken after step {}: {who}{reason}; the state is held",
             at.committed
         );
         Input::Broken {
