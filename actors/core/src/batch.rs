@@ -98,15 +98,15 @@ impl Shares {
         }
     }
 
-    /// Twelve bits that others' divisions hardly share: few enough that sums of them over a whole group are exact in f32.
-    pub fn print(&self) -> u16 {
+    /// Some bits that other divisions hardly share: as many as f32 holds exactly.
+    pub fn print(&self) -> f32 {
         let mut hasher = blake3::Hasher::new();
         for weight in self.tell() {
             hasher.update(&weight.get().to_be_bytes());
         }
         let hash = hasher.finalize();
         let bytes = hash.as_bytes();
-        u16::from_be_bytes([bytes[0], bytes[1]]) >> 4
+        u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]) as f32
     }
 
     /// Of `after`, where `before` had these: each keeps its weight. Whoever had none weighs as much as the heaviest.

@@ -31,7 +31,7 @@ use cryptomind_protocol::task::ResultFile;
 use cryptomind_protocol::{NodeId, TaskId, Timestamp};
 
 use crate::batch::Shares;
-use crate::run::{AWAY_LIMIT_MS, PAUSE_LIMIT_MS, STALL_LIMIT_MS};
+use crate::run::{AWAY_LIMIT_MS, CONFIRM_LIMIT_MS, PAUSE_LIMIT_MS, STALL_LIMIT_MS, STORE_LIMIT_MS};
 use crate::succession::{
     self, Coordinator, Decision, Message, Paused, Standing, Succession, Voter,
 };
@@ -41,11 +41,12 @@ mod rest;
 
 /// How long a run that cannot go on by itself waits for the coordinator.
 pub const COORDINATOR_LIMIT_MS: u64 = 600_000;
-/// How long a member that is done keeps its state, in case the group must form again: longer than the coordinator waits for the first
-/// rank's result, and notices then that it is gone.
-pub const FAREWELL_LIMIT_MS: u64 = STALL_LIMIT_MS + 2 * AWAY_LIMIT_MS;
-/// How long a newcomer looks for a member that lets it follow, which is where a step begins: as long as one may take.
-pub const FOLLOW_LIMIT_MS: u64 = STALL_LIMIT_MS;
+/// How long a member that is done keeps its state, in case the group must form again: longer than the first rank has for the last
+/// checkpoint and for the result after it, and than it takes to notice that it is gone.
+pub const FAREWELL_LIMIT_MS: u64 =
+    STORE_LIMIT_MS + CONFIRM_LIMIT_MS + STALL_LIMIT_MS + 2 * AWAY_LIMIT_MS;
+/// How long a newcomer looks for a member that lets it follow.
+pub const FOLLOW_LIMIT_MS: u64 = 60_000;
 /// How long a coordinator to which there is a connection may leave a broken ring unanswered before it counts as away: a
 /// connection to a dead one lasts for seconds. Where it was slow, it adopts what the members formed meanwhile.
 pub const ORDER_LIMIT_MS: u64 = 250;

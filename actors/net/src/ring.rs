@@ -350,7 +350,7 @@ impl Socket {
         let place = health.place();
         let mut arrivals = self.door.expect(plan, place);
         let mut welcomes = JoinSet::new();
-        let mut newest: BTreeMap<usize, AbortHandle> = BTreeMap::new();
+        let mut newest: BTreeMap<usize, (u64, AbortHandle)> = BTreeMap::new();
         let mut here: BTreeMap<usize, Previous> = BTreeMap::new();
         let missing = |here: &BTreeMap<usize, Previous>| {
             (1..=plan.farthest()).find(|distance| !here.contains_key(distance))
@@ -363,26 +363,29 @@ impl Socket {
                         reason: "another attempt was joined on this socket".into(),
                     })?;
                     let distance = place.distance_behind(arrival.link.rank as usize);
-                    let health = health.clone();
-                    match here.contains_key(&distance) {
-                        // Its first link stands; with that one the ring would fall.
-                        true => arrival.refuse(Close::Busy),
-                        // Who dials again has given its last link up.
-                        false => {
-                            let welcome = async move {
-                                (distance, Previous::welcome(arrival, &health).await)
-                            };
-                            let before = newest.insert(distance, welcomes.spawn(welcome));
-                            before.iter().for_each(AbortHandle::abort);
-                        }
+                    let (health, number) = (health.clone(), arrival.number);
+                    let is_newer = newest.get(&distance).is_none_or(|(newest, _)| *newest < number);
+                    // A first link stands; without that one the ring would fall.
+                    if here.contains_key(&distance) || !is_newer {
+                        arrival.refuse(Close::Busy);
+                        continue;
+                    }
+                    let welcome = welcomes.spawn(async move {
+                        (distance, Previous::welcome(arrival, &health).await)
+                    });
+                    // Who dials again has given its last link up.
+                    if let Some((_, before)) = newest.insert(distance, (number, welcome)) {
+                        before.abort();
                     }
                 }
-                Some(Ok((distance, welcomed))) = welcomes.join_next(), if !welcomes.is_empty() => {
+                Some(welcomed) = welcomes.join_next(), if !welcomes.is_empty() => {
                     match welcomed {
-                        Ok(link) => {
+                        Ok((distance, Ok(link))) => {
                             here.insert(distance, link).into_iter().for_each(Previous::close);
                         }
-                        Err(error) => tracing::debug!(%error, "a rank broke off; it will dial again"),
+                        Ok((_, Err(error))) => tracing::debug!(%error, "a rank broke off; it will dial again"),
+                        // Another one took its place.
+                        Err(_) => {}
                     }
                 }
                 () = tokio::time::sleep_until(deadline) => {

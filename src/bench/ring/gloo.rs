@@ -17,6 +17,12 @@ const RANK: &str = include_str!("gloo.py");
 /// Where ranks meet that have a network of their own: nobody else is there.
 const PORT: u16 = 29_500;
 
+const LOOPBACK: &str = if cfg!(target_os = "macos") {
+    "lo0"
+} else {
+    "lo"
+};
+
 /// What a rank says.
 #[derive(Debug, Deserialize)]
 pub(super) struct Timed {
@@ -45,7 +51,7 @@ pub(super) async fn sum(
 ) -> Result<Vec<Timed>, ErrorBody> {
     let (host, interface) = match link {
         Some(link) => (link.address(0), netns::INTERFACE),
-        None => (IpAddr::from([127, 0, 0, 1]), "lo"),
+        None => (IpAddr::from([127, 0, 0, 1]), LOOPBACK),
     };
     let port = match link {
         Some(_) => PORT,
@@ -97,7 +103,7 @@ fn said(output: &Output) -> Result<Timed, String> {
 fn failed(python: &Path, why: &str) -> ErrorBody {
     let message = format!("Gloo of `{}` did not sum: {why}", python.display());
     ErrorBody::user("no_gloo", message).with_help(
-        "python3 -m venv peer && peer/bin/pip install torch numpy, and then --gloo peer/bin/python",
+        "where it has no PyTorch: python3 -m venv peer && peer/bin/pip install torch numpy, and then --gloo peer/bin/python",
     )
 }
 

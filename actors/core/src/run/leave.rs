@@ -49,14 +49,13 @@ impl Run {
         }
     }
 
-    /// Gives up the seats of members that have done their part.
+    /// Gives up the seats of members that have done their part: they leave, whatever became of them since.
     pub(super) fn release(&mut self, gone: Vec<Loss>, now: Timestamp, effects: &mut Vec<Effect>) {
         for loss in gone {
             effects.extend(self.praise(loss.node));
-            let loss = Loss {
-                fault: Fault::Nobodys,
-                ..loss
-            };
+            if let Some(seat) = self.seat(loss.node) {
+                seat.leaving.get_or_insert_with(|| loss.reason.clone());
+            }
             self.drop_members(vec![loss], now, effects);
         }
     }

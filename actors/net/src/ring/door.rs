@@ -113,6 +113,7 @@ impl Door {
         let mut waiting = JoinSet::new();
         let mut talking = Talking::new(self.ear.clone());
         let mut leading = Leading::new(self.hall.clone());
+        let mut came = 0;
         loop {
             tokio::select! {
                 Some(arrived) = arriving.join_next(), if !arriving.is_empty() => match arrived {
@@ -130,7 +131,10 @@ impl Door {
                 pending = endpoint.accept() => match pending {
                     // Dropping it refuses it: a neighbour dials again.
                     Some(pending) if arriving.len() >= MAX_ARRIVING => drop(pending),
-                    Some(pending) => drop(arriving.spawn(Self::receive(pending))),
+                    Some(pending) => {
+                        came += 1;
+                        arriving.spawn(Self::receive(pending, came));
+                    }
                     None => return,
                 },
             }
@@ -138,14 +142,14 @@ impl Door {
     }
 
     /// Hears what a caller wants; nothing of one that breaks off.
-    async fn receive(pending: Pending) -> Option<Caller> {
+    async fn receive(pending: Pending, number: u64) -> Option<Caller> {
         let from = pending.remote();
         let caller = async {
             let connection = pending.establish().await?;
             Ok::<_, ErrorBody>(match connection.alpn() {
                 ALPN_MEMBER => Caller::Member(connection),
                 ALPN_FOLLOW => Caller::Newcomer(connection),
-                _ => Caller::Neighbour(Arrival::read(connection).await?),
+                _ => Caller::Neighbour(Arrival::read(connection, number).await?),
             })
         };
         let log =

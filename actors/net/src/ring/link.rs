@@ -48,6 +48,8 @@ pub(super) struct Arrival {
     connection: Connection,
     data: FrameReader,
     pub(super) link: Link,
+    /// Counts who came to the door: of two, the one that came later.
+    pub(super) number: u64,
 }
 
 struct Pings {
@@ -103,7 +105,7 @@ impl Next {
 
 impl Arrival {
     /// Reads which ring a caller is for.
-    pub(super) async fn read(connection: Connection) -> Result<Self, ErrorBody> {
+    pub(super) async fn read(connection: Connection, number: u64) -> Result<Self, ErrorBody> {
         fault::within(INTRODUCTION_LIMIT, "the link frame", async {
             let mut data = FrameReader::new(accept_stream(&connection).await?, MAX_HEADER);
             let link = data.message().await?;
@@ -111,6 +113,7 @@ impl Arrival {
                 connection: connection.clone(),
                 data,
                 link,
+                number,
             })
         })
         .await

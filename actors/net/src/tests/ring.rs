@@ -493,19 +493,28 @@ async fn strangers_are_refused_and_disturb_nobody() {
 /// Else whoever dials again and again would hold more and more of a member's memory.
 #[tokio::test]
 async fn a_link_that_comes_to_nothing_is_closed_once_its_rank_dials_again() {
-    let sockets = sockets(2);
+    /// Sooner than a link is given up that never pings.
+    const AT_ONCE: Duration = Duration::from_secs(1);
+    let (dialler, sockets) = (Mute::bind(0), sockets(2));
     let link = Link {
         task: TASK,
         attempt: 1,
-        rank: 1,
+        rank: 0,
     };
-    let knocking = || knock(sockets[0].local_addr(), node(0), 1, &link);
-    let joining = sockets[0].join(for_rank(&plan(&sockets), 0));
+    let knocking = || knock(sockets[1].local_addr(), node(1), 0, &link);
+    let closed = async |connection: Connection| {
+        let closed = tokio::time::timeout(AT_ONCE, connection.closed());
+        closed.await.expect("closed at once")
+    };
+    let joining = sockets[1].join(for_rank(&plan(&sockets), 1));
     let knocks = async {
-        // Neither pings, so neither becomes a link.
+        // It does not ping, so it becomes no link.
         let first = knocking().await.unwrap();
-        let second = knocking().await.unwrap();
-        tokio::time::timeout(SOON, first.closed()).await.unwrap();
+        let second = dialler.make(&sockets[1]).await;
+        closed(first).await;
+        // The second one is a link, and stands.
+        let refused = closed(knocking().await.unwrap()).await;
+        assert!(refused.contains("try again later"), "{refused}");
         second
     };
     tokio::select! {

@@ -261,6 +261,10 @@ fn who_has_done_its_part_may_lose_its_connection() {
     assert_eq!(world.run.nodes(), [node(1), node(3)]);
     assert!(world.held_against().is_empty());
     assert_eq!(world.praised, [node(2)]);
+    assert_eq!(
+        (&world.left[..], &world.lost[..]),
+        (&[node(2)][..], &[][..])
+    );
     world.report(1, finished());
     world.check_end(TaskState::Finished);
     assert!(world.paid(2) > 0);
