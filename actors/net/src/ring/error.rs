@@ -134,9 +134,7 @@ impl RingError {
             | Self::Ended => None,
         }
     }
-}
 
-impl RingError {
     /// What the suspect did, to be read after its name; where nobody is suspected, what happened.
     pub fn deed(&self) -> String {
         match self {

@@ -305,7 +305,8 @@ async fn look(connection: &Connection, heard: &Heard) {
             tokio::time::sleep_until(until).await;
             continue;
         }
-        // Acknowledgements do not count: they come from who has nothing to say, too.
+        // QUIC counts what comes, and wakes nobody for it. Acknowledgements do not count here: they come from who has nothing to
+        // say, too.
         let now = connection.quic().stats().frame_rx.stream;
         if before.is_some_and(|before| before < now) {
             heard.now();

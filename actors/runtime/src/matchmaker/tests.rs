@@ -193,11 +193,7 @@ impl House {
             let (node, mut record) = (NodeId::new([n; 32]), miner());
             (record.node, record.capacity.mflops) = (node, 1_000 + u64::from(n));
             commands.push(self.links.enter(record, Activity::Idle, HERE).1);
-            let position = None;
-            let joined = MatchmakerMsg::Joined { node, position };
-            self.matchmaker.cast(joined).unwrap();
-            // Nobody asks them anything first.
-            self.matchmaker.cast(MatchmakerMsg::Released(node)).unwrap();
+            self.comes_free(node);
         }
         // Counted after all have joined.
         let counts = self
@@ -205,6 +201,14 @@ impl House {
             .call(MatchmakerMsg::CountsOf, MATCHMAKER_LIMIT);
         assert_eq!(counts.await.unwrap().miners_free, usize::from(count) + 1);
         commands
+    }
+
+    /// A node joins, and nobody asks it anything first.
+    fn comes_free(&self, node: NodeId) {
+        let position = None;
+        let joined = MatchmakerMsg::Joined { node, position };
+        self.matchmaker.cast(joined).unwrap();
+        self.matchmaker.cast(MatchmakerMsg::Released(node)).unwrap();
     }
 
     async fn decline(&self, task: TaskId, node: NodeId) {
@@ -799,13 +803,7 @@ async fn what_a_member_signs_of_its_steps_is_kept_as_it_came() {
     let (node, mut record) = (NodeId::of_key(&key.public()), miner());
     record.node = node;
     let _commands = house.links.enter(record, Activity::Idle, HERE).1;
-    let position = None;
-    let joined = MatchmakerMsg::Joined { node, position };
-    house.matchmaker.cast(joined).unwrap();
-    house
-        .matchmaker
-        .cast(MatchmakerMsg::Released(node))
-        .unwrap();
+    house.comes_free(node);
     let (task, _) = house.post(1).await;
     for asked in house.settled(task).await.asked {
         if asked != node {
@@ -840,13 +838,8 @@ async fn what_a_member_signs_of_its_steps_is_kept_as_it_came() {
 async fn a_members_tickets_are_good_until_its_tasks_hold_expires() {
     let store = store_with_item().await;
     let mut house = House::open(&store, 72 * HOUR_MS).await;
-    let (node, position) = (miner().node, None);
-    let joined = MatchmakerMsg::Joined { node, position };
-    house.matchmaker.cast(joined).unwrap();
-    house
-        .matchmaker
-        .cast(MatchmakerMsg::Released(node))
-        .unwrap();
+    let node = miner().node;
+    house.comes_free(node);
     let (task, _) = house.post(1).await;
     house.offer(task, node).await;
     let expires = house.settled(task).await.hold_expires();

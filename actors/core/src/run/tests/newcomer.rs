@@ -205,19 +205,21 @@ fn a_newcomer_that_is_behind_follows_anew() {
     assert_eq!(world.run.nodes(), [1, 2, 4].map(node));
 }
 
+fn ring_broken(world: &mut World, suspect: Option<NodeId>, reason: &str) {
+    let report = Report::RingBroken {
+        committed: 14,
+        suspect,
+        reason: reason.into(),
+    };
+    world.report(1, report);
+}
+
 /// A member dies while the group is called: the pause is at once, and whoever is level is in it.
 #[test]
 fn a_loss_on_the_way_takes_the_newcomer_along() {
     let mut world = followed_by(4);
     level(&mut world, 4, 13);
-    world.report(
-        1,
-        Report::RingBroken {
-            committed: 14,
-            suspect: Some(node(2)),
-            reason: "silent for 1500 ms".into(),
-        },
-    );
+    ring_broken(&mut world, Some(node(2)), "silent for 1500 ms");
     let called = [1, 2, 4].map(node).to_vec();
     assert_eq!(world.pauses.last(), Some(&(called, false)));
     let name = &world.run.seats[1].member.name;
@@ -233,14 +235,7 @@ fn a_loss_on_the_way_takes_the_newcomer_along() {
 fn a_newcomers_answer_is_worth_nothing_once_the_members_formed_by_themselves() {
     let mut world = followed_by(4);
     level(&mut world, 4, 13);
-    world.report(
-        1,
-        Report::RingBroken {
-            committed: 14,
-            suspect: None,
-            reason: "a sum was not done".into(),
-        },
-    );
+    ring_broken(&mut world, None, "a sum was not done");
     paused(&mut world, 4, 14);
     let formed = super::adopt::decision(&world, world.run.attempt + 1, &[1, 2], 14);
     super::adopt::succeeded(&mut world, 1, &formed);
