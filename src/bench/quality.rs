@@ -100,6 +100,7 @@ async fn measure(output: Output, args: &BenchQualityArgs) -> Result<Report, Erro
             let _ = output.note(format!("training {} with seed {seed}", recipe.name));
             let alone = alone(recipe, loaded.clone(), seed, threads).await?;
             let accuracy = alone.test_accuracy;
+            let _ = output.note(alone.line());
             rows.push(alone);
             for (world, wire) in groups(args, recipe) {
                 let _ = output.note(format!("  in a group of {world}, over {wire}"));
@@ -112,7 +113,9 @@ async fn measure(output: Output, args: &BenchQualityArgs) -> Result<Report, Erro
                     threads: (threads / world).max(1),
                 };
                 let answers = train(world, order).await?;
-                rows.push(together(recipe, (world, wire, seed), &answers, accuracy)?);
+                let row = together(recipe, (world, wire, seed), &answers, accuracy)?;
+                let _ = output.note(row.line());
+                rows.push(row);
             }
         }
     }
@@ -237,6 +240,19 @@ fn together(
         bar,
         good_enough: gain.is_some_and(|gain| gain.abs() <= POINT),
     })
+}
+
+impl Row {
+    /// What is said of it while the rest is trained, which takes minutes.
+    fn line(&self) -> String {
+        let accuracy = self.test_accuracy;
+        let accuracy = accuracy.map_or_else(String::new, |a| format!("accuracy {a:.4}, "));
+        let (loss, seconds) = (self.test_loss, self.seconds);
+        format!(
+            "    {accuracy}loss {loss:.4}, {} steps in {seconds:.1} s",
+            self.steps
+        )
+    }
 }
 
 impl Report {

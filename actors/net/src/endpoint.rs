@@ -103,14 +103,18 @@ fn listen(
     at: SocketAddr,
     key: &SecretKey,
     config: quinn::ServerConfig,
-    largest_payload: u16,
+    is_ring: bool,
 ) -> std::io::Result<quinn::Endpoint> {
     let (socket, runtime) = socket(at)?;
-    let mut settings = reset::endpoint_config(key);
-    if largest_payload > 0 {
-        let set = settings.max_udp_payload_size(largest_payload);
-        set.map_err(std::io::Error::other)?;
-    }
+    let settings = match is_ring {
+        false => reset::endpoint_config(key, reset::ID_BYTES),
+        true => {
+            let mut settings = reset::endpoint_config(key, reset::RING_ID_BYTES);
+            let set = settings.max_udp_payload_size(LARGEST_PAYLOAD);
+            set.map_err(std::io::Error::other)?;
+            settings
+        }
+    };
     quinn::Endpoint::new(settings, Some(config), socket, runtime)
 }
 
@@ -137,9 +141,7 @@ impl Endpoint {
         let certificate = Certificate::make(alpns).map_err(ErrorBody::internal)?;
         let config = certificate.config.as_ref().clone();
         let is_ring = alpns.contains(&ALPN_RING);
-        let largest_payload = if is_ring { LARGEST_PAYLOAD } else { 0 };
-        let main =
-            listen(bind, &key, config, largest_payload).map_err(|e| cannot_bind(bind, &e))?;
+        let main = listen(bind, &key, config, is_ring).map_err(|e| cannot_bind(bind, &e))?;
         let door = Door {
             key,
             network,
@@ -215,7 +217,7 @@ impl Endpoint {
             let mut config = config.clone();
             if alpn == ALPN_RING {
                 let profile = profile.unwrap_or_else(|| Profile::of(address));
-                config.transport_config(transport::ring(profile));
+                config.transport_config(transport::ring(profile, address.ip()));
             }
             let connecting = (self.socket_for(address)?, config, to.clone());
             attempts.spawn(async move {

@@ -13,17 +13,20 @@ use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig};
 
 const TAG: &[u8] = b"cryptomind/stateless-reset/1";
-/// Bytes of a connection id: as many as fit the shortest packets' padding and cannot be guessed.
-const ID_BYTES: usize = 8;
+/// Bytes of a connection id: none comes twice.
+pub(crate) const ID_BYTES: usize = 8;
+/// The same on a ring's socket, whose peers put one into each of the packets that fill a link: half as much is a quarter of a percent
+/// of its rate. Of the handful that live, a stranger finds one by hundreds of millions of packets.
+pub(crate) const RING_ID_BYTES: usize = 4;
 /// A reset is shorter than the packet that it answers, so that none answers another for ever, and they come no denser than
 /// this: thousands of peers hear within seconds of a restart, and a flood of garbage gets a trickle.
 const PAUSE: Duration = Duration::from_micros(500);
 
-/// Settings of the socket of the node with `key`.
-pub(crate) fn endpoint_config(key: &SecretKey) -> EndpointConfig {
+/// Settings of the socket of the node with `key`, whose connections have ids of so many bytes.
+pub(crate) fn endpoint_config(key: &SecretKey, id_bytes: usize) -> EndpointConfig {
     let mut config = EndpointConfig::new(Arc::new(ResetKey::of(key)));
     config
-        .cid_generator(|| Box::new(RandomIds))
+        .cid_generator(move || Box::new(RandomIds(id_bytes)))
         .min_reset_interval(PAUSE);
     config
 }
@@ -59,19 +62,20 @@ impl HmacKey for ResetKey {
     }
 }
 
-/// Connection ids without any form: their randomness is what keeps tokens from being of use twice.
-struct RandomIds;
+/// Connection ids of so many bytes, without any form: their randomness is what keeps tokens from being of use twice.
+struct RandomIds(usize);
 
 impl ConnectionIdGenerator for RandomIds {
     fn generate_cid(&mut self) -> ConnectionId {
         let mut bytes = [0; ID_BYTES];
+        let bytes = &mut bytes[..self.0.min(ID_BYTES)];
         // A system without randomness has no keys for TLS either: no connection comes of these.
-        let _ = getrandom::fill(&mut bytes);
-        ConnectionId::new(&bytes)
+        let _ = getrandom::fill(bytes);
+        ConnectionId::new(bytes)
     }
 
     fn cid_len(&self) -> usize {
-        ID_BYTES
+        self.0.min(ID_BYTES)
     }
 
     fn cid_lifetime(&self) -> Option<Duration> {
@@ -107,8 +111,10 @@ mod tests {
 
     #[test]
     fn ids_differ() {
-        let mut ids = RandomIds;
-        assert_ne!(ids.generate_cid(), ids.generate_cid());
-        assert_eq!(ids.generate_cid().len(), ids.cid_len());
+        for bytes in [ID_BYTES, RING_ID_BYTES] {
+            let mut ids = RandomIds(bytes);
+            assert_ne!(ids.generate_cid(), ids.generate_cid());
+            assert_eq!((ids.generate_cid().len(), ids.cid_len()), (bytes, bytes));
+        }
     }
 }

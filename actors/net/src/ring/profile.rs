@@ -20,11 +20,12 @@ impl Profile {
         }
     }
 
-    /// The largest UDP payload that is tried; what the path really takes is measured packet by packet (RFC 8899).
-    pub(crate) const fn largest_payload(self) -> u16 {
-        match self {
-            Self::Loopback => LARGEST_PAYLOAD,
-            Self::Lan => 1_452,
+    /// The largest UDP payload that is tried on the path to `target`; what it really takes is measured packet by packet (RFC 8899).
+    pub(crate) const fn largest_payload(self, target: IpAddr) -> u16 {
+        match (self, target.to_canonical()) {
+            (Self::Loopback, _) => LARGEST_PAYLOAD,
+            (Self::Lan, IpAddr::V4(_)) => ETHERNET_PAYLOAD - IPV4_HEADER - UDP_HEADER,
+            (Self::Lan, IpAddr::V6(_)) => ETHERNET_PAYLOAD - IPV6_HEADER - UDP_HEADER,
         }
     }
 
@@ -34,6 +35,11 @@ impl Profile {
     }
 }
 
+/// Bytes of an Ethernet frame's payload, and of the headers in it.
+const ETHERNET_PAYLOAD: u16 = 1_500;
+const IPV4_HEADER: u16 = 20;
+const IPV6_HEADER: u16 = 40;
+const UDP_HEADER: u16 = 8;
 /// The largest UDP payload that a ring socket takes, and any profile sends.
 pub(crate) const LARGEST_PAYLOAD: u16 = 65_000;
 
@@ -54,6 +60,16 @@ fn is_own(target: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packets_of_a_local_network_fill_its_frames() {
+        let of = |ip: &str| Profile::Lan.largest_payload(ip.parse().unwrap());
+        assert_eq!(of("192.0.2.1"), 1_472);
+        assert_eq!(of("::ffff:192.0.2.1"), 1_472);
+        assert_eq!(of("2001:db8::1"), 1_452);
+        let loopback = Profile::Loopback.largest_payload([127, 0, 0, 1].into());
+        assert_eq!(loopback, LARGEST_PAYLOAD);
+    }
 
     #[test]
     fn this_machine_is_known_by_any_of_its_addresses() {
