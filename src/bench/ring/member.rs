@@ -148,8 +148,8 @@ fn error(world: usize, sums: &[f32]) -> f64 {
     worst / largest
 }
 
-/// A hash of the bits before and of these, which takes no memory of their size: that would cost more than the sum where the system clears
-/// its pages slowly.
+/// A hash of the bits before and of these, which takes no memory of their size: fresh pages are cleared by the system, which on some
+/// virtual machines takes longer than the sum.
 fn bits(before: Hash, values: &[f32]) -> Hash {
     const VALUES_AT_ONCE: usize = 16 * 1024;
     values

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use futures_util::future::join_all as all;
 
 use super::{NETWORK, SOON, address, key, loopback, node};
-use crate::ring::{Buffer, Heard, Ring, RingError, RingPlan, RingSocket};
+use crate::ring::{Buffer, Heard, Profile, Ring, RingError, RingPlan, RingSocket};
 use crate::{Connection, Endpoint, Limits};
 
 const TASK: TaskId = TaskId::new([5; 16]);
@@ -116,6 +116,54 @@ async fn every_world_sums_right_and_bit_equal() {
         );
         leave_all(rings).await;
     }
+}
+
+/// On a local network: full frames, and few acknowledgements.
+#[tokio::test]
+async fn links_fill_frames_and_are_acknowledged_seldom() {
+    let own = key(1);
+    let limits = Limits::default();
+    let server = Endpoint::serve(loopback(), own, NETWORK, &[ALPN_RING], limits).unwrap();
+    let to = address(node(1), server.local_addr());
+    let dialler = Endpoint::dialler().unwrap();
+    let caller = key(2);
+    let (dialled, accepted) = tokio::join!(
+        dialler.dial_by(&to, ALPN_RING, &caller, Some(Profile::Lan)),
+        async { server.accept().await.unwrap().establish().await }
+    );
+    let (dialled, accepted) = (dialled.unwrap(), accepted.unwrap());
+    let read = tokio::spawn(async move {
+        let mut data = accepted.quic().accept_uni().await.unwrap();
+        while data.read_chunk(usize::MAX, true).await.unwrap().is_some() {}
+        accepted
+    });
+    let mut data = dialled.quic().open_uni().await.unwrap();
+    let block = vec![0; 256 * 1024];
+    let mut blocks = 0;
+    let write = async {
+        while blocks < 64 || dialled.quic().stats().path.current_mtu != 1_472 {
+            data.write_all(&block).await.unwrap();
+            blocks += 1;
+        }
+        data.finish().unwrap();
+        data.stopped().await.unwrap();
+    };
+    tokio::time::timeout(SOON, write).await.unwrap();
+    let stats = dialled.quic().stats();
+    assert_eq!(stats.frame_tx.ack_frequency, 1);
+    let (packets, acknowledgements) = (stats.udp_tx.datagrams, stats.frame_rx.acks);
+    // Every 64th, and those of the windows' updates.
+    assert!(
+        acknowledgements * 16 < packets,
+        "{acknowledgements} for {packets}"
+    );
+    // What is not the stream's: flags, id, number, frame and tag, and the handshake.
+    let overhead = stats.udp_tx.bytes - blocks * block.len() as u64;
+    assert!(
+        overhead < 33 * packets,
+        "{overhead} bytes in {packets} packets"
+    );
+    drop(read.await.unwrap());
 }
 
 /// Coarse formats: near the exact sum, and the same bits everywhere.
