@@ -107,9 +107,9 @@ fn listen(
 ) -> std::io::Result<quinn::Endpoint> {
     let (socket, runtime) = socket(at)?;
     let settings = match is_ring {
-        false => reset::endpoint_config(key, reset::ID_BYTES),
+        false => reset::endpoint_config::<{ reset::ID_BYTES }>(key),
         true => {
-            let mut settings = reset::endpoint_config(key, reset::RING_ID_BYTES);
+            let mut settings = reset::endpoint_config::<{ reset::RING_ID_BYTES }>(key);
             let set = settings.max_udp_payload_size(LARGEST_PAYLOAD);
             set.map_err(std::io::Error::other)?;
             settings
